@@ -1,0 +1,338 @@
+"""The chain runner: source stages from the store or trained into it, then the target, recorded."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from stagetransfer.data import DomainDataModule, Pretrained
+from stagetransfer.errors import UserError
+from stagetransfer.network import load_weights
+from stagetransfer.records import key_of, read_json, write_atomically, write_json
+from stagetransfer.seeding import derive
+from stagetransfer.settings import RunConfig, Stage
+from stagetransfer.statistics import figures
+from stagetransfer.store import StageStore, exclusive
+from stagetransfer.targets import partial_of
+from stagetransfer.training import (
+    AlexNetModule,
+    Fitted,
+    StageTransfer,
+    build_network,
+    evaluate,
+    fit,
+    network_state,
+    transfer,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A stage made ready: its data read and checked, its key known."""
+
+    stage: Stage
+    data: DomainDataModule | Pretrained
+    key: str
+    number: int  # place in the chain, from 1
+
+    @property
+    def title(self) -> str:
+        """Names the stage's folder in TensorBoard."""
+        return f"{self.number}-{self.stage.name}"
+
+
+class ChainRunner:
+    """Runs one chain at one ratio and one seed. Building it checks all input and writes nothing.
+
+    Raises:
+        UserError: the data, the weights or the settings can't lead to a run.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.store = StageStore(config.outputs / "stages")
+        self.links: list[Link] = []
+        for number, stage in enumerate(config.stages, 1):
+            data = self._build_data(stage, first=number == 1, last=number == len(config.stages))
+            before = self.links[-1].key if self.links else None
+            self.links.append(Link(stage, data, self._key(stage, data, before), number))
+        self._check_weights()
+        ratio, seed = format(config.ratio, "g"), config.seed
+        name = f"{config.condition}-r{ratio}-s{seed}-{self.links[-1].key[:8]}"
+        self.folder = config.outputs / "runs" / name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run's result is there."""
+        return (self.folder / "metrics.json").is_file()
+
+    def run(self) -> Path:
+        """Does what is left to do; the run's folder, with its metrics.json."""
+        with exclusive(self.folder.parent / ".locks" / f"{self.folder.name}.lock", "this run"):
+            if self.config.force and self.folder.exists():
+                shutil.rmtree(self.folder)
+            if not self.finished:
+                self._run()
+        return self.folder
+
+    def _run(self) -> None:
+        write_atomically(self.folder / "config.yaml", self.config.resolved)
+        records = self._sources(len(self.links) - 1)
+        self._copy_scalars(len(self.links) - 1, self.folder)
+        link = self.links[-1]
+        data = cast(DomainDataModule, link.data)
+        log.info("stage %s: %d images, ratio %g", link.title, data.count("train"), data.ratio)
+        module, fitted = self._fit(link, self.folder / "checkpoints", self.folder / "tensorboard")
+        module.network.load_state_dict(network_state(fitted.best))
+        evaluate(module, data, self.config.trainer)
+        self._record(module, data, [*records, _record(link, data, fitted)])
+        (self.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+
+    def _sources(self, count: int) -> list[dict[str, Any]]:
+        """Makes the first `count` stages be in the store; their records."""
+        if count == 0:
+            return []
+        link = self.links[count - 1]
+        if isinstance(link.data, Pretrained):
+            log.info("stage %s: weights of %s", link.title, link.data.weights)
+            return [_record(link, link.data, None)]
+        reused = True
+        if not self.store.finished(link.key):
+            records = self._sources(count - 1)
+            with self.store.make(link.key) as folder:
+                if folder is not None:
+                    reused = False
+                    log.info("stage %s: %d images", link.title, link.data.count("train"))
+                    self._copy_scalars(count - 1, folder)
+                    module, fitted = self._fit(link, folder, folder / "tensorboard")
+                    self._publish(link, folder, records, module, fitted)
+        content = read_json(self.store.path(link.key) / "stage.json")
+        if reused:
+            log.info("stage %s: reused from %s", link.title, self.store.path(link.key))
+        else:
+            content["stages"] = [*records, content["stages"][-1]]
+        return [*content["stages"][:-1], {**content["stages"][-1], "reused": reused}]
+
+    def _copy_scalars(self, count: int, folder: Path) -> None:
+        """Puts the scalars of the first `count` stages beside those of the next."""
+        if count and not isinstance(self.links[count - 1].data, Pretrained):
+            scalars = self.store.path(self.links[count - 1].key) / "tensorboard"
+            shutil.copytree(scalars, folder / "tensorboard", dirs_exist_ok=True)
+
+    def _fit(self, link: Link, folder: Path, tensorboard: Path) -> tuple[AlexNetModule, Fitted]:
+        stage, data = link.stage, cast(DomainDataModule, link.data)
+        recipe, seed = stage.recipe, derive(stage.seed, link.title)
+        module = AlexNetModule(
+            self.config.model,
+            data.classes,
+            partial_of(recipe.optimizer, "recipe.optimizer"),
+            partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
+            scheduler_interval=recipe.scheduler_interval,
+            rates=(stage.transfer.rates if stage.transfer else None) or [[".*", 1.0]],
+            bias_rate=recipe.bias_rate,
+            bias_decay=recipe.bias_decay,
+            class_weights=data.class_weights() if recipe.balance == "loss" else None,
+            seed=derive(seed, "initial"),
+        )
+        fitted = fit(
+            module,
+            data,
+            title=link.title,
+            folder=folder,
+            tensorboard=tensorboard / link.title,
+            epochs=recipe.epochs,
+            monitor=recipe.monitor,
+            seed=seed,
+            settings=self.config.trainer,
+            transfer=self._transfer(link, derive(seed, "anew")),
+        )
+        return module, fitted
+
+    def _transfer(self, link: Link, seed: int) -> StageTransfer | None:
+        settings = link.stage.transfer
+        if settings is None:
+            return None
+        return StageTransfer(
+            self._state(self.links[link.number - 2]),
+            reinitialise=settings.reinitialise,
+            frozen=settings.frozen_layers(),
+            scheme=self.config.model.initialisation,
+            seed=seed,
+        )
+
+    def _state(self, link: Link) -> dict[str, Tensor]:
+        """The weights that a finished stage hands on."""
+        model = self.config.model
+        if isinstance(link.data, Pretrained):
+            source: str | Path = link.data.weights
+        else:
+            source = self.store.path(link.key) / "model.ckpt"
+        return load_weights(source, model.variant, mean=tuple(model.mean), std=tuple(model.std))
+
+    def _publish(
+        self,
+        link: Link,
+        folder: Path,
+        records: Sequence[dict[str, Any]],
+        module: AlexNetModule,
+        fitted: Fitted,
+    ) -> None:
+        data = cast(DomainDataModule, link.data)
+        state = {"state_dict": network_state(fitted.best), "hyper_parameters": dict(module.hparams)}
+        torch.save(state, folder / "model.ckpt")
+        write_json(
+            folder / "stage.json",
+            {
+                "stages": [*records, _record(link, data, fitted)],
+                "classes": list(data.classes),
+                "identity": self._identity(link.stage, link.data),
+                "versions": versions(),
+            },
+        )
+        for name in ("best.ckpt", "last.ckpt"):
+            (folder / name).unlink(missing_ok=True)
+
+    def _record(
+        self, module: AlexNetModule, data: DomainDataModule, stages: list[dict[str, Any]]
+    ) -> None:
+        rows, labels, probabilities = module.tested()
+        samples = data.samples
+        table = pd.DataFrame(
+            {
+                "id": [samples.ids[i] for i in rows],
+                "group": [samples.groups[i] if samples.groups else "" for i in rows],
+                "label": [data.classes[i] for i in labels],
+                "prediction": [data.classes[i] for i in probabilities.argmax(1)],
+            }
+        )
+        for i, name in enumerate(data.classes):
+            table[f"p_{name}"] = probabilities[:, i]
+        write_atomically(self.folder / "predictions.csv", table.to_csv(index=False))
+        result = figures(labels, probabilities, data.classes)
+        per_class, confusion = result.pop("per_class"), result.pop("confusion")
+        config = self.config
+        write_json(
+            self.folder / "metrics.json",
+            {
+                "condition": config.condition,
+                "chain": list(config.chain),
+                "ratio": config.ratio,
+                "seed": config.seed,
+                "source_seed": config.source_seed,
+                "test": result,
+                "per_class": per_class,
+                "confusion": confusion,
+                "classes": list(data.classes),
+                "num_train": data.count("train"),
+                "num_validation": data.count("validation"),
+                "num_test": data.count("test"),
+                "stages": stages,
+                "versions": versions(),
+            },
+        )
+
+    def _build_data(
+        self, stage: Stage, *, first: bool, last: bool
+    ) -> DomainDataModule | Pretrained:
+        config, model = self.config, self.config.model
+        build = partial_of(stage.domain, f"domain.{stage.name}")
+        if build.func is Pretrained:
+            if not first or last:
+                raise UserError(
+                    f"domain.{stage.name}.weights: weights can only stand in for the first stage "
+                    f"of a chain that has another; chain={list(config.chain)}"
+                )
+            return Pretrained(stage.name, **build.keywords)
+        try:
+            data = build(
+                name=stage.name,
+                is_target=last,
+                ratio=config.ratio if last else 1.0,
+                seed=derive(stage.seed, stage.name, "data"),
+                batch_size=stage.recipe.batch_size,
+                balanced=stage.recipe.balance == "sampling",
+                input_size=model.input_size,
+                mean=tuple(model.mean),
+                std=tuple(model.std),
+            )
+        except TypeError as error:
+            raise UserError(f"domain.{stage.name}: {error}") from error
+        return cast(DomainDataModule, data)
+
+    def _identity(self, stage: Stage, data: DomainDataModule | Pretrained) -> dict[str, Any]:
+        if isinstance(data, Pretrained):
+            return data.identity()
+        return {
+            "name": stage.name,
+            "domain": data.identity(),
+            "model": asdict(self.config.model),
+            "recipe": asdict(stage.recipe),
+            "transfer": asdict(stage.transfer) if stage.transfer else None,
+            "seed": stage.seed,
+            "precision": self.config.trainer.precision,
+            "devices": self.config.trainer.devices,  # times the batch: the global batch
+        }
+
+    def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
+        return key_of({**self._identity(stage, data), "before": before})
+
+    def _check_weights(self) -> None:
+        """Tries given weights on a network without memory, before anything is written."""
+        if not isinstance(self.links[0].data, Pretrained):
+            build_network(self.config.model, 2)
+            return
+        settings = self.links[1].stage.transfer
+        assert settings is not None
+        with torch.device("meta"):
+            network = build_network(self.config.model, 2)
+        state = self._state(self.links[0])
+        transfer(
+            network,
+            state,
+            reinitialise=settings.reinitialise,
+            frozen=(),
+            scheme=self.config.model.initialisation,
+            seed=0,
+        )
+
+
+def _record(
+    link: Link, data: DomainDataModule | Pretrained, fitted: Fitted | None
+) -> dict[str, Any]:
+    """A stage's entry in metrics.json."""
+    record: dict[str, Any] = {"name": link.stage.name, "key": link.key, "reused": fitted is None}
+    if isinstance(data, Pretrained) or fitted is None:
+        nothing = {"carried": [], "reinitialised": [], "frozen": []}
+        weights = data.weights if isinstance(data, Pretrained) else None
+        return {**record, "epochs": 0, "seconds": 0.0, "images_per_second": 0.0, **nothing,
+                "weights": weights}  # fmt: skip
+    return {
+        **record,
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "seconds": fitted.seconds,
+        "images_per_second": fitted.images_per_second,
+        **asdict(fitted.transfer),
+        "validation": fitted.validation,
+        "num_train": data.count("train"),
+        "num_validation": data.count("validation"),
+        "fingerprint": data.samples.fingerprint(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """What the result was made with."""
+    names = ("stagetransfer", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

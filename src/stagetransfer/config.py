@@ -1,0 +1,202 @@
+"""From the composed config to typed, checked settings: the only place where keys are read."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from stagetransfer.errors import UserError
+from stagetransfer.network import LAYERS, SCHEMES, VARIANTS
+from stagetransfer.settings import Model, Recipe, RunConfig, Stage, Trainer, Transfer
+
+CONDITIONS = {
+    ("target",): "scratch",
+    ("natural", "target"): "natural",
+    ("texture", "target"): "texture",
+    ("natural", "texture", "target"): "two_stage",
+}
+FIGURES = ("cross_entropy", "accuracy", "precision", "recall", "f1", "auroc")
+
+
+def read(cfg: DictConfig) -> RunConfig:
+    """Checks the composed config and turns it into typed settings.
+
+    Raises:
+        UserError: a required value is missing, of the wrong type, or impossible.
+    """
+    chain = _chain(cfg)
+    used = {f"domain.{name}" for name in chain}
+    tree = _resolve(cfg, used)
+    model = _typed(Model, tree["model"], "model")
+    _one_of("model.variant", model.variant, VARIANTS)
+    _one_of("model.initialisation", model.initialisation, SCHEMES)
+    for key in ("mean", "std"):
+        if len(getattr(model, key)) != 3:
+            raise UserError(f"model.{key} must be three numbers, one for each of R, G and B")
+    ratio = _number("ratio", tree["ratio"])
+    if not 0 < ratio <= 1:
+        raise UserError(f"ratio={ratio:g} is not a share of the training images: 0 < ratio <= 1")
+    for name in tree["stage"]:
+        if name not in chain:
+            raise UserError(f"stage.{name}: no stage of chain={list(chain)} has this name")
+    seed = _integer("seed", tree["seed"])
+    source_seed = _integer("source_seed", tree["source_seed"])
+    stages = tuple(
+        _stage(tree, name, first=i == 0, last=i == len(chain) - 1, seeds=(source_seed, seed))
+        for i, name in enumerate(chain)
+    )
+    condition = tree["condition"] or CONDITIONS.get(chain, "-".join(chain))
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(condition)):
+        raise UserError(f"condition={condition!r} names a folder: letters, digits and _ . + - only")
+    return RunConfig(
+        condition=str(condition),
+        stages=stages,
+        ratio=ratio,
+        seed=seed,
+        source_seed=source_seed,
+        force=bool(tree["force"]),
+        model=model,
+        trainer=_typed(Trainer, tree["trainer"], "trainer"),
+        outputs=Path(tree["paths"]["outputs"]),
+        resolved=OmegaConf.to_yaml(OmegaConf.create(tree)),
+    )
+
+
+def _chain(cfg: DictConfig) -> tuple[str, ...]:
+    names = OmegaConf.to_container(cfg.chain) if OmegaConf.is_list(cfg.chain) else cfg.chain
+    if not isinstance(names, list) or not names:
+        raise UserError("chain must be a list of one or more stages, as chain=[natural,target]")
+    for name in names:
+        if name not in cfg.domain:
+            known = ", ".join(str(key) for key in cfg.domain)
+            raise UserError(
+                f"chain: the stage {name!r} has no domain (there are {known}); add one with "
+                f"+domain/texture@domain.{name}=folder domain.{name}.root=..."
+            )
+    if names[-1] in names[:-1]:
+        raise UserError(
+            f"chain: the last stage {names[-1]!r} stands earlier too: its test would not be fair"
+        )
+    return tuple(str(name) for name in names)
+
+
+def _resolve(cfg: DictConfig, used_domains: set[str]) -> dict[str, Any]:
+    """The config without interpolations; domains that no stage names are left out."""
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
+    unused = [name for name in cfg.domain if f"domain.{name}" not in used_domains]
+    for name in unused:
+        del cfg.domain[name]
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key or "a key"
+        raise UserError(f"{key} is required: give it as {key}=...") from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'config'}: {_first_line(error)}") from error
+    return cast(dict[str, Any], tree)
+
+
+def _stage(
+    tree: Mapping[str, Any], name: str, *, first: bool, last: bool, seeds: tuple[int, int]
+) -> Stage:
+    own = tree["stage"].get(name) or {}
+    for key in own:
+        if key not in ("recipe", "transfer"):
+            raise UserError(f"stage.{name}.{key} is no knob of a stage; there are recipe, transfer")
+    recipe = _typed(Recipe, tree["recipe"], "recipe", own.get("recipe"), f"stage.{name}.recipe")
+    if recipe.epochs < 1 or recipe.batch_size < 1:
+        raise UserError("recipe.epochs and recipe.batch_size must be 1 or more")
+    _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
+    _one_of("recipe.balance", recipe.balance, ("none", "sampling", "loss"))
+    _one_of("recipe.monitor", recipe.monitor, FIGURES)
+    if "lr" not in recipe.optimizer:
+        raise UserError("recipe.optimizer.lr is required: the rates of the layers are built on it")
+    transfer = None
+    if not first:
+        base = dict(tree["transfer"])
+        if not last:  # a source of the next stage: the same cut, the whole network tuned
+            base = {"reinitialise": base["reinitialise"]}
+        transfer = _typed(Transfer, base, "transfer", own.get("transfer"), f"stage.{name}.transfer")
+        _check_transfer(transfer)
+    return Stage(name, dict(tree["domain"][name]), recipe, transfer, seeds[1 if last else 0])
+
+
+def _check_transfer(transfer: Transfer) -> None:
+    for name in transfer.reinitialise:
+        _one_of("transfer.reinitialise", name, LAYERS)
+    _one_of("transfer.mode", transfer.mode, ("full", "frozen"))
+    if transfer.tune_from is not None:
+        _one_of("transfer.tune_from", transfer.tune_from, LAYERS)
+        if transfer.mode == "frozen":
+            raise UserError("transfer.mode=frozen and transfer.tune_from exclude each other")
+    random_frozen = set(transfer.frozen_layers()) & set(transfer.reinitialise)
+    if random_frozen:
+        names = ", ".join(sorted(random_frozen))
+        raise UserError(
+            f"transfer.tune_from={transfer.tune_from} would freeze {names}, which "
+            f"transfer.reinitialise makes anew; shorten that list or tune from lower down"
+        )
+    for rule in transfer.rates:
+        if (
+            not isinstance(rule, list)
+            or len(rule) != 2
+            or not isinstance(rule[0], str)
+            or isinstance(rule[1], bool)
+            or not isinstance(rule[1], int | float)
+        ):
+            raise UserError(f"transfer.rates: {rule!r} is not a pair [layer pattern, rate]")
+
+
+T = TypeVar("T")
+
+
+def _typed(
+    schema: type[T],
+    base: Mapping[str, Any],
+    key: str,
+    override: Mapping[str, Any] | None = None,
+    override_key: str = "",
+) -> T:
+    """`base`, changed by `override`, as an instance of `schema`; types and names are checked."""
+    result = OmegaConf.structured(schema)
+    for part, where in ((base, key), (override or {}, override_key)):
+        unknown = [str(name) for name in part if name not in schema.__dataclass_fields__]  # type: ignore[attr-defined]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], schema.__dataclass_fields__, 1)  # type: ignore[attr-defined]
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{where}.{unknown[0]} is no known key{hint}")
+        try:
+            result = OmegaConf.merge(result, dict(part))
+        except OmegaConfBaseException as error:
+            raise UserError(f"{where}.{error.full_key}: {_first_line(error)}") from error
+    try:
+        return cast(T, OmegaConf.to_object(result))
+    except MissingMandatoryValue as error:
+        raise UserError(f"{key}.{error.full_key} is required: give it a value") from error
+
+
+def _one_of(key: str, value: str, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise UserError(f"{key}={value} is none of {', '.join(legal)}")
+
+
+def _number(key: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{key}={value!r} is not a number")
+    return float(value)
+
+
+def _integer(key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"{key}={value!r} is not a whole number, 0 or more")
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,284 @@
+"""A LightningDataModule for each domain: natural, texture, target, or a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, SequentialSampler
+
+from stagetransfer.data import images, splits
+from stagetransfer.data.embedded import GENERATORS
+from stagetransfer.data.images import Batch, ImageSet
+from stagetransfer.data.layouts import LAYOUTS, check_images, read
+from stagetransfer.data.sampler import EpochSampler
+from stagetransfer.data.samples import Samples
+from stagetransfer.errors import UserError
+
+Rows = NDArray[np.int64]
+
+
+class DomainDataModule(pl.LightningDataModule):
+    """One domain's images, cut into training, validation and (as the target) test.
+
+    Splits: the publisher's where there is one; else the test set (target only) and then the
+    validation set are cut from the rest, stratified by class and never through a group. The
+    ratio then thins training *and* validation images, class by class: a study with a fifth of
+    the labels has a fifth of them for choosing its checkpoint too. The test set is never thinned.
+    A source stage leaves an official test split untouched.
+
+    Args:
+        name: the domain's key in the config, for messages.
+        layout: "embedded", or one of `stagetransfer.data.layouts.LAYOUTS`.
+        root: folder of the images; None for "embedded".
+        options: passed to the layout's reader, or to the generator.
+        validation_share, test_share: shares in (0, 1) of the images that are cut from.
+        split_by: "group" or "image".
+        split_seed: draws these cuts; the same for all seeds of a sweep, so that all runs share
+            one test set.
+        mirror, turn, crop, fit: see `stagetransfer.data.images`.
+        workers, memory_limit_gib, check_images: see conf/domain/common.yaml.
+        is_target: whether this is the last stage of its chain.
+        ratio: share r of the training images, in (0, 1].
+        seed: draws the subset and the order of the images.
+        batch_size: images a training step.
+        balanced: draw the classes equally often.
+        input_size, mean, std: the network's input; see `stagetransfer.data.images.to_input`.
+
+    Raises:
+        UserError: the data can't be read or cut as asked.
+    """
+
+    generator: ClassVar[Callable[..., Samples] | None] = None
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        layout: str,
+        root: str | Path | None = None,
+        options: Mapping[str, Any] | None = None,
+        validation_share: float = 0.15,
+        test_share: float = 0.25,
+        split_by: str = "group",
+        split_seed: int = 0,
+        mirror: bool = True,
+        turn: bool = False,
+        crop: float = 0.0,
+        fit: str = "crop",
+        workers: int = 0,
+        memory_limit_gib: float = 4.0,
+        check_images: bool = True,
+        is_target: bool = True,
+        ratio: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 64,
+        balanced: bool = False,
+        input_size: int = 227,
+        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.layout = layout
+        self.root = root
+        self.options = dict(options or {})
+        self.validation_share = validation_share
+        self.test_share = test_share
+        self.split_by = split_by
+        self.split_seed = split_seed
+        self.mirror = mirror
+        self.turn = turn
+        self.crop = crop
+        self.fit = fit
+        self.workers = workers
+        self.memory_limit = memory_limit_gib * 2**30
+        self.check_images = check_images
+        self.is_target = is_target
+        self.ratio = ratio
+        self.seed = seed
+        self.batch_size = batch_size
+        self.balanced = balanced
+        self.input_size = input_size
+        self.mean = torch.tensor(mean).view(3, 1, 1)
+        self.std = torch.tensor(std).view(3, 1, 1)
+        self._check()
+        self.samples = self._read()
+        self.rows = self._cut()
+        self._sets: dict[str, ImageSet] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return self.samples.classes
+
+    def count(self, split: str) -> int:
+        """Images in "train", "validation" or "test"."""
+        return len(self.rows[split])
+
+    def identity(self) -> dict[str, Any]:
+        """All of this data module that decides a result; paths and workers do not."""
+        return {
+            "fingerprint": self.samples.fingerprint(),
+            "validation_share": self.validation_share,
+            "test_share": self.test_share if self.is_target else None,
+            "split_by": self.split_by,
+            "split_seed": self.split_seed,
+            "mirror": self.mirror,
+            "turn": self.turn,
+            "crop": self.crop,
+            "fit": self.fit,
+            "ratio": self.ratio,
+        }
+
+    def class_weights(self) -> Tensor:
+        """(C,) loss weights N / (C n_c) of the training images: each class counts the same."""
+        counts = torch.bincount(self._labels("train"), minlength=len(self.classes))
+        return counts.sum() / (len(self.classes) * counts.float())
+
+    def setup(self, stage: str) -> None:
+        """Decodes what the stage ("fit" or "test") needs; called by Lightning."""
+        wanted = {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, (stage,))
+        # Stored with the margin that a random crop cuts away.
+        side = round(self.input_size / (1 - self.crop))
+        for split in wanted:
+            if split not in self._sets:
+                self._sets[split] = ImageSet(
+                    self.samples, self.rows[split], side, self.fit, self.memory_limit
+                )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the training images, in a new order each epoch."""
+        sampler = EpochSampler(self._labels("train"), self.seed, balanced=self.balanced)
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation images, in order."""
+        return self._loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test images, in order."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augments (training only), enlarges and normalises on the device; called by Lightning."""
+        assert self.trainer is not None
+        x = batch.images
+        if self.trainer.training:
+            x = images.augment(x, mirror=self.mirror, turn=self.turn, crop=self.crop)
+        else:
+            x = images.centre_crop(x, self.crop)
+        mean, std = self.mean.to(x.device), self.std.to(x.device)
+        return batch._replace(images=images.to_input(x, self.input_size, mean, std))
+
+    def _loader(self, split: str, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
+        data = self._sets[split]
+        workers = 0 if data.held is not None else self.workers
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            sampler=sampler or SequentialSampler(data),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=_as_it_is,
+        )
+
+    def _labels(self, split: str) -> Tensor:
+        return torch.from_numpy(self.samples.labels[self.rows[split]])
+
+    def _check(self) -> None:
+        key = f"domain.{self.name}"
+        for knob, legal in (
+            ("layout", ("embedded", *LAYOUTS)),
+            ("split_by", ("group", "image")),
+            ("fit", ("crop", "stretch")),
+        ):
+            if getattr(self, knob) not in legal:
+                raise UserError(f"{key}.{knob}={getattr(self, knob)}: none of {', '.join(legal)}")
+        for knob in ("validation_share", "test_share"):
+            if not 0 < getattr(self, knob) < 1:
+                raise UserError(f"{key}.{knob}={getattr(self, knob)}: must lie between 0 and 1")
+        if not 0 <= self.crop < 1:
+            raise UserError(f"{key}.crop={self.crop}: must be 0 or more and below 1")
+        if self.layout != "embedded" and self.root is None:
+            raise UserError(f"{key}.root is required: give it as {key}.root=/path/to/images")
+
+    def _read(self) -> Samples:
+        if self.layout == "embedded":
+            generator = type(self).generator
+            if generator is None:
+                raise UserError(f"domain.{self.name}.layout=embedded: only the built-in domains")
+            try:
+                return generator(**self.options)
+            except TypeError as error:
+                raise UserError(f"domain.{self.name}.options: {error}") from error
+        assert self.root is not None
+        samples = read(self.layout, Path(self.root), **self.options)
+        if self.check_images:
+            check_images(samples)
+        return samples
+
+    def _cut(self) -> dict[str, Rows]:
+        key = f"domain.{self.name}"
+        labels, groups = self.samples.labels, self.samples.groups
+        by_group = np.array(groups) if groups is not None and self.split_by == "group" else None
+        hint = f"{key}.split_by=image"
+        rows = splits.official(self.samples)
+        train = rows.get("train", np.arange(len(self.samples)) if not rows else None)
+        if train is None:
+            raise UserError(f"{self.root}: there is no training split, only {', '.join(rows)}")
+
+        def hold_out(share: float, what: str) -> tuple[Rows, Rows]:
+            assert train is not None
+            part = None if by_group is None else by_group[train]
+            kept, held = splits.hold_out(
+                labels[train], part, share, self.split_seed, what=what, hint=hint,
+                classes=self.classes,
+            )  # fmt: skip
+            return train[kept], train[held]
+
+        test = rows.get("test")
+        if test is None and self.is_target:
+            train, test = hold_out(self.test_share, "test")
+        validation = rows.get("validation")
+        if validation is None:
+            train, validation = hold_out(self.validation_share, "validation")
+        thin = {"train": train, "validation": validation}
+        if self.ratio < 1:
+            for split, part in thin.items():
+                least = 1 if split == "validation" else 0
+                thin[split] = part[
+                    splits.subset(
+                        labels[part], self.ratio, self.seed, classes=self.classes, at_least=least
+                    )
+                ]
+        return {**thin, "test": np.array([], dtype=np.int64) if test is None else test}
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+class NaturalDataModule(DomainDataModule):
+    """Natural images: ImageNet's layout, any class-per-folder tree, or generated scenes."""
+
+    generator = staticmethod(GENERATORS["natural"])
+
+
+class TextureDataModule(DomainDataModule):
+    """Textures: CUReT, DTD, KTH-TIPS, any class-per-folder tree, or generated textures."""
+
+    generator = staticmethod(GENERATORS["texture"])
+
+
+class TargetDataModule(DomainDataModule):
+    """Lung patches: the DLD layout, a CSV, class-per-folder, or the generated phantom."""
+
+    generator = staticmethod(GENERATORS["target"])

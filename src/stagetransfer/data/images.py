@@ -1,0 +1,182 @@
+"""From image files and arrays to uint8 tensors, and from these, in batches, to network input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stagetransfer.data.samples import Samples
+from stagetransfer.errors import UserError
+
+
+class Batch(NamedTuple):
+    """B labelled images; `rows` are their numbers in the domain's samples."""
+
+    images: Tensor  # (B, C, H, W) uint8 in [0, 255], C 1 or 3; later (B, 3, S, S) float
+    labels: Tensor  # (B,) int64
+    rows: Tensor  # (B,) int64
+
+
+class ImageSet(Dataset[Batch]):
+    """Images of the rows given, decoded once and held if they fit the limit, else decoded on use.
+
+    Held images of one size stay at that size when they are no larger than `side`: a 32x32 patch
+    is enlarged in the batch, on the device, and takes a fiftieth of the memory.
+    """
+
+    def __init__(
+        self, samples: Samples, rows: NDArray[np.int64], side: int, fit: str, memory_limit: float
+    ) -> None:
+        self.samples = samples.take(rows)
+        self.rows = torch.from_numpy(rows)
+        self.labels = torch.from_numpy(self.samples.labels)
+        self.side = side
+        self.fit = fit
+        self.held: Tensor | None = None
+        images = self.samples.images
+        if isinstance(images, np.ndarray):
+            self.held = _channels_first(images)
+        elif len(images) * 3 * side * side <= memory_limit:
+            self.held = _hold(images, side, fit)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """One batch at once; DataLoader calls this in place of `__getitem__`."""
+        index = torch.as_tensor(indices)
+        if self.held is not None:
+            images = self.held[index]
+        else:
+            paths = [Path(self.samples.images[i]) for i in indices]
+            arrays = [decode(path, self.side, self.fit, "RGB") for path in paths]
+            images = _channels_first(np.stack(arrays))
+        return Batch(images, self.labels[index], self.rows[index])
+
+
+def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[np.uint8]:
+    """The image as uint8 (H, W) or (H, W, 3), always square.
+
+    Args:
+        side: the stored size in pixels; a square image no larger than that stays as it is, unless
+            `mode` is given (a batch needs one shape).
+        fit: "crop" scales the shorter side and takes the centre; "stretch" scales both sides.
+        mode: "L" or "RGB"; None keeps grey images grey.
+
+    Raises:
+        UserError: the file is no image, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise UserError(
+                    f"{path}: an image of mode {image.mode} has no 0-255 scale; apply a window "
+                    f"(for the lung -600/1500 HU) and save it with 8 bits"
+                )
+            if fit == "stretch" or min(image.size) >= side:
+                image.draft(None, (side, side))  # JPEG: decode at a scale that is still enough
+            grey = image.mode in ("1", "L", "LA")
+            picture = image.convert(mode or ("L" if grey else "RGB"))
+    except UserError:
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a readable image ({error}); remove or replace it") from error
+    if mode is None and picture.width == picture.height <= side:
+        return np.asarray(picture)
+    return np.asarray(_resize(picture, side, fit))
+
+
+def _resize(picture: Image.Image, side: int, fit: str) -> Image.Image:
+    width, height = picture.size
+    box = None
+    if fit == "crop":
+        short = min(width, height)
+        left, top = (width - short) / 2, (height - short) / 2
+        box = (left, top, left + short, top + short)
+    return picture.resize((side, side), Image.Resampling.BICUBIC, box=box)
+
+
+def _hold(paths: Sequence[Path], side: int, fit: str) -> Tensor:
+    with ThreadPoolExecutor() as pool:  # PIL releases the lock while it decodes
+        arrays = list(pool.map(lambda path: decode(path, side, fit), paths))
+    if len({array.shape for array in arrays}) > 1:
+        mode = "L" if all(array.ndim == 2 for array in arrays) else "RGB"
+        square = any(array.shape[:2] != arrays[0].shape[:2] for array in arrays)
+        for i, array in enumerate(arrays):
+            picture = Image.fromarray(array).convert(mode)
+            arrays[i] = np.asarray(_resize(picture, side, fit) if square else picture)
+    return _channels_first(np.stack(arrays))
+
+
+def _channels_first(images: NDArray[np.uint8]) -> Tensor:
+    tensor = torch.from_numpy(np.array(images))  # a copy: PIL's arrays are read-only
+    return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+
+
+def to_input(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Network input from stored images, on their device.
+
+    Bicubic with antialiasing, as PIL's; when enlarging it is plain bicubic interpolation with
+    a = -0.5 (the paper enlarges 32x32 patches "by bicubic interpolation").
+
+    Args:
+        images: (B, 1 or 3, H, W) uint8, square after any crop.
+        size: S, side of the network's input in pixels.
+        mean: (3, 1, 1) of RGB in [0, 1].
+        std: (3, 1, 1).
+
+    Returns:
+        (B, 3, S, S) float32, (x / 255 - mean) / std; grey copied to three channels.
+    """
+    x = images.float().div_(255)
+    if x.shape[-2:] != (size, size):
+        x = F.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
+    return (x - mean) / std
+
+
+def augment(images: Tensor, *, mirror: bool, turn: bool, crop: float) -> Tensor:
+    """Random variants of stored images, drawn from torch's generator of their device.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        mirror: flip each image left to right with probability 1/2.
+        turn: turn each image by 0, 90, 180 or 270 degrees (square images only).
+        crop: share of the side that is cut away; each image at its own random place.
+
+    Returns:
+        (B, C, H', W') uint8.
+    """
+    count = len(images)
+    if crop:
+        images = _crop(images, crop, torch.rand(count, 2).tolist())
+    if mirror:
+        chosen = torch.rand(count, device=images.device) < 0.5
+        images = torch.where(chosen[:, None, None, None], images.flip(-1), images)
+    if turn:
+        quarters = torch.randint(4, (count,), device=images.device)
+        turned = zip(images, quarters.tolist(), strict=True)
+        images = torch.stack([torch.rot90(image, k, (1, 2)) for image, k in turned])
+    return images
+
+
+def centre_crop(images: Tensor, crop: float) -> Tensor:
+    """The middle of each image, as large as a random crop: what validation and test see."""
+    return _crop(images, crop, [[0.5, 0.5]] * len(images)) if crop else images
+
+
+def _crop(images: Tensor, crop: float, places: Sequence[Sequence[float]]) -> Tensor:
+    height, width = images.shape[-2:]
+    h, w = round(height * (1 - crop)), round(width * (1 - crop))
+    corners = [(round(y * (height - h)), round(x * (width - w))) for y, x in places]
+    windows = zip(images, corners, strict=True)
+    return torch.stack([image[:, y : y + h, x : x + w] for image, (y, x) in windows])

@@ -1,0 +1,31 @@
+"""Weights that stand in for the training of a chain's first stage."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stagetransfer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A source of weights: "torchvision", or a file that `network.load_weights` reads."""
+
+    name: str
+    weights: str
+
+    def identity(self) -> dict[str, Any]:
+        """The file's content, not its place, decides a result."""
+        if self.weights == "torchvision":
+            return {"weights": "torchvision AlexNet_Weights.IMAGENET1K_V1"}
+        path = Path(self.weights)
+        if not path.is_file():
+            raise UserError(
+                f"domain.{self.name}.weights={self.weights}: no such file; give a .caffemodel, "
+                f".npy, .pt, .ckpt or .safetensors file, or torchvision"
+            )
+        with path.open("rb") as file:
+            return {"weights": hashlib.file_digest(file, "sha256").hexdigest()}

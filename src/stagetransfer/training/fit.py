@@ -1,0 +1,193 @@
+"""One stage's training: a new Trainer, new callbacks, a new optimiser, its own checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from stagetransfer.data import DomainDataModule
+from stagetransfer.settings import Trainer
+from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
+from stagetransfer.training.module import AlexNetModule
+from stagetransfer.training.progress import StageProgress
+from stagetransfer.training.transfer import StageTransfer, TransferRecord
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a stage's training left: its best checkpoint and what is to be recorded of it."""
+
+    best: Path
+    epochs: int
+    best_epoch: int
+    seconds: float
+    images_per_second: float
+    validation: dict[str, float]
+    transfer: TransferRecord
+
+
+def fit(
+    module: AlexNetModule,
+    data: DomainDataModule,
+    *,
+    title: str,
+    folder: Path,
+    tensorboard: Path,
+    epochs: int,
+    monitor: str,
+    seed: int,
+    settings: Trainer,
+    transfer: StageTransfer | None,
+) -> Fitted:
+    """Trains a stage, or goes on with it where `folder` holds its last checkpoint.
+
+    Args:
+        folder: holds best.ckpt (weights of the epoch with the best `monitor`) and last.ckpt.
+        tensorboard: where the stage's scalars go.
+        monitor: a validation figure; cross_entropy is best when lowest, all others when highest.
+        seed: decides every random draw of the epochs.
+    """
+    lowest = monitor == "cross_entropy"
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor=f"validation/{monitor}",
+        mode="min" if lowest else "max",
+        save_weights_only=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+    # After validation, not at the end of the epoch: else a resumed run differs.
+    last = ModelCheckpoint(
+        folder,
+        save_top_k=0,
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+    clock, watch = Clock(), _BestEpoch(monitor, lowest)
+    callbacks: list[pl.Callback] = [SeedEpoch(seed), clock, LogRates(), watch]
+    callbacks += [StageProgress(title, clock), *([transfer] if transfer else []), best, last]
+    trainer = build_trainer(
+        settings,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(tensorboard.parent, name="", version=tensorboard.name),
+    )
+    resume = folder / "last.ckpt"
+    with quiet():
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=resume if resume.is_file() else None,
+            weights_only=True,
+        )
+    return Fitted(
+        best=folder / "best.ckpt",
+        epochs=epochs,
+        best_epoch=watch.epoch + 1,
+        seconds=clock.seconds,
+        images_per_second=clock.images_per_second,
+        validation=watch.figures,
+        transfer=transfer.record if transfer else TransferRecord(),
+    )
+
+
+def network_state(checkpoint: Path) -> dict[str, Tensor]:
+    """The network's tensors in one of `fit`'s checkpoints, under the network's own names."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in content.items()
+        if name.startswith(prefix)
+    }
+
+
+def evaluate(module: AlexNetModule, data: DomainDataModule, settings: Trainer) -> None:
+    """Runs the test set through the module once; the module's `tested` holds the result."""
+    with quiet():
+        build_trainer(settings, logger=False, callbacks=[]).test(
+            module, datamodule=data, verbose=False
+        )
+
+
+def build_trainer(
+    settings: Trainer, *, callbacks: Sequence[pl.Callback], logger: Any, max_epochs: int = 1
+) -> pl.Trainer:
+    """A Trainer for the machine that `settings` tells, without Lightning's own terminal output."""
+    deterministic: Any = {"true": True, "false": False}.get(
+        settings.deterministic.lower(), settings.deterministic
+    )
+    with quiet():
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            precision=settings.precision,  # type: ignore[arg-type]
+            deterministic=deterministic,
+            max_epochs=max_epochs,
+            callbacks=list(callbacks),
+            logger=logger,
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+        )
+
+
+class _BestEpoch(pl.Callback):
+    """Remembers the epoch and the figures of the best checkpoint, across resumes."""
+
+    def __init__(self, monitor: str, lowest: bool) -> None:
+        self.monitor = monitor
+        self.better: Callable[[float, float], bool] = (
+            (lambda a, b: a < b) if lowest else (lambda a, b: a > b)
+        )
+        self.epoch = 0
+        self.figures: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Called by Lightning."""
+        now = {
+            name.removeprefix("validation/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("validation/")
+        }
+        if not self.figures or self.better(now[self.monitor], self.figures[self.monitor]):
+            self.epoch, self.figures = trainer.current_epoch, now
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into the checkpoint."""
+        return {"epoch": self.epoch, "figures": self.figures}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes from the checkpoint."""
+        vars(self).update(state_dict)
+
+
+class quiet(warnings.catch_warnings):
+    """Silences what Lightning says on each of a chain's many Trainers; real errors stay."""
+
+    def __enter__(self) -> Any:
+        result = super().__enter__()
+        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        for message in (
+            ".*does not have many workers.*",
+            ".*number of training batches.*",
+            ".*Checkpoint directory.*exists and is not empty.*",
+            ".*experiment tracker.*",
+        ):
+            warnings.filterwarnings("ignore", message)
+        return result

@@ -1,0 +1,42 @@
+"""What the tests share: the project's own config, composed as the door does, and small runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+REPOSITORY = Path(__file__).parents[1]
+
+# The real code on little data: every stage sees a few dozen images at AlexNet's smallest sizes.
+SMALL = (
+    "model.input_size=67",
+    "recipe.epochs=2",
+    "recipe.batch_size=16",
+    "+domain.natural.options.per_class=8",
+    "+domain.texture.options.per_class=20",
+    "+domain.target.options.scale=0.15",
+    "trainer.accelerator=cpu",
+)
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="session")
+def compose_config() -> Compose:
+    """Composes `conf/config.yaml` with overrides."""
+
+    def composed(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            return compose("config", overrides=list(overrides))
+
+    return composed
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_threads() -> None:
+    torch.set_num_threads(2)
