@@ -5,6 +5,7 @@ The table of patients and images is here; what a pattern looks like is in `patte
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,8 +146,10 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> Samples:
         roster = _roster(split)
         for label, (name, count) in enumerate(zip(CLASSES, _counts(split, scale), strict=True)):
             dealt = _deal(generator(seed, "lung", "deal", split, name), roster[name], count)
+            drawn = Counter[int]()
             for i, number in enumerate(dealt):
-                rng = generator(seed, "lung", name, number, dealt[:i].count(number))
+                rng = generator(seed, "lung", name, number, drawn[number])
+                drawn[number] += 1
                 images.append(to_uint8(_patch(rng, name, _patient(seed, number), size)))
                 ids.append(f"{split}/{name}/p{number:03d}-{i:04d}")
                 labels.append(label)
