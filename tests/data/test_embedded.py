@@ -12,7 +12,7 @@ from stagetransfer.data.embedded.fields import band_noise, grid, jittered_points
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
-SMALL = {"natural": {"per_class": 3}, "texture": {"per_class": 12}, "target": {"scale": 0.01}}
+SMALL = {"natural": {"per_class": 3}, "texture": {"per_class": 12}, "target": {"scale": 0.15}}
 DOMAINS = list(GENERATORS)
 
 
@@ -47,7 +47,7 @@ def test_images_use_the_range_and_none_repeats(name, small):
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("natural", {"per_class": 5}), ("texture", {"per_class": 23}), ("target", {"scale": 0.3})],
+    [("natural", {"per_class": 5}), ("texture", {"per_class": 23}), ("target", {"scale": 0.25})],
 )
 def test_more_images_leave_the_earlier_ones(name, more, small):
     larger = GENERATORS[name](**more)
@@ -78,7 +78,9 @@ def test_sources_are_balanced_rgb(small):
 def test_texture_has_ten_samples_a_class(small):
     s = small["texture"]
     assert len(set(s.groups)) == 120
-    assert all(g.startswith(s.classes[k] + "/sample") for g, k in zip(s.groups, s.labels))
+    assert all(
+        g.startswith(s.classes[k] + "/sample") for g, k in zip(s.groups, s.labels, strict=True)
+    )
 
 
 def test_colour_does_not_give_the_shape_away():
@@ -117,12 +119,18 @@ def test_target_patients_are_those_of_the_paper_and_on_one_side(scale, target):
     assert len(normal & set(groups[s.labels == 4])) == 6  # patients with emphysema give NOR too
 
 
-@pytest.mark.parametrize("reduce", [[], [PCA(30, random_state=0)]], ids=["pixels", "pca"])
-def test_target_is_not_for_a_linear_model(reduce, target):
-    x = target.images.reshape(len(target), -1) / 255
+@pytest.mark.parametrize(
+    ("reduce", "strength"),
+    [([], 1e-3), ([PCA(30, whiten=True, random_state=0)], 1.0)],
+    ids=["pixels", "pca"],
+)
+def test_target_is_not_for_a_linear_model(reduce, strength, target):
+    x = target.images.reshape(len(target), -1).astype(np.float32) / 255
     train = np.array(target.splits) == "train"
     model = make_pipeline(
-        StandardScaler(), *reduce, LogisticRegression(max_iter=2000, class_weight="balanced")
+        StandardScaler(),
+        *reduce,
+        LogisticRegression(C=strength, tol=1e-2, max_iter=300, class_weight="balanced"),
     )
     guess = model.fit(x[train], target.labels[train]).predict(x[~train])
     assert 0.3 < recall_score(target.labels[~train], guess, average="macro") < 0.6
@@ -131,8 +139,8 @@ def test_target_is_not_for_a_linear_model(reduce, target):
 def test_classes_of_the_target_overlap_in_brightness(target):
     mean = target.images.mean(axis=(1, 2))
     of = {c: mean[target.labels == k] for k, c in enumerate(target.classes)}
-    assert np.quantile(of["EMP"], 0.9) > np.quantile(of["NOR"], 0.1)
-    assert np.quantile(of["GGO"], 0.1) < np.quantile(of["NOR"], 0.9)
+    assert np.quantile(of["EMP"], 0.9) > np.quantile(of["NOR"], 0.2)
+    assert np.quantile(of["GGO"], 0.1) < np.quantile(of["NOR"], 0.97)
     assert of["EMP"].mean() < of["NOR"].mean() < of["GGO"].mean() < of["CON"].mean()
 
 

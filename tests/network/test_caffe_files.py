@@ -90,7 +90,7 @@ def test_caffemodel_round_trip(tmp_path, layers, form):
 
 def test_caffemodel_cut_off_anywhere(tmp_path, layers):
     whole = caffemodel({"fc8": layers["fc8"]})
-    for length in range(0, len(whole), 3):
+    for length in range(len(whole)):
         with pytest.raises(UserError, match=r"net\.caffemodel: (damaged|holds no layer)"):
             read_caffemodel(write(tmp_path, whole[:length]))
 
@@ -303,6 +303,9 @@ def test_damaged_npy(tmp_path):
     np.save(tmp_path / "plain.npy", np.ones(3))
     with pytest.raises(UserError, match="one array of float64"):
         read_npy(tmp_path / "plain.npy")
+    np.save(tmp_path / "ints.npy", wrapped({"fc8": [np.ones((2, 2), int), np.ones(2)]}))
+    with pytest.raises(UserError, match="an array of i8"):
+        read_npy(tmp_path / "ints.npy")
     for wrong in ({"fc8": np.ones(3)}, {"fc6": [np.ones((10, 2)), np.ones(2)]}, ["fc8"], {}):
         np.save(tmp_path / "wrong.npy", wrapped(wrong), allow_pickle=True)
         with pytest.raises(UserError, match=r"wrong\.npy: (damaged|holds no layer)"):

@@ -53,13 +53,14 @@ def test_xavier_and_kaiming_follow_fan_in():
         assert not network.get_submodule(layer).bias.any()
 
 
-def test_same_seed_same_tensors_whatever_the_global_generator():
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_same_seed_same_tensors_whatever_the_global_generator(scheme):
     states = []
     for noise in (5, 6):
         torch.manual_seed(noise)
         network = AlexNet(7, input_size=39)
         before = torch.get_rng_state()
-        initialise(network, generator=seeded(9))
+        initialise(network, scheme, generator=seeded(9))
         assert torch.equal(torch.get_rng_state(), before)
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -75,8 +76,9 @@ def test_a_layer_is_the_same_whichever_others_are_made():
 
 def test_layers_and_seeds_differ():
     network = made(layers=["conv4", "conv3", "fc7", "fc8"])
-    assert network.conv3.weight.shape[0] == network.conv4.weight.shape[0]
-    assert not torch.equal(network.conv3.weight[:, :9], network.conv4.weight[:, :9])
+    starts = [network.get_submodule(i).weight.flatten()[:99] for i in ("conv3", "conv4", "fc8")]
+    assert not torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[1], starts[2])
     first = network.fc8.weight.clone()
     made(layers=["fc8"], seed=4, network=network)
     assert not torch.equal(network.fc8.weight, first)

@@ -75,7 +75,9 @@ class Evil:
 def test_code_and_damage_in_a_checkpoint_are_refused(tmp_path, small):
     path, trace = tmp_path / "net.pt", tmp_path / "trace"
     torch.save(small | {"extra": Evil(str(trace))}, path)
-    with pytest.raises(UserError, match=r"net\.pt: refused, its pickle asks for posix\.mkdir") as caught:
+    with pytest.raises(
+        UserError, match=r"net\.pt: refused, its pickle asks for posix\.mkdir"
+    ) as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)
     assert not trace.exists()

@@ -77,9 +77,9 @@ def _inverse_power(s: Tensor, beta: float) -> Tensor:
 
 def _window_sum(x: Tensor, before: int, after: int) -> Tensor:
     """out[:, c] = sum of x[:, c - before : c + after + 1], channels outside x being zero."""
-    total, furthest = x.clone(), x.shape[1] - 1
-    for shift in range(1, min(before, furthest) + 1):
+    total = x.clone()
+    for shift in range(1, before + 1):
         total[:, shift:] += x[:, :-shift]
-    for shift in range(1, min(after, furthest) + 1):
+    for shift in range(1, after + 1):
         total[:, :-shift] += x[:, shift:]
     return total

@@ -53,7 +53,7 @@ def band_noise(
     octave = np.log2(np.maximum(np.hypot(fx, fy), 1e-9) * period)
     spectrum = np.fft.rfft2(rng.standard_normal((n, n))) * np.exp(-0.5 * (octave / width) ** 2)
     noise = np.fft.irfft2(spectrum, s=(n, n))
-    return (noise / np.sqrt(np.mean(noise**2) + 1e-24)).astype(np.float32)
+    return np.asarray(noise / np.sqrt(np.mean(noise**2) + 1e-24), np.float32)
 
 
 def turbulence(rng: np.random.Generator, n: int, period: float, octaves: int = 4) -> Field:
@@ -81,7 +81,7 @@ def jittered_points(
     points += rng.uniform(-jitter, jitter, points.shape)
     points *= pitch
     near = np.abs(points).max(axis=1) < side / 2 + 1.3 * spacing
-    return points[near].astype(np.float32)
+    return np.asarray(points[near], np.float32)
 
 
 def voronoi(
@@ -114,7 +114,7 @@ def stroke(x: Field, y: Field, a: ArrayLike, b: ArrayLike) -> Field:
 
 def step(edge: Field, softness: float = 1.0) -> Field:
     """0 where edge <= -softness / 2, 1 where edge >= softness / 2, linear between."""
-    return np.clip(edge / np.float32(softness) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(edge / softness + 0.5, 0, 1), np.float32)
 
 
 def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -50,7 +50,8 @@ def _cross(x: Field, y: Field) -> Field:
 
 
 def _crescent(x: Field, y: Field) -> Field:
-    return np.maximum(radius(x, y) - 1, 0.85 - radius(x - 0.5, y))
+    hollow = np.float32(0.85) - radius(x - np.float32(0.5), y)
+    return np.asarray(np.maximum(radius(x, y) - np.float32(1), hollow), np.float32)
 
 
 def _house(x: Field, y: Field) -> Field:
@@ -145,8 +146,8 @@ def _scene(rng: np.random.Generator, shape: Callable[[Field, Field], Field], n: 
         canvas = _paint(canvas, bar, _colour(rng))
 
     canvas = ndimage.gaussian_filter(canvas, (*[rng.uniform(0.2, 0.9) * n / 64] * 2, 0))
-    canvas = canvas + rng.normal(0, rng.uniform(0.005, 0.04), canvas.shape)
-    return np.asarray(canvas * rng.uniform(0.75, 1.2), np.float32)
+    noisy = canvas + rng.normal(0, rng.uniform(0.005, 0.04), canvas.shape)
+    return np.asarray(noisy * rng.uniform(0.75, 1.2), np.float32)
 
 
 def natural(seed: int = 0, per_class: int = 80, size: int = 64) -> Samples:

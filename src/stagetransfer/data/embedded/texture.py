@@ -129,8 +129,9 @@ def _weave(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     # The thread on top runs along y in one half of the crossings and along x in the other.
     across, along = np.where(over, u, v) % 1, np.where(over, v, u) % 1
     bulge = np.sin(np.pi * across) ** 0.5 * (0.4 + 0.6 * np.sin(np.pi * along))
+    height = np.asarray(0.2 * period * bulge, np.float32)
     tone = np.where(over, np.float32(rng.uniform(0.75, 1)), np.float32(rng.uniform(0.35, 0.7)))
-    return np.clip(tone * bulge, 0, 1), 0.2 * period * bulge
+    return np.clip(tone * bulge, 0, 1), height
 
 
 def _zigzag(rng: np.random.Generator, x: Field, y: Field) -> Surface:
@@ -186,10 +187,10 @@ def _view(rng: np.random.Generator, surface: Surface, colours: Field, size: int)
 
 
 def _colours(rng: np.random.Generator) -> Field:
-    """Two colours (2, 3): dark and light parts of a sample, at least 0.3 apart in brightness."""
+    """Two colours (2, 3): dark and light parts of a sample, about 0.3 to 0.55 apart."""
     dark = rng.uniform(0.05, 0.4) * rng.uniform(0.5, 1.2, 3)
     light = (dark.mean() + rng.uniform(0.3, 0.55)) * rng.uniform(0.7, 1.25, 3)
-    return np.clip(np.stack([dark, light]), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(np.stack([dark, light]), 0, 1), np.float32)
 
 
 def texture(seed: int = 0, per_class: int = 80, size: int = 64) -> Samples:
