@@ -314,7 +314,7 @@ def _record(
     """A stage's entry in metrics.json."""
     record: dict[str, Any] = {"name": link.stage.name, "key": link.key, "reused": fitted is None}
     if isinstance(data, Pretrained) or fitted is None:
-        nothing = {"carried": [], "reinitialised": [], "frozen": []}
+        nothing: dict[str, list[str]] = {"carried": [], "reinitialised": [], "frozen": []}
         weights = data.weights if isinstance(data, Pretrained) else None
         return {**record, "epochs": 0, "seconds": 0.0, "images_per_second": 0.0, **nothing,
                 "weights": weights}  # fmt: skip

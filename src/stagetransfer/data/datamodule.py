@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from stagetransfer.data import images, splits
 from stagetransfer.data.embedded import GENERATORS
 from stagetransfer.data.images import Batch, ImageSet
-from stagetransfer.data.layouts import LAYOUTS, check_images, read
+from stagetransfer.data.layouts import LAYOUTS, check_images
 from stagetransfer.data.sampler import EpochSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
@@ -215,13 +217,16 @@ class DomainDataModule(pl.LightningDataModule):
             generator = type(self).generator
             if generator is None:
                 raise UserError(f"domain.{self.name}.layout=embedded: only the built-in domains")
-            try:
-                return generator(**self.options)
-            except TypeError as error:
-                raise UserError(f"domain.{self.name}.options: {error}") from error
-        assert self.root is not None
-        samples = read(self.layout, Path(self.root), **self.options)
-        if self.check_images:
+            reader: Callable[..., Samples] = generator
+        else:
+            reader = functools.partial(LAYOUTS[self.layout], Path(str(self.root)))
+        try:
+            inspect.signature(reader).bind(**self.options)
+        except TypeError as error:
+            known = ", ".join(list(inspect.signature(reader).parameters))
+            raise UserError(f"domain.{self.name}.options: {error}; there are {known}") from error
+        samples = reader(**self.options)
+        if self.check_images and self.layout != "embedded":
             check_images(samples)
         return samples
 
@@ -239,9 +244,14 @@ class DomainDataModule(pl.LightningDataModule):
             assert train is not None
             part = None if by_group is None else by_group[train]
             kept, held = splits.hold_out(
-                labels[train], part, share, self.split_seed, what=what, hint=hint,
+                labels[train],
+                part,
+                share,
+                self.split_seed,
                 classes=self.classes,
-            )  # fmt: skip
+                what=what,
+                hint=hint,
+            )
             return train[kept], train[held]
 
         test = rows.get("test")
@@ -262,7 +272,8 @@ class DomainDataModule(pl.LightningDataModule):
         return {**thin, "test": np.array([], dtype=np.int64) if test is None else test}
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
+    """`ImageSet` hands over whole batches: nothing is left to collate."""
     return batch
 
 

@@ -67,7 +67,7 @@ class AlexNetModule(pl.LightningModule):
         self.network = build_network(model, len(classes))
         generator = torch.Generator().manual_seed(seed)
         initialise(self.network, model.initialisation, generator=generator)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval

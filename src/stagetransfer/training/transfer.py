@@ -9,9 +9,9 @@ from typing import cast
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stagetransfer.network import LAYERS, carry, initialise, layer_of
+from stagetransfer.network import LAYERS, AlexNet, carry, initialise, layer_of
 from stagetransfer.training.module import AlexNetModule
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class StageTransfer(pl.Callback):
 
 
 def transfer(
-    network: nn.Module,
+    network: AlexNet,
     source: Mapping[str, Tensor] | None,
     *,
     reinitialise: Sequence[str],

@@ -123,7 +123,7 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> Samples:
     """Patches of 7 lung patterns, out of balance, with `groups` (patients) and `splits`.
 
     117 patients, p001 to p057 in "train" and p058 to p117 in "test", some with two patterns; there
-    is no "validation". At scale 1 train has 1,301 images and test 456.
+    is no "validation". At scale 1 train has 1,297 images and test 456.
 
     Args:
         seed: another seed gives other patients.

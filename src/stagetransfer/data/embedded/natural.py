@@ -134,7 +134,7 @@ def _scene(rng: np.random.Generator, shape: Callable[[Field, Field], Field], n: 
     canvas = canvas * (1 - rng.uniform(0, 0.4) * shadow[..., None])
     light = rng.uniform(0, 2 * np.pi)
     shade = 1 + rng.uniform(0, 0.3) * (np.cos(light) * u + np.sin(light) * v)
-    shade -= rng.uniform(0, 0.35) * np.exp(np.minimum(distance, 0) * 24 / n)
+    shade -= rng.uniform(0, 0.35) * np.exp(np.minimum(distance, 0) * 24 / n, dtype=np.float64)
     shade += rng.uniform(0, 0.08) * band_noise(rng, n, n / rng.uniform(5, 16))
     canvas = _paint(canvas, cover, front * shade[..., None])
 

@@ -103,14 +103,15 @@ def _normal(lung: Lung) -> Field:
 
 
 def _emphysema(lung: Lung) -> Field:
-    """EMP: round holes of air without walls, 3 to 9 mm, apart or running together."""
+    """EMP: round holes of air without walls, 2.4 to 8 mm, apart or running together."""
     rng, tissue = lung.rng, _aerated(lung)
     u, v = lung.warped(0.35, 4)
     spacing = rng.uniform(4, 8)
     points = jittered_points(rng, lung.side, spacing, 0.3)
-    points = points[rng.random(len(points)) < rng.uniform(0.35, 0.9)]
+    kept = rng.random(len(points)) < rng.uniform(0.35, 0.9)
+    points = np.vstack([points[kept], lung.place(0.3)])  # never a patch without a hole
     hole = np.full_like(u, np.inf)
-    for px, py in points:
+    for px, py in points.astype(np.float32):
         r = np.float32(spacing * rng.uniform(0.3, 0.5))
         # (d^2 - r^2) / 2r is d - r at the rim, and needs no root for each hole.
         hole = np.minimum(hole, ((u - px) ** 2 + (v - py) ** 2 - r * r) / (2 * r))
@@ -143,13 +144,13 @@ def _consolidation(lung: Lung) -> Field:
 
 
 def _honeycomb(lung: Lung) -> Field:
-    """HCM: cysts of 2.5 to 6 mm side by side, with shared walls about 1 mm thick."""
+    """HCM: cysts 3 to 5.5 mm apart, side by side, with shared walls about 1 mm thick."""
     rng, tissue = lung.rng, _aerated(lung)
     u, v = lung.warped(0.25, 4)
     spacing = rng.uniform(3, 5.5)
     near, second, cell = voronoi(u, v, jittered_points(rng, lung.side, spacing, 0.28))
     wall = np.float32(rng.uniform(0.35, 0.6))
-    # A smooth minimum of cell border and circle rounds the corners, as pressure does.
+    # The smaller of border and circle rounds the corners of a cell.
     inside = np.minimum((second - near) / 2 - wall, np.float32(0.56 * spacing) - near)
     air = rng.uniform(-960, -860, cell.max() + 1).astype(np.float32)[cell]
     fibrosis = rng.uniform(-330, -120) + 40 * lung.noise(3, 0.8)
@@ -173,7 +174,7 @@ def _reticular(lung: Lung) -> Field:
 
 
 def _nodular(lung: Lung) -> Field:
-    """NOD: 3 to 10 solid round nodules of 1.8 to 4 mm."""
+    """NOD: 3 to 10 solid round nodules of 1.5 to 3.7 mm."""
     rng, tissue = lung.rng, _aerated(lung)
     softness, usual = rng.uniform(0.2, 0.8), rng.uniform(0.9, 1.6)
     for _ in range(rng.integers(3, 11)):

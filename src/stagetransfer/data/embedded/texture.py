@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from stagetransfer.data.embedded.fields import (
@@ -30,6 +31,15 @@ _CANVAS = 160  # side of a sample in texture units; an image shows about 64 of t
 Surface = tuple[Field, Field]
 
 
+def _surface(albedo: NDArray[np.floating], height: NDArray[np.floating]) -> Surface:
+    return np.asarray(np.clip(albedo, 0, 1), np.float32), np.asarray(height, np.float32)
+
+
+def _wave(turns: NDArray[np.floating]) -> NDArray[np.float64]:
+    """sin(2 pi turns), in float64: float32 sines differ between processors in the last bit."""
+    return np.asarray(np.sin(turns * (2 * np.pi), dtype=np.float64))
+
+
 def _warped(
     rng: np.random.Generator, x: Field, y: Field, amount: float, period: float
 ) -> tuple[Field, Field]:
@@ -51,46 +61,46 @@ def _bricks(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     )
     brick = step(np.asarray(to_edge - mortar, np.float32))
     rough = band_noise(rng, len(x), 4, 0.6)
-    return brick * tone, 1.2 * brick + 0.12 * rough
+    return _surface(brick * tone, 1.2 * brick + 0.12 * rough)
 
 
 def _checker(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     period = rng.uniform(14, 24)
     u, v = _warped(rng, x, y, rng.uniform(0.2, 0.8), rng.uniform(30, 60))
-    board = np.sin(2 * np.pi * u / period) * np.sin(2 * np.pi * v / period)
-    return step(board, 0.3), 0.1 * band_noise(rng, len(x), 5, 0.6)
+    board = _wave(u / period) * _wave(v / period)
+    return _surface(board / 0.15 + 0.5, 0.1 * band_noise(rng, len(x), 5, 0.6))
 
 
 def _corduroy(rng: np.random.Generator, x: Field, y: Field) -> Surface:
-    period = rng.uniform(4.5, 8)
+    period = rng.uniform(5.5, 9)
     u, _ = _warped(rng, x, y, rng.uniform(0.2, 0.8), 40)
-    rib = np.abs(np.sin(np.pi * u / period))
+    rib = np.abs(_wave(u / (2 * period)))
     fuzz = band_noise(rng, len(x), 3, 0.6)
-    return np.clip(0.3 + 0.6 * rib + 0.08 * fuzz, 0, 1), 0.22 * period * rib + 0.15 * fuzz
+    return _surface(0.3 + 0.6 * rib + 0.08 * fuzz, 0.22 * period * rib + 0.15 * fuzz)
 
 
 def _grain(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     grain = band_noise(rng, len(x), rng.uniform(2.6, 4.5), 0.3)
-    return np.clip(0.5 + 0.28 * grain, 0, 1), rng.uniform(0.3, 0.6) * grain
+    return _surface(0.5 + 0.28 * grain, rng.uniform(0.3, 0.6) * grain)
 
 
 def _labyrinth(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     noise = band_noise(rng, len(x), rng.uniform(7, 11), 0.12)
     maze = step(noise + np.float32(rng.uniform(-0.15, 0.15)), 0.5)
-    return maze, rng.uniform(0.3, 1.2) * maze
+    return _surface(maze, rng.uniform(0.3, 1.2) * maze)
 
 
 def _marble(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     bend = turbulence(rng, len(x), 64)
-    veins = np.pi * x / rng.uniform(20, 34) + np.float32(rng.uniform(0.9, 1.5)) * bend
-    return np.abs(np.sin(veins)) ** np.float32(rng.uniform(0.4, 0.7)), np.zeros_like(x)
+    veins = x / rng.uniform(40, 68) + rng.uniform(0.14, 0.24) * bend
+    return _surface(np.abs(_wave(veins)) ** rng.uniform(0.4, 0.7), np.zeros_like(x))
 
 
 def _mosaic(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     points = jittered_points(rng, _CANVAS, rng.uniform(9, 15), 0.4)
     _, _, cell = voronoi(x, y, points)
     tone = rng.permutation(np.linspace(0, 1, len(points))).astype(np.float32)
-    return tone[cell], 0.08 * band_noise(rng, len(x), 5, 0.6)
+    return _surface(tone[cell], 0.08 * band_noise(rng, len(x), 5, 0.6))
 
 
 def _pebbles(rng: np.random.Generator, x: Field, y: Field) -> Surface:
@@ -99,7 +109,7 @@ def _pebbles(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     near, second, cell = voronoi(x, y, points)
     dome = np.sqrt(np.clip((second - near) / np.float32(spacing * 0.8), 0, 1))
     tone = rng.uniform(0.6, 1, len(points)).astype(np.float32)
-    return tone[cell] * step(dome - np.float32(0.25), 0.5), 0.35 * spacing * dome
+    return _surface(tone[cell] * step(dome - np.float32(0.25), 0.5), 0.35 * spacing * dome)
 
 
 def _scales(rng: np.random.Generator, x: Field, y: Field) -> Surface:
@@ -112,13 +122,13 @@ def _scales(rng: np.random.Generator, x: Field, y: Field) -> Surface:
         u = ((x / pitch + 0.5 * (row % 2)) % 1 - 0.5) * pitch
         reach = radius(u, y - row * rise) / np.float32(0.58 * pitch)
         rim = np.where(reach < 1, reach, rim)
-    rim = rim.astype(np.float32)
-    return np.clip(1.05 - rim**4, 0, 1), 0.12 * pitch * (1 - rim**2)
+    rim = rim * rim
+    return _surface(1.05 - rim * rim, 0.12 * pitch * (1 - rim))
 
 
 def _streaks(rng: np.random.Generator, x: Field, y: Field) -> Surface:
-    fibre = band_noise(rng, len(x), rng.uniform(4, 8), 0.6, stretch=rng.uniform(10, 16))
-    return np.clip(0.5 + 0.25 * fibre, 0, 1), 0.3 * fibre
+    fibre = band_noise(rng, len(x), rng.uniform(6, 10), 0.9, stretch=rng.uniform(10, 16))
+    return _surface(0.5 + 0.3 * fibre, 0.4 * fibre)
 
 
 def _weave(rng: np.random.Generator, x: Field, y: Field) -> Surface:
@@ -128,17 +138,17 @@ def _weave(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     over = (np.floor(u) + np.floor(v)) % 2 == 0
     # The thread on top runs along y in one half of the crossings and along x in the other.
     across, along = np.where(over, u, v) % 1, np.where(over, v, u) % 1
-    bulge = np.sin(np.pi * across) ** 0.5 * (0.4 + 0.6 * np.sin(np.pi * along))
-    height = np.asarray(0.2 * period * bulge, np.float32)
-    tone = np.where(over, np.float32(rng.uniform(0.75, 1)), np.float32(rng.uniform(0.35, 0.7)))
-    return np.clip(tone * bulge, 0, 1), height
+    bulge = np.sqrt(_wave(across / 2)) * (0.4 + 0.6 * _wave(along / 2))
+    tone = np.where(over, rng.uniform(0.75, 1), rng.uniform(0.35, 0.7))
+    return _surface(tone * bulge, 0.2 * period * bulge)
 
 
 def _zigzag(rng: np.random.Generator, x: Field, y: Field) -> Surface:
-    period, run = rng.uniform(8, 14), rng.uniform(9, 15)
+    period, run = rng.uniform(9, 13), rng.uniform(8, 11)
     u, v = _warped(rng, x, y, 0.3, 40)
     fold = np.abs((u / run) % 2 - 1) * run * rng.uniform(0.8, 1.2)
-    return step(np.sin(2 * np.pi * (v + fold) / period), 0.6), 0.1 * band_noise(rng, len(x), 5, 0.6)
+    stripes = _wave((v + fold) / period)
+    return _surface(stripes / 0.6 + 0.5, 0.1 * band_noise(rng, len(x), 5, 0.6))
 
 
 # Smooth or patterned surfaces whose bright part is the ground: none draws bright walls round dark
