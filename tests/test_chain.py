@@ -197,7 +197,8 @@ def test_a_killed_stage_goes_on_from_its_last_checkpoint(compose_config, tmp_pat
 def test_a_chain_of_other_domains_and_a_thinned_target(compose_config, outputs):
     run = start(
         compose_config, outputs, "+domain/texture@domain.second=embedded",
-        "domain.second.options={per_class: 20, seed: 9}", "chain=[texture,second,target]",
+        "+domain.second.options.per_class=20", "+domain.second.options.seed=9",
+        "chain=[texture,second,target]",
         "ratio=0.5", "recipe.epochs=1",
     ).run()  # fmt: skip
     metrics = read_json(run / "metrics.json")
@@ -213,7 +214,7 @@ def test_pretrained_weights_stand_in_for_a_stage(compose_config, outputs, two_st
     weights = outputs / "stages" / key / "model.ckpt"
     run = start(
         compose_config, outputs, "+experiment=natural", "domain/natural=pretrained",
-        f"domain.natural.weights={weights}", "recipe.epochs=1",
+        f"domain.natural.weights={weights}", "~domain.natural.options", "recipe.epochs=1",
     ).run()  # fmt: skip
     first = read_json(run / "metrics.json")["stages"][0]
     assert first["weights"] == str(weights)

@@ -108,7 +108,7 @@ class ChainRunner:
         if isinstance(link.data, Pretrained):
             log.info("stage %s: weights of %s", link.title, link.data.weights)
             return [_record(link, link.data, None)]
-        reused = True
+        reused, records = True, list[dict[str, Any]]()
         if not self.store.finished(link.key):
             records = self._sources(count - 1)
             with self.store.make(link.key) as folder:
@@ -118,12 +118,11 @@ class ChainRunner:
                     self._copy_scalars(count - 1, folder)
                     module, fitted = self._fit(link, folder, folder / "tensorboard")
                     self._publish(link, folder, records, module, fitted)
-        content = read_json(self.store.path(link.key) / "stage.json")
-        if reused:
-            log.info("stage %s: reused from %s", link.title, self.store.path(link.key))
-        else:
-            content["stages"] = [*records, content["stages"][-1]]
-        return [*content["stages"][:-1], {**content["stages"][-1], "reused": reused}]
+        made: list[dict[str, Any]] = read_json(self.store.path(link.key) / "stage.json")["stages"]
+        if not reused:
+            return [*records, {**made[-1], "reused": False}]
+        log.info("stage %s: reused from %s", link.title, self.store.path(link.key))
+        return [{**record, "reused": True} for record in made]
 
     def _copy_scalars(self, count: int, folder: Path) -> None:
         """Puts the scalars of the first `count` stages beside those of the next."""

@@ -112,9 +112,12 @@ def _by_group(
     """The best of several stratified cuts: every class on both sides, shares nearest to `share`."""
     rows, totals = np.arange(len(labels)), np.bincount(labels, minlength=classes)
     smaller = min(share, 1 - share)
-    folds = min(max(2, round(1 / smaller)), len(np.unique(groups)))
+    # More folds than a rare class has groups would leave it out of some; try both numbers.
+    rarest = min(len(np.unique(groups[labels == label])) for label in range(classes))
+    wanted = max(2, round(1 / smaller))
     best, best_score = rows, math.inf
     for attempt in range(_TRIES):
+        folds = min(wanted, int(totals.min())) if attempt % 2 else min(wanted, rarest)
         cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed * _TRIES + attempt)
         for _, fold in cut.split(labels, labels, groups):
             held = fold if share <= 0.5 else np.setdiff1d(rows, fold)

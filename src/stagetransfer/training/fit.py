@@ -188,6 +188,7 @@ class quiet(warnings.catch_warnings):
             ".*number of training batches.*",
             ".*Checkpoint directory.*exists and is not empty.*",
             ".*experiment tracker.*",
+            ".*isinstance.treespec, LeafSpec.*",
         ):
             warnings.filterwarnings("ignore", message)
         return result

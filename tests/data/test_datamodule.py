@@ -1,0 +1,244 @@
+"""What a data module cuts, thins, holds and hands to the network."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stagetransfer.data import DomainDataModule, TargetDataModule
+from stagetransfer.data.images import (
+    Batch,
+    ImageSet,
+    augment,
+    centre_crop,
+    decode,
+    to_input,
+)
+from stagetransfer.data.sampler import EpochSampler
+from stagetransfer.data.samples import Samples
+from stagetransfer.errors import UserError
+
+MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return TargetDataModule(name="target", layout="embedded", options={"scale": 0.2})
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Two classes of twelve images, four patients in each."""
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(12):
+            pixels = random.integers(0, 256, (20, 20), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"p{i % 4}{label}_{i}.png")
+    return tmp_path
+
+
+def test_no_group_is_on_two_sides_and_every_class_on_each(target):
+    groups = np.array(target.samples.groups)
+    sides = [set(groups[target.rows[split]]) for split in ("train", "validation", "test")]
+    assert not sides[0] & sides[1]
+    assert not sides[0] & sides[2]
+    assert not sides[1] & sides[2]
+    for split in ("train", "validation", "test"):
+        assert set(target.samples.labels[target.rows[split]]) == set(range(7))
+
+
+def test_the_ratio_thins_training_and_validation_but_not_test(target):
+    thin = TargetDataModule(
+        name="target", layout="embedded", options={"scale": 0.2}, ratio=0.5, seed=3
+    )
+    for split in ("train", "validation"):
+        assert set(thin.rows[split]) < set(target.rows[split])
+    assert np.array_equal(thin.rows["test"], target.rows["test"])
+    assert thin.count("train") == pytest.approx(target.count("train") / 2, abs=4)
+
+
+def test_all_seeds_share_the_cuts_and_differ_in_the_subset():
+    def rows(seed):
+        options = {"scale": 0.2}
+        return TargetDataModule(
+            name="t", layout="embedded", options=options, ratio=0.5, seed=seed
+        ).rows
+
+    assert np.array_equal(rows(0)["test"], rows(1)["test"])
+    assert not np.array_equal(rows(0)["train"], rows(1)["train"])
+
+
+def test_a_source_leaves_an_official_test_set_alone_and_cuts_none(tree):
+    source = DomainDataModule(name="s", layout="folder", root=tree, is_target=False)
+    assert source.count("test") == 0
+    assert source.count("train") + source.count("validation") == 24
+    as_target = DomainDataModule(name="s", layout="folder", root=tree)
+    assert as_target.count("test") > 0
+    phantom = TargetDataModule(name="t", layout="embedded", options={"scale": 0.2}, is_target=False)
+    official = np.array(phantom.samples.splits)
+    assert (official[np.r_[phantom.rows["train"], phantom.rows["validation"]]] == "train").all()
+
+
+def test_held_patches_keep_their_size_and_become_network_input(tree):
+    data = DomainDataModule(name="t", layout="folder", root=tree, input_size=67, batch_size=5)
+    data.setup("fit")
+    held = data._sets["train"].held
+    assert held is not None
+    assert held.shape[1:] == (1, 20, 20)
+    assert held.dtype == torch.uint8
+    batch = next(iter(data.train_dataloader()))
+    assert isinstance(batch, Batch)
+    assert len(batch.images) == 5
+    first = Image.open(data.samples.images[batch.rows[0]])
+    assert np.array_equal(batch.images[0, 0].numpy(), np.asarray(first))
+    assert batch.labels[0] == data.samples.labels[batch.rows[0]]
+
+
+def test_sets_beyond_the_limit_are_decoded_on_use_with_the_same_labels(tree):
+    data = DomainDataModule(
+        name="t", layout="folder", root=tree, input_size=20, memory_limit_gib=0, batch_size=4
+    )
+    data.setup("fit")
+    assert data._sets["train"].held is None
+    batch = next(iter(data.train_dataloader()))
+    assert batch.images.shape == (4, 3, 20, 20)
+    grey = np.asarray(Image.open(data.samples.images[batch.rows[2]]))
+    assert np.array_equal(batch.images[2, 1].numpy(), grey)
+
+
+def test_enlarging_is_pils_bicubic():
+    # Mid-grey: PIL also clips between its two passes, where bicubic overshoots 0 or 255.
+    patch = np.random.default_rng(1).integers(80, 176, (32, 32), dtype=np.uint8)
+    ours = to_input(torch.from_numpy(patch)[None, None], 227, 0 * MEAN, 0 * STD + 1)
+    theirs = np.asarray(Image.fromarray(patch).resize((227, 227), Image.Resampling.BICUBIC))
+    assert ours.shape == (1, 3, 227, 227)
+    assert torch.equal(ours[:, 0], ours[:, 2])
+    assert np.abs(ours[0, 0].numpy() * 255 - theirs).max() <= 1.1  # PIL rounds twice
+
+
+def test_normalisation():
+    images = torch.full((2, 3, 8, 8), 51, dtype=torch.uint8)
+    x = to_input(images, 8, MEAN, STD)
+    assert torch.allclose(x[0, :, 0, 0], torch.tensor([-1.5, -2 / 3, -0.25]))
+
+
+def test_augmentation_draws_each_variant_and_nothing_else():
+    image = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3)
+    torch.manual_seed(0)
+    many = augment(image.expand(400, -1, -1, -1), mirror=True, turn=True, crop=0)
+    seen = {tuple(x.flatten().tolist()) for x in many}
+    legal = {
+        tuple(torch.rot90(v[0, 0], k).flatten().tolist())
+        for v in (image, image.flip(-1))
+        for k in range(4)
+    }
+    assert seen == legal
+    plain = augment(image, mirror=False, turn=False, crop=0)
+    assert torch.equal(plain, image)
+
+
+def test_crops():
+    image = torch.arange(100, dtype=torch.uint8).view(1, 1, 10, 10)
+    assert torch.equal(centre_crop(image, 0.2), image[:, :, 1:9, 1:9])
+    torch.manual_seed(0)
+    many = augment(image.expand(300, -1, -1, -1), mirror=False, turn=False, crop=0.2)
+    corners = {int(x[0, 0, 0]) for x in many}
+    assert corners == {10 * y + x for y in range(3) for x in range(3)}
+
+
+def test_fits(tmp_path):
+    picture = np.zeros((40, 80, 3), dtype=np.uint8)
+    picture[:, :20] = 255  # a white quarter at the left
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    crop = decode(tmp_path / "wide.png", 40, "crop")
+    stretched = decode(tmp_path / "wide.png", 40, "stretch")
+    assert crop.shape == stretched.shape == (40, 40, 3)
+    assert crop[:, 5:].max() == 0
+    assert stretched[:, :8].min() == 255
+
+
+def test_mixed_sizes_and_colours_become_one_shape(tmp_path):
+    Image.new("L", (10, 10), 7).save(tmp_path / "1.png")
+    Image.new("RGB", (30, 20), (1, 2, 3)).save(tmp_path / "2.png")
+    samples = Samples(
+        (tmp_path / "1.png", tmp_path / "2.png"), ("1", "2"), np.array([0, 1]), ("a", "b")
+    )
+    held = ImageSet(samples, np.array([0, 1]), 16, "crop", 1e9).held
+    assert held.shape == (2, 3, 16, 16)
+    assert held[0].unique().tolist() == [7]
+    assert held[1, :, 8, 8].tolist() == [1, 2, 3]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    labels = torch.arange(50) % 2
+    sampler, same = EpochSampler(labels, 1), EpochSampler(labels, 1)
+    torch.manual_seed(7)
+    first = list(sampler)
+    torch.manual_seed(8)
+    assert list(same) == first
+    assert sorted(first) == list(range(50))
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    assert list(EpochSampler(labels, 2)) != first
+
+
+def test_balanced_sampling_draws_classes_equally():
+    labels = torch.tensor([0] * 900 + [1] * 100)
+    drawn = labels[list(EpochSampler(labels, 0, balanced=True))]
+    assert drawn.float().mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_loss_weights(target):
+    weights = target.class_weights()
+    counts = torch.bincount(target._labels("train"))
+    assert torch.allclose(weights * counts, (weights * counts)[0].expand(7))
+    assert (weights * counts).sum() == pytest.approx(counts.sum().item())
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"root": "/nowhere"}, "/nowhere: no such folder"),
+        ({"root": None}, "domain.t.root is required"),
+        ({"layout": "tree"}, "domain.t.layout=tree: none of embedded, folder"),
+        ({"fit": "pad"}, "domain.t.fit=pad: none of crop, stretch"),
+        ({"split_by": "x"}, "domain.t.split_by=x: none of group, image"),
+        ({"test_share": 1.5}, "domain.t.test_share=1.5: must lie between"),
+        ({"crop": 1.0}, "domain.t.crop=1.0: must be"),
+        ({"layout": "embedded"}, "only the built-in domains"),
+        ({"options": {"colour": 1}}, "domain.t.options: got an unexpected keyword argument"),
+        ({"ratio": 0.01}, "ratio=0.01 leaves class a no image"),
+    ],
+)
+def test_bad_settings_get_one_line(tree, change, line):
+    with pytest.raises(UserError) as caught:
+        DomainDataModule(**({"name": "t", "layout": "folder", "root": tree} | change))
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_groups_name_the_class_and_the_override(tree):
+    with pytest.raises(UserError, match=r"class a has .*groups?.*domain.t.split_by=image"):
+        DomainDataModule(name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"})
+    by_image = DomainDataModule(
+        name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"}, split_by="image"
+    )
+    assert by_image.count("test") == 6
+
+
+def test_a_file_that_is_no_image_is_named(tree):
+    (tree / "a" / "broken.png").write_text("no image")
+    with pytest.raises(UserError, match=r"broken.png: not an image; remove or replace it"):
+        DomainDataModule(name="t", layout="folder", root=tree)
+    later = DomainDataModule(
+        name="t", layout="folder", root=tree, check_images=False, test_share=0.5
+    )
+    with pytest.raises(UserError, match=r"broken.png: not a readable image"):
+        later.setup("fit"), later.setup("test")
+
+
+def test_sixteen_bit_images_are_refused_with_what_to_do(tmp_path):
+    Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="apply a window"):
+        decode(tmp_path / "x.png", 8, "crop")
