@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
 from hydra import compose, initialize_config_dir
+from hypothesis import settings
 from omegaconf import DictConfig
 
 REPOSITORY = Path(__file__).parents[1]
