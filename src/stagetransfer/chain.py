@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
-from stagetransfer.network import load_weights
+from stagetransfer.network import LAYERS, load_weights
 from stagetransfer.records import key_of, read_json, write_atomically, write_json
 from stagetransfer.seeding import derive
 from stagetransfer.settings import RunConfig, Stage
@@ -32,6 +32,7 @@ from stagetransfer.training import (
     evaluate,
     fit,
     network_state,
+    rates_by_layer,
     transfer,
 )
 
@@ -65,6 +66,7 @@ class ChainRunner:
         self.store = StageStore(config.outputs / "stages")
         self.links: list[Link] = []
         for number, stage in enumerate(config.stages, 1):
+            _check_recipe(stage)
             data = self._build_data(stage, first=number == 1, last=number == len(config.stages))
             before = self.links[-1].key if self.links else None
             self.links.append(Link(stage, data, self._key(stage, data, before), number))
@@ -305,6 +307,15 @@ class ChainRunner:
             scheme=self.config.model.initialisation,
             seed=0,
         )
+
+
+def _check_recipe(stage: Stage) -> None:
+    """Finds now what would only be found when the stage is trained, hours later."""
+    partial_of(stage.recipe.optimizer, "recipe.optimizer")
+    if stage.recipe.scheduler:
+        partial_of(stage.recipe.scheduler, "recipe.scheduler")
+    if stage.transfer and stage.transfer.rates:
+        rates_by_layer(LAYERS, stage.transfer.rates)
 
 
 def _record(

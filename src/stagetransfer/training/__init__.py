@@ -2,6 +2,7 @@
 
 from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
 from stagetransfer.training.module import AlexNetModule, build_network
+from stagetransfer.training.policy import rates_by_layer
 from stagetransfer.training.schedule import one_cycle
 from stagetransfer.training.transfer import StageTransfer, TransferRecord, transfer
 
@@ -15,5 +16,6 @@ __all__ = [
     "fit",
     "network_state",
     "one_cycle",
+    "rates_by_layer",
     "transfer",
 ]
