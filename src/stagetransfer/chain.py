@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,9 +16,9 @@ from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.network import LAYERS, load_weights
 from stagetransfer.records import key_of, read_json, write_atomically, write_json
+from stagetransfer.results import trained_entry, versions, weights_entry, write_result
 from stagetransfer.seeding import derive
 from stagetransfer.settings import RunConfig, Stage
-from stagetransfer.statistics import figures
 from stagetransfer.store import StageStore, exclusive
 from stagetransfer.targets import partial_of
 from stagetransfer.training import (
@@ -99,7 +96,8 @@ class ChainRunner:
         module, fitted = self._fit(link, self.folder / "checkpoints", self.folder / "tensorboard")
         module.network.load_state_dict(network_state(fitted.best))
         evaluate(module, data, self.config.trainer)
-        self._record(module, data, [*records, _record(link, data, fitted)])
+        stages = [*records, trained_entry(link.stage.name, link.key, data, fitted)]
+        write_result(self.folder, self.config, data, module.tested(), stages)
         (self.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
@@ -109,7 +107,7 @@ class ChainRunner:
         link = self.links[count - 1]
         if isinstance(link.data, Pretrained):
             log.info("stage %s: weights of %s", link.title, link.data.weights)
-            return [_record(link, link.data, None)]
+            return [weights_entry(link.stage.name, link.key, link.data.weights)]
         reused, records = True, list[dict[str, Any]]()
         if not self.store.finished(link.key):
             records = self._sources(count - 1)
@@ -196,7 +194,7 @@ class ChainRunner:
         write_json(
             folder / "stage.json",
             {
-                "stages": [*records, _record(link, data, fitted)],
+                "stages": [*records, trained_entry(link.stage.name, link.key, data, fitted)],
                 "classes": list(data.classes),
                 "identity": self._identity(link.stage, link.data),
                 "versions": versions(),
@@ -204,45 +202,6 @@ class ChainRunner:
         )
         for name in ("best.ckpt", "last.ckpt"):
             (folder / name).unlink(missing_ok=True)
-
-    def _record(
-        self, module: AlexNetModule, data: DomainDataModule, stages: list[dict[str, Any]]
-    ) -> None:
-        rows, labels, probabilities = module.tested()
-        samples = data.samples
-        table = pd.DataFrame(
-            {
-                "id": [samples.ids[i] for i in rows],
-                "group": [samples.groups[i] if samples.groups else "" for i in rows],
-                "label": [data.classes[i] for i in labels],
-                "prediction": [data.classes[i] for i in probabilities.argmax(1)],
-            }
-        )
-        for i, name in enumerate(data.classes):
-            table[f"p_{name}"] = probabilities[:, i]
-        write_atomically(self.folder / "predictions.csv", table.to_csv(index=False))
-        result = figures(labels, probabilities, data.classes)
-        per_class, confusion = result.pop("per_class"), result.pop("confusion")
-        config = self.config
-        write_json(
-            self.folder / "metrics.json",
-            {
-                "condition": config.condition,
-                "chain": list(config.chain),
-                "ratio": config.ratio,
-                "seed": config.seed,
-                "source_seed": config.source_seed,
-                "test": result,
-                "per_class": per_class,
-                "confusion": confusion,
-                "classes": list(data.classes),
-                "num_train": data.count("train"),
-                "num_validation": data.count("validation"),
-                "num_test": data.count("test"),
-                "stages": stages,
-                "versions": versions(),
-            },
-        )
 
     def _build_data(
         self, stage: Stage, *, first: bool, last: bool
@@ -316,33 +275,3 @@ def _check_recipe(stage: Stage) -> None:
         partial_of(stage.recipe.scheduler, "recipe.scheduler")
     if stage.transfer and stage.transfer.rates:
         rates_by_layer(LAYERS, stage.transfer.rates)
-
-
-def _record(
-    link: Link, data: DomainDataModule | Pretrained, fitted: Fitted | None
-) -> dict[str, Any]:
-    """A stage's entry in metrics.json."""
-    record: dict[str, Any] = {"name": link.stage.name, "key": link.key, "reused": fitted is None}
-    if isinstance(data, Pretrained) or fitted is None:
-        nothing: dict[str, list[str]] = {"carried": [], "reinitialised": [], "frozen": []}
-        weights = data.weights if isinstance(data, Pretrained) else None
-        return {**record, "epochs": 0, "seconds": 0.0, "images_per_second": 0.0, **nothing,
-                "weights": weights}  # fmt: skip
-    return {
-        **record,
-        "epochs": fitted.epochs,
-        "best_epoch": fitted.best_epoch,
-        "seconds": fitted.seconds,
-        "images_per_second": fitted.images_per_second,
-        **asdict(fitted.transfer),
-        "validation": fitted.validation,
-        "num_train": data.count("train"),
-        "num_validation": data.count("validation"),
-        "fingerprint": data.samples.fingerprint(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """What the result was made with."""
-    names = ("stagetransfer", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -16,14 +16,18 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     run = read_json(folder / "metrics.json")
     console.print()
+    console.print(
+        f"{run['condition']}, r = {run['ratio']:g}, seed {run['seed']}: trained on "
+        f"{run['num_train']} images, tested on {run['num_test']}"
+    )
     console.print(_stages(run["stages"]))
-    console.print(_figures(run))
+    console.print(_figures(run["test"]))
     console.print(f"run          {folder}", soft_wrap=True)
     console.print(f"tensorboard  tensorboard --logdir {folder.parent}", soft_wrap=True)
 
 
 def _stages(stages: list[dict[str, Any]]) -> Table:
-    table = Table(title="stages", title_justify="left", pad_edge=False)
+    table = Table()
     for name in ("stage", "from", "epochs", "s", "img/s", "carried", "anew", "frozen"):
         right = name in ("epochs", "s", "img/s")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
@@ -48,13 +52,9 @@ def _span(tensors: list[str]) -> str:
     return layers[0] if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
 
 
-def _figures(run: dict[str, Any]) -> Table:
-    title = (
-        f"{run['condition']}, r = {run['ratio']:g}, seed {run['seed']}: test on "
-        f"{run['num_test']} images after training on {run['num_train']}"
-    )
-    table = Table(title=title, title_justify="left", pad_edge=False)
-    for name in run["test"]:
+def _figures(test: dict[str, float | None]) -> Table:
+    table = Table()
+    for name in test:
         table.add_column(name.replace("_", " "), justify="right")
-    table.add_row(*("-" if value is None else f"{value:.4f}" for value in run["test"].values()))
+    table.add_row(*("-" if value is None else f"{value:.4f}" for value in test.values()))
     return table

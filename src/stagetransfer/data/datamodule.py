@@ -112,6 +112,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.std = torch.tensor(std).view(3, 1, 1)
         self._check()
         self.samples = self._read()
+        self.fingerprint = self.samples.fingerprint()
         self.rows = self._cut()
         self._sets: dict[str, ImageSet] = {}
 
@@ -127,7 +128,7 @@ class DomainDataModule(pl.LightningDataModule):
     def identity(self) -> dict[str, Any]:
         """All of this data module that decides a result; paths and workers do not."""
         return {
-            "fingerprint": self.samples.fingerprint(),
+            "fingerprint": self.fingerprint,
             "validation_share": self.validation_share,
             "test_share": self.test_share if self.is_target else None,
             "split_by": self.split_by,

@@ -1,8 +1,7 @@
 """The one bootstrap: 95 % intervals and p-values of figures, their differences, their slopes.
 
-Draws come from `resampling`: each takes seeds and groups anew, and the figure follows. Three
-things are put right before quantiles are read, all of them by stretching the draws about the
-estimate.
+Draws come from `resampling`: each takes seeds and groups anew, and the figure follows. Their
+percentiles alone would mislead in two ways, so their width is put right before they are read.
 
 Variance. Seeds and groups are crossed: every seed's run sees every group. With V_s, V_g the
 variances that come from drawing seeds alone and groups alone, and V_e that of what remains
@@ -14,14 +13,17 @@ V_s or V_g, each of which it holds.
 Few seeds, few groups. A variance from three seeds is itself uncertain, as Student's t knows. Its
 degrees of freedom are Satterthwaite's: V ** 2 / (V_s ** 2 / (S - 1) + sum(V_h ** 2 / (n_h - 1))),
 with V_h from leaving out each of stratum h's n_h groups in turn (V_h scaled to sum up to V_g).
-A draw at quantile q is stretched by t(q) / z(q), as in Hesterberg's expanded percentile
-interval (2015, Am. Stat. 69).
 
-An interval is that of the percentiles 2.5 and 97.5 of the stretched draws; a p-value is twice the
-smaller share of them on either side of zero, so p < 0.05 where the interval leaves zero out. What
-it holds for: seeds are exchangeable, groups are exchangeable within a stratum, and there are at
-least ten groups in each class (`few_groups`). With one seed there is nothing to
-resample of it: the interval then is that of this seed's run, and says so.
+The draws at quantiles q and 1 - q are moved apart, keeping their proportion about the estimate,
+to the distance that t asks: 2 t(q) sqrt(V). So the width is t's, and the asymmetry the draws'.
+An interval ends at the percentiles 2.5 and 97.5 of what results (the k-th smallest and largest of
+B draws, k = 0.025 (B + 1)); a p-value is twice the smaller share on either side of zero, (count +
+1) / (B + 1), so p <= 0.05 just where the interval leaves zero out.
+
+This holds if seeds are exchangeable, groups are exchangeable within a stratum, and each class has
+ten groups or more (`few_groups`). In simulated studies (tests/statistics/test_coverage.py) it
+covers the truth in COVERAGE. With one seed there is nothing to resample of it: the
+interval is then about that seed's run alone, and says so.
 """
 
 from __future__ import annotations
@@ -60,17 +62,16 @@ class Interval:
 
 
 def resampled_figures(resamples: Resamples, probabilities: ArrayLike) -> dict[str, Array]:
-    """Each figure of each seed's run on each row of the resamples' weights.
+    """Each figure of each of K runs on each row of the resamples' weights.
 
-    probabilities: (S, n, C) in [0, 1], the runs' predictions on the test set of the resamples,
-    its images in the same order. Returns arrays (1 + B + D, S): `accuracy`, `precision`,
+    probabilities: (K, n, C) in [0, 1], the runs' predictions on the test set of the resamples,
+    its images in the same order. Returns arrays (1 + B + D, K): `accuracy`, `precision`,
     `recall`, `f1`, `cross_entropy`, `auroc` as in `figures` (NaN where that gives None), and by
-    class `precision:NAME`, `recall:NAME`, `f1:NAME`, `auroc:NAME`. Their differences, between
-    conditions or ratios, go to `interval` like they themselves.
+    class `precision:NAME`, `recall:NAME`, `f1:NAME`, `auroc:NAME`.
     """
     y, p = checked(resamples.labels, probabilities, len(resamples.classes))
-    if p.ndim != 3 or len(p) != resamples.seeds.shape[1]:
-        raise ValueError(f"probabilities must be ({resamples.seeds.shape[1]}, n, C), not {p.shape}")
+    if p.ndim != 3:
+        raise ValueError(f"probabilities must be (K, n, C), not {p.shape}")
     weights, group = resamples.weights, resamples.groups
     member = np.zeros((weights.shape[1], len(y)))
     member[group, np.arange(len(y))] = 1
@@ -102,7 +103,10 @@ def resampled_figures(resamples: Resamples, probabilities: ArrayLike) -> dict[st
 
 
 def interval(resamples: Resamples, values: Array) -> Interval:
-    """Of the mean over seeds of a figure, from `resampled_figures` or a difference of two."""
+    """Of the mean over seeds of a figure (1 + B + D, S): that of the S seeds' runs, in the order
+    of the seeds."""
+    if values.shape[1:] != resamples.seeds.shape[1:]:
+        raise ValueError(f"values must have {resamples.seeds.shape[1]} runs, not {values.shape}")
     return calibrated(resamples, lambda rows, seeds: _mean(values[rows], seeds))
 
 
@@ -135,18 +139,18 @@ def calibrated(resamples: Resamples, statistic: Statistic) -> Interval:
     variance = max(v_seeds + v_groups - v_both, v_seeds, v_groups)
     certainty = v_seeds**2 / max(num_seeds - 1, 1)
     certainty += v_groups**2 * _inverse_freedom(resamples, statistic)
+    freedom = variance**2 / certainty if certainty > 0 else np.inf
     draws = np.sort(both)
-    if draws[0] < draws[-1]:
-        draws *= np.sqrt(variance / draws.var())
-        quantile = (np.arange(len(draws)) + 0.5) / len(draws)
-        quantile[quantile == 0.5] += 1e-9  # where t / z is 0 / 0
-        freedom = variance**2 / certainty if certainty > 0 else np.inf
-        draws *= stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile)
-    draws += estimate
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    side = min((draws <= 0).sum(), (draws >= 0).sum())
-    p_value = min(1.0, 2 * (side + 1) / (len(draws) + 1))
-    return Interval(estimate, float(low), float(high), float(p_value), num_seeds, num_seeds > 1)
+    count = len(draws)
+    distance = 2 * stats.t.ppf((np.arange(count) + 0.5) / count, freedom) * np.sqrt(variance)
+    spread = draws - draws[::-1]
+    draws *= np.divide(distance, spread, out=np.ones(count), where=spread != 0)
+    draws = np.sort(draws + estimate)
+    k = max(int((1 - LEVEL) / 2 * (count + 1)), 1)
+    low, high = draws[k - 1], draws[-k]
+    side = int(min((draws <= 0).sum(), (draws >= 0).sum()))
+    p_value = min(1.0, 2 * (side + 1) / (count + 1))
+    return Interval(estimate, float(low), float(high), p_value, num_seeds, num_seeds > 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -177,7 +181,7 @@ def _ratio(part: Array, whole: Array) -> Array:
 
 
 def _auroc(resamples: Resamples, probabilities: Array) -> Array:
-    """One-versus-rest (rows, S, C): the weight of pairs in order over that of all pairs.
+    """One-versus-rest (rows, K, C): the weight of pairs in order over that of all pairs.
 
     Pairs are counted once, between each two groups, and weighted by both.
     """
@@ -193,13 +197,13 @@ def _auroc(resamples: Resamples, probabilities: Array) -> Array:
             sides.append((order, starts, resamples.weights[:, names], sizes))
         (positive, rows, a, a_sizes), (negative, columns, b, b_sizes) = sides
         pairs = (a @ a_sizes) * (b @ b_sizes)
-        for s, scores in enumerate(probabilities[:, :, i]):
+        for k, scores in enumerate(probabilities[:, :, i]):
             if not len(positive) or not len(negative):
-                result[:, s, i] = np.nan
+                result[:, k, i] = np.nan
                 continue
             lead = scores[positive][:, None] - scores[negative]
             ordered = np.add.reduceat(
                 np.add.reduceat((np.sign(lead) + 1) / 2, rows, axis=0), columns, axis=1
             )
-            result[:, s, i] = ((a @ ordered) * b).sum(1) / pairs
+            result[:, k, i] = ((a @ ordered) * b).sum(1) / pairs
     return result

@@ -113,9 +113,10 @@ def divide(holds: Flags) -> Integers:
     holders = holds.sum(0)
     stratum = np.where(holds, holders, np.iinfo(np.int64).max).argmin(1)
     for i in np.nonzero(holders)[0]:
-        own, of_others = (np.bincount(stratum[holds[:, i] == w], minlength=1) for w in (1, 0))
-        of_others = np.pad(of_others, (0, max(0, len(own) - len(of_others))))
-        if not ((own > 0) & (of_others[: len(own)] == 0)).any():
+        own, of_others = (
+            np.bincount(stratum[of], minlength=len(stratum)) for of in (holds[:, i], ~holds[:, i])
+        )
+        if not ((own > 0) & (of_others == 0)).any():
             stratum[(stratum == own.argmax()) & holds[:, i]] = stratum.max() + 1
     return np.unique(stratum, return_inverse=True)[1].astype(np.int64)
 

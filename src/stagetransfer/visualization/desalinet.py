@@ -112,7 +112,7 @@ def _lrn_identity(module: nn.LocalResponseNorm, x: Tensor) -> tuple[Tensor, Back
 def _lrn_gradient(module: nn.LocalResponseNorm, x: Tensor) -> tuple[Tensor, Back]:
     with torch.inference_mode(False), torch.enable_grad():
         # A clone, because what was made in inference mode cannot be differentiated.
-        leaf = x.clone().requires_grad_()
+        leaf = x.detach().clone().requires_grad_()
         y = _alike(module)(leaf)
 
     def back(g: Tensor) -> Tensor:

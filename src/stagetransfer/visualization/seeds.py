@@ -57,9 +57,9 @@ def seeded(features: Tensor, layer: str, seed: Seed) -> Tensor:
         case ("class", int(label)) if 0 <= label < shape[0]:
             result[:, label] = 1
         case ("neuron", int(number)) if 0 <= number < math.prod(shape):
-            result[:, *(int(i) for i in np.unravel_index(number, shape))] = 1
-        case ("neuron", (int(), *_) as position) if _within(position, shape):
-            result[:, *position] = 1
+            result.movedim(0, -1)[tuple(int(i) for i in np.unravel_index(number, shape))] = 1
+        case ("neuron", (int(), *_) as place) if _within(place, shape):
+            result.movedim(0, -1)[tuple(place)] = 1
         case ("channel" | "class" | "neuron", _):
             raise UserError(
                 f"seed={seed!r}: not within the output of {layer}, which is {shape} an image; "

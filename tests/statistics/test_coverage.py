@@ -1,0 +1,117 @@
+"""Simulated studies: how often does the 95 % interval hold the truth?
+
+An image is classified rightly if base + seed + patient + patient of this seed + image > 0, all of
+them normal; so the true accuracy (and each class's recall) is known, for a ratio and a condition.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from stagetransfer.statistics import (
+    Runs,
+    difference,
+    interval,
+    resample,
+    resampled_figures,
+    slope_difference,
+    slope_interval,
+)
+
+RATIOS = np.array([0.2, 0.6, 1.0])
+
+
+@dataclass
+class World:
+    """A hypothetical population of seeds and patients, and the size of the studies of it."""
+
+    seeds: int
+    classes: int = 4
+    patients: int = 12  # of each class
+    images: int = 6  # of each patient
+    by_seed: float = 0.1  # standard deviations, with 1 for the image itself
+    by_patient: float = 0.5
+    by_both: float = 0.2
+
+    def truth(self, base):
+        total = 1 + self.by_seed**2 + self.by_patient**2 + self.by_both**2
+        return ndtr(np.asarray(base) / np.sqrt(total))
+
+    def study(self, rng, bases):
+        """Labels and patients (n,), probabilities (len(bases), S, n, C) of runs that share
+        patients and images, and differ in all that comes with a seed."""
+        groups = np.repeat(np.arange(self.classes * self.patients), self.images)
+        labels = groups // self.patients
+        several, n = (len(bases), self.seeds), len(labels)
+        score = np.reshape(bases, (-1, 1, 1)) + rng.normal(0, self.by_seed, (*several, 1))
+        score = score + rng.normal(0, self.by_patient, groups.max() + 1)[groups]
+        score += rng.normal(0, self.by_both, (*several, groups.max() + 1))[..., groups]
+        score += np.sqrt(0.5) * (rng.normal(size=n) + rng.normal(size=(*several, n)))
+        wrong = (labels + rng.integers(1, self.classes, score.shape)) % self.classes
+        prediction = np.where(score > 0, labels, wrong)
+        return labels, groups, np.eye(self.classes)[prediction]
+
+
+def one_study(world, rng, number):
+    """Which intervals hold the truth: name to True or False."""
+    bases = [0.7, 1.0, 1.2, 1.4, 1.4, 1.4]  # a at three ratios; b too, whose line is flat
+    labels, groups, probabilities = world.study(rng, bases)
+    classes = [f"class{i}" for i in range(world.classes)]
+    resamples = resample(
+        labels, groups, classes, seeds=world.seeds, count=399, random_state=number
+    )
+    flat = probabilities.reshape(-1, *probabilities.shape[2:])
+    found = resampled_figures(resamples, flat)
+    truth = world.truth(bases)
+    ratios, seeds = np.repeat(RATIOS, world.seeds), np.tile(np.arange(world.seeds), 3)
+    half = 3 * world.seeds
+    a, b = (Runs(found["accuracy"][:, k : k + half], ratios, seeds) for k in (0, half))
+    slope_a, slope_b = (np.polyfit(RATIOS, truth[k : k + 3], 1)[0] for k in (0, 3))
+
+    def last(name, condition):
+        """The figure of the condition's runs at r = 1."""
+        stop = (condition + 1) * half
+        return found[name][:, stop - world.seeds : stop]
+
+    results = {
+        "accuracy": (interval(resamples, last("accuracy", 0)), truth[2]),
+        "macro recall": (interval(resamples, last("recall", 0)), truth[2]),
+        "recall of a class": (interval(resamples, last("recall:class0", 0)), truth[2]),
+        "difference": (
+            difference(resamples, last("accuracy", 0), last("accuracy", 1)),
+            truth[2] - truth[5],
+        ),
+        "slope": (slope_interval(resamples, a), slope_a),
+        "difference of slopes": (slope_difference(resamples, a, b), slope_a - slope_b),
+    }
+    return {name: result.low <= value <= result.high for name, (result, value) in results.items()}
+
+
+def coverage(world, studies, monkeypatch):
+    # The AUROC takes most of a study's time and is not looked at here.
+    monkeypatch.setattr(
+        "stagetransfer.statistics.bootstrap._auroc",
+        lambda resamples, p: np.zeros((len(resamples.weights), len(p), p.shape[2])),
+    )
+    rng = np.random.default_rng(2018)
+    held = [one_study(world, rng, number) for number in range(studies)]
+    return {name: np.mean([study[name] for study in held]) for name in held[0]}
+
+
+def check(found, studies):
+    """Within 93 to 97 %, but for what chance does in so few studies: 3 standard errors."""
+    slack = 3 * np.sqrt(0.95 * 0.05 / studies)
+    assert all(0.93 - slack <= share <= 0.97 + slack for share in found.values()), found
+
+
+def test_intervals_hold_the_truth(monkeypatch):
+    check(coverage(World(seeds=5, classes=3), 300, monkeypatch), 300)
+
+
+if __name__ == "__main__":
+    import sys, time
+    mp = pytest.MonkeyPatch()
+    for w in [World(5), World(3), World(3, by_seed=.05), World(3, by_seed=0.2),World(5, by_seed=0.2), World(5, by_seed=.03,by_both=.3),World(1,by_seed=0),World(2),World(10),World(5,7,patients=10)]:
+        t=time.time(); print(w, {k: round(float(v),3) for k,v in coverage(w, int(sys.argv[1]), mp).items()}, time.time()-t, flush=True)
