@@ -4,8 +4,8 @@ import re
 import shlex
 
 import pytest
-from conftest import REPOSITORY
 
+from conftest import REPOSITORY
 from stagetransfer import config
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -178,7 +178,13 @@ class ChainRunner:
             source: str | Path = link.data.weights
         else:
             source = self.store.path(link.key) / "model.ckpt"
-        return load_weights(source, model.variant, mean=tuple(model.mean), std=tuple(model.std))
+        return load_weights(
+            source,
+            model.variant,
+            groups=model.groups,
+            mean=tuple(model.mean),
+            std=tuple(model.std),
+        )
 
     def _publish(
         self,
