@@ -115,7 +115,7 @@ def test_one_stage_can_differ(compose_config):
         (["transfer.rates=[[fc8]]"], "is not a pair"),
         (["+stage.natural.epochs=3"], "stage.natural.epochs is no knob of a stage"),
         (["+stage.natural.recipe.epoch=3"], "epoch is no known key; did you mean epochs?"),
-        (["+stage.bark.recipe.epochs=3"], "stage.bark: no stage of chain"),
+        (["+stage.bark.recipe.epochs=3"], "stage.bark: no domain has this name"),
         (["domain/texture=curet"], "domain.texture.root is required: give it as"),
         (["condition=a/b"], "names a folder"),
         (["~recipe.optimizer.lr"], "recipe.optimizer.lr is required"),

@@ -59,9 +59,7 @@ def one_study(world, rng, number):
     bases = [0.7, 1.0, 1.2, 1.4, 1.4, 1.4]  # a at three ratios; b too, whose line is flat
     labels, groups, probabilities = world.study(rng, bases)
     classes = [f"class{i}" for i in range(world.classes)]
-    resamples = resample(
-        labels, groups, classes, seeds=world.seeds, count=399, random_state=number
-    )
+    resamples = resample(labels, groups, classes, seeds=world.seeds, count=399, random_state=number)
     flat = probabilities.reshape(-1, *probabilities.shape[2:])
     found = resampled_figures(resamples, flat)
     truth = world.truth(bases)
@@ -112,6 +110,24 @@ def test_intervals_hold_the_truth(monkeypatch):
 
 if __name__ == "__main__":
     import sys, time
+
     mp = pytest.MonkeyPatch()
-    for w in [World(5), World(3), World(3, by_seed=.05), World(3, by_seed=0.2),World(5, by_seed=0.2), World(5, by_seed=.03,by_both=.3),World(1,by_seed=0),World(2),World(10),World(5,7,patients=10)]:
-        t=time.time(); print(w, {k: round(float(v),3) for k,v in coverage(w, int(sys.argv[1]), mp).items()}, time.time()-t, flush=True)
+    for w in [
+        World(5),
+        World(3),
+        World(3, by_seed=0.05),
+        World(3, by_seed=0.2),
+        World(5, by_seed=0.2),
+        World(5, by_seed=0.03, by_both=0.3),
+        World(1, by_seed=0),
+        World(2),
+        World(10),
+        World(5, 7, patients=10),
+    ]:
+        t = time.time()
+        print(
+            w,
+            {k: round(float(v), 3) for k, v in coverage(w, int(sys.argv[1]), mp).items()},
+            time.time() - t,
+            flush=True,
+        )

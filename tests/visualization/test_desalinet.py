@@ -1,4 +1,3 @@
-import copy
 import warnings
 from collections import OrderedDict
 
@@ -59,6 +58,8 @@ def through_autograd(network, images, relu, lrn, seed=None):
     def replaced(module):
         if isinstance(module, nn.Sequential):
             return nn.Sequential(*(replaced(child) for child in module))
+        if isinstance(module, nn.Dropout):
+            return nn.Identity()
         if isinstance(module, nn.ReLU):
             return Lambda(relu)
         if isinstance(module, nn.LocalResponseNorm):
@@ -67,7 +68,7 @@ def through_autograd(network, images, relu, lrn, seed=None):
         return module
 
     x = images.clone().requires_grad_()
-    y = replaced(copy.deepcopy(network).eval())(x)
+    y = replaced(network)(x)
     return torch.autograd.grad(y, x, y.detach() if seed is None else seed)[0]
 
 
@@ -84,85 +85,92 @@ METHODS = {
 
 
 def close(a, b, tolerance=1e-12):
-    return a.shape == b.shape and (a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1)
+    return a.shape == b.shape and (a - b).abs().max() <= tolerance * b.abs().max()
+
+
+@st.composite
+def blocks(draw, channels):
+    """A convolution, a ReLU and perhaps LRN and a pool."""
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    stride = draw(st.sampled_from([1, 1, 2]))
+    padding = "same" if stride == 1 and draw(st.booleans()) else draw(st.integers(0, 2))
+    convolution = nn.Conv2d(
+        channels,
+        2 * draw(st.integers(1, 3)),
+        kernel,
+        stride,
+        padding,
+        dilation=draw(st.integers(1, 2)),
+        groups=draw(st.sampled_from([1, 2])) if channels % 2 == 0 else 1,
+        bias=draw(st.booleans()),
+    )
+    parts = OrderedDict(conv=convolution, relu=nn.ReLU(inplace=draw(st.booleans())))
+    if draw(st.booleans()):
+        kind = draw(st.sampled_from([nn.LocalResponseNorm, LocalResponseNorm]))
+        parts["norm"] = kind(draw(st.integers(1, 5)), 0.5, draw(st.sampled_from([0.75, 1.0])))
+    if draw(st.booleans()):
+        parts["pool"] = nn.MaxPool2d(
+            draw(st.integers(2, 3)),
+            draw(st.integers(1, 2)),
+            padding=draw(st.integers(0, 1)),
+            dilation=draw(st.integers(1, 2)),
+            ceil_mode=draw(st.booleans()),
+        )
+    return nn.Sequential(parts)
 
 
 @st.composite
 def networks(draw):
-    """Blocks of convolution, ReLU and perhaps LRN, pool, dropout, nested; perhaps linear ones."""
+    """Nested blocks, perhaps with linear layers at the end."""
     modules = OrderedDict()
+    images = torch.zeros(1, 3, 17, 14)
     channels = 3
     for block in range(draw(st.integers(1, 3))):
-        groups = draw(st.sampled_from([1, 2])) if channels % 2 == 0 else 1
-        filters = 2 * draw(st.integers(1, 3))
-        stride = draw(st.sampled_from([1, 1, 2]))
-        same = stride == 1 and draw(st.booleans())
-        convolution = nn.Conv2d(
-            channels,
-            filters,
-            (draw(st.integers(1, 4)), draw(st.integers(1, 4))),
-            stride,
-            "same" if same else draw(st.integers(1, 2)),
-            dilation=draw(st.integers(1, 2)),
-            groups=groups,
-            bias=draw(st.booleans()),
-        )
-        parts = [("conv", convolution), ("relu", nn.ReLU(inplace=draw(st.booleans())))]
-        if draw(st.booleans()):
-            kind = draw(st.sampled_from([nn.LocalResponseNorm, LocalResponseNorm]))
-            parts.append(
-                ("norm", kind(draw(st.integers(1, 5)), 0.5, draw(st.sampled_from([0.75, 1.0]))))
-            )
-        if draw(st.booleans()):
-            size = draw(st.integers(2, 3))
-            pool = nn.MaxPool2d(
-                size,
-                draw(st.integers(1, 2)),
-                padding=draw(st.integers(0, 1)),
-                dilation=draw(st.integers(1, 2)),
-                ceil_mode=draw(st.booleans()),
-            )
-            parts.append(("pool", pool))
-        parts.append(("drop", draw(st.sampled_from([nn.Dropout, nn.Dropout2d]))(0.5)))
-        modules[f"block{block}"] = nn.Sequential(OrderedDict(parts))
-        channels = filters
+        parts = draw(blocks(channels))
+        try:
+            images = parts(images)
+        except RuntimeError:  # too small for this block's windows
+            break
+        if images.isinf().any():  # a window of nothing but padding, where PyTorch itself crashes
+            break
+        modules[f"block{block}"] = parts
+        channels = images.shape[1]
     if draw(st.booleans()):
         modules["avgpool"] = nn.AdaptiveAvgPool2d(draw(st.integers(1, 3)))
         modules["flatten"] = nn.Flatten()
         side = modules["avgpool"].output_size
         modules["fc1"] = nn.Linear(channels * side**2, 6)
         modules["relu"] = nn.ReLU()
+        modules["drop"] = nn.Dropout()
         modules["fc2"] = nn.Linear(6, 4)
     return nn.Sequential(modules)
 
 
-@pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=60, deadline=None)
 @given(network=networks(), seed=st.integers(0, 999), train=st.booleans())
-def test_is_the_vector_jacobian_product(method, network, seed, train):
+def test_is_the_vector_jacobian_product(network, seed, train):
     generator = torch.Generator().manual_seed(seed)
     network = network.double().train(train)
     for parameter in network.parameters():
         parameter.data.normal_(generator=generator)
     images = torch.randn(2, 3, 17, 14, dtype=torch.float64, generator=generator)
-    picture, relu, lrn = METHODS[method]
-    result = picture(network, images, list(dict(network.named_children()))[-1])
-    assert close(result, through_autograd(network, images, relu, lrn))
+    last = list(dict(network.named_children()))[-1]
+    for picture, relu, lrn in METHODS.values():
+        expected = through_autograd(network, images, relu, lrn)
+        assert close(picture(network, images, last), expected)
 
 
 @pytest.mark.parametrize("variant", ["paper", "bvlc", "torchvision"])
-@pytest.mark.parametrize("method", METHODS)
-def test_alexnet_at_every_layer(method, variant):
-    network = AlexNet(5, variant, input_size=67)
+def test_alexnet_at_every_layer(variant):
+    network = AlexNet(5, variant, input_size=39)
     initialise(network, "kaiming", generator=torch.Generator().manual_seed(1))
     network.double()
-    images = torch.randn(1, 3, 67, 67, dtype=torch.float64)
-    picture, relu, lrn = METHODS[method]
+    images = torch.randn(1, 3, 39, 39, dtype=torch.float64)
     names = [name for name, _ in network.named_children()]
-    for layer in ("conv1", "relu1", "norm1", "pool2", "conv4", "pool5", "flatten", "relu6", "fc8"):
-        if layer in names:
-            part = network[: names.index(layer) + 1]
-            assert close(picture(network, images, layer), through_autograd(part, images, relu, lrn))
+    for number, layer in enumerate(names, start=1):
+        for picture, relu, lrn in METHODS.values():
+            expected = through_autograd(network[:number], images, relu, lrn)
+            assert close(picture(network, images, layer), expected)
 
 
 class Score(nn.Module):
@@ -207,8 +215,8 @@ def test_lrn_by_identity_and_by_gradient():
     network = nn.Sequential(nn.LocalResponseNorm(3, 2.0))
     images = torch.randn(1, 4, 2, 2, dtype=torch.float64)
     y = network(images)
-    assert torch.equal(desalinet(network, images, "0"), y)
-    assert torch.equal(deconvnet(network, images, "0"), y)
+    assert close(desalinet(network, images, "0"), y)
+    assert close(deconvnet(network, images, "0"), y)
     leaf = images.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(network(leaf), leaf, y)
     assert close(desalinet(network, images, "0", lrn="gradient"), gradient)

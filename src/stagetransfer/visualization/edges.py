@@ -69,7 +69,10 @@ def edge_energy(pictures: Tensor, images: Tensor, rule: EdgeRule = DEFAULT_RULE)
 
 
 def edge_share_of_area(images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
-    """The share of each image's pixels that are edges: (N,) in [0, rule.strongest], float64."""
+    """The share of each image's pixels that are edges: (N,), float64, on the CPU.
+
+    At most `rule.strongest`, and more only by pixels equally strong as the last of these.
+    """
     return edges(images, rule).double().mean((1, 2))
 
 
