@@ -106,28 +106,3 @@ def check(found, studies):
 
 def test_intervals_hold_the_truth(monkeypatch):
     check(coverage(World(seeds=5, classes=3), 300, monkeypatch), 300)
-
-
-if __name__ == "__main__":
-    import sys, time
-
-    mp = pytest.MonkeyPatch()
-    for w in [
-        World(5),
-        World(3),
-        World(3, by_seed=0.05),
-        World(3, by_seed=0.2),
-        World(5, by_seed=0.2),
-        World(5, by_seed=0.03, by_both=0.3),
-        World(1, by_seed=0),
-        World(2),
-        World(10),
-        World(5, 7, patients=10),
-    ]:
-        t = time.time()
-        print(
-            w,
-            {k: round(float(v), 3) for k, v in coverage(w, int(sys.argv[1]), mp).items()},
-            time.time() - t,
-            flush=True,
-        )

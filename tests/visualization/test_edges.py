@@ -26,12 +26,15 @@ def test_edges_lie_where_the_step_is():
 
 def test_strong_texture_without_direction_is_no_edge():
     image = step(column=16)
-    image[..., 32:] += 6 * noise()[..., 32:].double().mean(1, keepdim=True)
-    by_rule = {c: edges(image, EdgeRule(coherence=c))[0].double() for c in (0.0, 0.5)}
-    assert by_rule[0.5][:, 15:17].mean() > 0.9
-    # There the gradient is as strong: without the coherence more than twice as much would count.
-    assert by_rule[0.0][:, 40:].mean() > 0.2
-    assert by_rule[0.5][:, 40:].mean() < by_rule[0.0][:, 40:].mean() / 2
+    image[..., 32:] += 4 * noise()[..., 32:].double().mean(1, keepdim=True)
+    found, loose = (
+        edges(image, EdgeRule(strongest=0.4, coherence=coherence))[0].double()
+        for coherence in (0.5, 0.0)
+    )
+    assert found[:, 15:17].all()
+    # The gradient is strong there too: it is for its directions that little of it counts.
+    assert loose[:, 40:].mean() > 0.25
+    assert found[:, 40:].mean() < 0.1
 
 
 def test_against_the_eigenvalues_of_the_tensor():
