@@ -7,7 +7,6 @@ them normal; so the true accuracy (and each class's recall) is known, for a rati
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 from scipy.special import ndtr
 
 from stagetransfer.statistics import (
