@@ -72,6 +72,15 @@ def test_one_image_in_a_class_is_too_few():
         hold_out(np.array([0, 0, 1, 1, 2]), None, 0.5, 0, **WORDS)
 
 
+def test_fewer_groups_than_the_share_asks_folds_for():
+    labels = np.arange(24) % 2
+    groups = np.char.add("p", (np.arange(24) % 6).astype(str))
+    words = WORDS | {"classes": ("a", "b")}
+    kept, held = hold_out(labels, groups, 0.15, 0, **words)
+    assert len(held) == 8  # a patient of each class
+    assert set(labels[kept]) == set(labels[held]) == {0, 1}
+
+
 def test_groups_that_hang_together_cannot_be_cut():
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 0, 1, 1])
     groups = ["p", "p", "p", "p", "p", "q", "q", "q", "q", "q"]

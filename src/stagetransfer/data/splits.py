@@ -114,7 +114,7 @@ def _by_group(
     smaller = min(share, 1 - share)
     # More folds than a rare class has groups would leave it out of some; try both numbers.
     rarest = min(len(np.unique(groups[labels == label])) for label in range(classes))
-    wanted = max(2, round(1 / smaller))
+    wanted = min(max(2, round(1 / smaller)), len(np.unique(groups)))
     best, best_score = rows, math.inf
     for attempt in range(_TRIES):
         folds = min(wanted, int(totals.min())) if attempt % 2 else min(wanted, rarest)
