@@ -71,10 +71,17 @@ def test_brightness_and_contrast_do_not_matter(factor, shift):
     assert torch.equal(edges(images), edges(factor * images + shift))
 
 
+def test_each_image_has_its_own_edges():
+    images = torch.cat([100 * step(), noise().double()])
+    assert torch.equal(edges(images)[1], edges(images[1:])[0])
+    assert edges(images)[1].any()
+
+
 def test_a_flat_image_has_none():
     flat = torch.full((2, 3, 32, 32), 0.3)
     assert not edges(flat).any()
     assert not edges(torch.zeros_like(flat)).any()
+    assert not edges(-flat + 1e-9 * step(32, 16)).any()  # no more than rounding
     assert edge_share_of_area(flat).tolist() == [0, 0]
 
 

@@ -75,8 +75,9 @@ def test_takes_maps_and_half_precision_and_computes_in_float64():
 
 
 def test_the_same_features_for_all_images_have_no_likeness():
-    assert math.isnan(linear_cka(torch.full((7, 3), 0.1), features(7, 3, 0)))
-    assert math.isnan(linear_cka(features(7, 3, 0), torch.full((7, 3), 0.1), unbiased=True))
+    constant = torch.full((10, 3), 0.1, dtype=torch.float64)  # whose mean is not quite 0.1
+    assert math.isnan(linear_cka(constant, features(10, 3, 0)))
+    assert math.isnan(linear_cka(features(10, 3, 0), constant, unbiased=True))
 
 
 def test_refuses_what_does_not_fit():

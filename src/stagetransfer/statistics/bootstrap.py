@@ -14,15 +14,15 @@ Few seeds, few groups. A variance from three seeds is itself uncertain, as Stude
 degrees of freedom are Satterthwaite's: V ** 2 / (V_s ** 2 / (S - 1) + sum(V_h ** 2 / (n_h - 1))),
 with V_h from leaving out each of stratum h's n_h groups in turn (V_h scaled to sum up to V_g).
 
-The draws at quantiles q and 1 - q are moved apart, keeping their proportion about the estimate,
-to the distance that t asks: 2 t(q) sqrt(V). So the width is t's, and the asymmetry the draws'.
+The draws at quantiles q and 1 - q are moved apart about their middle, to the distance that t
+asks: 2 t(q) sqrt(V). So an interval's width is t's, and its asymmetry that of the draws.
 An interval ends at the percentiles 2.5 and 97.5 of what results (the k-th smallest and largest of
 B draws, k = 0.025 (B + 1)); a p-value is twice the smaller share on either side of zero, (count +
 1) / (B + 1), so p <= 0.05 just where the interval leaves zero out.
 
 This holds if seeds are exchangeable, groups are exchangeable within a stratum, and each class has
-ten groups or more (`few_groups`). In simulated studies (tests/statistics/test_coverage.py) it
-covers the truth in COVERAGE. With one seed there is nothing to resample of it: the
+ten groups or more (`few_groups`); tests/statistics/test_coverage.py simulates such studies and
+counts how often the interval holds the truth. With one seed there is nothing to resample of it: the
 interval is then about that seed's run alone, and says so.
 """
 
@@ -142,10 +142,9 @@ def calibrated(resamples: Resamples, statistic: Statistic) -> Interval:
     freedom = variance**2 / certainty if certainty > 0 else np.inf
     draws = np.sort(both)
     count = len(draws)
-    distance = 2 * stats.t.ppf((np.arange(count) + 0.5) / count, freedom) * np.sqrt(variance)
-    spread = draws - draws[::-1]
-    draws *= np.divide(distance, spread, out=np.ones(count), where=spread != 0)
-    draws = np.sort(draws + estimate)
+    middle = (draws + draws[::-1]) / 2
+    quantile = (np.arange(count) + 0.5) / count
+    draws = np.sort(estimate + middle + stats.t.ppf(quantile, freedom) * np.sqrt(variance))
     k = max(int((1 - LEVEL) / 2 * (count + 1)), 1)
     low, high = draws[k - 1], draws[-k]
     side = int(min((draws <= 0).sum(), (draws >= 0).sum()))

@@ -114,7 +114,8 @@ def divide(holds: Flags) -> Integers:
     stratum = np.where(holds, holders, np.iinfo(np.int64).max).argmin(1)
     for i in np.nonzero(holders)[0]:
         own, of_others = (
-            np.bincount(stratum[of], minlength=len(stratum)) for of in (holds[:, i], ~holds[:, i])
+            np.bincount(stratum[of], minlength=sum(holds.shape))
+            for of in (holds[:, i], ~holds[:, i])
         )
         if not ((own > 0) & (of_others == 0)).any():
             stratum[(stratum == own.argmax()) & holds[:, i]] = stratum.max() + 1

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stagetransfer.statistics import few_groups, resample
+from stagetransfer.statistics.resampling import divide
+
+NAMES = ("a", "b", "c", "d")
+
+
+def images(pairs):
+    """Labels and groups from (label, group) pairs."""
+    labels, groups = zip(*pairs, strict=True)
+    return np.array(labels), np.array(groups)
+
+
+test_sets = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8)), min_size=1, max_size=30).map(
+    images
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(test_sets, st.integers(1, 3))
+def test_no_class_vanishes(test_set, seeds):
+    labels, groups = test_set
+    drawn = resample(labels, groups, NAMES, seeds=seeds, count=60)
+    weight = drawn.weights[:, drawn.groups]
+    for present in np.unique(labels):
+        assert (weight[:, labels == present].sum(1) > 0).all()
+    assert (drawn.seeds.sum(1) == max(seeds - 1, 1)).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(test_sets)
+def test_each_class_has_a_stratum_of_its_holders(test_set):
+    labels, groups = test_set
+    _, group = np.unique(groups, return_inverse=True)
+    holds = np.zeros((group.max() + 1, 4), bool)
+    holds[group, labels] = True
+    stratum = divide(holds)
+    assert sorted(set(stratum)) == list(range(stratum.max() + 1))
+    for present in np.unique(labels):
+        assert any(holds[stratum == s, present].all() for s in set(stratum))
+
+
+def test_a_class_that_only_goes_with_rarer_ones_gets_a_part_of_their_stratum():
+    # c (column 0) is the commonest class and always beside a rarer one: a or b.
+    holds = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1], [1, 0, 1], [0, 0, 1]], bool)
+    stratum = divide(holds)
+    assert stratum[0] == stratum[1] != stratum[2]
+    assert stratum[3] == stratum[4] == stratum[5] not in (stratum[0], stratum[2])
+
+
+def test_groups_belong_to_their_rarest_class():
+    holds = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [0, 1]], bool)
+    assert divide(holds).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_weights_have_the_variance_of_a_mean():
+    """The variance over resamples of a stratified total is that of the textbook: n s ** 2."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(24)
+    labels = (groups >= 5).astype(int)
+    values = rng.normal(size=24)
+    drawn = resample(labels, groups, ("a", "b"), seeds=3, count=40_000)
+    totals = drawn.weights[drawn.drawn] @ values
+    parts = values[:5], values[5:]
+    expected = sum(len(part) * part.var(ddof=1) for part in parts)
+    assert totals.var() == pytest.approx(expected, rel=0.03)
+    assert totals.mean() == pytest.approx(values.sum(), abs=0.1)
+    left_out = [(n - 1) * (drawn.weights[rows] @ values).var() for n, rows in drawn.left_out]
+    assert left_out == pytest.approx([len(part) * part.var(ddof=1) for part in parts])
+    per_seed = rng.normal(size=3)
+    means = drawn.seeds @ per_seed / 2
+    assert means.var() == pytest.approx(per_seed.var(ddof=1) / 3, rel=0.03)
+
+
+def test_images_of_a_group_stay_together_and_their_order_does_not_matter():
+    rng = np.random.default_rng(1)
+    labels, groups = rng.integers(0, 4, 50), rng.choice(["p1", "p2", "p3", "p4", "p5"], 50)
+    drawn = resample(labels, groups, NAMES, seeds=2, count=30)
+    order = rng.permutation(50)
+    again = resample(labels[order], groups[order], NAMES, seeds=2, count=30)
+    np.testing.assert_array_equal(drawn.weights, again.weights)
+    np.testing.assert_array_equal(drawn.seeds, again.seeds)
+    assert drawn.weights.shape[1] == len(set(groups))
+
+
+def test_without_groups_each_image_is_one():
+    drawn = resample([0, 0, 1, 1, 1], None, ("a", "b"), seeds=1, count=10)
+    assert drawn.weights.shape == (1 + 10 + 5, 5)
+    assert (drawn.seeds == 1).all()
+
+
+def test_random_state_decides():
+    arguments = ([0, 0, 1, 1, 1, 1], None, ("a", "b"))
+    first, same, other = (
+        resample(*arguments, seeds=3, count=50, random_state=state) for state in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.weights, same.weights)
+    assert (first.weights != other.weights).any()
+
+
+def test_few_groups_names_classes_and_counts():
+    labels = np.repeat([0, 1, 2], [12, 30, 9])
+    groups = np.concatenate([np.arange(12), np.arange(30) % 10, np.arange(9)])
+    assert few_groups(labels, groups, NAMES[:3]) == {"c": 9}
+    assert few_groups(labels, groups, NAMES) == {"c": 9, "d": 0}
+    assert few_groups(labels, None, NAMES[:3]) == {"c": 9}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"groups": [0]}, "must be"), ({"seeds": 0}, "1 or more"), ({"count": 0}, "1 or more")],
+)
+def test_refuses_what_does_not_fit(changed, message):
+    arguments = {"labels": [0, 1], "groups": [0, 1], "classes": NAMES, "seeds": 1, **changed}
+    with pytest.raises(ValueError, match=message):
+        resample(**arguments)

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from stagetransfer.statistics import (
+    Runs,
+    line,
+    resample,
+    resampled_figures,
+    slope_difference,
+    slope_interval,
+)
+
+RATIOS = np.repeat([0.2, 0.4, 0.6, 0.8, 1.0], 3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), slope=st.floats(-2, 2), n=st.integers(3, 15))
+def test_agrees_with_statsmodels_and_scipy(seed, slope, n):
+    rng = np.random.default_rng(seed)
+    r = rng.permutation(RATIOS)[:n]
+    r[:2] = 0.2, 1.0
+    y = 0.5 + slope * r + rng.normal(0, 0.1, n)
+    found = line(r, y)
+    fit = sm.OLS(y, sm.add_constant(r)).fit()
+    assert (found.intercept, found.slope) == pytest.approx(tuple(fit.params), abs=1e-9)
+    assert (found.low, found.high) == pytest.approx(tuple(fit.conf_int()[1]), abs=1e-9)
+    assert found.p_value == pytest.approx(fit.pvalues[1], abs=1e-9)
+    assert found.r_squared == pytest.approx(fit.rsquared, abs=1e-9)
+    assert found.slope == pytest.approx(stats.linregress(r, y).slope, abs=1e-9)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_lack_of_fit_agrees_with_the_comparison_of_models(seed):
+    rng = np.random.default_rng(seed)
+    y = RATIOS + 0.3 * np.sqrt(RATIOS) + rng.normal(0, 0.05, 15)
+    straight = sm.OLS(y, sm.add_constant(RATIOS)).fit()
+    free = sm.OLS(y, (RATIOS[:, None] == np.unique(RATIOS)).astype(float)).fit()
+    assert line(RATIOS, y).lack_of_fit_p == pytest.approx(
+        free.compare_f_test(straight)[1], abs=1e-9
+    )
+
+
+def noise(scale, seed=0):
+    return scale * np.random.default_rng(seed).normal(size=15)
+
+
+@pytest.mark.parametrize(
+    ("y", "bad"),
+    [
+        (RATIOS + noise(0.02), False),
+        (noise(0.02), False),  # flat: r_squared is near 0, yet a line is right
+        (np.full(15, 0.9), False),
+        (np.log(RATIOS) + noise(0.02), True),
+        (np.log(RATIOS) + noise(1.0), False),  # the spread hides the curve
+        (RATIOS - 0.05 * RATIOS**2, False),  # surely curved, but hardly
+        ((RATIOS - 0.6) ** 2, True),
+    ],
+)
+def test_bad_fit(y, bad):
+    assert line(RATIOS, y).bad_fit is bad
+
+
+def test_one_run_a_ratio_cannot_tell_noise_from_a_curve():
+    r = np.unique(RATIOS)
+    curved, straight = line(r, np.log(r)), line(r, 1 - r)
+    assert np.isnan(curved.lack_of_fit_p)
+    assert curved.bad_fit
+    assert not straight.bad_fit
+    assert not line(r, np.full(5, 0.9)).bad_fit
+
+
+def test_of_two_runs():
+    found = line([0.5, 1.0], [0.1, 0.4])
+    assert found.slope == pytest.approx(0.6)
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+    assert not found.bad_fit
+
+
+@pytest.mark.parametrize("r", [[1.0, 1.0, 1.0], [1.0], [0.2, 1.0]])
+def test_refuses_what_has_no_line(r):
+    with pytest.raises(ValueError, match="two different ratios"):
+        line(r, [0.1, 0.2, 0.3])
+
+
+NAMES = ("a", "b")
+SEEDS = np.tile([0, 1, 2], 5)
+
+
+def sweep(skills, seed=0, n=120, groups=30):
+    """Resamples, and the figures of 15 runs at RATIOS that are right with these chances."""
+    rng = np.random.default_rng(seed)
+    labels, group = rng.integers(0, 2, n), rng.integers(0, groups, n)
+    right = rng.random(n) < np.reshape(skills, (-1, 1))
+    p = np.where(right[..., None], np.eye(2)[labels], 1 - np.eye(2)[labels])
+    drawn = resample(labels, group, NAMES, seeds=3, count=500)
+    return drawn, resampled_figures(drawn, p)["accuracy"]
+
+
+def test_bootstrap_is_about_the_least_squares_slope():
+    drawn, values = sweep(0.6 + 0.3 * RATIOS)
+    for kept in (slice(None), slice(2, 13)):  # all runs, and a sweep with runs missing
+        found = slope_interval(drawn, Runs(values[:, kept], RATIOS[kept], SEEDS[kept]))
+        assert found.estimate == pytest.approx(line(RATIOS[kept], values[0, kept]).slope, abs=1e-9)
+        assert found.low < found.estimate < found.high
+
+
+def test_a_draw_is_the_line_through_the_drawn_runs(monkeypatch):
+    drawn, values = sweep(0.6 + 0.3 * RATIOS)
+    seen = []
+    monkeypatch.setattr(
+        "stagetransfer.statistics.slope.calibrated",
+        lambda resamples, statistic: seen.append(statistic(resamples.drawn, resamples.seeds)),
+    )
+    slope_interval(drawn, Runs(values, RATIOS, SEEDS))
+    for draw in range(5):
+        times = drawn.seeds[draw, SEEDS].astype(int)
+        expected = stats.linregress(RATIOS.repeat(times), values[1 + draw].repeat(times))
+        assert seen[0][draw] == pytest.approx(expected.slope, abs=1e-9)
+
+
+def test_draws_without_a_line_are_left_out():
+    drawn, values = sweep(0.6 + 0.3 * RATIOS)
+    kept = [0, 12, 1, 2]  # seed 0 at two ratios, the others at one
+    found = slope_interval(drawn, Runs(values[:, kept], RATIOS[kept], SEEDS[kept]))
+    assert np.isfinite([found.low, found.high]).all()
+
+
+def test_at_one_ratio_there_is_no_slope():
+    drawn, values = sweep(0.6 + 0.3 * RATIOS)
+    found = slope_interval(drawn, Runs(values[:, :3], RATIOS[:3], SEEDS[:3]))
+    assert np.isnan([found.estimate, found.low, found.high, found.p_value]).all()
+
+
+def test_difference_of_slopes():
+    drawn, values = sweep(np.concatenate([0.5 + 0.45 * RATIOS, np.full(15, 0.9)]))
+    steep, flat = (Runs(values[:, k : k + 15], RATIOS, SEEDS) for k in (0, 15))
+    found = slope_difference(drawn, steep, flat)
+    expected = line(RATIOS, values[0, :15]).slope - line(RATIOS, values[0, 15:]).slope
+    assert found.estimate == pytest.approx(expected, abs=1e-9)
+    assert found.low > 0
+    assert found.p_value < 0.05
+    assert slope_difference(drawn, steep, steep).p_value == 1
