@@ -18,6 +18,7 @@ from stagetransfer.statistics.resampling import Resamples
 Array = NDArray[np.float64]
 
 UNEXPLAINED = 0.05
+ROUNDING = 1e-24  # a variance that is none
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def line(ratios: ArrayLike, values: ArrayLike) -> Line:
     lack = _lack_of_fit(means[at] - (fit.intercept + fit.slope * r), y - means[at], len(levels))
     of_means = stats.linregress(levels, means)
     left = means - (of_means.intercept + of_means.slope * levels)
-    coarse = (left**2).mean() > UNEXPLAINED * means.var() + 1e-24
+    coarse = (left**2).mean() > UNEXPLAINED * means.var() + ROUNDING
     return Line(
         slope=float(fit.slope),
         intercept=float(fit.intercept),
@@ -117,6 +118,6 @@ def _lack_of_fit(of_means: Array, within: Array, num_ratios: int) -> float:
         return float("nan")
     noise = (within**2).sum() / pure
     lack = (of_means**2).sum() / freedom
-    if noise == 0:
-        return 1.0 if np.isclose(lack, 0, atol=1e-24) else 0.0
+    if noise < ROUNDING:
+        return 1.0 if lack < ROUNDING else 0.0
     return float(stats.f.sf(lack / noise, freedom, pure))

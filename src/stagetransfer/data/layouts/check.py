@@ -1,0 +1,47 @@
+"""Whether the files that a layout names are images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from stagetransfer.data.samples import Samples
+from stagetransfer.errors import UserError
+
+_CHUNK = 256  # files a task: a task for each of a million files would take gigabytes
+
+
+def check_images(samples: Samples) -> None:
+    """Opens the header of every file; images in memory have none.
+
+    Raises:
+        UserError: names the first file that is no image, and how many more there are.
+    """
+    if isinstance(samples.images, np.ndarray):
+        return
+    paths = samples.images
+    chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+    with ThreadPoolExecutor() as pool:
+        broken = [found for part in pool.map(_broken, chunks) for found in part]
+    if broken:
+        path, why = broken[0]
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise UserError(f"{path}: {why}{more}; remove or replace it")
+
+
+def _broken(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    broken = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                image.verify()
+        except UnidentifiedImageError:
+            broken.append((path, "not an image"))
+        # Pillow's readers let errors of many kinds through for a damaged file.
+        except Exception as error:
+            broken.append((path, f"not a readable image ({' '.join(str(error).split())})"))
+    return broken

@@ -1,0 +1,125 @@
+"""A folder a class: any such tree, and ImageNet's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from stagetransfer.data.layouts.rows import Row, choose_classes, class_rows, to_samples
+from stagetransfer.data.layouts.scan import SPLIT_NAMES, class_folders, entries, is_image
+from stagetransfer.data.samples import Samples
+from stagetransfer.errors import UserError
+
+# A class folder below the root ("train/CON"), and the split that its images belong to.
+ClassFolders = dict[str, str | None]
+
+
+def read_folder(
+    root: Path,
+    *,
+    groups: str | None = None,
+    classes: Sequence[str] | None = None,
+    max_classes: int | None = None,
+    max_per_class: int | None = None,
+) -> Samples:
+    """A folder a class: root/<class>/**/image, or root/{train,val,test}/<class>/**/image.
+
+    The split is the publisher's only if every folder in `root` is named train, val, valid,
+    validation or test.
+
+    Args:
+        groups: a regular expression with one pair of parentheses, searched in each image's id:
+            what the parentheses match is its group (say its patient).
+        classes: the classes to use, in the order of their labels; default all, sorted.
+        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+
+    Raises:
+        UserError: no folders of two or more classes, an empty one, a file that is no image by
+            its suffix, or an image without a group.
+    """
+    found = find_classes(root)
+    pattern = _pattern(groups)
+    names = choose_classes(root, {_name(folder) for folder in found}, classes, max_classes)
+    rows = [
+        row if pattern is None else row._replace(group=_group(root, row, pattern))
+        for folder, split in found.items()
+        if _name(folder) in names
+        for row in class_rows(root, folder, split)
+    ]
+    return to_samples(root, rows, names, max_per_class)
+
+
+def read_imagenet(
+    root: Path, *, max_classes: int | None = None, max_per_class: int | None = None
+) -> Samples:
+    """ILSVRC: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, also below ILSVRC/Data/CLS-LOC.
+
+    val/ is the official validation split; the official test set has no labels and isn't read.
+
+    Args:
+        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+
+    Raises:
+        UserError: train/ or val/ is missing or isn't in class folders.
+    """
+    entries(root)
+    official = "ILSVRC/Data/CLS-LOC"
+    base = f"{official}/" if (root / official).is_dir() else ""
+    found: ClassFolders = {}
+    for part in ("train", "val"):
+        folder = root / base / part
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; ImageNet's are train/ and val/")
+        if any(map(is_image, entries(folder)[1])):
+            raise UserError(
+                f"{folder}: images lie in it directly, as in the official archive; sort them into "
+                f"a folder a class first (torchvision.datasets.ImageNet does it with the devkit)"
+            )
+        found |= {f"{base}{part}/{name}": SPLIT_NAMES[part] for name in class_folders(folder)}
+    names = choose_classes(root, {_name(folder) for folder in found}, None, max_classes)
+    rows = [
+        row
+        for folder, split in found.items()
+        if _name(folder) in names
+        for row in class_rows(root, folder, split)
+    ]
+    return to_samples(root, rows, names, max_per_class)
+
+
+def find_classes(root: Path) -> ClassFolders:
+    """The class folders of a tree with or without train/, val/ and test/ on top."""
+    tops = entries(root)[0]
+    if not tops or not all(top.lower() in SPLIT_NAMES for top in tops):
+        return dict.fromkeys(class_folders(root))
+    return {
+        f"{top}/{name}": SPLIT_NAMES[top.lower()]
+        for top in tops
+        for name in class_folders(root / top)
+    }
+
+
+def _name(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+def _pattern(groups: str | None) -> re.Pattern[str] | None:
+    if groups is None:
+        return None
+    try:
+        pattern = re.compile(groups)
+    except re.error as error:
+        raise UserError(f"options.groups={groups!r} is no pattern: {error}") from error
+    if pattern.groups != 1:
+        raise UserError(f"options.groups={groups!r} needs one pair of parentheses")
+    return pattern
+
+
+def _group(root: Path, row: Row, pattern: re.Pattern[str]) -> str:
+    match = pattern.search(row.id)
+    if match is None or not match[1]:
+        raise UserError(
+            f"{root / row.id}: options.groups={pattern.pattern!r} does not match it, so its group "
+            f"is unknown"
+        )
+    return match[1]

@@ -1,0 +1,101 @@
+"""Walking a folder tree: what counts as a class folder, an image, or the system's own file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stagetransfer.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+_SYSTEM = frozenset(["thumbs.db", "desktop.ini", "__macosx"])  # and whatever begins with a dot
+
+
+def is_image(name: str) -> bool:
+    """Whether the suffix is that of an image, in capitals or not."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in `folder`, sorted, without the system's own."""
+    try:
+        with os.scandir(folder) as found:
+            seen = [
+                (entry.name, entry.is_dir())
+                for entry in found
+                if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM
+            ]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{folder}: no such folder; give the folder that holds the images"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be read ({error.strerror}); look at its rights"
+        ) from error
+    folders = sorted(name for name, is_folder in seen if is_folder)
+    return folders, sorted(name for name, is_folder in seen if not is_folder)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the class folders in `folder`, sorted.
+
+    Raises:
+        UserError: there are none, or images lie beside them, or `folder` is a level too high.
+    """
+    folders, files = entries(folder)
+    loose = next(filter(is_image, files), None)
+    if not folders and loose:
+        raise UserError(
+            f"{folder}: images lie in it directly; give the folder above it as the root, which "
+            f"holds a folder a class"
+        )
+    if not folders:
+        raise UserError(f"{folder}: no class folders; expected {folder / '<class>' / 'image.png'}")
+    if loose:
+        raise UserError(f"{folder / loose}: an image beside the class folders; move it into one")
+    if len(folders) == 1:
+        inner, files = entries(folder / folders[0])
+        if inner and not any(map(is_image, files)):
+            raise UserError(
+                f"{folder}: holds only the folder {folders[0]}, and that holds {listed(inner)}; "
+                f"give {folder / folders[0]} as the root"
+            )
+    return folders
+
+
+def class_images(folder: Path) -> list[str]:
+    """Paths of the images at any depth below a class folder, relative to it, with "/".
+
+    Raises:
+        UserError: there are none, or there is a file that is no image by its suffix.
+    """
+    found = _images(folder)
+    if not found:
+        raise UserError(
+            f"{folder}: class {folder.name} has no image; add some or remove the folder"
+        )
+    return found
+
+
+def listed(names: list[str], most: int = 10) -> str:
+    """The names with commas, cut short for one line of a message."""
+    more = [f"... ({len(names)} in all)"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
+
+
+def _images(folder: Path) -> list[str]:
+    folders, files = entries(folder)
+    for name in files:
+        if not is_image(name):
+            raise UserError(f"{folder / name}: not an image; move it out of the class folder")
+    for sub in folders:
+        files += [f"{sub}/{name}" for name in _images(folder / sub)]
+    return files
