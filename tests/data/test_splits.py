@@ -1,6 +1,9 @@
 """Cuts and subsets: disjoint by group, stratified by class, nested, the same from one seed."""
 
 import math
+import re
+from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -8,18 +11,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stagetransfer.data.samples import Samples
-from stagetransfer.data.splits import hold_out, official, subset
+from stagetransfer.data.splits import check_disjoint, hold_out, official, subset, subset_by_group
 from stagetransfer.errors import UserError
 
 CLASSES = ("a", "b", "c")
-WORDS = {"classes": CLASSES, "what": "test", "hint": "domain.x.split_by=image"}
+WORDS = {"what": "test", "hint": "domain.x.split_by=image", "classes": CLASSES}
+SHARES = st.floats(0.02, 0.98)
+SEEDS = st.integers(0, 99)
 
 
 @st.composite
 def labelled(draw, least=2, most=60):
+    """Labels of three classes in any order."""
     counts = [draw(st.integers(least, most)) for _ in CLASSES]
-    labels = np.repeat(np.arange(3), counts)
-    return np.random.default_rng(draw(st.integers(0, 99))).permutation(labels)
+    return np.random.default_rng(draw(SEEDS)).permutation(np.repeat(np.arange(3), counts))
+
+
+@st.composite
+def grouped(draw, mixed, least=2, most=12):
+    """Labels and groups of 1 to 9 images; mixed groups have images of other classes too."""
+    labels, groups = [], []
+    for label in range(3):
+        for i in range(draw(st.integers(least, most))):
+            size = draw(st.integers(1, 9))
+            others = draw(st.lists(st.integers(0, 2), max_size=4)) if mixed else []
+            labels += [label] * size + others
+            groups += [f"{'xyz'[label]}{i}"] * (size + len(others))
+    order = np.random.default_rng(draw(SEEDS)).permutation(len(labels))
+    return np.array(labels)[order], np.array(groups)[order]
+
+
+def shares(labels, rows):
+    return np.bincount(labels[rows], minlength=3) / np.bincount(labels, minlength=3)
+
+
+def is_partition(kept, held, n):
+    return np.array_equal(np.sort(np.r_[kept, held]), np.arange(n)) and all(
+        np.array_equal(rows, np.sort(rows)) for rows in (kept, held)
+    )
 
 
 def samples(groups, splits):
@@ -28,51 +57,111 @@ def samples(groups, splits):
                    np.arange(n) % 2, ("a", "b"), groups, splits)  # fmt: skip
 
 
-@given(labelled(), st.floats(0.05, 0.9), st.integers(0, 5))
-def test_a_cut_by_image_is_a_partition_with_every_class_on_both_sides(labels, share, seed):
+# hold_out
+
+
+@given(labelled(), SHARES, SEEDS)
+def test_a_cut_by_image_has_the_exact_size_in_every_class(labels, share, seed):
     kept, held = hold_out(labels, None, share, seed, **WORDS)
-    assert np.array_equal(np.sort(np.r_[kept, held]), np.arange(len(labels)))
-    assert set(labels[kept]) == set(labels[held]) == {0, 1, 2}
-    again = hold_out(labels, None, share, seed, **WORDS)
-    assert np.array_equal(held, again[1])
+    assert is_partition(kept, held, len(labels))
     for k in range(3):
-        n = np.sum(labels == k)
-        assert abs(np.sum(labels[held] == k) - share * n) <= max(1.5, 0.02 * n)
+        n = int(np.sum(labels == k))
+        assert np.sum(labels[held] == k) == min(max(math.floor(share * n + 0.5), 1), n - 1)
+    assert np.array_equal(held, hold_out(labels, None, share, seed, **WORDS)[1])
 
 
-@given(st.integers(4, 12), st.integers(1, 6), st.sampled_from([0.15, 0.25, 0.5, 0.75]),
-       st.integers(0, 3))  # fmt: skip
-def test_a_cut_by_group_divides_none(per_class, size, share, seed):
-    labels = np.repeat(np.arange(3), per_class * size)
-    groups = [f"{k}-{g}" for k in range(3) for g in range(per_class) for _ in range(size)]
+@given(grouped(mixed=False), SHARES, SEEDS)
+def test_a_cut_by_group_divides_none_and_has_every_class_on_both_sides(data, share, seed):
+    labels, groups = data
     kept, held = hold_out(labels, groups, share, seed, **WORDS)
-    names = np.array(groups)
-    assert not set(names[kept]) & set(names[held])
+    assert is_partition(kept, held, len(labels))
+    assert not set(groups[kept]) & set(groups[held])
     assert set(labels[kept]) == set(labels[held]) == {0, 1, 2}
-    assert np.array_equal(np.sort(np.r_[kept, held]), np.arange(len(labels)))
-    for k in range(3):  # a share nearer than two groups of the class
-        assert abs(np.mean(labels[held] == k) * len(held) / size - share * per_class) <= 2
+    assert np.array_equal(held, hold_out(labels, list(groups), share, seed, **WORDS)[1])
 
 
-def test_the_cut_does_not_know_the_seed_of_the_run_but_its_own():
+@given(grouped(mixed=True, most=3), st.sampled_from([0.15, 0.25, 0.4, 0.7]), SEEDS)
+def test_a_cut_by_group_is_close_to_the_best_there_is(data, share, seed):
+    labels, groups = data
+    names = np.unique(groups)
+    best = math.inf
+    for chosen in product((False, True), repeat=len(names)):
+        s = shares(labels, np.isin(groups, names[np.array(chosen)]))
+        if (s > 0).all() and (s < 1).all():
+            best = min(best, float(np.sum((s - share) ** 2)))
+    try:
+        held = hold_out(labels, groups, share, seed, **WORDS)[1]
+    except UserError:
+        assert best == math.inf
+    else:
+        assert np.sum((shares(labels, held) - share) ** 2) <= best + 0.005
+
+
+@pytest.mark.parametrize("share", [0.1, 0.15, 0.25, 0.4, 0.45, 0.6, 0.8])
+def test_a_cut_by_group_of_many_patients_has_the_share_in_every_class(share):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 2000)
+    groups = np.char.add("p", (80 * random.random(2000) ** 2).astype(int).astype(str))
+    held = hold_out(labels, groups, share, 0, **WORDS)[1]
+    assert shares(labels, held) == pytest.approx(share, abs=0.01)
+
+
+@given(grouped(mixed=True), SEEDS)
+def test_a_cut_by_group_does_not_hang_on_the_order_of_the_rows(data, seed):
+    labels, groups = data
+    order = np.random.default_rng(seed).permutation(len(labels))
+    try:
+        held = hold_out(labels, groups, 0.3, seed, **WORDS)[1]
+    except UserError:
+        return
+    again = hold_out(labels[order], groups[order], 0.3, seed, **WORDS)[1]
+    assert set(groups[held]) == set(groups[order][again])
+
+
+@pytest.mark.parametrize("groups", [None, [f"g{i // 3}" for i in range(90)]])
+def test_seeds_cut_differently(groups):
     labels = np.repeat(np.arange(3), 30)
-    cuts = {tuple(hold_out(labels, None, 0.25, seed, **WORDS)[1]) for seed in range(4)}
-    assert len(cuts) == 4
+    cuts = {tuple(hold_out(labels, groups, 0.25, seed, **WORDS)[1]) for seed in range(6)}
+    assert len(cuts) == 6
 
 
-def test_one_group_in_a_class_is_too_few():
-    labels = np.array([0, 0, 1, 1, 2, 2])
-    groups = ["p", "q", "r", "r", "s", "t"]
-    with pytest.raises(UserError, match=r"class b has 1 group: too few for a test set.*split_by"):
-        hold_out(labels, groups, 0.5, 0, **WORDS)
+@pytest.mark.parametrize(
+    ("labels", "groups", "line"),
+    [
+        ([0, 0, 1, 1, 2, 2], ["p", "q", "r", "r", "s", "t"],
+         "class b has 1 group: too few for a test set beside the training set; "
+         "domain.x.split_by=image cuts by image"),
+        ([0, 0, 1, 1, 2], None,
+         "class c has 1 image: too few for a test set beside the training set; add images"),
+        ([0, 0, 1, 1], None,
+         "class c has 0 images: too few for a test set beside the training set; add images"),
+        # p-q-r hold two classes each, in a ring: whichever side has two of the groups has all
+        # images of the class that these two share.
+        ([0, 1, 1, 2, 2, 0], ["p", "p", "q", "q", "r", "r"],
+         r"class \w has 2 groups and none of them can go to the (test|training) set beside the "
+         r"other classes' groups; domain.x.split_by=image cuts by image"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_cut(labels, groups, line):
+    with pytest.raises(UserError) as caught:
+        hold_out(np.array(labels), groups, 0.5, 0, **WORDS)
+    assert re.fullmatch(line, str(caught.value))
 
 
-def test_one_image_in_a_class_is_too_few():
-    with pytest.raises(UserError, match=r"class c has 1 image: too few .*add images"):
-        hold_out(np.array([0, 0, 1, 1, 2]), None, 0.5, 0, **WORDS)
+def test_groups_that_hang_together_are_cut_the_one_way_they_can():
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 0, 1, 1])
+    groups = np.array(["p", "p", "p", "p", "p", "q", "q", "q", "q", "q"])
+    kept, held = hold_out(labels, groups, 0.5, 0, **WORDS)
+    assert {*groups[kept]} ^ {*groups[held]} == {"p", "q"}
 
 
-def test_fewer_groups_than_the_share_asks_folds_for():
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 2.0, math.nan])
+def test_an_impossible_share(share):
+    with pytest.raises(UserError, match=r"^the test share is .*: it must lie between 0 and 1$"):
+        hold_out(np.array([0, 0, 1, 1, 2, 2]), None, share, 0, **WORDS)
+
+
+def test_few_groups_for_a_small_share():
     labels = np.arange(24) % 2
     groups = np.char.add("p", (np.arange(24) % 6).astype(str))
     words = WORDS | {"classes": ("a", "b")}
@@ -81,47 +170,164 @@ def test_fewer_groups_than_the_share_asks_folds_for():
     assert set(labels[kept]) == set(labels[held]) == {0, 1}
 
 
-def test_groups_that_hang_together_cannot_be_cut():
-    labels = np.array([0, 1, 2, 0, 1, 2, 0, 0, 1, 1])
-    groups = ["p", "p", "p", "p", "p", "q", "q", "q", "q", "q"]
-    kept, held = hold_out(labels, groups, 0.5, 0, **WORDS)
-    assert set(labels[kept]) == set(labels[held]) == {0, 1, 2}
+# subset
 
 
-@given(labelled(least=10), st.floats(0.1, 1), st.floats(0.1, 1), st.integers(0, 9))
+@given(labelled(least=10), st.floats(0.1, 1), st.floats(0.1, 1), SEEDS)
 def test_subsets_are_nested_and_exact(labels, one, two, seed):
     small, large = (subset(labels, r, seed, classes=CLASSES) for r in sorted((one, two)))
     assert set(small) <= set(large)
     for k in range(3):
         n = int(np.sum(labels == k))
         assert np.sum(labels[small] == k) == math.floor(min(one, two) * n + 0.5)
-    assert np.array_equal(small, np.sort(small))
-    assert np.array_equal(small, subset(labels, min(one, two), seed, classes=CLASSES))
+    assert np.array_equal(small, np.unique(small))
+    assert np.array_equal(small, subset(labels, min(one, two), seed))
+
+
+@given(labelled(least=10), st.floats(0.1, 0.9), SEEDS)
+def test_a_class_is_thinned_alike_whatever_the_others(labels, ratio, seed):
+    rows = subset(labels, ratio, seed)
+    other = np.where(labels == 2, 1, labels)
+    assert np.array_equal(rows[labels[rows] == 0], (r := subset(other, ratio, seed))[other[r] == 0])
 
 
 def test_the_whole_is_the_whole_and_seeds_differ():
     labels = np.repeat(np.arange(3), 20)
-    assert np.array_equal(subset(labels, 1.0, 0, classes=CLASSES), np.arange(60))
-    drawn = {tuple(subset(labels, 0.5, seed, classes=CLASSES)) for seed in range(5)}
-    assert len(drawn) == 5
+    assert np.array_equal(subset(labels, 1.0, 0), np.arange(60))
+    assert len({tuple(subset(labels, 0.5, seed)) for seed in range(5)}) == 5
 
 
-def test_a_ratio_that_empties_a_class_is_refused_with_the_smallest_that_does_not():
+def test_a_ratio_that_empties_a_class_is_refused():
     labels = np.array([0] * 100 + [1] * 100 + [2] * 4)
     line = r"ratio=0.1 leaves class c no image of its 4; the smallest ratio that keeps one is 0.125"
-    with pytest.raises(UserError, match=line):
+    with pytest.raises(UserError, match=f"^{line}$"):
         subset(labels, 0.1, 0, classes=CLASSES)
-    assert np.sum(labels[subset(labels, 0.125, 0, classes=CLASSES)] == 2) == 1
+    with pytest.raises(UserError, match=r"^ratio=0.1 leaves class 2 no image of its 4"):
+        subset(labels, 0.1, 0)
     kept = subset(labels, 0.1, 0, classes=CLASSES, at_least=1)
-    assert np.sum(labels[kept] == 2) == 1
+    assert np.bincount(labels[kept]).tolist() == [10, 10, 1]
+
+
+@given(labelled(least=1, most=3000))
+def test_the_ratio_that_the_refusal_names_is_the_smallest_that_keeps_every_class(labels):
+    with pytest.raises(UserError, match=r"^ratio=1e-06 leaves class") as caught:
+        subset(labels, 1e-6, 0)
+    named = float(str(caught.value).rpartition(" ")[2])
+    assert set(labels[subset(labels, named, 0)]) == {0, 1, 2}
+    with pytest.raises(UserError):
+        subset(labels, named * 0.985, 0)
+
+
+def test_a_class_that_was_empty_before_is_not_the_ratios_fault():
+    labels = np.array([0, 0, 2, 2])
+    assert subset(labels, 0.5, 0, classes=CLASSES).shape == (2,)
+    assert set(labels[subset_by_group(labels, list("pqrs"), 0.5, 0, classes=CLASSES)]) == {0, 2}
+
+
+@pytest.mark.parametrize("ratio", [0.0, -0.2, 1.001, math.nan])
+def test_an_impossible_ratio(ratio):
+    labels = np.array([0, 1])
+    for draw in (
+        lambda: subset(labels, ratio, 0),
+        lambda: subset_by_group(labels, ["p", "q"], ratio, 0),
+    ):
+        with pytest.raises(UserError, match=r"^ratio=.*: must be above 0 and at most 1$"):
+            draw()
+
+
+# subset_by_group
+
+
+def by_group(labels, groups, ratio, seed):
+    try:
+        return subset_by_group(labels, groups, ratio, seed, classes=CLASSES)
+    except UserError:
+        return None
+
+
+@given(grouped(mixed=True), st.lists(st.floats(0.02, 1), min_size=2, max_size=4), SEEDS)
+def test_subsets_of_whole_groups_are_nested(data, ratios, seed):
+    labels, groups = data
+    drawn = [by_group(labels, groups, r, seed) for r in [*sorted(ratios), 1.0]]
+    assert drawn[-1] is not None
+    assert np.array_equal(drawn[-1], np.arange(len(labels)))
+    drawn = [rows for rows in drawn if rows is not None]
+    for small, large in pairwise(drawn):
+        assert set(small) <= set(large)
+    for rows in drawn:
+        assert np.array_equal(rows, np.unique(rows))
+        assert not set(groups[rows]) & set(np.delete(groups, rows))
+        assert set(labels[rows]) == {0, 1, 2}
+    again = by_group(labels, list(groups), ratios[0], seed)
+    assert np.array_equal(by_group(labels, groups, ratios[0], seed), again)
+
+
+@given(grouped(mixed=False), st.floats(0.02, 1), SEEDS)
+def test_with_groups_of_one_class_each_class_is_within_half_a_group(data, ratio, seed):
+    labels, groups = data
+    rows = by_group(labels, groups, ratio, seed)
+    if rows is None:
+        return
+    for k, share in enumerate(shares(labels, rows)):
+        counts = np.unique(groups[labels == k], return_counts=True)[1]
+        assert abs(share - ratio) <= counts.max() / counts.sum() / 2 + 1e-9
+
+
+def test_mixed_groups_are_drawn_nearer_to_the_ratio_than_by_chance():
+    random = np.random.default_rng(0)
+    groups = np.char.add("p", random.integers(0, 60, 1500).astype(str))
+    favourite = random.integers(0, 3, 60)
+    number = np.char.lstrip(groups, "p").astype(int)
+    labels = np.where(random.random(1500) < 0.8, favourite[number], random.integers(0, 3, 1500))
+    for ratio, seed in product((0.2, 0.4, 0.6, 0.8), range(5)):
+        rows = subset_by_group(labels, groups, ratio, seed)
+        assert shares(labels, rows) == pytest.approx(ratio, abs=0.05)
+    drawn = {tuple(subset_by_group(labels, groups, 0.4, seed)) for seed in range(6)}
+    assert len(drawn) == 6
+
+
+@given(grouped(mixed=True), SEEDS)
+def test_a_ratio_without_a_group_of_a_class_is_refused_with_the_smallest_that_has(data, seed):
+    labels, groups = data
+    with pytest.raises(UserError) as caught:
+        subset_by_group(labels, groups, 1e-4, seed, classes=CLASSES)
+    line = (
+        r"ratio=0.0001 leaves class (\w) none of its (\d+) groups; the smallest ratio that keeps "
+        r"one is (.*)"
+    )
+    name, count, named = re.fullmatch(line, str(caught.value)).groups()
+    assert int(count) == len(set(groups[labels == CLASSES.index(name)]))
+    rows = subset_by_group(labels, groups, float(named), seed, classes=CLASSES)
+    assert set(labels[rows]) == {0, 1, 2}
+    with pytest.raises(UserError, match=f"class {name} none"):
+        subset_by_group(labels, groups, float(named) * 0.985, seed, classes=CLASSES)
+
+
+# official splits
 
 
 def test_official_splits():
     rows = official(samples(("p", "p", "q", "r"), ("train", "train", "test", "test")))
     assert {name: list(part) for name, part in rows.items()} == {"train": [0, 1], "test": [2, 3]}
     assert official(samples(None, ("train",) * 4)).keys() == {"train"}
+    assert official(replace(samples(None, ("train",) * 4), splits=None)) == {}
 
 
-def test_a_patient_on_both_sides_is_an_error():
-    with pytest.raises(UserError, match=r"patient\) 'p' is in train and in test"):
-        official(samples(("p", "q", "p", "r"), ("train", "train", "test", "test")))
+@pytest.mark.parametrize("other", ["test", "validation"])
+def test_a_patient_on_both_sides_is_an_error(other):
+    line = (
+        f"the group (patient) 'p7' is in train and in {other}: its images would be tested on "
+        f"themselves; move all of them to one side"
+    )
+    with pytest.raises(UserError) as caught:
+        official(samples(("p7", "q", "p7", "r"), ("train", "train", other, other)))
+    assert str(caught.value) == line
+
+
+def test_disjoint_sets():
+    groups = ["p", "p", "q", "r"]
+    one, two, three = np.array([0, 1]), np.array([2]), np.array([3])
+    check_disjoint(groups, one, two, three)
+    check_disjoint(groups, one)
+    with pytest.raises(UserError, match=r"'q' is in part 2 and in part 3: its images"):
+        check_disjoint(groups, one, two, np.array([2, 3]))
