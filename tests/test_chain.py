@@ -159,7 +159,7 @@ def test_what_decides_the_result_changes_the_name_and_nothing_else_does(compose_
             "seed=1", "source_seed=1", "ratio=0.5", "recipe.epochs=3", "recipe.optimizer.lr=0.1",
             "model.dropout=0.4", "transfer.reinitialise=[fc8]", "domain.natural.mirror=false",
             "domain.target.split_seed=1", "trainer.precision=bf16-mixed",
-            "+stage.natural.recipe.epochs=1", "domain.target.options.scale=0.16",
+            "++stage.natural.recipe.epochs=1", "domain.target.options.scale=0.16",
         )
     ]  # fmt: skip
     assert len({base, *names}) == len(names) + 1

@@ -85,7 +85,7 @@ def test_source_seed_can_follow(compose_config):
 
 def test_one_stage_can_differ(compose_config):
     settings = config.read(
-        compose_config("+experiment=natural", "+stage.natural.recipe.epochs=3", "recipe.epochs=9")
+        compose_config("+experiment=natural", "++stage.natural.recipe.epochs=3", "recipe.epochs=9")
     )
     assert [stage.recipe.epochs for stage in settings.stages] == [3, 9]
 
@@ -113,9 +113,9 @@ def test_one_stage_can_differ(compose_config):
         (["transfer.tune_from=fc8"], "would freeze fc7"),
         (["transfer.mode=frozen", "transfer.tune_from=fc7"], "exclude each other"),
         (["transfer.rates=[[fc8]]"], "is not a pair"),
-        (["+stage.natural.epochs=3"], "stage.natural.epochs is no knob of a stage"),
-        (["+stage.natural.recipe.epoch=3"], "epoch is no known key; did you mean epochs?"),
-        (["+stage.bark.recipe.epochs=3"], "stage.bark: no domain has this name"),
+        (["++stage.natural.epochs=3"], "stage.natural.epochs is no knob of a stage"),
+        (["++stage.natural.recipe.epoch=3"], "epoch is no known key; did you mean epochs?"),
+        (["++stage.bark.recipe.epochs=3"], "stage.bark: no domain has this name"),
         (["domain/texture=curet"], "domain.texture.root is required: give it as"),
         (["condition=a/b"], "names a folder"),
         (["~recipe.optimizer.lr"], "recipe.optimizer.lr is required"),

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.errors import UserError
 from stagetransfer.network import LAYERS, load_weights
 from stagetransfer.records import key_of, read_json, write_atomically, write_json
 from stagetransfer.results import trained_entry, versions, weights_entry, write_result
 from stagetransfer.seeding import derive
 from stagetransfer.settings import RunConfig, Stage
+from stagetransfer.stages import stage_data
 from stagetransfer.store import StageStore, exclusive
 from stagetransfer.targets import partial_of
 from stagetransfer.training import (
@@ -64,7 +64,7 @@ class ChainRunner:
         self.links: list[Link] = []
         for number, stage in enumerate(config.stages, 1):
             _check_recipe(stage)
-            data = self._build_data(stage, first=number == 1, last=number == len(config.stages))
+            data = stage_data(config, stage)
             before = self.links[-1].key if self.links else None
             self.links.append(Link(stage, data, self._key(stage, data, before), number))
         self._check_weights()
@@ -208,34 +208,6 @@ class ChainRunner:
         )
         for name in ("best.ckpt", "last.ckpt"):
             (folder / name).unlink(missing_ok=True)
-
-    def _build_data(
-        self, stage: Stage, *, first: bool, last: bool
-    ) -> DomainDataModule | Pretrained:
-        config, model = self.config, self.config.model
-        build = partial_of(stage.domain, f"domain.{stage.name}")
-        if build.func is Pretrained:
-            if not first or last:
-                raise UserError(
-                    f"domain.{stage.name}.weights: weights can only stand in for the first stage "
-                    f"of a chain that has another; chain={list(config.chain)}"
-                )
-            return Pretrained(stage.name, **build.keywords)
-        try:
-            data = build(
-                name=stage.name,
-                is_target=last,
-                ratio=config.ratio if last else 1.0,
-                seed=derive(stage.seed, stage.name, "data"),
-                batch_size=stage.recipe.batch_size,
-                balanced=stage.recipe.balance == "sampling",
-                input_size=model.input_size,
-                mean=tuple(model.mean),
-                std=tuple(model.std),
-            )
-        except TypeError as error:
-            raise UserError(f"domain.{stage.name}: {error}") from error
-        return cast(DomainDataModule, data)
 
     def _identity(self, stage: Stage, data: DomainDataModule | Pretrained) -> dict[str, Any]:
         if isinstance(data, Pretrained):

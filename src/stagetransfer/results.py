@@ -89,6 +89,7 @@ def write_result(
             "confusion": confusion,
             "classes": list(data.classes),
             "num_train": data.count("train"),
+            "num_train_per_class": data.count_by_class("train"),
             "num_validation": data.count("validation"),
             "num_test": data.count("test"),
             "stages": list(stages),

@@ -125,6 +125,11 @@ class DomainDataModule(pl.LightningDataModule):
         """Images in "train", "validation" or "test"."""
         return len(self.rows[split])
 
+    def count_by_class(self, split: str) -> dict[str, int]:
+        """Images of each class in "train", "validation" or "test"."""
+        counts = torch.bincount(self._labels(split), minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
     def identity(self) -> dict[str, Any]:
         """All of this data module that decides a result; paths and workers do not."""
         return {
