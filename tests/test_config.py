@@ -2,6 +2,7 @@
 
 import pytest
 from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
 
 from conftest import REPOSITORY
 from stagetransfer import config
@@ -137,3 +138,10 @@ def test_a_domain_that_no_stage_names_needs_no_value(compose_config):
 def test_a_misspelt_option_keeps_hydras_message(compose_config):
     with pytest.raises(ConfigCompositionException, match="epohcs"):
         compose_config("recipe.epohcs=3")
+
+
+def test_the_resolved_config_can_be_read_again(compose_config):
+    # recipe=quick has settings for sources that this chain leaves out.
+    settings = config.read(compose_config("+experiment=texture", "ratio=0.4", "seed=3"))
+    again = config.read(OmegaConf.create(settings.resolved))
+    assert again == settings

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule, Pretrained
+from stagetransfer.errors import cause
 from stagetransfer.network import LAYERS, load_weights
+from stagetransfer.ranks import agree, follower, part
 from stagetransfer.records import key_of, read_json, write_atomically, write_json
 from stagetransfer.results import trained_entry, versions, weights_entry, write_result
 from stagetransfer.seeding import derive
@@ -78,22 +80,38 @@ class ChainRunner:
         return (self.folder / "metrics.json").is_file()
 
     def run(self) -> Path:
-        """Does what is left to do; the run's folder, with its metrics.json."""
+        """Does what is left to do; the run's folder, with its metrics.json.
+
+        An error leaves its cause, one line, in the run's failure.txt until the run is tried again.
+        """
+        if follower():
+            self._run()
+            return self.folder
         with exclusive(self.folder.parent / ".locks" / f"{self.folder.name}.lock", "this run"):
             if self.config.force and self.folder.exists():
                 shutil.rmtree(self.folder)
             if not self.finished:
-                self._run()
+                failure = self.folder / "failure.txt"
+                failure.unlink(missing_ok=True)
+                try:
+                    self._run()
+                except Exception as error:
+                    write_atomically(failure, cause(error) + "\n")
+                    raise
         return self.folder
 
     def _run(self) -> None:
-        write_atomically(self.folder / "config.yaml", self.config.resolved)
+        if not follower():
+            write_atomically(self.folder / "config.yaml", self.config.resolved)
         records = self._sources(len(self.links) - 1)
         self._copy_scalars(len(self.links) - 1, self.folder)
         link = self.links[-1]
         data = cast(DomainDataModule, link.data)
         log.info("stage %s: %d images, ratio %g", link.title, data.count("train"), data.ratio)
         module, fitted = self._fit(link, self.folder / "checkpoints", self.folder / "tensorboard")
+        part()
+        if follower():
+            return
         module.network.load_state_dict(network_state(fitted.best))
         evaluate(module, data, self.config.trainer)
         stages = [*records, trained_entry(link.stage.name, link.key, data, fitted)]
@@ -112,12 +130,15 @@ class ChainRunner:
         if not self.store.finished(link.key):
             records = self._sources(count - 1)
             with self.store.make(link.key) as folder:
-                if folder is not None:
+                if agree(folder is not None):
+                    assert folder is not None
                     reused = False
                     log.info("stage %s: %d images", link.title, link.data.count("train"))
                     self._copy_scalars(count - 1, folder)
                     module, fitted = self._fit(link, folder, folder / "tensorboard")
-                    self._publish(link, folder, records, module, fitted)
+                    if not follower():
+                        self._publish(link, folder, records, module, fitted)
+            agree(None)  # followers go on when it is published
         made: list[dict[str, Any]] = read_json(self.store.path(link.key) / "stage.json")["stages"]
         if not reused:
             return [*records, {**made[-1], "reused": False}]
@@ -126,7 +147,7 @@ class ChainRunner:
 
     def _copy_scalars(self, count: int, folder: Path) -> None:
         """Puts the scalars of the first `count` stages beside those of the next."""
-        if count and not isinstance(self.links[count - 1].data, Pretrained):
+        if count and not follower() and not isinstance(self.links[count - 1].data, Pretrained):
             scalars = self.store.path(self.links[count - 1].key) / "tensorboard"
             shutil.copytree(scalars, folder / "tensorboard", dirs_exist_ok=True)
 
@@ -206,7 +227,7 @@ class ChainRunner:
                 "versions": versions(),
             },
         )
-        for name in ("best.ckpt", "last.ckpt"):
+        for name in ("last.ckpt", "best.ckpt"):  # a last without its best could not be resumed
             (folder / name).unlink(missing_ok=True)
 
     def _identity(self, stage: Stage, data: DomainDataModule | Pretrained) -> dict[str, Any]:

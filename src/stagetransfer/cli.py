@@ -6,6 +6,12 @@ import sys
 
 import typer
 
+from stagetransfer.commands.board import board
+from stagetransfer.commands.convergence import convergence
+from stagetransfer.commands.froc import froc
+from stagetransfer.commands.report import report
+from stagetransfer.commands.roc import roc
+from stagetransfer.commands.visualize import visualize
 from stagetransfer.errors import UserError
 
 app = typer.Typer(
@@ -19,6 +25,14 @@ app = typer.Typer(
 @app.callback()
 def stagetransfer() -> None:
     """Does another source domain help? Reports and pictures of runs that train.py left."""
+
+
+app.command()(board)
+app.command()(report)
+app.command()(visualize)
+app.command()(roc)
+app.command()(froc)
+app.command()(convergence)
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ def read(cfg: DictConfig) -> RunConfig:
     for name in tree["stage"]:
         if name not in cfg.domain:  # one that this chain leaves out is legal: a sweep has others
             raise UserError(f"stage.{name}: no domain has this name")
+    tree["stage"] = {name: own for name, own in tree["stage"].items() if name in chain}
     seed = _integer("seed", tree["seed"])
     source_seed = _integer("source_seed", tree["source_seed"])
     stages = tuple(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import traceback
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -11,8 +13,10 @@ from omegaconf import DictConfig
 
 from stagetransfer import config
 from stagetransfer.chain import ChainRunner
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, cause
+from stagetransfer.ranks import PARENT, end_with_parent, follower
 from stagetransfer.summary import print_summary
+from stagetransfer.sweeps import ONE_DEVICE, Job, refuse
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +24,57 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> None:
     """Runs what the config says and prints the summary.
 
-    Bad input ends the process with code 2 after one line; in a sweep it fails its own job.
+    Bad input ends the process with code 2 after one line. In a sweep any error fails its own job
+    alone: its cause is written down, and the sweep goes on and lists it at its end.
     """
+    end_with_parent()
+    if follower():
+        _follow(cfg)
+        return
+    job = Job.current()
     try:
-        runner = ChainRunner(config.read(cfg))
-        if runner.finished and not runner.config.force:
-            log.info("finished before; force=true runs it anew")
-        print_summary(runner.run())
-    except UserError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        _run(cfg, job)
+    except Exception as error:
+        known = isinstance(error, UserError)
+        if job is not None:
+            job.fail(cause(error))
+        elif not known:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        if not known:
+            traceback.print_exc()
+        elif job is None or _own_process():
+            refuse(str(error))
+        if _own_process():
+            sys.exit(1)
+        print(f"error: {cause(error)}", file=sys.stderr)
+
+
+def _run(cfg: DictConfig, job: Job | None) -> None:
+    asked = list(HydraConfig.get().overrides.task)
+    if job is not None:
+        job.begin(asked)
+    settings = config.read(cfg)
+    if settings.trainer.devices != 1:
+        if job is not None:
+            raise UserError(ONE_DEVICE.format(settings.trainer.devices))
+        os.environ[PARENT] = str(os.getpid())  # the processes of DDP end with this one
+    runner = ChainRunner(settings)
+    if job is not None:
+        job.begin(asked, runner.folder)
+    if runner.finished and not runner.config.force:
+        log.info("finished before; force=true runs it anew")
+    print_summary(runner.run())
+
+
+def _follow(cfg: DictConfig) -> None:
+    """Trains along with the process that leads, which alone speaks."""
+    logging.disable(logging.WARNING)
+    try:
+        ChainRunner(config.read(cfg)).run()
+    except UserError:
+        return  # the leader meets it too; an exit code here would make Lightning kill the leader
+
+
+def _own_process() -> bool:
+    """Whether the process was started for this run alone."""
+    return HydraConfig.get().mode == RunMode.RUN

@@ -6,3 +6,9 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+def cause(error: BaseException) -> str:
+    """One line that says why something failed; the error's type too, unless the user caused it."""
+    text = (str(error).strip() or "no message").splitlines()[0]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -62,6 +62,7 @@ class Trainer:
     devices: int = 1
     precision: str = "32-true"
     deterministic: str = "warn"
+    pictures: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from stagetransfer.ranks import follower
+
 log = logging.getLogger(__name__)
 
 
@@ -42,17 +44,25 @@ class StageStore:
         Leaving the block without an error publishes the folder's content as the finished stage;
         an error leaves the folder for the next try.
         """
+        partial = self.root / f"{key}.partial"
+        if follower():  # its leader holds the lock, and publishes
+            yield partial
+            return
         with exclusive(self.root / ".locks" / f"{key}.lock", f"stage {key}"):
+            if (partial / "DONE").is_file():  # its maker was killed just before the rename
+                self._publish(key, partial)
             if self.finished(key):
                 yield None
                 return
-            partial = self.root / f"{key}.partial"
             partial.mkdir(parents=True, exist_ok=True)
             yield partial
             (partial / "DONE").touch()
-            if self.path(key).exists():  # without DONE: not ours, or damaged by hand
-                shutil.rmtree(self.path(key))
-            partial.rename(self.path(key))
+            self._publish(key, partial)
+
+    def _publish(self, key: str, partial: Path) -> None:
+        if self.path(key).exists():  # without DONE: not ours, or damaged by hand
+            shutil.rmtree(self.path(key))
+        partial.rename(self.path(key))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,13 +13,13 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from stagetransfer.data import images, splits
 from stagetransfer.data.embedded import GENERATORS
 from stagetransfer.data.images import Batch, ImageSet
 from stagetransfer.data.layouts import LAYOUTS, check_images
-from stagetransfer.data.sampler import EpochSampler
+from stagetransfer.data.sampler import EpochSampler, ShareSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
@@ -182,16 +182,30 @@ class DomainDataModule(pl.LightningDataModule):
             x = images.augment(x, mirror=self.mirror, turn=self.turn, crop=self.crop)
         else:
             x = images.centre_crop(x, self.crop)
-        mean, std = self.mean.to(x.device), self.std.to(x.device)
-        return batch._replace(images=images.to_input(x, self.input_size, mean, std))
+        return batch._replace(images=self._to_input(x))
+
+    def inputs(self, split: str, positions: Sequence[int]) -> Tensor:
+        """Network input (B, 3, S, S) of B images of "train", "validation" or "test", as the
+        network sees them in a test; positions count within the split."""
+        self.setup(split)
+        stored = self._sets[split].__getitems__(positions).images
+        return self._to_input(images.centre_crop(stored, self.crop))
+
+    def _to_input(self, stored: Tensor) -> Tensor:
+        mean, std = self.mean.to(stored.device), self.std.to(stored.device)
+        return images.to_input(stored, self.input_size, mean, std)
 
     def _loader(self, split: str, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
         data = self._sets[split]
         workers = 0 if data.held is not None else self.workers
+        chosen: Sampler[int] = sampler or SequentialSampler(data)
+        if self.trainer is not None and self.trainer.world_size > 1:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            chosen = ShareSampler(chosen, rank, world, even=split == "train")
         return DataLoader(
             data,
             batch_size=self.batch_size,
-            sampler=sampler or SequentialSampler(data),
+            sampler=chosen,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -40,3 +41,30 @@ class EpochSampler(Sampler[int]):
         else:
             order = torch.randperm(len(self), generator=generator)
         return iter(order.tolist())
+
+
+class ShareSampler(Sampler[int]):
+    """One process's share of another sampler's draws: every world-th, from `rank` on.
+
+    With `even`, all shares have the same length, as training needs; the up to world - 1 draws at
+    the end of an epoch that this leaves out are other ones each epoch. Without, no draw is left
+    out and none stands in two shares.
+    """
+
+    def __init__(self, sampler: Sampler[int], rank: int, world: int, *, even: bool) -> None:
+        self.sampler = sampler
+        self.rank = rank
+        self.world = world
+        self.even = even
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        draws = len(self.sampler)  # type: ignore[arg-type]
+        return draws // self.world if self.even else -((self.rank - draws) // self.world)
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(islice(self.sampler, self.rank, None, self.world), len(self))

@@ -7,31 +7,58 @@ from stagetransfer.statistics.bootstrap import (
     interval,
     resampled_figures,
 )
+from stagetransfer.statistics.convergence import Convergence, convergence
+from stagetransfer.statistics.delong import DeLong, delong, delong_covariance, delong_difference
 from stagetransfer.statistics.figures import figures
+from stagetransfer.statistics.froc import (
+    CPM,
+    Detections,
+    case_resamples,
+    detections,
+    froc,
+    resampled_froc,
+)
 from stagetransfer.statistics.mcnemar import McNemar, mcnemar
 from stagetransfer.statistics.resampling import Resamples, few_groups, resample
+from stagetransfer.statistics.roc import Curve, mcclish, resampled_roc, roc
 from stagetransfer.statistics.slope import Line, Runs, line, slope_difference, slope_interval
 from stagetransfer.statistics.words import NATS, PER_RATIO, POINTS, Unit, sentence
 
 __all__ = [
+    "CPM",
     "NATS",
     "PER_RATIO",
     "POINTS",
+    "Convergence",
+    "Curve",
+    "DeLong",
+    "Detections",
     "Interval",
     "Line",
     "McNemar",
     "Resamples",
     "Runs",
     "Unit",
+    "case_resamples",
+    "convergence",
+    "delong",
+    "delong_covariance",
+    "delong_difference",
+    "detections",
     "difference",
     "few_groups",
     "figures",
+    "froc",
     "holm",
     "interval",
     "line",
+    "mcclish",
     "mcnemar",
     "resample",
     "resampled_figures",
+    "resampled_froc",
+    "resampled_roc",
+    "roc",
     "sentence",
     "slope_difference",
     "slope_interval",

@@ -26,7 +26,8 @@ class SeedEpoch(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Called by Lightning."""
-        seed = derive(self.seed, "epoch", trainer.current_epoch)
+        rank = trainer.global_rank  # other masks and flips in each process of DDP
+        seed = derive(self.seed, "epoch", trainer.current_epoch, *([rank] if rank else []))
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)

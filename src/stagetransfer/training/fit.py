@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
 from stagetransfer.settings import Trainer
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
 from stagetransfer.training.module import AlexNetModule
+from stagetransfer.training.pictures import LogPictures
 from stagetransfer.training.progress import StageProgress
 from stagetransfer.training.transfer import StageTransfer, TransferRecord
 
@@ -78,6 +80,8 @@ def fit(
     clock, watch = Clock(), _BestEpoch(monitor, lowest)
     callbacks: list[pl.Callback] = [SeedEpoch(seed), clock, LogRates(), watch]
     callbacks += [StageProgress(title, clock), *([transfer] if transfer else []), best, last]
+    if settings.pictures:
+        callbacks.append(LogPictures(settings.pictures))
     trainer = build_trainer(
         settings,
         max_epochs=epochs,
@@ -115,9 +119,12 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def evaluate(module: AlexNetModule, data: DomainDataModule, settings: Trainer) -> None:
-    """Runs the test set through the module once; the module's `tested` holds the result."""
+    """Runs the test set through the module once; the module's `tested` holds the result.
+
+    Always on one device: several would pad the set, and count some images twice.
+    """
     with quiet():
-        build_trainer(settings, logger=False, callbacks=[]).test(
+        build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
             module, datamodule=data, verbose=False
         )
 
@@ -133,6 +140,9 @@ def build_trainer(
         return pl.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
+            strategy="ddp" if settings.devices > 1 else "auto",
+            use_distributed_sampler=False,  # the data module shares its images out itself
+            plugins=[_WholeFiles()],
             precision=settings.precision,  # type: ignore[arg-type]
             deterministic=deterministic,
             max_epochs=max_epochs,
@@ -144,6 +154,24 @@ def build_trainer(
             enable_model_summary=False,
             enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         )
+
+
+class _WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all.
+
+    Lightning writes them to the system's temporary folder and moves them: across file systems that
+    is a copy, and a kill in its middle would leave half a checkpoint.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Called by Lightning."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        torch.save(checkpoint, part)
+        part.replace(path)
 
 
 class _BestEpoch(pl.Callback):
@@ -188,7 +216,9 @@ class quiet(warnings.catch_warnings):
             ".*number of training batches.*",
             ".*Checkpoint directory.*exists and is not empty.*",
             ".*experiment tracker.*",
+            ".*srun. command is available.*",
             ".*isinstance.treespec, LeafSpec.*",
+            ".*sync_dist=True.*",  # validation figures are synchronised by torchmetrics
         ):
             warnings.filterwarnings("ignore", message)
         return result

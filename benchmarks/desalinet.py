@@ -1,0 +1,91 @@
+"""DeSaliNet against Captum's guided backpropagation: python -m benchmarks.desalinet
+
+The same network, the same 64 images of 227 pixels, in turn. "class": one score of fc8, which both
+take back to the input. "features": all of pool5 with its own activations; Captum takes the
+gradient of half its sum of squares, which is the same seed. Captum takes LRN by its gradient; ours
+does so by lrn="gradient", and leaves it out by default, as the paper does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import warnings
+
+import torch
+from captum.attr import GuidedBackprop
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.timing import machine, spread, time_in_turn
+from stagetransfer.network import AlexNet
+from stagetransfer.visualization import desalinet
+
+
+class _Energy(nn.Module):
+    """Half the sum of squares of what a network gives for each image: (N, 1)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        energy: Tensor = self.network(images).flatten(1).square().sum(1, keepdim=True)
+        return energy / 2
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--size", type=int, default=227)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*backward hooks.*")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    network = AlexNet(7, "paper", input_size=arguments.size).eval().to(device)
+    images = torch.randn(arguments.batch, 3, arguments.size, arguments.size, device=device)
+    features = network[: [name for name, _ in network.named_children()].index("pool5") + 1]
+    captum_class, captum_features = GuidedBackprop(network), GuidedBackprop(_Energy(features))
+
+    def captum(method: GuidedBackprop, target: int) -> Tensor:
+        result: Tensor = method.attribute(images.clone().requires_grad_(), target=target)
+        return result.detach()
+
+    candidates = {
+        ("class", "Captum"): lambda: captum(captum_class, 3),
+        ("class", "ours, lrn=gradient"): lambda: desalinet(
+            network, images, "fc8", ("class", 3), lrn="gradient"
+        ),
+        ("class", "ours"): lambda: desalinet(network, images, "fc8", ("class", 3)),
+        ("features", "Captum"): lambda: captum(captum_features, 0),
+        ("features", "ours, lrn=gradient"): lambda: desalinet(network, images, lrn="gradient"),
+        ("features", "ours"): lambda: desalinet(network, images),
+    }
+    for seed in ("class", "features"):
+        torch.testing.assert_close(
+            candidates[seed, "ours, lrn=gradient"](),
+            candidates[seed, "Captum"](),
+            rtol=1e-3,
+            atol=1e-5 * candidates[seed, "Captum"]().abs().max().item(),
+        )
+    named = {f"{seed}|{name}": run for (seed, name), run in candidates.items()}
+    seconds = time_in_turn(named, arguments.rounds)
+    table = Table(
+        title=f"{arguments.batch} images of {arguments.size} pixels, {arguments.rounds} rounds"
+    )
+    for column in ("seed", "method", "seconds (least-greatest)", "of Captum's time"):
+        table.add_column(column)
+    for key, values in seconds.items():
+        seed, name = key.split("|")
+        ratio = statistics.median(values) / statistics.median(seconds[f"{seed}|Captum"])
+        table.add_row(seed, name, spread(values), f"{ratio:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(machine(), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m stagetransfer`: the installed command."""
+
+from stagetransfer.cli import main
+
+main()

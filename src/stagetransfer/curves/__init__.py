@@ -1,0 +1,1 @@
+"""ROC, FROC and convergence curves: of finished runs and of candidate tables, as CSV and plots."""

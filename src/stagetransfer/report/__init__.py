@@ -1,0 +1,62 @@
+"""The report of a sweep, from the files that its runs left; nothing of training is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stagetransfer.errors import UserError
+from stagetransfer.report.comparable import check_comparable, select
+from stagetransfer.report.page import sections
+from stagetransfer.report.render import write_report
+from stagetransfer.report.runs import find_runs, read_runs
+from stagetransfer.report.study import Study
+from stagetransfer.report.visualization import visualization_section
+
+__all__ = ["make_report"]
+
+
+def make_report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    only: Sequence[str] = (),
+    visualization: Path | None = None,
+    count: int = 2000,
+) -> Path:
+    """Writes the report on all runs at `paths` and returns its folder.
+
+    paths: run folders, `runs` folders, outputs folders, Hydra's sweep folders, mixed. out: the
+    report's folder; None: `report` beside the first run's `runs`. only: "key=value" of config.yaml
+    that a run must have. visualization: a folder whose CSV and PNG are taken in. count: resamples.
+    The same runs give the same files. Raises UserError if there is no finished run, or if runs
+    can't be compared.
+    """
+    folders = find_runs(paths)
+    finished, unfinished = read_runs(folders)
+    if not finished:
+        raise UserError(
+            f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json); wait "
+            "for one, or go on with the sweep's command"
+        )
+    runs, unfinished = select(finished, only), select(unfinished, only)
+    if not runs:
+        raise UserError(f"--only {' '.join(only)}: no finished run's config.yaml says so")
+    check_comparable(runs)
+    study = Study(runs, count)
+    out = folders[0].parent.parent / "report" if out is None else out
+    _clear(out)
+    page = sections(study, unfinished, out)
+    if visualization is not None:
+        first_appendix = sum(not section.appendix for section in page)
+        page.insert(first_appendix, visualization_section(visualization, out))
+    write_report("StageTransfer report", page, out)
+    return out
+
+
+def _clear(out: Path) -> None:
+    """Takes away an earlier report's tables and plots, which the new one may not have."""
+    if (out / "report.html").is_file():
+        for kind in ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg"):
+            for file in out.glob(kind):
+                file.unlink()
