@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from conftest import SMALL
-from stagetransfer import config
+from stagetransfer import cli, config
 from stagetransfer.chain import ChainRunner
 from stagetransfer.errors import UserError
 from stagetransfer.network import LAYERS
@@ -52,7 +51,7 @@ def study(outputs):
 @pytest.fixture(scope="module")
 def written(study, tmp_path_factory):
     out = tmp_path_factory.mktemp("written")
-    write_pictures(study, out, View(), images=20)
+    write_pictures(study, out, View(), images=12)
     return out
 
 
@@ -100,7 +99,7 @@ def test_what_is_written(written, study):
 
 
 def test_the_tables_are_the_measures_means(written, study):
-    positions = study.sample(20)
+    positions = study.sample(12)
     run = study.runs[1]
     images, data = study.inputs(run, positions), study.data(run)
     pictures = View().pictures(run.network(), images)
@@ -208,14 +207,15 @@ def test_two_runs_of_one_name_are_refused(outputs, tmp_path):
         (["{runs}", "--ratio", "0.3"], "no finished run with ratio 0.3"),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(outputs, tmp_path, arguments, line):
+def test_bad_input_is_one_line_and_code_2(outputs, tmp_path, monkeypatch, capsys, arguments, line):
     filled = [argument.format(runs=outputs) for argument in arguments]
-    done = subprocess.run(
-        [sys.executable, "-m", "stagetransfer", "visualize", *filled, "--out", tmp_path / "out"],
-        capture_output=True,
-        text=True,
+    monkeypatch.setattr(
+        sys, "argv", ["stagetransfer", "visualize", *filled, "--out", str(tmp_path / "out")]
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {line}")
-    assert done.stderr.count("\n") == 1
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {line}")
+    assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()

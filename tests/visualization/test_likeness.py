@@ -48,14 +48,14 @@ def test_ssim_against_its_formula():
     result = ssim(a[:, :1], b[:, :1])
     for i in range(3):
         assert result[i].item() == pytest.approx(
-            plain_ssim(a[i, 0].numpy(), b[i, 0].numpy()), abs=1e-6
+            plain_ssim(a[i, 0].numpy(), b[i, 0].numpy()), abs=1e-5
         )
 
 
 def test_ssim_ignores_brightness_and_contrast_but_not_the_sign():
     a, b = pictures(2, 3, 16, 16), pictures(2, 3, 16, 16, seed=1)
-    assert torch.allclose(ssim(a, a), torch.ones(2).double())
-    assert torch.allclose(ssim(a, b), ssim(5 * a - 2, 0.1 * b + 3), atol=1e-9)
+    assert torch.allclose(ssim(a, a), torch.ones(2).double(), atol=1e-6)
+    assert torch.allclose(ssim(a, b), ssim(5 * a - 2, 0.1 * b + 3), atol=1e-5)
     assert (ssim(a, -a) < 0.2).all()
     assert ssim(a.bfloat16(), torch.ones_like(a)).isfinite().all()
 

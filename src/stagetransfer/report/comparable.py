@@ -9,7 +9,10 @@ from stagetransfer.errors import UserError
 from stagetransfer.report.runs import Run, Unfinished
 
 # Keys of config.yaml that decide no result, and those that are a run's place in the sweep.
-IDLE = ("paths.", "hydra.", "force", "trainer.accelerator", "trainer.deterministic", "condition")
+IDLE = (
+    *("paths.", "hydra.", "force", "condition"),
+    *("trainer.accelerator", "trainer.deterministic", "trainer.pictures"),
+)
 IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".root")
 PLACE = ("ratio", "seed", "source_seed")
 
@@ -62,8 +65,9 @@ def differences(a: Run, b: Run, ignore: Sequence[str] = ()) -> dict[str, tuple[A
     result = {}
     for key in keys:
         idle = key.startswith(IDLE) or key.endswith(IDLE_ENDS) or key in ignore
-        if key == "chain" or key.startswith(("domain.", "stage.")):
-            idle |= key == "chain" or not {key.split(".")[1]} <= {*a.chain} & {*b.chain}
+        idle |= key in ("chain", "stage")  # a bare "stage" is an empty one
+        if key.startswith(("domain.", "stage.")):
+            idle |= not {key.split(".")[1]} <= {*a.chain} & {*b.chain}
         values = a.config.get(key), b.config.get(key)
         if not idle and values[0] != values[1]:
             result[key] = values

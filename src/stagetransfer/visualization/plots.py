@@ -46,19 +46,19 @@ def image_grid(
     title: str,
     note: str = "",
 ) -> Figure:
-    """A table of images: each row named at its left, each column at its top."""
+    """A table of images of one size: each row named at its left, each column at its top."""
     height, width = len(rows), len(column_names)
     figure = new_figure(width * _CELL + 0.9, height * _CELL + 0.9)
-    axes = figure.subplots(height, width, squeeze=False)
-    for i, row in enumerate(rows):
-        for j, axis in enumerate(axes[i]):
-            axis.imshow(row[j], interpolation="nearest", vmin=0, vmax=1)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_visible(False)
-            if i == 0:
-                axis.set_title(column_names[j], fontsize=8)
-        axes[i][0].set_ylabel(row_names[i], fontsize=8, rotation=0, ha="right", va="center")
+    axis = figure.subplots()
+    cells = [image for row in rows for image in row]
+    gap = max(1, cells[0].shape[0] // 16)
+    axis.imshow(_page(cells, width, gap), interpolation="nearest")
+    tall, wide = (size + gap for size in cells[0].shape[:2])
+    axis.set_xticks([(j + 0.5) * wide - gap / 2 for j in range(width)], column_names, fontsize=8)
+    axis.set_yticks([(i + 0.5) * tall - gap / 2 for i in range(height)], row_names, fontsize=8)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
     figure.suptitle(title, fontsize=10)
     if note:
         figure.supxlabel(note, fontsize=7)
@@ -85,12 +85,16 @@ def tiled_filters(weight: Tensor, columns: int = 12) -> Image:
     """Filters (F, 3, h, w) on one page, a pixel apart, each scaled so that 0 is mid-grey."""
     filters = weight.detach().cpu().double()
     scale = filters.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
-    unit = (0.5 + 0.5 * filters / scale).permute(0, 2, 3, 1).numpy()
-    count, height, width, _ = unit.shape
-    rows = -(-count // columns)
-    page = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
-    for number, image in enumerate(unit):
-        y, x = (number // columns) * (height + 1), (number % columns) * (width + 1)
+    return _page(list((0.5 + 0.5 * filters / scale).permute(0, 2, 3, 1).numpy()), columns, 1)
+
+
+def _page(images: Sequence[Image], columns: int, gap: int) -> Image:
+    """Images of one size on a white page, in rows of `columns`, `gap` pixels apart."""
+    height, width = images[0].shape[:2]
+    rows = -(-len(images) // columns)
+    page = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
+    for number, image in enumerate(images):
+        y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
         page[y : y + height, x : x + width] = image
     return page
 
