@@ -8,6 +8,7 @@ import typer
 
 from stagetransfer.commands.board import board
 from stagetransfer.commands.convergence import convergence
+from stagetransfer.commands.extract import extract
 from stagetransfer.commands.froc import froc
 from stagetransfer.commands.report import report
 from stagetransfer.commands.roc import roc
@@ -33,6 +34,7 @@ app.command()(visualize)
 app.command()(roc)
 app.command()(froc)
 app.command()(convergence)
+app.command()(extract)
 
 
 def main() -> None:

@@ -86,7 +86,9 @@ def fit(
         settings,
         max_epochs=epochs,
         callbacks=callbacks,
-        logger=TensorBoardLogger(tensorboard.parent, name="", version=tensorboard.name),
+        logger=TensorBoardLogger(
+            tensorboard.parent, name="", version=tensorboard.name, default_hp_metric=False
+        ),
     )
     resume = folder / "last.ckpt"
     with quiet():

@@ -113,7 +113,7 @@ def curves(
     A NaN leaves a gap; low and high are drawn as bars, and not where they are NaN. `joined` draws
     lines through the points: where ticks have an order.
     """
-    figure = new_figure(4.2 * len(panels), 3.4)
+    figure = new_figure(4.2 * len(panels) + 2.2, 3.4)  # the legend stands beside the panels
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=limits is not None)[0]
     names = list(dict.fromkeys(name for _, lines in panels for name in lines))
     for axis, (ylabel, lines) in zip(axes, panels, strict=True):

@@ -1,0 +1,1 @@
+"""CT slices and series in Hounsfield units, annotations, and ROI patches cut from them."""

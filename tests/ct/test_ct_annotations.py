@@ -1,0 +1,232 @@
+"""Points, boxes, polygons and masks of every format name the same pixels."""
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pytest
+from ct_series import contents, phantom, rows, run, series, table
+from PIL import Image
+from pydicom import dcmread
+from pydicom.sr.codedict import codes
+
+BOX = {"left": 20, "top": 10, "width": 64, "height": 32}
+INSIDE = np.s_[1, 10:42, 20:84]
+LABELS = "value,label"
+
+
+@pytest.fixture
+def scans(tmp_path):
+    return series(tmp_path / "in" / "P1" / "scan")
+
+
+@pytest.fixture
+def box(tmp_path, scans):
+    """The data set of a box of 64 x 32 pixels on slice 1: two patches."""
+    given = table(tmp_path / "a.csv", "slice,x,y,width,height,label", "1,20,10,64,32,GGO")
+    assert run(tmp_path / "in", "--annotations", given, "--out", tmp_path / "box")[0] == 0
+    return contents(tmp_path / "box")
+
+
+def mask():
+    """(Z, H, W): 2 in the box, 5 in a spot of another slice."""
+    values = np.zeros((5, 80, 96), dtype=np.uint8)
+    values[INSIDE] = 2
+    values[3, 40:50, 40:50] = 5
+    return values
+
+
+def labels(folder, *pairs):
+    return table(folder / "names.csv", LABELS, *(pairs or ("2,GGO", "5,")))
+
+
+def same_as(box, tmp_path, *options):
+    code, _, lines = run(tmp_path / "in", *options, "--out", tmp_path / "out")
+    assert (code, lines) == (0, [])
+    assert contents(tmp_path / "out") == box
+
+
+def test_a_box_is_filled_by_two_patches(box, tmp_path):
+    found = rows(tmp_path / "box")
+    assert [(row["x"], row["y"], row["label"]) for row in found] == [
+        ("35.50", "25.50", "GGO"),
+        ("67.50", "25.50", "GGO"),
+    ]
+    expected = np.floor(np.clip((phantom()[1, 10:42, 20:52] + 1350) / 1500, 0, 1) * 255 + 0.5)
+    assert (np.asarray(Image.open(tmp_path / "box" / found[0]["file"])) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("header", "where"),
+    [
+        ("series,slice", "1,1"),
+        ("series,instance", "1,99"),
+        ("series,z", "1,-97.5"),
+        ("series,z", "1,-96.6"),
+        ("Series , Slice", "P1/scan , 1"),
+        ("series,slice", "P1\\scan\\,1"),
+        ("series,slice", "1.2.826.0.1.3680043.8.498.1,1"),
+        ("file", "P1/scan/01.dcm"),
+        ("file,slice", "P1/scan/01.dcm,1"),
+        ("patient,instance", "A,99"),
+    ],
+)
+def test_a_series_and_a_slice_by_any_of_their_names(box, tmp_path, header, where):
+    given = table(
+        tmp_path / "b.csv", f"{header},x,y,width,height,label", f"{where},20,10,64,32,GGO"
+    )
+    same_as(box, tmp_path, "--annotations", given)
+
+
+def test_a_polygon(box, tmp_path):
+    points = "19.6 9.6; 83.4 9.6; 83.4 41.4; 19.6 41.4"
+    given = table(tmp_path / "b.csv", "slice,points,label", f"1,{points},GGO")
+    same_as(box, tmp_path, "--annotations", given)
+
+
+def test_an_oblique_polygon_covers_what_lies_in_it(tmp_path, scans):
+    # Half of the patch's square lies below the diagonal.
+    given = table(tmp_path / "b.csv", "slice,points,label", "1,10 10; 42 42; 10 42,GGO")
+    for coverage, total in (("0.45", "1"), ("0.55", "0")):
+        words = ["--annotations", given, "--check", "--coverage", coverage]
+        shown = run(tmp_path / "in", *words)[1].splitlines()
+        assert shown[1].split()[-1] == total
+
+
+def test_indexed_png_masks(box, tmp_path):
+    for index, values in enumerate(mask()):
+        path = tmp_path / "masks" / "P1" / "scan" / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(values)
+        picture.putpalette([0, 0, 0, 255, 0, 0] * 128)
+        assert picture.mode == "P"
+        picture.save(path)
+    same_as(box, tmp_path, "--annotations", tmp_path / "masks", "--labels", labels(tmp_path))
+
+
+def test_masks_may_lie_below_the_input(box, tmp_path):
+    path = tmp_path / "in" / "masks" / "P1" / "scan" / "01.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(mask()[1]).save(path)
+    given = ["--annotations", tmp_path / "in" / "masks", "--labels", labels(tmp_path)]
+    same_as(box, tmp_path, *given)
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "PSR"])
+def test_a_nifti_mask_is_placed_by_its_position(box, tmp_path, axes):
+    affine = np.diag([-0.7, -0.7, 2.5, 1])
+    affine[:3, 3] = [30, 20, -100]  # the DICOM corner in NIfTI's axes
+    image = nib.Nifti1Image(mask().transpose(2, 1, 0), affine)
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(axes)
+    )
+    nib.save(image.as_reoriented(turn), tmp_path / "mask.nii.gz")
+    given = ["--annotations", tmp_path / "mask.nii.gz", "--labels", labels(tmp_path)]
+    same_as(box, tmp_path, *given)
+
+
+def test_a_finer_nifti_mask_of_a_part(box, tmp_path):
+    # Half the pixel, a part of the slice, two of the slices: only positions fit.
+    part = mask()[1:3, 4:64, 10:90].repeat(2, axis=1).repeat(2, axis=2)
+    affine = np.diag([-0.35, -0.35, 2.5, 1])
+    affine[:3, 3] = [30 - 0.7 * 10 + 0.175, 20 - 0.7 * 4 + 0.175, -97.5]
+    nib.save(nib.Nifti1Image(part.transpose(2, 1, 0), affine), tmp_path / "mask.nii")
+    given = ["--annotations", tmp_path / "mask.nii", "--labels", labels(tmp_path)]
+    same_as(box, tmp_path, *given)
+
+
+def test_a_nifti_mask_beside_the_slices(tmp_path, scans):
+    affine = np.diag([-0.7, -0.7, 2.5, 1])
+    affine[:3, 3] = [90, 20, -100]
+    nib.save(nib.Nifti1Image(mask().transpose(2, 1, 0), affine), tmp_path / "mask.nii")
+    given = ["--annotations", tmp_path / "mask.nii", "--labels", labels(tmp_path)]
+    code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
+    assert code == 2
+    assert "labelled voxels lie outside its series' slices" in lines[0]
+
+
+def segmentation(scans, kind):
+    """A SEG of the mask, written by highdicom."""
+    values = mask()
+    source = [dcmread(path) for path in sorted(scans.glob("*.dcm"))]
+    segments = [
+        hd.seg.SegmentDescription(
+            number,
+            label,
+            codes.SCT.MorphologicallyAbnormalStructure,
+            codes.SCT.Lesion,
+            hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number, label in ((1, "GGO"), (2, "artefact"))
+    ]
+    stack = np.stack([values == 2, values == 5], axis=-1)
+    if kind == "FRACTIONAL":
+        stack = np.where(stack, 0.8, 0.3)
+    if kind == "LABELMAP":
+        stack = (stack * [1, 2]).sum(axis=-1).astype(np.uint8)
+    return hd.seg.Segmentation(
+        source,
+        stack,
+        kind,
+        segments,
+        series_instance_uid=hd.UID(),
+        series_number=7,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="None",
+        manufacturer_model_name="None",
+        software_versions="1",
+        device_serial_number="1",
+        omit_empty_frames=kind != "FRACTIONAL",
+    )
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_a_dicom_segmentation(box, tmp_path, scans, kind):
+    segmentation(scans, kind).save_as(tmp_path / "seg.dcm")
+    names = labels(tmp_path, "GGO,GGO", "2,")
+    same_as(box, tmp_path, "--annotations", tmp_path / "seg.dcm", "--labels", names)
+
+
+def test_a_segmentations_own_names(tmp_path, scans):
+    # Below the input and named as the annotation, it is no file of another modality.
+    segmentation(scans, "BINARY").save_as(tmp_path / "in" / "seg.dcm")
+    given = ["--annotations", tmp_path / "in" / "seg.dcm", "--coverage", "0.05"]
+    code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
+    assert (code, lines) == (0, [])
+    assert sorted(row["label"] for row in rows(tmp_path / "out")) == ["GGO", "GGO", "artefact"]
+
+
+def test_a_segmentation_of_another_series(tmp_path, scans):
+    segmentation(scans, "BINARY").save_as(tmp_path / "seg.dcm")
+    series(tmp_path / "other", uid="1.2.3")
+    given = ["--annotations", tmp_path / "seg.dcm"]
+    code, _, lines = run(tmp_path / "other", *given, "--out", tmp_path / "out")
+    assert code == 2
+    assert lines[0] == "error: seg.dcm: the series it segments is not in the input"
+
+
+def test_values_without_a_name(tmp_path, scans):
+    path = tmp_path / "masks" / "P1" / "scan" / "03.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(mask()[3]).save(path)
+    given = ["--annotations", tmp_path / "masks", "--out", tmp_path / "out"]
+    code, _, lines = run(tmp_path / "in", *given)
+    assert (code, lines[-1].count("name them by --labels")) == (2, 1)
+    code, _, lines = run(tmp_path / "in", *given, "--labels", labels(tmp_path, "2,GGO"))
+    assert code == 2
+    assert lines[0] == "error: P1/scan/03.png: value 5 has no name in the table of labels"
+
+
+def test_labels_rename_the_labels_of_a_table(tmp_path, scans):
+    given = table(tmp_path / "b.csv", "slice,x,y,label", "1,40,40,a", "2,40,40,b", "3,40,40,c")
+    names = labels(tmp_path, "a,GGO", "b,GGO", "c,")
+    run(tmp_path / "in", "--annotations", given, "--labels", names, "--out", tmp_path / "out")
+    assert [(row["slice"], row["label"]) for row in rows(tmp_path / "out")] == [
+        ("1", "GGO"),
+        ("2", "GGO"),
+    ]
+
+
+def test_masks_among_the_slices_are_refused(tmp_path, scans):
+    given = ["--annotations", tmp_path / "in", "--labels", labels(tmp_path), "--check"]
+    assert "keep masks in their own folder" in run(tmp_path / "in", *given)[2][0]
