@@ -72,9 +72,10 @@ def test_a_job_that_dies_is_known_and_the_others_go_on(tmp_path):
 
 def test_ctrl_c_ends_all_processes_and_theirs_even_the_deaf(tmp_path):
     script = f"""
-        import sys
+        import signal, sys
         from pathlib import Path
         from hydra_plugins.stagetransfer_launcher import _pool
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it behind an &
         _pool.GRACE = 1.0
         child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         shell = f'{{sys.executable}} -c "{{child}}" & echo $$ $!; wait'
