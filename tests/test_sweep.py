@@ -21,9 +21,10 @@ from stagetransfer.store import StageStore
 from stagetransfer.sweeps import SweepCallback
 
 SWEEP = [
-    "-m", "+experiment=natural,two_stage", "ratio=0.5,1.0", *SMALL,
-    "recipe.epochs=3", "stage.natural.recipe.epochs=3", "stage.texture.recipe.epochs=3",
+    "-m", "+experiment=scratch,natural,texture,two_stage", "ratio=0.5,0.75,1.0", "seed=0,1",
+    *SMALL, "recipe.epochs=3", "stage.natural.recipe.epochs=3", "stage.texture.recipe.epochs=3",
 ]  # fmt: skip
+SOURCES = 3  # natural, texture, and texture after natural
 SLOTS = ["hydra/launcher=slots", "hydra.launcher.slots=2"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -31,7 +32,7 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 def train(*overrides):
     return subprocess.run(
         [sys.executable, "train.py", *overrides],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=600, env=ONE_THREAD,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, env=ONE_THREAD,
     )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def undisturbed(tmp_path_factory):
     outputs = tmp_path_factory.mktemp("undisturbed")
     done = train(*SWEEP, f"paths.outputs={outputs}")
     assert done.returncode == 0, done.stderr
-    assert "4 jobs, all finished" in done.stdout
+    assert "24 jobs, all finished" in done.stdout
     return outputs
 
 
@@ -77,7 +78,7 @@ def test_jobs_side_by_side_train_each_source_once_and_wait_for_each_other(undist
     done = train(*SWEEP, *SLOTS, f"paths.outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
     keys = trained(tmp_path)
-    assert len(keys) == len(set(keys)) == len(list(tmp_path.glob("stages/*/DONE"))) == 2
+    assert len(keys) == len(set(keys)) == len(list(tmp_path.glob("stages/*/DONE"))) == SOURCES
     assert sorted(keys) == sorted(trained(undisturbed))
     logs = "".join(path.read_text() for path in tmp_path.glob("sweeps/*/*/log.txt"))
     assert re.search(r"stage \w{16} is being made by process \d+ on \S+; waiting for it", logs)
@@ -87,7 +88,7 @@ def test_jobs_side_by_side_train_each_source_once_and_wait_for_each_other(undist
 @pytest.mark.slow
 def test_a_sweep_killed_five_times_ends_with_the_same_figures(undisturbed, tmp_path):
     """Each time a random process of the sweep, the launcher or a job, at a random moment."""
-    draw, kills = random.Random(0), 0
+    draw = random.Random(0)
     command = [sys.executable, "train.py", *SWEEP, *SLOTS, f"paths.outputs={tmp_path}"]
     for _ in range(5):
         before = set(tmp_path.glob("sweeps/*/*/log.txt"))
@@ -102,20 +103,17 @@ def test_a_sweep_killed_five_times_ends_with_the_same_figures(undisturbed, tmp_p
         while launcher.poll() is None and not trains():
             time.sleep(0.1)
         time.sleep(draw.uniform(0, 6))
-        if launcher.poll() is not None:
-            break
+        assert launcher.poll() is None, "it was done before it could be killed"
         victims = [launcher.pid, *children(launcher.pid)]
         os.kill(draw.choice(victims), signal.SIGKILL)
-        kills += 1
         time.sleep(draw.uniform(0, 3))
         launcher.kill()
         launcher.wait()
-    assert kills >= 3  # a fast machine may be done before the fifth
     done = train(*SWEEP, *SLOTS, f"paths.outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert figures(tmp_path) == figures(undisturbed)
     keys = trained(tmp_path)
-    assert len(keys) == len(set(keys)) <= 2
+    assert len(keys) == len(set(keys)) <= SOURCES
     assert not list(tmp_path.glob("runs/*/failure.txt"))
 
 
@@ -130,7 +128,7 @@ def test_a_finished_sweep_is_not_done_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/metrics.json")}
     done = train(*SWEEP, *SLOTS, f"paths.outputs={undisturbed}")
     assert done.returncode == 0, done.stderr
-    assert "4 jobs, all finished" in done.stdout
+    assert "24 jobs, all finished" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
