@@ -50,7 +50,7 @@ def roc(
         raise UserError("--mcclish: standardises the partial area; give --partial RATE as well")
 
     from stagetransfer.curves.files import comparable_runs, write
-    from stagetransfer.curves.roc import Operation, RocStudy
+    from stagetransfer.report.roc import Operation, RocStudy
     from stagetransfer.report.study import Study
 
     found, unfinished = comparable_runs(runs, only or ())

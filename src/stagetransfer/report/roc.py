@@ -13,9 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stagetransfer.curves.files import legend, panels
 from stagetransfer.errors import UserError
-from stagetransfer.report.plots import STYLE, looks
+from stagetransfer.report.plots import STYLE, grid, legend, looks
 from stagetransfer.report.runs import Run
 from stagetransfer.report.study import Study
 from stagetransfer.statistics import (
@@ -160,7 +159,7 @@ class RocStudy:
     def plot(self, ratio: float, figures: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         """A panel a class, a line a condition, bars: 95 % intervals at the rates asked for."""
         with mpl.rc_context(STYLE):
-            figure, axes = panels(len(self.positives), 4, (3.4, 3.4))
+            figure, axes = grid(len(self.positives), 4, (3.4, 3.4))
             for axis, name in zip(axes, self.positives, strict=True):
                 axis.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=0.8)
                 for rank, condition in enumerate(self.study.conditions):
