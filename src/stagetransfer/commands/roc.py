@@ -56,6 +56,11 @@ def roc(
     found, unfinished = comparable_runs(runs, only or ())
     study = Study(found, count)
     rocs = RocStudy(study, Operation(tuple(rates), partial, mcclish), positive)
+    if not rocs.positives:
+        raise UserError(
+            f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of it and two "
+            "of other classes; choose another --positive"
+        )
     figures, curves = rocs.figures(), rocs.curves()
     pairs, words = rocs.pairs()
     out = out or found[0].folder.parent.parent / "roc"

@@ -22,6 +22,7 @@ from stagetransfer.report.blocks import (
 from stagetransfer.report.curves import TAGS, learning_curve
 from stagetransfer.report.figures_tables import pairs_blocks, table_2
 from stagetransfer.report.layerwise import layerwise_sections
+from stagetransfer.report.roc_tables import roc_section
 from stagetransfer.report.runs import Unfinished
 from stagetransfer.report.slope_tables import table_3
 from stagetransfer.report.study import Study
@@ -47,6 +48,7 @@ def sections(study: Study, unfinished: Sequence[Unfinished], out: Path) -> list[
         Section(f"Conditions in pairs at r = {ratio_said(main)}", pairs_blocks(study, main)),
         *layerwise_sections(study, out),
         Section("Less training data", [*table_3(study), _figure_5(study, out)]),
+        roc_section(study, out),
         Section("By class", [_recall(study, out), *_confusion(study, out)]),
         Section("Training", [counts.images_table(study), *at_main, counts.stages_table(study)]),
     ]
