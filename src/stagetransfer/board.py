@@ -23,6 +23,7 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
 from stagetransfer.errors import UserError
 from stagetransfer.records import read_json
 from stagetransfer.report.comparable import check_comparable
+from stagetransfer.report.depth import tell_depths
 from stagetransfer.report.plots import confusion_plot, figure_5
 from stagetransfer.report.runs import Run, find_runs, read_runs
 from stagetransfer.report.study import Study
@@ -46,7 +47,7 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
         UserError: no run is finished, one can't be read, or they can't be compared.
     """
     folders = find_runs([outputs])
-    runs, _ = read_runs(folders)
+    runs, _ = tell_depths(*read_runs(folders))
     if not runs:
         raise UserError(f"{outputs}: none of {len(folders)} runs is finished; wait for one")
     check_comparable(runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ CHAINS = {
     "texture": ("texture", "target"),
     "two_stage": ("natural", "texture", "target"),
 }
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 SKILL = {"scratch": 1.0, "natural": 1.6, "texture": 1.2, "two_stage": 1.8}
 
 
@@ -42,10 +44,19 @@ def make_run(
     source_seed: int = 0,
     finished: bool = True,
     failure: str | None = None,
+    tune_from: str | None = None,
+    mode: str = "full",
+    monitor: str = "cross_entropy",
+    skill: float | None = None,
+    validation: dict[str, float] | None = None,
 ) -> Path:
-    """A run folder under outputs/runs; the better the condition and the more data, the better."""
+    """A run folder under outputs/runs; the better the condition and the more data, the better.
+
+    skill: in place of the condition's. validation: figures of the target stage.
+    """
     chain = chain or CHAINS[condition]
-    key = key or f"{condition}{ratio}{seed}".encode().hex()[-8:]
+    place = f"{condition}{tune_from}{mode}{ratio}{seed}"
+    key = key or sha256(place.encode()).hexdigest()[:8]
     folder = outputs / "runs" / f"{condition}-r{ratio:g}-s{seed}-{key}"
     folder.mkdir(parents=True)
     config = {
@@ -54,7 +65,8 @@ def make_run(
         "ratio": ratio,
         "seed": seed,
         "source_seed": source_seed,
-        "recipe": {"epochs": epochs, "optimizer": {"lr": 0.01}},
+        "recipe": {"epochs": epochs, "optimizer": {"lr": 0.01}, "monitor": monitor},
+        "transfer": {"reinitialise": ["fc8"], "mode": mode, "tune_from": tune_from, "rates": []},
         "paths": {"outputs": str(outputs)},
         "domain": {name: {"workers": seed, "split_seed": 0} for name in chain},
     }
@@ -67,7 +79,7 @@ def make_run(
     name = int.from_bytes(condition.encode()) % 1000
     random = np.random.default_rng([seed, name, round(ratio * 100)])
     hardness = np.random.default_rng(5).normal(size=(len(labels), len(classes)))
-    skill = SKILL.get(condition, 1.4) * (0.6 + ratio)
+    skill = (skill or SKILL.get(condition, 1.4)) * (0.6 + ratio)
     scores = 0.8 * hardness + 0.6 * random.normal(size=hardness.shape)
     scores[np.arange(len(labels)), labels] += skill
     probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -99,6 +111,14 @@ def make_run(
         }
         for i, stage in enumerate(chain)
     ]
+    if len(chain) > 1:
+        first = "fc8" if mode == "frozen" else tune_from or "conv1"
+        frozen = LAYERS[: LAYERS.index(first)]
+        stages[-1]["frozen"] = [
+            f"{layer}.{kind}" for layer in frozen for kind in ("weight", "bias")
+        ]
+    if validation is not None:
+        stages[-1]["validation"] = validation
     metrics = {
         "condition": condition,
         "chain": list(chain),

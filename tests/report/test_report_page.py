@@ -42,14 +42,14 @@ def report(tmp_path_factory):
 def test_it_lies_beside_the_runs_with_all_its_files(report):
     assert report.name == "report"
     assert (report.parent / "runs").is_dir()
-    plots = {"figure5", "recall_by_class", "confusion", "learning_curves-r1"}
+    plots = {"figure5", "recall_by_class", "confusion", "learning_curves-r1", "roc-r1"}
     plots |= {"learning_curves-r0.5"}
     for suffix in (".png", ".svg"):
         assert {file.stem for file in (report / "plots").glob(f"*{suffix}")} == plots
     tables = {file.stem for file in (report / "tables").glob("*.csv")}
     assert {"table2", "table2-r0.5", "table3", "pairs", "images", "stages", "runs"} <= tables
     shown = {file.stem for file in (report / "tables").glob("*.tex")}
-    assert tables - shown == {"confusion", "recall_by_class"}
+    assert tables - shown == {"confusion", "recall_by_class", "roc_curves"}
 
 
 def test_html_needs_nothing_else(report):
@@ -65,8 +65,11 @@ def test_html_needs_nothing_else(report):
 def test_markdown_shows_pictures_that_are_there(report):
     text = (report / "report.md").read_text()
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     assert all((report / picture).is_file() for picture in pictures)
+    anchors = re.findall(r'^<a id="([^"]+)"></a>$', text, re.MULTILINE)
+    assert re.findall(r"\]\(#([^)]+)\)", text) == anchors
+    assert "roc-curves-at-r---1" in anchors
     rows = re.findall(r"^\|.*$", text, re.MULTILINE)
     assert all(row.endswith("|") for row in rows)
 

@@ -116,6 +116,25 @@ def test_of_independent_images_and_one_seed_it_is_the_textbooks_interval():
     assert (found.seeds, found.seeds_resampled) == (1, False)
 
 
+def test_with_many_groups_and_one_seed_it_is_scipys_bootstrap():
+    """Groups of four images that are right or wrong together more often than not; a difference."""
+    rng = np.random.default_rng(7)
+    groups = np.repeat(np.arange(200), 4)
+    ease = rng.normal(size=200)[groups]
+    right = [ease + rng.normal(size=800) + skill > 0 for skill in (0.9, 0.5)]
+    drawn = resample(np.zeros(800, int), groups, ("a", "b"), seeds=1, count=4000)
+    runs = (resampled_figures(drawn, np.eye(2)[1 - of.astype(int)][None]) for of in right)
+    a, b = (figures["accuracy"] for figures in runs)
+    found = difference(drawn, a, b)
+    of_groups = np.reshape(right[0].astype(float) - right[1], (200, 4)).mean(1)
+    theirs = stats.bootstrap(
+        (of_groups,), np.mean, n_resamples=4000, method="percentile", rng=rng
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx(
+        (theirs.low, theirs.high), abs=0.06 * (theirs.high - theirs.low)
+    )
+
+
 def test_of_seeds_alone_it_is_as_wide_as_students_t():
     """All images of a run are right or wrong together, so groups add nothing."""
     labels = np.zeros(30, int)

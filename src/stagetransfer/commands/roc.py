@@ -50,12 +50,17 @@ def roc(
         raise UserError("--mcclish: standardises the partial area; give --partial RATE as well")
 
     from stagetransfer.curves.files import comparable_runs, write
-    from stagetransfer.curves.roc import Operation, RocStudy
+    from stagetransfer.report.roc import Operation, RocStudy
     from stagetransfer.report.study import Study
 
     found, unfinished = comparable_runs(runs, only or ())
     study = Study(found, count)
     rocs = RocStudy(study, Operation(tuple(rates), partial, mcclish), positive)
+    if not rocs.positives:
+        raise UserError(
+            f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of it and two "
+            "of other classes; choose another --positive"
+        )
     figures, curves = rocs.figures(), rocs.curves()
     pairs, words = rocs.pairs()
     out = out or found[0].folder.parent.parent / "roc"

@@ -15,8 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from stagetransfer.curves.files import legend, panels
-from stagetransfer.report.plots import STYLE, looks
+from stagetransfer.report.plots import STYLE, grid, legend, looks
 from stagetransfer.report.runs import Run
 from stagetransfer.statistics import convergence
 
@@ -72,7 +71,7 @@ def plot(curves: pd.DataFrame, numbers: pd.DataFrame, conditions: Sequence[str])
     """
     ratios = sorted(curves["ratio"].unique())
     with mpl.rc_context(STYLE):
-        figure, axes = panels(len(ratios), 3, (4.3, 3.4))
+        figure, axes = grid(len(ratios), 3, (4.3, 3.4))
         for axis, ratio in zip(axes, ratios, strict=True):
             for condition, look in looks(conditions).items():
                 chosen = curves[(curves["ratio"] == ratio) & (curves["condition"] == condition)]

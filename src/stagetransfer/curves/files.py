@@ -7,12 +7,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stagetransfer.errors import UserError
 from stagetransfer.records import write_atomically
 from stagetransfer.report.comparable import check_comparable, select
+from stagetransfer.report.depth import tell_depths
 from stagetransfer.report.plots import STYLE
 from stagetransfer.report.runs import Run, find_runs, read_runs
 
@@ -24,12 +24,12 @@ def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[li
     run, or if runs can't be compared.
     """
     finished, unfinished = read_runs(find_runs(paths))
-    runs = select(finished, only)
+    runs, others = tell_depths(select(finished, only), select(unfinished, only))
     if not runs:
         said = f" with {' '.join(only)}" if only else ""
         raise UserError(f"{paths[0]}: no finished run{said}; wait for one, or give other folders")
     check_comparable(runs)
-    return runs, [run.folder.name for run in select(unfinished, only)]
+    return runs, [run.folder.name for run in others]
 
 
 def write(out: Path, tables: Mapping[str, pd.DataFrame], plots: Mapping[str, Figure]) -> None:
@@ -41,26 +41,3 @@ def write(out: Path, tables: Mapping[str, pd.DataFrame], plots: Mapping[str, Fig
         for name, figure in plots.items():
             figure.savefig(out / f"{name}.png", metadata={"Software": None})
             figure.savefig(out / f"{name}.svg", metadata={"Date": None, "Creator": None})
-
-
-def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` axes in rows of `columns`, each of a size in inches."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for spare in axes[count:]:
-        spare.remove()
-    return figure, axes[:count]
-
-
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One above the figure, of all that any panel holds."""
-    found = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        found.values(), found, loc="outside upper center", ncols=min(len(found), 4), handlelength=3
-    )

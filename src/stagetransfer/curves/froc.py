@@ -13,9 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stagetransfer.curves.files import legend, panels
 from stagetransfer.errors import UserError
-from stagetransfer.report.plots import COLOURS, LINES, MARKERS, STYLE
+from stagetransfer.report.plots import COLOURS, LINES, MARKERS, STYLE, grid, legend
 from stagetransfer.statistics import (
     Curve,
     Detections,
@@ -152,7 +151,7 @@ def compare(systems: Mapping[str, Detections], rates: Sequence[float], count: in
 def plot(result: Froc, *, by_case: bool = False) -> Figure:
     """Sensitivity against false positives a case, these on a log axis; bars: 95 % intervals."""
     with mpl.rc_context(STYLE):
-        figure, axes = panels(1, 1, (5.2, 4.0))
+        figure, axes = grid(1, 1, (5.2, 4.0))
         axis, rates = axes[0], np.array(result.rates)
         low, high = rates.min() / 1.5, rates.max() * 1.5
         for rank, name in enumerate(result.figures["system"].unique()):

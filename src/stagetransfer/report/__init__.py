@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stagetransfer.errors import UserError
 from stagetransfer.report.comparable import check_comparable, select
+from stagetransfer.report.depth import tell_depths
 from stagetransfer.report.page import sections
 from stagetransfer.report.render import write_report
 from stagetransfer.report.runs import find_runs, read_runs
@@ -39,7 +40,7 @@ def make_report(
             f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json); wait "
             "for one, or go on with the sweep's command"
         )
-    runs, unfinished = select(finished, only), select(unfinished, only)
+    runs, unfinished = tell_depths(select(finished, only), select(unfinished, only))
     if not runs:
         raise UserError(f"--only {' '.join(only)}: no finished run's config.yaml says so")
     check_comparable(runs)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from stagetransfer.errors import UserError
+from stagetransfer.report.depth import depth, knobs, parted
 from stagetransfer.report.runs import Run, Unfinished
 
 # Keys of config.yaml that decide no result, and those that are a run's place in the sweep.
@@ -60,17 +61,28 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def differences(a: Run, b: Run, ignore: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
     """The config keys in which two runs differ and that decide results; domains that only one
-    chain has are left out."""
+    chain has are left out.
+
+    In place of the keys that freeze layers stands "tuned layers", the depth; but not between the
+    depths of one condition, whose names tell it.
+    """
     keys = dict.fromkeys([*a.config, *b.config])
+    depth_keys = {*knobs(a.chain[-1]), *knobs(b.chain[-1])}
     result = {}
     for key in keys:
         idle = key.startswith(IDLE) or key.endswith(IDLE_ENDS) or key in ignore
         idle |= key in ("chain", "stage")  # a bare "stage" is an empty one
+        idle |= key in depth_keys
+        idle |= key.startswith("transfer.") and 1 in (len(a.chain), len(b.chain))
         if key.startswith(("domain.", "stage.")):
             idle |= not {key.split(".")[1]} <= {*a.chain} & {*b.chain}
         values = a.config.get(key), b.config.get(key)
         if not idle and values[0] != values[1]:
             result[key] = values
+    depths = depth(a), depth(b)
+    told = parted(a.condition)[0] == parted(b.condition)[0]
+    if None not in depths and depths[0] != depths[1] and not told:
+        result["tuned layers"] = depths
     return result
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure
 
 from stagetransfer.report import counts, plots
 from stagetransfer.report.blocks import (
@@ -23,6 +21,8 @@ from stagetransfer.report.blocks import (
 )
 from stagetransfer.report.curves import TAGS, learning_curve
 from stagetransfer.report.figures_tables import pairs_blocks, table_2
+from stagetransfer.report.layerwise import layerwise_sections
+from stagetransfer.report.roc_tables import roc_section
 from stagetransfer.report.runs import Unfinished
 from stagetransfer.report.slope_tables import table_3
 from stagetransfer.report.study import Study
@@ -46,7 +46,9 @@ def sections(study: Study, unfinished: Sequence[Unfinished], out: Path) -> list[
         _overview(study, unfinished),
         Section(f"Figures at r = {ratio_said(main)}", table_2(study, main)),
         Section(f"Conditions in pairs at r = {ratio_said(main)}", pairs_blocks(study, main)),
+        *layerwise_sections(study, out),
         Section("Less training data", [*table_3(study), _figure_5(study, out)]),
+        roc_section(study, out),
         Section("By class", [_recall(study, out), *_confusion(study, out)]),
         Section("Training", [counts.images_table(study), *at_main, counts.stages_table(study)]),
     ]
@@ -62,7 +64,7 @@ def curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) ->
     said = ratio_said(ratio)
     if not (curves["ratio"] == ratio).any():
         return Text(f"No learning curves at r = {said}: the runs hold no TensorBoard scalars.")
-    return _save(
+    return plots.save(
         plots.curves_plot(study, ratio, curves),
         f"learning_curves-r{said}",
         f"Learning curves of the target stage at r = {said}",
@@ -110,7 +112,7 @@ def _test_set(study: Study) -> str:
 
 
 def _figure_5(study: Study, out: Path) -> Plot:
-    return _save(
+    return plots.save(
         plots.figure_5(study),
         "figure5",
         "Figure 5. Accuracy and cross-entropy on the test set against the training-data ratio r",
@@ -122,7 +124,7 @@ def _figure_5(study: Study, out: Path) -> Plot:
 def _recall(study: Study, out: Path) -> Plot:
     most = plots.MANY_CLASSES
     many = f" The {most} rarest classes." if len(study.classes) > most else ""
-    return _save(
+    return plots.save(
         plots.recall_plot(study),
         "recall_by_class",
         "Recall of each class against r",
@@ -134,7 +136,7 @@ def _recall(study: Study, out: Path) -> Plot:
 
 
 def _confusion(study: Study, out: Path) -> list[Block]:
-    plot = _save(
+    plot = plots.save(
         plots.confusion_plot(study),
         "confusion",
         "Confusion matrices",
@@ -187,14 +189,3 @@ def _curves(study: Study) -> pd.DataFrame:
             tables.append(curve.assign(condition=run.condition, ratio=run.ratio, seed=run.seed))
     joined = pd.concat(tables) if tables else pd.DataFrame(columns=pd.Index(columns))
     return joined[columns]
-
-
-def _save(figure: Figure, stem: str, title: str, caption: str, out: Path) -> Plot:
-    """Writes plots/<stem>.png and .svg, without a date, so that the same runs give the same
-    files."""
-    files = [Path("plots") / f"{stem}{suffix}" for suffix in (".png", ".svg")]
-    (out / "plots").mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(plots.STYLE):
-        figure.savefig(out / files[0], metadata={"Software": None})
-        figure.savefig(out / files[1], metadata={"Date": None, "Creator": None})
-    return Plot(title, files, caption)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle, islice
 from math import ceil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -17,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stagetransfer.report.blocks import ratio_said
+from stagetransfer.report.blocks import Plot, ratio_said
 from stagetransfer.report.study import PAPER_ORDER, Study
 
 FIGURES = {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
@@ -65,6 +66,17 @@ def looks(conditions: Sequence[str]) -> dict[str, Look]:
     return dict(zip(names, (Look(*style) for style in islice(styles, len(names))), strict=True))
 
 
+def save(figure: Figure, stem: str, title: str, caption: str, out: Path) -> Plot:
+    """Writes plots/<stem>.png and .svg, without a date, so that the same runs give the same
+    files."""
+    files = [Path("plots") / f"{stem}{suffix}" for suffix in (".png", ".svg")]
+    (out / "plots").mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        figure.savefig(out / files[0], metadata={"Software": None})
+        figure.savefig(out / files[1], metadata={"Date": None, "Creator": None})
+    return Plot(title, files, caption)
+
+
 def figure_5(study: Study) -> Figure:
     """Accuracy and cross-entropy against r, with bands; by condition where there is one ratio."""
     return _against_ratio(study, list(FIGURES), list(FIGURES.values()), columns=2, size=(4.3, 3.6))
@@ -86,7 +98,7 @@ def confusion_plot(study: Study) -> Figure:
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         num, classes = len(study.conditions), [_short(name) for name in study.classes]
         columns, side = min(num, 2), min(max(3.1, 0.42 * len(classes) + 1.1), 9)
-        figure, axes = _grid(num, columns, (side, 0.9 * side))
+        figure, axes = grid(num, columns, (side, 0.9 * side))
         for axis, condition in zip(axes, study.conditions, strict=True):
             ratio = max(run.ratio for run in study.at(condition))
             counts = confusion(study, condition, ratio)
@@ -125,7 +137,7 @@ def curves_plot(study: Study, ratio: float, curves: pd.DataFrame) -> Figure:
     """
     at_ratio = curves[curves["ratio"] == ratio]
     with mpl.rc_context(STYLE):
-        figure, axes = _grid(2, 2, (4.3, 3.4))
+        figure, axes = grid(2, 2, (4.3, 3.4))
         for axis, (figure_name, said) in zip(axes, reversed(FIGURES.items()), strict=True):
             for condition, look in looks(study.conditions).items():
                 of_condition = at_ratio[at_ratio["condition"] == condition]
@@ -139,7 +151,7 @@ def curves_plot(study: Study, ratio: float, curves: pd.DataFrame) -> Figure:
                 )  # fmt: skip
             axis.set(xlabel="epoch", ylabel=f"validation {said}")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _legend(figure, axes[0])
+        legend(figure, axes)
     return figure
 
 
@@ -155,7 +167,7 @@ def _against_ratio(
     """A panel a figure: means with bands, seeds as faint points."""
     alone = len(study.ratios) == 1
     with mpl.rc_context(STYLE):
-        figure, axes = _grid(len(names), min(columns, len(names)), size)
+        figure, axes = grid(len(names), min(columns, len(names)), size)
         for axis, name, title in zip(axes, names, titles, strict=True):
             for place, condition in enumerate(study.conditions):
                 _draw(axis, study, condition, name, None if alone else place)
@@ -174,7 +186,7 @@ def _against_ratio(
         figure.supxlabel(label, fontsize=9)
         if recall:
             figure.supylabel("test recall", fontsize=9)
-        _legend(figure, axes[0])
+        legend(figure, axes)
     return figure
 
 
@@ -219,19 +231,26 @@ def _write_counts(axis: Axes, counts: np.ndarray[tuple[int, int]], shares: objec
             )  # fmt: skip
 
 
-def _grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` axes in rows of at most `columns`, each of a size in inches."""
+    columns = min(columns, count)
     rows = ceil(count / columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for spare in grid[count:]:
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for spare in axes[count:]:
         spare.remove()
-    return figure, grid[:count]
+    return figure, axes[:count]
 
 
-def _legend(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One above the figure, of all that any panel holds."""
+    found = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(len(labels), 4), handlelength=3
+        found.values(), found, loc="outside upper center", ncols=min(len(found), 4), handlelength=3
     )
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.report.depth import parted
 from stagetransfer.report.runs import Run
 from stagetransfer.statistics import (
     Interval,
@@ -129,7 +130,7 @@ class Study:
     def pairs(self, ratio: float, figures: Sequence[str]) -> list[Pair]:
         """Each two conditions at this ratio, the later less the earlier, with Holm's correction."""
         pairs = [
-            self._pair(a, b, ratio, figures) for a, b in self.couples() if self._both(a, b, ratio)
+            self.pair(a, b, ratio, figures) for a, b in self.couples() if self._both(a, b, ratio)
         ]
         for figure in figures:
             defined = [p for p in pairs if figure in p.figures]
@@ -140,15 +141,21 @@ class Study:
         return pairs
 
     def couples(self) -> Iterator[tuple[str, str]]:
-        """Each two conditions: the later one first."""
+        """Each two conditions: the later one first. Where a condition was tuned at several depths,
+        only the deepest meets the other conditions, and each of the others meets the deepest."""
+        deepest: dict[str, str] = {}
+        for name in self.conditions:
+            deepest.setdefault(parted(name)[0], name)
         for i, b in enumerate(self.conditions):
             for a in self.conditions[i + 1 :]:
-                yield a, b
+                if b in deepest.values() and deepest[parted(a)[0]] in (a, b):
+                    yield a, b
 
     def _both(self, a: str, b: str, ratio: float) -> bool:
         return bool(self.at(a, ratio) and self.at(b, ratio))
 
-    def _pair(self, a: str, b: str, ratio: float, figures: Sequence[str]) -> Pair:
+    def pair(self, a: str, b: str, ratio: float, figures: Sequence[str]) -> Pair:
+        """Two conditions at a ratio, by the seeds that both have; not yet corrected."""
         of_a, of_b = ({run.seed: run for run in self.at(name, ratio)} for name in (a, b))
         shared = sorted(of_a.keys() & of_b.keys())
         left_out = tuple(sorted(of_a.keys() ^ of_b.keys()))
@@ -188,5 +195,6 @@ class Study:
 
 
 def _rank(condition: str) -> tuple[int, str]:
-    known = condition in PAPER_ORDER
-    return (PAPER_ORDER.index(condition) if known else len(PAPER_ORDER)), condition
+    base = parted(condition)[0]
+    known = base in PAPER_ORDER
+    return (PAPER_ORDER.index(base) if known else len(PAPER_ORDER)), condition

@@ -13,9 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stagetransfer.curves.files import legend, panels
 from stagetransfer.errors import UserError
-from stagetransfer.report.plots import STYLE, looks
+from stagetransfer.report.plots import STYLE, grid, legend, looks
 from stagetransfer.report.runs import Run
 from stagetransfer.report.study import Study
 from stagetransfer.statistics import (
@@ -71,13 +70,19 @@ class RocStudy:
 
     positives: the classes that are positive in turn, against all others; None: with two classes
     the second, else all. `left_out` names those of which, or of whose rest, the test set has fewer
-    than two images. Raises UserError if a class is unknown, or none is left.
+    than two images; `positives` may be left empty by that. ratios: those to look at; None: all.
+    Raises UserError if a class is unknown.
     """
 
     def __init__(
-        self, study: Study, operation: Operation, positives: Sequence[str] | None = None
+        self,
+        study: Study,
+        operation: Operation,
+        positives: Sequence[str] | None = None,
+        ratios: Sequence[float] | None = None,
     ) -> None:
         self.study, self.operation = study, operation
+        self.ratios = study.ratios if ratios is None else ratios
         classes = study.classes
         wanted = positives or (classes[1:] if len(classes) == 2 else classes)
         if unknown := [name for name in wanted if name not in classes]:
@@ -86,18 +91,13 @@ class RocStudy:
         enough = dict(zip(classes, np.minimum(support, support.sum() - support) > 1, strict=True))
         self.positives = [name for name in dict.fromkeys(wanted) if enough[name]]
         self.left_out = [name for name in dict.fromkeys(wanted) if not enough[name]]
-        if not self.positives:
-            raise UserError(
-                f"class {', '.join(self.left_out)}: a ROC curve needs two test images of it and "
-                "two of other classes; choose another --positive"
-            )
         self._values: dict[tuple[str, str], Array] = {}
 
     def figures(self) -> pd.DataFrame:
         """Columns condition, ratio, class, figure, estimate, low, high, p, seeds, method: of the
         mean over seeds. method: bootstrap (of groups and seeds), or DeLong (of images alone)."""
         study, rows = self.study, []
-        for ratio, condition, name in product(study.ratios, study.conditions, self.positives):
+        for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
             runs = study.at(condition, ratio)
             if not runs:
                 continue
@@ -120,7 +120,7 @@ class RocStudy:
         Holm's over the pairs at one ratio for one class, figure and method.
         """
         study, rows, words = self.study, [], []
-        for ratio, (a, b), name in product(study.ratios, study.couples(), self.positives):
+        for ratio, (a, b), name in product(self.ratios, study.couples(), self.positives):
             of_a, of_b = ({run.seed: run for run in study.at(of, ratio)} for of in (a, b))
             shared = sorted(of_a.keys() & of_b.keys())
             if not shared:
@@ -148,7 +148,7 @@ class RocStudy:
         """Columns condition, ratio, class, false_positive_rate, sensitivity: the mean over seeds
         at each false-positive rate of GRID."""
         study, tables = self.study, []
-        for ratio, condition, name in product(study.ratios, study.conditions, self.positives):
+        for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
             if runs := study.at(condition, ratio):
                 positive, scores = self._scores(runs, name)
                 mean = np.mean([roc(positive, s).sensitivity_at(GRID)[0] for s in scores], axis=0)
@@ -160,7 +160,7 @@ class RocStudy:
     def plot(self, ratio: float, figures: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         """A panel a class, a line a condition, bars: 95 % intervals at the rates asked for."""
         with mpl.rc_context(STYLE):
-            figure, axes = panels(len(self.positives), 4, (3.4, 3.4))
+            figure, axes = grid(len(self.positives), 4, (3.4, 3.4))
             for axis, name in zip(axes, self.positives, strict=True):
                 axis.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=0.8)
                 for rank, condition in enumerate(self.study.conditions):
