@@ -42,10 +42,16 @@ def make_run(
     source_seed: int = 0,
     finished: bool = True,
     failure: str | None = None,
+    fold: int | None = None,
+    folds: int = 3,
+    digest: str = "d1ce",
 ) -> Path:
-    """A run folder under outputs/runs; the better the condition and the more data, the better."""
+    """A run folder under outputs/runs; the better the condition and the more data, the better.
+
+    fold: tested on the groups whose number leaves this rest, of `folds`.
+    """
     chain = chain or CHAINS[condition]
-    key = key or f"{condition}{ratio}{seed}".encode().hex()[-8:]
+    key = key or f"{condition}{ratio}{seed}{'' if fold is None else fold}".encode().hex()[-8:]
     folder = outputs / "runs" / f"{condition}-r{ratio:g}-s{seed}-{key}"
     folder.mkdir(parents=True)
     config = {
@@ -58,6 +64,8 @@ def make_run(
         "paths": {"outputs": str(outputs)},
         "domain": {name: {"workers": seed, "split_seed": 0} for name in chain},
     }
+    if fold is not None:
+        config["domain"][chain[-1]] |= {"split_file": f"/{seed}/folds.csv", "fold": fold}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     if failure is not None:
         (folder / "failure.txt").write_text(failure)
@@ -84,6 +92,10 @@ def make_run(
             **{f"p_{name}": probabilities[:, c] for c, name in enumerate(classes)},
         }
     )
+    if fold is not None:
+        assert groups_per_class
+        tested = np.array(number) % groups_per_class % folds == fold
+        table, labels, probabilities = table[tested], labels[tested], probabilities[tested]
     table.to_csv(folder / "predictions.csv", index=False)
     result = figures(labels, probabilities, classes)
     train = {name: round(ratio * 40 * (c + 1)) for c, name in enumerate(classes)}
@@ -112,6 +124,7 @@ def make_run(
         "num_train": sum(train.values()),
         **({"num_train_per_class": train} if by_class else {}),
         "num_test": len(labels),
+        "splits": None if fold is None else {"digest": digest, "fold": fold, "folds": folds},
         "stages": stages,
         "versions": {"torch": "2.15.0"},
     }
