@@ -21,12 +21,13 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
 )
 
 from stagetransfer.errors import UserError
-from stagetransfer.records import read_json
 from stagetransfer.report.comparable import check_comparable
 from stagetransfer.report.depth import tell_depths
+from stagetransfer.report.folds import pool
 from stagetransfer.report.plots import confusion_plot, figure_5
 from stagetransfer.report.runs import Run, find_runs, read_runs
 from stagetransfer.report.study import Study
+from stagetransfer.statistics import figures
 
 METRICS = ("accuracy", "recall", "cross_entropy")
 CURVES = ("accuracy", "cross_entropy")
@@ -35,9 +36,10 @@ CURVES = ("accuracy", "cross_entropy")
 def write_board(outputs: Path, count: int = 2000) -> Path:
     """Writes `board` beside the runs at `outputs` anew, and returns that folder.
 
-    A TensorBoard run for each finished run: its row in the HParams tab, its test figures, its
-    confusion matrix. `figure5` holds Figure 5 and the confusion matrices of all conditions as
-    images, and `figure5/<condition>` the curves as scalars: the mean over seeds, at the step 100 r.
+    A TensorBoard run for each finished run, or for all folds of a split file together: its row in
+    the HParams tab, its test figures, its confusion matrix. `figure5` holds Figure 5 and the
+    confusion matrices of all conditions as images, and `figure5/<condition>` the curves as
+    scalars: the mean over seeds, at the step 100 r.
 
     Args:
         outputs: an outputs or `runs` folder, or a run's.
@@ -50,9 +52,10 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
     runs, _ = tell_depths(*read_runs(folders))
     if not runs:
         raise UserError(f"{outputs}: none of {len(folders)} runs is finished; wait for one")
+    runs, _ = pool(runs)
     check_comparable(runs)
     study = Study(runs, count)
-    tests = {run.name: read_json(run.folder / "metrics.json")["test"] for run in runs}
+    tests = {run.name: figures(run.labels, run.probabilities, run.classes) for run in runs}
     board = folders[0].parent.parent / "board"
     part = board.with_name(f".board.{os.getpid()}")
     try:

@@ -12,6 +12,7 @@ from stagetransfer.commands.extract import extract
 from stagetransfer.commands.froc import froc
 from stagetransfer.commands.report import report
 from stagetransfer.commands.roc import roc
+from stagetransfer.commands.split import split
 from stagetransfer.commands.visualize import visualize
 from stagetransfer.errors import UserError
 
@@ -35,6 +36,7 @@ app.command()(roc)
 app.command()(froc)
 app.command()(convergence)
 app.command()(extract)
+app.command()(split)
 
 
 def main() -> None:

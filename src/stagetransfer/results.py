@@ -92,6 +92,7 @@ def write_result(
             "num_train_per_class": data.count_by_class("train"),
             "num_validation": data.count("validation"),
             "num_test": data.count("test"),
+            "splits": data.splits,
             "stages": list(stages),
             "versions": versions(),
         },

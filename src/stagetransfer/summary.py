@@ -18,12 +18,17 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
     console.print()
     console.print(
         f"{run['condition']}, r = {run['ratio']:g}, seed {run['seed']}: trained on "
-        f"{run['num_train']} images, tested on {run['num_test']}"
+        f"{run['num_train']} images, tested on {run['num_test']}{_fold(run.get('splits'))}"
     )
     console.print(_stages(run["stages"]))
     console.print(_figures(run["test"]))
     console.print(f"run          {folder}", soft_wrap=True)
     console.print(f"tensorboard  tensorboard --logdir {folder.parent}", soft_wrap=True)
+
+
+def _fold(splits: dict[str, Any] | None) -> str:
+    folds = splits and splits["folds"]
+    return f" (fold {splits['fold']} of 0 to {folds - 1})" if splits and folds else ""
 
 
 def _stages(stages: list[dict[str, Any]]) -> Table:

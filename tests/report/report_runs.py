@@ -49,13 +49,17 @@ def make_run(
     monitor: str = "cross_entropy",
     skill: float | None = None,
     validation: dict[str, float] | None = None,
+    fold: int | None = None,
+    folds: int = 3,
+    digest: str = "d1ce",
 ) -> Path:
     """A run folder under outputs/runs; the better the condition and the more data, the better.
 
-    skill: in place of the condition's. validation: figures of the target stage.
+    skill: in place of the condition's. validation: figures of the target stage. fold: tested on the
+    groups whose number leaves this rest, of `folds`.
     """
     chain = chain or CHAINS[condition]
-    place = f"{condition}{tune_from}{mode}{ratio}{seed}"
+    place = f"{condition}{tune_from}{mode}{ratio}{seed}{fold}"
     key = key or sha256(place.encode()).hexdigest()[:8]
     folder = outputs / "runs" / f"{condition}-r{ratio:g}-s{seed}-{key}"
     folder.mkdir(parents=True)
@@ -70,6 +74,8 @@ def make_run(
         "paths": {"outputs": str(outputs)},
         "domain": {name: {"workers": seed, "split_seed": 0} for name in chain},
     }
+    if fold is not None:
+        config["domain"][chain[-1]] |= {"split_file": f"/{seed}/folds.csv", "fold": fold}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     if failure is not None:
         (folder / "failure.txt").write_text(failure)
@@ -96,6 +102,10 @@ def make_run(
             **{f"p_{name}": probabilities[:, c] for c, name in enumerate(classes)},
         }
     )
+    if fold is not None:
+        assert groups_per_class
+        tested = np.array(number) % groups_per_class % folds == fold
+        table, labels, probabilities = table[tested], labels[tested], probabilities[tested]
     table.to_csv(folder / "predictions.csv", index=False)
     result = figures(labels, probabilities, classes)
     train = {name: round(ratio * 40 * (c + 1)) for c, name in enumerate(classes)}
@@ -132,6 +142,7 @@ def make_run(
         "num_train": sum(train.values()),
         **({"num_train_per_class": train} if by_class else {}),
         "num_test": len(labels),
+        "splits": None if fold is None else {"digest": digest, "fold": fold, "folds": folds},
         "stages": stages,
         "versions": {"torch": "2.15.0"},
     }

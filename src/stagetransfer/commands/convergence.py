@@ -30,7 +30,7 @@ def convergence(
     from stagetransfer.curves.files import comparable_runs, write
 
     found, unfinished = comparable_runs(runs, only or ())
-    logs = {run.folder.name: validation_auc(run) for run in found}
+    logs = {part.name: validation_auc(part) for run in found for part in run.parts}
     if all(log.empty for log in logs.values()):
         raise UserError(f"{runs[0]}: no run's tensorboard/ holds validation/auroc; run them anew")
     curves = pd.concat([log for log in logs.values() if not log.empty], ignore_index=True)
@@ -44,7 +44,7 @@ def convergence(
         span = f"{few}" if few == most else f"{few} to {most}"
         typer.echo(
             f"r = {ratio:g}, {condition}: {span} mini-batches until 95 % of the final validation "
-            f"AUC, {of['final_auroc'].mean():.3f}; seeds: {len(of)}"
+            f"AUC, {of['final_auroc'].mean():.3f}; seeds: {of['seed'].nunique()}"
         )
     for name in [name for name, log in logs.items() if log.empty]:
         typer.echo(f"left out: {name} has no validation/auroc in its tensorboard/")

@@ -23,8 +23,8 @@ TAG = "validation/auroc"
 
 
 def validation_auc(run: Run) -> pd.DataFrame:
-    """Columns condition, ratio, seed, batches (mini-batches trained on till then), auroc, of the
-    run's target stage; empty where it has no such scalars.
+    """Columns condition, ratio, seed, fold (empty without folds), batches (mini-batches trained on
+    till then), auroc, of the run's target stage; empty where it has no such scalars.
 
     The log's steps count the optimiser's from 0. Of a step written twice, before and after a kill,
     the later counts.
@@ -36,17 +36,22 @@ def validation_auc(run: Run) -> pd.DataFrame:
         events.Reload()
         if TAG in events.Tags()["scalars"]:
             found = {event.step + 1: event.value for event in events.Scalars(TAG)}
-    place = {"condition": run.condition, "ratio": run.ratio, "seed": run.seed}
+    place = {
+        "condition": run.condition,
+        "ratio": run.ratio,
+        "seed": run.seed,
+        "fold": "" if run.fold is None else str(run.fold),
+    }
     rows = [{**place, "batches": at, "auroc": found[at]} for at in sorted(found)]
     return pd.DataFrame(rows, columns=pd.Index([*place, "batches", "auroc"]))
 
 
 def table(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row a run: condition, ratio, seed, final_auroc, target_auroc (95 % of it), batches (when
-    it was first reached), all_batches (when the training's last validation was)."""
+    """A row a run: condition, ratio, seed, fold, final_auroc, target_auroc (95 % of it), batches
+    (when it was first reached), all_batches (when the training's last validation was)."""
     rows = []
-    for (condition, ratio, seed), curve in curves.groupby(
-        ["condition", "ratio", "seed"], sort=False
+    for (condition, ratio, seed, fold), curve in curves.groupby(
+        ["condition", "ratio", "seed", "fold"], sort=False
     ):
         found = convergence(curve["batches"], curve["auroc"])
         rows.append(
@@ -54,6 +59,7 @@ def table(curves: pd.DataFrame) -> pd.DataFrame:
                 "condition": condition,
                 "ratio": ratio,
                 "seed": seed,
+                "fold": fold,
                 "final_auroc": found.final,
                 "target_auroc": found.target,
                 "batches": found.batches,
@@ -77,14 +83,14 @@ def plot(curves: pd.DataFrame, numbers: pd.DataFrame, conditions: Sequence[str])
                 chosen = curves[(curves["ratio"] == ratio) & (curves["condition"] == condition)]
                 if chosen.empty:
                     continue
-                by_seed = chosen.pivot(index="batches", columns="seed", values="auroc")
+                by_seed = chosen.pivot(index="batches", columns=["seed", "fold"], values="auroc")
                 for seed in by_seed:
                     of_seed = by_seed[seed].dropna()
                     axis.plot(of_seed, color=look.colour, alpha=0.25, linewidth=0.8)
                 mean = by_seed.dropna().mean(axis=1)
                 axis.plot(mean, color=look.colour, linestyle=look.line)
                 ends = numbers[(numbers["ratio"] == ratio) & (numbers["condition"] == condition)]
-                reached = ends.merge(chosen, on=["condition", "ratio", "seed", "batches"])
+                reached = ends.merge(chosen, on=["condition", "ratio", "seed", "fold", "batches"])
                 axis.plot(reached["batches"], reached["auroc"], look.marker, color=look.colour)
                 axis.plot(
                     [], [], color=look.colour, linestyle=look.line, marker=look.marker,

@@ -13,6 +13,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.records import write_atomically
 from stagetransfer.report.comparable import check_comparable, select
 from stagetransfer.report.depth import tell_depths
+from stagetransfer.report.folds import pool
 from stagetransfer.report.plots import STYLE
 from stagetransfer.report.runs import Run, find_runs, read_runs
 
@@ -20,14 +21,15 @@ from stagetransfer.report.runs import Run, find_runs, read_runs
 def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
     """The finished runs at `paths`, judged on one test set, and the names of the unfinished.
 
-    only: "key=value" of config.yaml that a run must have. Raises UserError if there is no finished
-    run, or if runs can't be compared.
+    The runs on the folds of a split file are pooled. only: "key=value" of config.yaml that a run
+    must have. Raises UserError if there is no finished run, or if runs can't be compared.
     """
     finished, unfinished = read_runs(find_runs(paths))
     runs, others = tell_depths(select(finished, only), select(unfinished, only))
     if not runs:
         said = f" with {' '.join(only)}" if only else ""
         raise UserError(f"{paths[0]}: no finished run{said}; wait for one, or give other folders")
+    runs, others = pool(runs, others)
     check_comparable(runs)
     return runs, [run.folder.name for run in others]
 

@@ -21,6 +21,7 @@ from stagetransfer.data.images import Batch, ImageSet
 from stagetransfer.data.layouts import LAYOUTS, check_images
 from stagetransfer.data.sampler import EpochSampler, ShareSampler
 from stagetransfer.data.samples import Samples
+from stagetransfer.data.split_files import read_split_file
 from stagetransfer.errors import UserError
 
 Rows = NDArray[np.int64]
@@ -29,10 +30,11 @@ Rows = NDArray[np.int64]
 class DomainDataModule(pl.LightningDataModule):
     """One domain's images, cut into training, validation and (as the target) test.
 
-    Splits: the publisher's where there is one; else the test set (target only) and then the
-    validation set are cut from the rest, stratified by class and never through a group. The
-    ratio then thins training *and* validation images, class by class: a study with a fifth of
-    the labels has a fifth of them for choosing its checkpoint too. The test set is never thinned.
+    Splits: those of a split file, or else the publisher's where there are some. What they lack,
+    the test set (target only) and then the validation set, is cut from the training images,
+    stratified by class and never through a group. The ratio then thins training *and* validation
+    images, class by class: a study with a fifth of the labels has a fifth of them for choosing
+    its checkpoint too. The test set is never thinned.
     A source stage leaves an official test split untouched.
 
     Args:
@@ -44,6 +46,7 @@ class DomainDataModule(pl.LightningDataModule):
         split_by: "group" or "image".
         split_seed: draws these cuts; the same for all seeds of a sweep, so that all runs share
             one test set.
+        split_file, fold: see `stagetransfer.data.split_files`; fold is the test set's number.
         mirror, turn, crop, fit: see `stagetransfer.data.images`.
         workers, memory_limit_gib, check_images: see conf/domain/common.yaml.
         is_target: whether this is the last stage of its chain.
@@ -70,6 +73,8 @@ class DomainDataModule(pl.LightningDataModule):
         test_share: float = 0.25,
         split_by: str = "group",
         split_seed: int = 0,
+        split_file: str | Path | None = None,
+        fold: int | None = None,
         mirror: bool = True,
         turn: bool = False,
         crop: float = 0.0,
@@ -95,6 +100,8 @@ class DomainDataModule(pl.LightningDataModule):
         self.test_share = test_share
         self.split_by = split_by
         self.split_seed = split_seed
+        self.split_file = split_file
+        self.fold = fold
         self.mirror = mirror
         self.turn = turn
         self.crop = crop
@@ -113,6 +120,7 @@ class DomainDataModule(pl.LightningDataModule):
         self._check()
         self.samples = self._read()
         self.fingerprint = self.samples.fingerprint()
+        self.splits = self._apply_split_file()
         self.rows = self._cut()
         self._sets: dict[str, ImageSet] = {}
 
@@ -143,6 +151,7 @@ class DomainDataModule(pl.LightningDataModule):
             "crop": self.crop,
             "fit": self.fit,
             "ratio": self.ratio,
+            **({"splits": self.splits} if self.splits else {}),
         }
 
     def class_weights(self) -> Tensor:
@@ -249,6 +258,18 @@ class DomainDataModule(pl.LightningDataModule):
         if self.check_images and self.layout != "embedded":
             check_images(samples)
         return samples
+
+    def _apply_split_file(self) -> dict[str, Any] | None:
+        """Puts a split file's splits in place of the data's; what names them, None without."""
+        key = f"domain.{self.name}"
+        if self.split_file is None:
+            if self.fold is not None:
+                raise UserError(f"{key}.fold={self.fold}: of which file? give {key}.split_file")
+            return None
+        file = read_split_file(Path(self.split_file))
+        file.check_fold(self.fold, f"{key}.fold")
+        self.samples = file.apply(self.samples, self.fold)
+        return file.record(self.fold)
 
     def _cut(self) -> dict[str, Rows]:
         key = f"domain.{self.name}"

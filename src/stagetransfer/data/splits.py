@@ -31,7 +31,7 @@ def official(samples: Samples) -> dict[str, Rows]:
     column = np.array(samples.splits)
     rows = {name: np.flatnonzero(column == name) for name in dict.fromkeys(samples.splits)}
     if samples.groups is not None:
-        _refuse_shared(samples.groups, rows)
+        refuse_shared(samples.groups, rows)
     return rows
 
 
@@ -41,17 +41,18 @@ def check_disjoint(groups: Groups, *row_sets: Rows) -> None:
     Raises:
         UserError: names a group that has, and the sets as part 1, part 2, ...
     """
-    _refuse_shared(groups, {f"part {i}": rows for i, rows in enumerate(row_sets, 1)})
+    refuse_shared(groups, {f"part {i}": rows for i, rows in enumerate(row_sets, 1)})
 
 
-def _refuse_shared(groups: Groups, parts: Mapping[str, Rows]) -> None:
+def refuse_shared(groups: Groups, parts: Mapping[str, Rows], where: str = "") -> None:
+    """As `check_disjoint`, with the sets' names; `where` ("splits.csv: ") begins the message."""
     side: dict[str, str] = {}
     for row, part in sorted((int(row), part) for part, rows in parts.items() for row in rows):
         group = str(groups[row])
         if side.setdefault(group, part) != part:
             raise UserError(
-                f"the group (patient) {group!r} is in {side[group]} and in {part}: its images "
-                f"would be tested on themselves; move all of them to one side"
+                f"{where}the group (patient) {group!r} is in {side[group]} and in {part}: its "
+                f"images would be tested on themselves; move all of them to one side"
             )
 
 

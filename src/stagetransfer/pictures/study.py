@@ -106,7 +106,7 @@ def open_study(paths: Sequence[Path], ratio: float | None, seeds: Sequence[int])
     seen: dict[tuple[str, int], FinishedRun] = {}
     for run in runs:
         other = seen.setdefault((run.condition, run.seed), run)
-        if other is not run:
+        if other is not run and other.record.get("splits") == run.record.get("splits"):
             raise UserError(
                 f"{other.folder.name} and {run.folder.name} are both {run.name}, with other "
                 f"settings; give the folders of the runs that belong together"
@@ -124,6 +124,7 @@ def _check_same_test(first: FinishedRun, run: FinishedRun) -> None:
     for what, a, b in (
         ("fingerprint of the target", ours["fingerprint"], other["fingerprint"]),
         ("classes", first.record["classes"], run.record["classes"]),
+        ("split file or fold", first.record.get("splits"), run.record.get("splits")),
         ("number of test images", first.record["num_test"], run.record["num_test"]),
     ):
         if a != b:

@@ -8,6 +8,8 @@ from pathlib import Path
 from stagetransfer.errors import UserError
 from stagetransfer.report.comparable import check_comparable, select
 from stagetransfer.report.depth import tell_depths
+from stagetransfer.report.fold_tables import fold_sections
+from stagetransfer.report.folds import pool
 from stagetransfer.report.page import sections
 from stagetransfer.report.render import write_report
 from stagetransfer.report.runs import find_runs, read_runs
@@ -30,7 +32,8 @@ def make_report(
     paths: run folders, `runs` folders, outputs folders, Hydra's sweep folders, mixed. out: the
     report's folder; None: `report` beside the first run's `runs`. only: "key=value" of config.yaml
     that a run must have. visualization: a folder whose CSV and PNG are taken in. count: resamples.
-    The same runs give the same files. Raises UserError if there is no finished run, or if runs
+    The runs on the folds of one split file are pooled: every image is tested once a seed. The same
+    runs give the same files. Raises UserError if there is no finished run, or if runs
     can't be compared.
     """
     folders = find_runs(paths)
@@ -43,11 +46,15 @@ def make_report(
     runs, unfinished = tell_depths(select(finished, only), select(unfinished, only))
     if not runs:
         raise UserError(f"--only {' '.join(only)}: no finished run's config.yaml says so")
+    runs, unfinished = pool(runs, unfinished)
     check_comparable(runs)
     study = Study(runs, count)
     out = folders[0].parent.parent / "report" if out is None else out
     _clear(out)
     page = sections(study, unfinished, out)
+    for section in fold_sections(study):
+        last = len(page) if section.appendix else sum(not other.appendix for other in page)
+        page.insert(last, section)
     if visualization is not None:
         first_appendix = sum(not section.appendix for section in page)
         page.insert(first_appendix, visualization_section(visualization, out))

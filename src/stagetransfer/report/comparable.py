@@ -14,7 +14,7 @@ IDLE = (
     *("paths.", "hydra.", "force", "condition"),
     *("trainer.accelerator", "trainer.deterministic", "trainer.pictures"),
 )
-IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".root")
+IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".root", ".split_file")
 PLACE = ("ratio", "seed", "source_seed")
 
 R = TypeVar("R", Run, Unfinished)
@@ -43,7 +43,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
         if twin is not run:
             raise UserError(
                 f"{twin.name} and {run.name} are the same condition, ratio and seed, but differ in "
-                f"{_words(twin, run, ignore=()) or _keys(twin, run)}; report one of them, or use "
+                f"{config_words(twin, run, ()) or _keys(twin, run)}; report one of them, or use "
                 "--only KEY=VALUE"
             )
         fellow = conditions.setdefault(run.condition, run)
@@ -52,7 +52,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
                 f"{fellow.name} and {run.name} have one condition but the chains "
                 f"{'-'.join(fellow.chain)} and {'-'.join(run.chain)}; give one another condition="
             )
-        if unlike := _words(fellow, run, ignore=PLACE):
+        if unlike := config_words(fellow, run, ignore=PLACE):
             raise UserError(
                 f"{fellow.name} and {run.name} have one condition but differ in {unlike}; they "
                 "must not be averaged: use --only KEY=VALUE, or give one another condition="
@@ -106,6 +106,8 @@ def _check_test_sets(a: Run, b: Run) -> None:
             raise UserError(
                 f"{both}other {what} of {len(unlike)} test images, such as {unlike[0]!r}{advice}"
             )
+    if a.splits != b.splits:
+        raise UserError(f"{both}their split files or folds differ, or only one has any{advice}")
     if a.fingerprint != b.fingerprint:
         raise UserError(
             f"{both}their target's data differ (fingerprints {a.fingerprint} and "
@@ -113,7 +115,8 @@ def _check_test_sets(a: Run, b: Run) -> None:
         )
 
 
-def _words(a: Run, b: Run, ignore: Sequence[str]) -> str:
+def config_words(a: Run, b: Run, ignore: Sequence[str]) -> str:
+    """The keys in which two configs differ, with their values; "" if in none that decides."""
     unlike = differences(a, b, ignore)
     words = [f"{key} ({_said(x)} and {_said(y)})" for key, (x, y) in list(unlike.items())[:6]]
     more = f" and {len(unlike) - 6} more" if len(unlike) > 6 else ""

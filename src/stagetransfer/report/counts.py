@@ -72,7 +72,8 @@ def images_table(study: Study) -> Table:
                 "total": run.num_train,
                 **{name: (run.num_train_per_class or {}).get(name) for name in study.classes},
             }
-            for run in study.runs
+            for pooled in study.runs
+            for run in pooled.parts
         ]
     )
     rows = [
@@ -101,7 +102,8 @@ def images_table(study: Study) -> Table:
 
 def stages_table(study: Study) -> Table:
     """How often each stage was trained and used, and the time that sharing saved."""
-    entries = [(number, stage) for run in study.runs for number, stage in enumerate(run.stages, 1)]
+    runs = [part for run in study.runs for part in run.parts]
+    entries = [(number, stage) for run in runs for number, stage in enumerate(run.stages, 1)]
     records: list[dict[str, Any]] = []
     for title in dict.fromkeys((n, s["name"]) for n, s in sorted(entries, key=lambda e: e[0])):
         used = [stage for n, stage in entries if (n, stage["name"]) == title]

@@ -87,7 +87,7 @@ def _overview(study: Study, unfinished: Sequence[Unfinished]) -> Section:
     ]
     blocks: list[Block] = [Bullets(lines)]
     problems = [
-        f"{run.folder.name}: {'failed: ' + run.cause if run.cause else 'unfinished'}"
+        f"{run.folder.name}: {run.said}"
         + (" (a finished run stands in for it)" if run.place in finished else "")
         for run in unfinished
     ]
@@ -184,8 +184,9 @@ def _curves(study: Study) -> pd.DataFrame:
     columns = ["condition", "ratio", "seed", "epoch", *TAGS]
     tables = []
     for run in study.runs:
-        curve = learning_curve(run)
-        if not curve.empty:
+        joined = pd.concat([learning_curve(part) for part in run.parts])
+        if not joined.empty:  # of folds their mean stands for the seed
+            curve = joined.groupby("epoch", as_index=False).mean()
             tables.append(curve.assign(condition=run.condition, ratio=run.ratio, seed=run.seed))
     joined = pd.concat(tables) if tables else pd.DataFrame(columns=pd.Index(columns))
     return joined[columns]

@@ -27,7 +27,8 @@ MARKS = ("metrics.json", "config.yaml", "failure.txt")
 @dataclass(frozen=True)
 class Run:
     """A finished run. groups is None where none are known; labels (n,) are positions in `classes`,
-    probabilities (n, C); config is flat: "recipe.epochs" -> 9."""
+    probabilities (n, C); config is flat: "recipe.epochs" -> 9. splits: digest, fold and folds of a
+    split file, if there was one. folds: the runs that this one pools (`pool`), else none."""
 
     folder: Path
     condition: str
@@ -45,11 +46,23 @@ class Run:
     stages: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
     config: Mapping[str, Any]
+    splits: Mapping[str, Any] | None = None
+    folds: tuple[Run, ...] = ()
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    @property
+    def parts(self) -> tuple[Run, ...]:
+        """The runs that were trained: its folds', or itself."""
+        return self.folds or (self,)
+
+    @property
+    def fold(self) -> int | None:
+        """The fold that it was tested on, of a split file's."""
+        return None if self.splits is None or self.folds else self.splits["fold"]
 
     @property
     def fingerprint(self) -> str:
@@ -65,12 +78,19 @@ class Run:
 @dataclass(frozen=True)
 class Unfinished:
     """A run without a result. place: condition, ratio, seed, if its config.yaml tells them.
-    cause: of its failure, None if it did not fail."""
+    cause: of its failure, None if it did not fail. lacks: the folds that a pooled run still lacks,
+    in words."""
 
     folder: Path
     place: tuple[str, float, int] | None
     cause: str | None
     config: Mapping[str, Any]
+    lacks: str | None = None
+
+    @property
+    def said(self) -> str:
+        """Why it has no result."""
+        return self.lacks or (f"failed: {self.cause}" if self.cause else "unfinished")
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -144,6 +164,7 @@ def _read(folder: Path) -> Run:
             stages=tuple(content["stages"]),
             versions=content.get("versions", {}),
             config=dict(_flat(_yaml(folder / "config.yaml"))),
+            splits=content.get("splits"),
         )
         _ = run.fingerprint
     except KeyError as error:

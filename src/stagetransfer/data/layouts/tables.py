@@ -12,6 +12,8 @@ from stagetransfer.data.layouts.scan import SPLIT_NAMES, SUFFIXES, entries, is_i
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
 
+_NEEDED = ("file", "label")
+
 
 def read_csv(
     root: Path,
@@ -39,7 +41,8 @@ def read_csv(
     path = root / table
     rows: list[Row] = []
     line_of: dict[str, int] = {}
-    for line, cells in _records(path):
+    cure = "name it with options.table=..."
+    for line, cells in records(path, _NEEDED, (*_NEEDED, "patient", "split"), cure):
         row = _row(root, f"{path} line {line}", cells, classes)
         if line_of.setdefault(row.id, line) != line:
             raise UserError(
@@ -72,17 +75,25 @@ def _row(root: Path, where: str, cells: dict[str, str], classes: Sequence[str] |
     return Row(file, label, group, None if split is None else SPLIT_NAMES[split.lower()])
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and cells, stripped; by the csv module, since pandas loses the line numbers."""
+def records(
+    path: Path, needed: Sequence[str], once: Sequence[str], cure: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and cells, stripped; by the csv module, since pandas loses the line numbers.
+
+    Args:
+        needed: columns that must be there.
+        once: columns that must not be there twice.
+        cure: what to do where there is no such file, for messages.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            for name in ("file", "label"):
+            for name in needed:
                 if name not in header:
                     there = ", ".join(header) or "none"
                     raise UserError(f"{path}: no column {name!r}; there are {there}")
-            for name in ("file", "label", "patient", "split"):
+            for name in once:
                 if header.count(name) > 1:
                     raise UserError(f"{path}: two columns {name!r}; keep one")
             for cells in reader:
@@ -95,6 +106,6 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     )
                 yield reader.line_num, dict(zip(header, map(str.strip, cells), strict=True))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such table; name it with options.table=...") from error
+        raise UserError(f"{path}: no such table; {cure}") from error
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from error
