@@ -13,27 +13,29 @@ from stagetransfer.opinion.words import OUTSIDE
 Map = NDArray[np.int16]
 
 
-def assemble(
+def nearest_window(
     lung: NDArray[np.bool_],
     middles: NDArray[np.float64],
-    codes: NDArray[np.int64],
     spacing: tuple[float, float] | None = None,
-) -> Map:
-    """(H, W): the code of each lung pixel, OUTSIDE elsewhere, and everywhere without windows.
+) -> NDArray[np.int32]:
+    """(H, W): each lung pixel's window, -1 elsewhere, and everywhere if there are no windows.
 
     Args:
         lung: (H, W) of the slice.
         middles: (N, 2) x and y of the windows' middles in pixels of the slice.
-        codes: (N,).
         spacing: (row, column) of the pixels in mm, by which distances count; None: square.
     """
-    result = np.full(lung.shape, OUTSIDE, np.int16)
-    if len(codes):
+    result = np.full(lung.shape, -1, np.int32)
+    if len(middles):
         scale = np.array(spacing or (1.0, 1.0))
-        pixels = np.argwhere(lung)
-        _, nearest = KDTree(middles[:, ::-1] * scale).query(pixels * scale)
-        result[lung] = codes[nearest]
+        _, found = KDTree(middles[:, ::-1] * scale).query(np.argwhere(lung) * scale)
+        result[lung] = found
     return result
+
+
+def painted(windows: NDArray[np.int32], codes: NDArray[np.int64]) -> Map:
+    """(H, W): the code of each pixel's window; OUTSIDE where it has none."""
+    return np.append(codes, OUTSIDE)[windows].astype(np.int16)
 
 
 def shares(read: Map, names: Sequence[str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from stagetransfer.ct.patches import Cut, Raster, grey
 from stagetransfer.ct.regions import Cover
 from stagetransfer.ct.volume import Floats
 from stagetransfer.opinion.judge import Judge, Verdicts
-from stagetransfer.opinion.maps import Map, assemble
+from stagetransfer.opinion.maps import Map, nearest_window, painted
 from stagetransfer.opinion.windows import Windows, slide
 
 Mask = NDArray[np.bool_]
@@ -29,16 +30,24 @@ class Opinion:
         lung: (H, W) where was looked.
         middles: (N, 2) x and y of the windows' middles in pixels of the slice.
         verdicts: on the N windows, row by row.
-        read: (H, W) codes, see `stagetransfer.opinion.words.codes`; -1 outside the lung.
-        forced: (H, W) as `read`, without the two marks.
+        windows: (H, W) the window whose middle is nearest to each pixel; -1 outside the lung.
     """
 
     grey: NDArray[np.uint8]
     lung: Mask
     middles: NDArray[np.float64]
     verdicts: Verdicts
-    read: Map
-    forced: Map
+    windows: NDArray[np.int32]
+
+    @cached_property
+    def read(self) -> Map:
+        """(H, W) codes, see `stagetransfer.opinion.words.codes`; -1 outside the lung."""
+        return painted(self.windows, self.verdicts.codes)
+
+    @cached_property
+    def forced(self) -> Map:
+        """(H, W) as `read`, without the two marks."""
+        return painted(self.windows, self.verdicts.forced)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,5 @@ def read_slice(
         lung=lung,
         middles=middles,
         verdicts=verdicts,
-        read=assemble(lung, middles, verdicts.codes, spacing),
-        forced=assemble(lung, middles, verdicts.forced, spacing),
+        windows=nearest_window(lung, middles, spacing),
     )

@@ -16,13 +16,14 @@ figures of one test set only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from stagetransfer.statistics.bootstrap import Interval, interval
 from stagetransfer.statistics.figures import checked
 from stagetransfer.statistics.resampling import Resamples
 
@@ -73,7 +74,7 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     most = np.log(z.shape[1]) * len(y) / -own.min()
     if most <= 1 / HOTTEST:
         return HOTTEST
-    found = minimize_scalar(loss, bounds=(1 / HOTTEST, most), method="bounded", options={"xatol": 1e-9 * most})  # noqa: E501  # fmt: skip
+    found = minimize_scalar(loss, bounds=(1 / HOTTEST, most), method="bounded")
     return float(1 / found.x)
 
 
@@ -108,6 +109,19 @@ def resampled_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BI
         size = resamples.weights @ np.bincount(resamples.groups, minlength=groups)
         result[:, k] = np.abs(resamples.weights @ gaps).sum(1) / size
     return result
+
+
+def ece_interval(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Interval:
+    """Of the mean ECE of the runs of S seeds, probabilities (S, n, C), cut to [0, 1].
+
+    Resampling adds the noise of the bins once more, so that draws lie above the estimate: they are
+    moved back onto it. The estimate itself stays as it is defined, and so a little too great.
+    """
+    values = resampled_ece(resamples, probabilities, bins)
+    values[resamples.drawn] -= values[resamples.drawn].mean(0) - values[0]
+    found = interval(resamples, values)
+    low, high = (float(np.clip(end, 0, 1)) for end in (found.low, found.high))
+    return replace(found, low=low, high=high)
 
 
 def _bin(confidence: Array, bins: int) -> NDArray[np.intp]:
