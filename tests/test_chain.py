@@ -46,7 +46,10 @@ def test_what_a_run_leaves(two_stage, outputs):
     assert two_stage.name.startswith("two_stage-r1-s0-")
     assert len(two_stage.name.rsplit("-", 1)[1]) == 8
     left = {path.name for path in two_stage.iterdir()}
-    assert left == {"config.yaml", "metrics.json", "predictions.csv", "checkpoints", "tensorboard"}
+    assert left == {
+        "config.yaml", "metrics.json", "predictions.csv", "validation.csv", "checkpoints",
+        "tensorboard",
+    }  # fmt: skip
     assert [path.name for path in (two_stage / "checkpoints").iterdir()] == ["best.ckpt"]
     assert {path.name for path in (two_stage / "tensorboard").iterdir()} == {
         "1-natural", "2-texture", "3-target",

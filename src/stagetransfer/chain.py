@@ -17,7 +17,7 @@ from stagetransfer.errors import cause
 from stagetransfer.network import LAYERS, load_weights
 from stagetransfer.ranks import agree, follower, part
 from stagetransfer.records import key_of, read_json, write_atomically, write_json
-from stagetransfer.results import trained_entry, versions, weights_entry, write_result
+from stagetransfer.results import predictions, trained_entry, versions, weights_entry, write_result
 from stagetransfer.seeding import derive
 from stagetransfer.settings import RunConfig, Stage
 from stagetransfer.stages import stage_data
@@ -31,6 +31,7 @@ from stagetransfer.training import (
     evaluate,
     fit,
     network_state,
+    predict_validation,
     rates_by_layer,
     transfer,
 )
@@ -114,6 +115,8 @@ class ChainRunner:
             return
         module.network.load_state_dict(network_state(fitted.best))
         evaluate(module, data, self.config.trainer)
+        validated = predictions(data, *predict_validation(module, data, self.config.trainer))
+        write_atomically(self.folder / "validation.csv", validated.to_csv(index=False))
         stages = [*records, trained_entry(link.stage.name, link.key, data, fitted)]
         write_result(self.folder, self.config, data, module.tested(), stages)
         (self.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from stagetransfer.commands.board import board
 from stagetransfer.commands.convergence import convergence
 from stagetransfer.commands.extract import extract
 from stagetransfer.commands.froc import froc
+from stagetransfer.commands.phantom import phantom
+from stagetransfer.commands.predict import predict
 from stagetransfer.commands.report import report
 from stagetransfer.commands.roc import roc
 from stagetransfer.commands.split import split
@@ -37,6 +39,8 @@ app.command()(froc)
 app.command()(convergence)
 app.command()(extract)
 app.command()(split)
+app.command()(predict)
+app.command()(phantom)
 
 
 def main() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from stagetransfer.commands.options import pair, png_scale
 from stagetransfer.errors import UserError
-
-if TYPE_CHECKING:
-    from stagetransfer.ct.png import PngScale
 
 
 def extract(
@@ -76,7 +74,7 @@ def extract(
         raise UserError(f"--coverage {coverage:g}: must lie between 0 and 1")
     if not 0 <= overlap < 1:
         raise UserError(f"--overlap {overlap:g}: must be 0 or more and less than 1")
-    level, width = _pair("--window", window, "LEVEL/WIDTH")
+    level, width = pair("--window", window, "LEVEL/WIDTH")
     if width <= 0:
         raise UserError(f"--window {window}: the width must be above 0")
     if out is None and not check:
@@ -108,7 +106,7 @@ def extract(
         ),
         labels=labels,
         by_folder=patient == "folder",
-        scale=_scale(png_rescale, png_spacing),
+        scale=png_scale(png_rescale, png_spacing),
     )
     for line in extraction.problems.lines:
         typer.echo(f"{'left out' if skip_bad else 'error'}: {line}", err=True)
@@ -126,31 +124,6 @@ def extract(
     _show(write.summary(extraction, name), with_patients=False)
     typer.echo(f"written  {out / 'labels.csv'}")
     typer.echo(f"keep {secret} to yourself: with it pseudonyms can be traced and made again")
-
-
-def _pair(option: str, text: str, form: str) -> tuple[float, float]:
-    import math
-
-    try:
-        first, second = (float(part) for part in text.split("/"))
-    except ValueError:
-        first = second = math.nan
-    if not (math.isfinite(first) and math.isfinite(second)):
-        raise UserError(f"{option} {text}: must be {form}, two numbers")
-    return first, second
-
-
-def _scale(rescale: str | None, spacing: float | None) -> PngScale | None:
-    if rescale is None:
-        if spacing is not None:
-            raise UserError("--png-spacing: give --png-rescale as well")
-        return None
-    from stagetransfer.ct.png import PngScale
-
-    slope, intercept = _pair("--png-rescale", rescale, "SLOPE/INTERCEPT")
-    if slope == 0:
-        raise UserError(f"--png-rescale {rescale}: the slope must not be 0")
-    return PngScale(slope, intercept, spacing)
 
 
 def _show(found: dict[str, Any], *, with_patients: bool) -> None:

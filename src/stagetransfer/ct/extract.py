@@ -123,7 +123,7 @@ def collect(
     cutter = _Cutter(cut, problems)
     unannotated = 0
     for number, volume in enumerate(found.volumes):
-        if _usable(volume, cut, problems):
+        if usable(volume, cut, problems):
             unannotated += not cutter.add(volume, marked.of(number))
     patches = tuple(cutter.patches)
     _check_splits(patches, problems)
@@ -133,7 +133,8 @@ def collect(
     )
 
 
-def _usable(volume: Volume, cut: Cut, problems: Problems) -> bool:
+def usable(volume: Volume, cut: Cut, problems: Problems) -> bool:
+    """Whether patches of this kind can be cut from the series; if not, it is noted why."""
     if cut.spacing is not None and volume.spacing is None:
         text = "no pixel spacing is known; give --png-spacing, or leave out --spacing and --field"
         problems.add("series without spacing", volume.where, text)

@@ -86,6 +86,17 @@ def read_nifti(path: Path) -> Grid:
     )
 
 
+def write_nifti(path: Path, planes: NDArray[Any], spacing: tuple[float, float, float]) -> None:
+    """Writes slices (Z, H, W), as DICOM shows them, as a volume.
+
+    Args:
+        spacing: mm from slice to slice, row to row, column to column.
+    """
+    affine = _TO_DICOM @ np.diag([spacing[2], spacing[1], spacing[0], 1.0])
+    image = nib.Nifti1Image(planes.transpose(2, 1, 0), affine)
+    nib.save(image, path)
+
+
 def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
     """A NIfTI file as a series; None after noting why it isn't one.
 

@@ -159,7 +159,7 @@ def _grid(mask: Mask, cut: Cut) -> list[tuple[int, int]]:
         # A region at the border keeps its patches within the slice.
         start = min(max(start, 0), mask.shape[axis] - cut.size - (count - 1) * step)
         starts.append([start + i * step for i in range(count)])
-    shares = _shares(mask, cut.size)
+    shares = covered(mask, cut.size)
     return [(y, x) for y in starts[0] for x in starts[1] if shares[y, x] >= cut.coverage]
 
 
@@ -171,7 +171,7 @@ def _centred(mask: Mask, cut: Cut) -> list[tuple[int, int]]:
         part = parts == number
         if np.count_nonzero(part) < cut.coverage * cut.size**2:
             continue
-        shares = _shares(part, cut.size)
+        shares = covered(part, cut.size)
         best = shares.max()
         if best < cut.coverage:
             continue
@@ -183,7 +183,7 @@ def _centred(mask: Mask, cut: Cut) -> list[tuple[int, int]]:
     return found
 
 
-def _shares(mask: Mask, size: int) -> Floats:
+def covered(mask: Mask, size: int) -> Floats:
     """(H - size + 1, W - size + 1): share of each possible patch that the mask covers."""
     sums = np.pad(mask, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     inner = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]

@@ -57,7 +57,7 @@ def find_volumes(
     others: list[str] = []
     damaged: set[str] = set()
     before = len(problems.lines)
-    for path in _files(root, {one.resolve() for one in leave}):
+    for path in list_files(root, {one.resolve() for one in leave}):
         if nifti.is_nifti(path):
             volume = nifti.read_volume(path, root, problems)
             volumes += [] if volume is None else [volume]
@@ -88,7 +88,7 @@ def find_volumes(
     return Found(tuple(sorted(named, key=lambda one: one.files[0])), tuple(others))
 
 
-def _files(root: Path, leave: Collection[Path]) -> list[Path]:
+def list_files(root: Path, leave: Collection[Path]) -> list[Path]:
     """All files, without the system's hidden ones, in an order that is the same everywhere."""
     if root.is_file():
         return [root]

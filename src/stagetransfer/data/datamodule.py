@@ -161,7 +161,11 @@ class DomainDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Decodes what the stage ("fit" or "test") needs; called by Lightning."""
-        wanted = {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, (stage,))
+        wanted = {
+            "fit": ("train", "validation"),
+            "validate": ("validation",),
+            "predict": ("validation",),
+        }.get(stage, (stage,))
         # Stored with the margin that a random crop cuts away.
         side = round(self.input_size / (1 - self.crop))
         for split in wanted:
@@ -182,6 +186,10 @@ class DomainDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test images, in order."""
         return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The validation images, in order: the trained network's predictions of them are kept."""
+        return self._loader("validation")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augments (training only), enlarges and normalises on the device; called by Lightning."""

@@ -19,6 +19,7 @@ from stagetransfer.report.blocks import (
     listed,
     ratio_said,
 )
+from stagetransfer.report.calibration import calibration_sections
 from stagetransfer.report.curves import TAGS, learning_curve
 from stagetransfer.report.figures_tables import pairs_blocks, table_2
 from stagetransfer.report.layerwise import layerwise_sections
@@ -52,6 +53,7 @@ def sections(study: Study, unfinished: Sequence[Unfinished], out: Path) -> list[
         Section("By class", [_recall(study, out), *_confusion(study, out)]),
         Section("Training", [counts.images_table(study), *at_main, counts.stages_table(study)]),
     ]
+    page += calibration_sections(study, out)
     for ratio in reversed(study.ratios[:-1]):
         blocks = [*table_2(study, ratio), *pairs_blocks(study, ratio)]
         blocks.append(curves_block(study, ratio, curves, out))

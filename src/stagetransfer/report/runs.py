@@ -145,7 +145,7 @@ def _read(folder: Path) -> Run:
     try:
         content = read_json(file)
         classes = tuple(str(name) for name in content["classes"])
-        ids, groups, labels, probabilities = _predictions(folder / "predictions.csv", classes)
+        ids, groups, labels, probabilities = read_predictions(folder / "predictions.csv", classes)
         accuracy = float(content["test"]["accuracy"])
         run = Run(
             folder=folder,
@@ -181,9 +181,10 @@ def _read(folder: Path) -> Run:
     return run
 
 
-def _predictions(
+def read_predictions(
     file: Path, classes: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...] | None, NDArray[np.int64], Array]:
+    """Ids, groups, labels (n,) and probabilities (n, C) of predictions.csv or validation.csv."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError as error:

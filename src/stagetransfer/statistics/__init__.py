@@ -7,6 +7,13 @@ from stagetransfer.statistics.bootstrap import (
     interval,
     resampled_figures,
 )
+from stagetransfer.statistics.calibration import (
+    Reliability,
+    ece_interval,
+    fit_temperature,
+    reliability,
+    tempered,
+)
 from stagetransfer.statistics.convergence import Convergence, convergence
 from stagetransfer.statistics.delong import DeLong, delong, delong_covariance, delong_difference
 from stagetransfer.statistics.figures import figures
@@ -36,6 +43,7 @@ __all__ = [
     "Interval",
     "Line",
     "McNemar",
+    "Reliability",
     "Resamples",
     "Runs",
     "Unit",
@@ -46,14 +54,17 @@ __all__ = [
     "delong_difference",
     "detections",
     "difference",
+    "ece_interval",
     "few_groups",
     "figures",
+    "fit_temperature",
     "froc",
     "holm",
     "interval",
     "line",
     "mcclish",
     "mcnemar",
+    "reliability",
     "resample",
     "resampled_figures",
     "resampled_froc",
@@ -62,4 +73,5 @@ __all__ = [
     "sentence",
     "slope_difference",
     "slope_interval",
+    "tempered",
 ]

@@ -1,6 +1,6 @@
 """Training of one stage: the LightningModule, the transfer into it, its callbacks."""
 
-from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
+from stagetransfer.training.fit import Fitted, evaluate, fit, network_state, predict_validation
 from stagetransfer.training.module import AlexNetModule, build_network
 from stagetransfer.training.policy import rates_by_layer
 from stagetransfer.training.schedule import one_cycle
@@ -16,6 +16,7 @@ __all__ = [
     "fit",
     "network_state",
     "one_cycle",
+    "predict_validation",
     "rates_by_layer",
     "transfer",
 ]

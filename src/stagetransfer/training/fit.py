@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -129,6 +131,20 @@ def evaluate(module: AlexNetModule, data: DomainDataModule, settings: Trainer) -
         build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
             module, datamodule=data, verbose=False
         )
+
+
+def predict_validation(
+    module: AlexNetModule, data: DomainDataModule, settings: Trainer
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Rows (M,), labels (M,) and class probabilities (M, C) of the validation images."""
+    with quiet():
+        batches = build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).predict(
+            module, datamodule=data
+        )
+    rows, labels, probabilities = (
+        torch.cat(list(part)).numpy() for part in zip(*(batches or ()), strict=True)
+    )
+    return rows, labels, probabilities
 
 
 def build_trainer(

@@ -123,6 +123,11 @@ class AlexNetModule(pl.LightningModule):
         probabilities = self(batch.images).double().softmax(1)
         self._tested.append((batch.rows.cpu(), batch.labels.cpu(), probabilities.cpu()))
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (B,), labels (B,) and class probabilities (B, C)."""
+        probabilities = self(batch.images).double().softmax(1)
+        return batch.rows.cpu(), batch.labels.cpu(), probabilities.cpu()
+
     def tested(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Rows (N,), labels (N,) and class probabilities (N, C) of the last test."""
         rows, labels, probabilities = (torch.cat(part).numpy() for part in zip(*self._tested, strict=True))  # noqa: E501  # fmt: skip

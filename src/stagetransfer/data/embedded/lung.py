@@ -37,12 +37,12 @@ _PATIENTS = {"train": (13, 14, 10, 8, 10, 9, 11), "test": (14, 14, 9, 9, 11, 10,
 _COMPANIONS = ("CON", "GGO", "RET", "HCM", "EMP", "NOR", "NOD")
 _SHARED = 3
 
-_OVERSAMPLING = 2
+OVERSAMPLING = 2
 _MARGIN = 4  # oversampled pixels that blurring may spoil
 
 
 @dataclass(frozen=True)
-class _Patient:
+class Patient:
     """What all patches of one patient have in common."""
 
     view: float  # side of a patch, mm
@@ -55,10 +55,11 @@ class _Patient:
     offset: float  # HU
 
 
-def _patient(seed: int, number: int) -> _Patient:
+def draw_patient(seed: int, number: int) -> Patient:
+    """Patient `number`, from 1 to 117; those from 58 on are in "test"."""
     rng = generator(seed, "lung", "patient", number)
     sharp = rng.uniform(0, 1)  # soft kernels blur, sharp ones overshoot and are noisy
-    return _Patient(
+    return Patient(
         view=rng.uniform(16, 20),
         blur=0.55 - 0.25 * sharp,
         overshoot=0.8 * sharp,
@@ -93,22 +94,36 @@ def _deal(rng: np.random.Generator, patients: tuple[int, ...], count: int) -> li
     return [*patients, *map(int, rest)]
 
 
-def _patch(rng: np.random.Generator, name: str, patient: _Patient, size: int) -> Field:
+def _patch(rng: np.random.Generator, name: str, patient: Patient, size: int) -> Field:
     """One ROI (size, size) in [0, 1]: drawn in HU at twice the resolution, then scanned."""
-    n = _OVERSAMPLING * size + 2 * _MARGIN
-    mm = patient.view / (_OVERSAMPLING * size)
+    n = OVERSAMPLING * size + 2 * _MARGIN
+    mm = patient.view / (OVERSAMPLING * size)
     x, y = grid(n, mm)
     tissue = PATTERNS[name](Lung(rng, x, y, mm, patient.parenchyma))
+    hounsfield = scan(rng, tissue, patient, mm, _MARGIN)
+    level, width = WINDOW
+    return np.asarray((hounsfield - level) / width + 0.5, np.float32)
+
+
+def scan(
+    rng: np.random.Generator, tissue: Field, patient: Patient, mm: float, margin: int
+) -> Field:
+    """What the patient's scanner makes of tissue (n, n): (m, m) HU, m = (n - 2 margin) / 2.
+
+    Args:
+        tissue: HU at `OVERSAMPLING` times the resolution, `mm` a pixel.
+        margin: pixels at each border that blurring may spoil; they are cut off.
+    """
+    n = len(tissue)
+    size = (n - 2 * margin) // OVERSAMPLING
     scanned = ndimage.gaussian_filter(tissue, patient.blur / mm)
     soft = ndimage.gaussian_filter(scanned, 2 * patient.blur / mm)
     scanned = scanned + patient.overshoot * (scanned - soft)
-    inner = scanned[_MARGIN : n - _MARGIN, _MARGIN : n - _MARGIN]
-    pixels = inner.reshape(size, _OVERSAMPLING, size, _OVERSAMPLING).mean(axis=(1, 3))
+    inner = scanned[margin : n - margin, margin : n - margin]
+    pixels = inner.reshape(size, OVERSAMPLING, size, OVERSAMPLING).mean(axis=(1, 3))
     pixels = pixels + patient.noise * band_noise(rng, size, patient.speckle, 0.5)
     # Air stays air: a scanner's gain and offset are errors about -1000 HU.
-    hounsfield = patient.gain * (pixels + 1000) - 1000 + patient.offset
-    level, width = WINDOW
-    return np.asarray((hounsfield - level) / width + 0.5, np.float32)
+    return np.asarray(patient.gain * (pixels + 1000) - 1000 + patient.offset)
 
 
 def _counts(split: str, scale: float) -> list[int]:
@@ -150,7 +165,7 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> Samples:
             for i, number in enumerate(dealt):
                 rng = generator(seed, "lung", name, number, drawn[number])
                 drawn[number] += 1
-                images.append(to_uint8(_patch(rng, name, _patient(seed, number), size)))
+                images.append(to_uint8(_patch(rng, name, draw_patient(seed, number), size)))
                 ids.append(f"{split}/{name}/p{number:03d}-{i:04d}")
                 labels.append(label)
                 groups.append(f"p{number:03d}")

@@ -1,0 +1,56 @@
+"""Why a window was called what it was: DeSaliNet's picture of the class, beside its control.
+
+Guided pictures look much like their input whatever the weights are (Adebayo et al. 2018), so the
+same network with random weights stands beside it: only what differs says something of this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stagetransfer.opinion.judge import Judge
+from stagetransfer.opinion.words import NOTICE
+from stagetransfer.visualization import desalinet, randomised
+from stagetransfer.visualization.plots import image_grid
+from stagetransfer.visualization.scales import coloured, plain
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Pictures (1, 3, S, S): the input, the class's score and pool5 taken back, and each as random
+    weights have it."""
+
+    image: Tensor
+    score: Tensor
+    features: Tensor
+    score_random: Tensor
+    features_random: Tensor
+
+
+def reason(judge: Judge, window: Tensor, label: int) -> Reason:
+    """Why `window` (1, 1 or 3, H, W) uint8 has its score of class `label`."""
+    x = judge.inputs(window)
+    random = randomised(judge.network, "conv1", torch.Generator().manual_seed(0))
+    found = [
+        desalinet(network, x, "fc8" if seed != "features" else "pool5", seed).cpu()
+        for network in (judge.network, random)
+        for seed in (("class", label), "features")
+    ]
+    return Reason(x.cpu(), found[0], found[1], found[2], found[3])
+
+
+def reason_page(found: Reason, judge: Judge, title: str, name: str) -> Figure:
+    """The pictures on one page; `name` of the class."""
+    mean, std = (torch.tensor(0.0) + a.cpu() for a in (judge.mean, judge.std))
+    row = [plain(found.image, mean, std)[0]]
+    pictures = (found.score, found.score_random, found.features, found.features_random)
+    row += [np.asarray(coloured(picture)[0]) for picture in pictures]
+    names = ["window", f"score of {name}", "random weights", "pool5", "random weights"]
+    return image_grid(
+        [row], row_names=[""], column_names=names, title=title, note=f"DeSaliNet; {NOTICE}"
+    )

@@ -1,0 +1,326 @@
+"""The second opinion on an input, from reading to the files it leaves; all of them or none.
+
+out/shares.csv     a row a slice: windows, pixels of the lung, share of each class and mark
+out/windows.csv    a row a window: place, opinion, distance, calibrated probabilities
+out/patches.csv    a row a patch, where the input holds patches
+out/SS-NNNN.png    slice NNNN of series SS with its map, or a patch's picture
+out/reason-....png where asked
+out/SS.seg.dcm     where asked, a SEG a DICOM series
+out/dice.csv, confusion.csv   where the truth is given
+out/summary.json   what was read, how, and what was left out
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stagetransfer.ct.patches import Cut
+from stagetransfer.ct.problems import BadInput, Problems, relative
+from stagetransfer.ct.regions import Annotations, Labels
+from stagetransfer.ct.volume import UnreadableSlice, Volume
+from stagetransfer.data.images import decode
+from stagetransfer.errors import UserError
+from stagetransfer.opinion.agreement import Agreement
+from stagetransfer.opinion.judge import Judge
+from stagetransfer.opinion.lungs import lung_mask
+from stagetransfer.opinion.maps import Map
+from stagetransfer.opinion.marked import lung_masks, masks_by_slice, truth_by_slice, truths
+from stagetransfer.opinion.overlay import patch_page, slice_page
+from stagetransfer.opinion.reason import reason, reason_page
+from stagetransfer.opinion.slices import Opinion, prepare, read_slice
+from stagetransfer.opinion.source import Source
+from stagetransfer.opinion.tables import (
+    Place,
+    share_row,
+    total_shares,
+    verdict_table,
+    window_table,
+)
+from stagetransfer.opinion.words import NOTICE
+from stagetransfer.records import write_json
+
+SKIP = "--skip-bad"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is wanted.
+
+    Attributes:
+        cut: how windows are cut.
+        stride: pixels of a window from one to the next.
+        batch: windows at once.
+        slices: numbers of the slices to read; all where empty.
+        mask, truth: the user's masks; `labels` names the values of `truth`.
+        reasons: (x, y) of windows to be explained, in pixels of the slice.
+        seg: whether to leave a SEG a DICOM series.
+    """
+
+    cut: Cut
+    stride: int = 8
+    batch: int = 128
+    slices: tuple[int, ...] = ()
+    mask: Path | None = None
+    truth: Path | None = None
+    labels: Labels = field(default_factory=Labels)
+    reasons: tuple[tuple[float, float], ...] = ()
+    seg: bool = False
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How a patch is read for the network; see `stagetransfer.data.images.decode`."""
+
+    side: int
+    fit: str
+
+
+def write_opinion(
+    judge: Judge,
+    source: Source,
+    out: Path,
+    ask: Ask,
+    problems: Problems,
+    *,
+    run: str,
+    crop: Crop,
+    skip_bad: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Reads all of the source into the new folder `out`; the content of its summary.json.
+
+    Args:
+        problems: what was found wrong so far; takes what comes to light.
+        run: the run's name.
+        skip_bad: go on although something is left out.
+        tell: hears of each slice and patch that is read.
+
+    Raises:
+        BadInput: there are problems and `skip_bad` is not set; or there is nothing left to read.
+        UserError: `out` exists or can't be written, or something asked for is not there.
+    """
+    work = _Work(judge, source, ask, problems, run, skip_bad, tell)
+    work.check()
+    if out.exists() or out.is_symlink():
+        raise UserError(f"{out}: is there already; give another folder by --out, or remove it")
+    with _whole(out) as part:
+        for number in source.chosen:
+            work.read_series(part, number)
+        work.read_patches(part, crop)
+        return work.finish(part)
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    part = out.parent / f".{out.name}-{secrets.token_hex(4)}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
+        yield part
+        part.rename(out)
+    except OSError as error:
+        raise UserError(f"{out}: can't be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+class _Work:
+    def __init__(
+        self,
+        judge: Judge,
+        source: Source,
+        ask: Ask,
+        problems: Problems,
+        run: str,
+        skip_bad: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.judge, self.source, self.ask, self.problems = judge, source, ask, problems
+        self.run, self.skip_bad, self.tell = run, skip_bad, tell
+        volumes = source.volumes
+        self.masks: Annotations | None = (
+            None if ask.mask is None else lung_masks(ask.mask, volumes, problems)
+        )
+        self.truths: Annotations | None = (
+            None if ask.truth is None else truths(ask.truth, volumes, ask.labels, problems)
+        )
+        self.agreement = Agreement(judge.classes)
+        self.rows: list[dict[str, Any]] = []
+        self.windows: list[pd.DataFrame] = []
+        self.patches: list[pd.DataFrame] = []
+        self.reasons = 0
+        self.segmented = 0
+
+    def check(self) -> None:
+        """Raises BadInput for problems that the user did not ask to leave out."""
+        if self.problems.lines and not self.skip_bad:
+            raise BadInput(self.problems.lines, SKIP)
+
+    def read_series(self, part: Path, number: int) -> None:
+        volume = self.source.volumes[number]
+        masks = None if self.masks is None else masks_by_slice(self.masks, number, volume)
+        known: dict[int, Map] = {}
+        if self.truths is not None:
+            classes = self.judge.classes
+            known = truth_by_slice(self.truths, number, volume, classes, self.problems)
+        self.check()
+        maps: dict[Path, Map] = {}
+        for index in self._indices(volume):
+            place = Place(volume.files[index], number + 1, index)
+            try:
+                hu = volume.plane(index)
+            except UnreadableSlice as error:
+                self.problems.add("unreadable slices", volume.files[index], str(error))
+                self.check()
+                continue
+            none = np.zeros(volume.shape, np.bool_)
+            lung = lung_mask(hu, volume.spacing) if masks is None else masks.get(index, none)
+            ask = self.ask
+            opinion = read_slice(
+                *(self.judge, hu, lung, volume.spacing, ask.cut),
+                stride=ask.stride,
+                batch=ask.batch,
+            )
+            self._keep(part, place, volume, opinion, known.get(index))
+            self._explain(part, place, hu, opinion, volume)
+            maps[self.source.path(volume, index)] = opinion.read
+        if self.ask.seg and volume.sops[0]:
+            self._segment(part / f"{number + 1:02d}.seg.dcm", maps, 9000 + number)
+
+    def _indices(self, volume: Volume) -> list[int]:
+        wanted = self.ask.slices or tuple(range(len(volume)))
+        beyond = [index for index in wanted if not 0 <= index < len(volume)]
+        if beyond:
+            raise UserError(
+                f"--slice {beyond[0]}: {volume.where} has the slices 0 to {len(volume) - 1}"
+            )
+        return list(wanted)
+
+    def _keep(
+        self, part: Path, place: Place, volume: Volume, opinion: Opinion, truth: Map | None
+    ) -> None:
+        names = self.judge.codes
+        row = share_row(place, opinion, names)
+        self.rows.append(row)
+        self.windows.append(window_table(place, opinion, names))
+        if truth is not None:
+            self.agreement.add(volume.patient, truth, opinion.read, opinion.forced)
+        self.tell(f"series {place.series} slice {place.index}: {len(opinion.verdicts)} windows")
+        if len(opinion.verdicts):
+            title = f"{self.run}: series {place.series}, slice {place.index}"
+            page = slice_page(opinion, names, row, title, truth)
+            _save(page, part / f"{place.stem}.png")
+
+    def _explain(
+        self, part: Path, place: Place, hu: NDArray[np.float64], opinion: Opinion, volume: Volume
+    ) -> None:
+        if not self.ask.reasons or not len(opinion.verdicts):
+            return
+        sheet = prepare(hu, opinion.lung, volume.spacing, self.ask.cut, self.ask.stride)
+        for wanted in self.ask.reasons:
+            nearest = int(((opinion.middles - wanted) ** 2).sum(axis=1).argmin())
+            one = sheet.pixels(nearest)
+            label = int(opinion.verdicts.forced[nearest])
+            x, y = opinion.middles[nearest]
+            name = self.judge.classes[label]
+            p = opinion.verdicts.probabilities[nearest, label]
+            said = self.judge.codes[opinion.verdicts.codes[nearest]]
+            mark = "" if said == name else f", marked {said}"
+            title = f"slice {place.index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
+            page = reason_page(reason(self.judge, one, label), self.judge, title, name)
+            _save(page, part / f"reason-{place.stem}-{x:g}-{y:g}.png")
+            self.reasons += 1
+
+    def _segment(self, path: Path, maps: dict[Path, Map], number: int) -> None:
+        try:
+            from stagetransfer.opinion.seg import write_segmentation
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f'no module {error.name}; install it by pip install "stagetransfer[predict]"'
+            ) from error
+        write_segmentation(path, maps, self.judge.codes, self.run, number)
+        self.segmented += 1
+
+    def read_patches(self, part: Path, crop: Crop) -> None:
+        for number, path in enumerate(self.source.patches, 1):
+            where = relative(path, self.source.root)
+            try:
+                image = decode(path, crop.side, crop.fit)
+            except UserError as error:
+                self.problems.add("unreadable files", where, str(error))
+                self.check()
+                continue
+            pixels = torch.from_numpy(image.copy())
+            stack = pixels[None, None] if image.ndim == 2 else pixels.permute(2, 0, 1)[None]
+            verdicts = self.judge([stack])
+            names = self.judge.codes
+            table = verdict_table(verdicts, names)
+            table.insert(0, "file", where)
+            self.patches.append(table)
+            said = names[verdicts.codes[0]]
+            self.tell(f"patch {number}: {said}")
+            title = f"{self.run}: patch {number}"
+            page = patch_page(image, self.judge.classes, verdicts.probabilities[0], said, title)
+            _save(page, part / f"patch-{number:04d}.png")
+
+    def finish(self, part: Path) -> dict[str, Any]:
+        if not self.rows and not self.patches:
+            raise BadInput(self.problems.lines, "nothing can be read")
+        if self.ask.seg and not self.segmented:
+            raise UserError("--seg: no DICOM series was read; NIfTI and PNG have none to refer to")
+        if self.ask.reasons and not self.reasons:
+            raise UserError("--reason: no window was read; there is nothing to explain")
+        if self.truths is not None and not self.agreement.slices:
+            raise UserError("--truth: labels none of the slices that were read")
+        if self.rows:
+            _table(pd.DataFrame(self.rows), part / "shares.csv")
+            _table(pd.concat(self.windows), part / "windows.csv")
+        if self.patches:
+            _table(pd.concat(self.patches), part / "patches.csv")
+        if self.agreement.slices:
+            _table(self.agreement.table(), part / "dice.csv")
+            self.agreement.confusion().to_csv(part / "confusion.csv")
+        judge, ask = self.judge, self.ask
+        summary = {
+            "notice": NOTICE,
+            "run": self.run,
+            "series": len(self.source.chosen),
+            "slices": len(self.rows),
+            "slices_without_windows": sum(not row["windows"] for row in self.rows),
+            "windows": sum(row["windows"] for row in self.rows),
+            "patches": len(self.patches),
+            "slices_with_truth": self.agreement.slices,
+            "shares": total_shares(self.rows, judge.codes),
+            "left_out": dict(sorted(self.problems.counts.items())),
+            "temperature": judge.temperature,
+            "certain": judge.certain,
+            "distance_limit": judge.limit,
+            "stride": ask.stride,
+            "lung_mask": "threshold" if ask.mask is None else "given",
+            "cut": {k: v for k, v in asdict(ask.cut).items() if k in _TOLD},
+        }
+        write_json(part / "summary.json", summary)
+        return summary
+
+
+_TOLD = ("size", "level", "width", "spacing", "coverage")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _table(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, float_format="%.6g")
