@@ -39,7 +39,7 @@ def test_every_option_of_every_group_composes(compose_config, group, option):
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_composes_and_opens_with_its_command(compose_config, experiment):
     settings = config.read(compose_config(f"+experiment={experiment}"))
-    assert settings.condition == experiment
+    assert settings.condition == config.CONDITIONS[settings.chain]  # the name of its chain
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     assert f"python train.py +experiment={experiment}" in text
 
@@ -49,6 +49,7 @@ def test_the_four_conditions(compose_config):
         name: config.read(compose_config(f"+experiment={name}")).chain
         for name in ("scratch", "natural", "texture", "two_stage")
     }
+    assert all(compose_config(f"+experiment={name}").condition == name for name in chains)
     assert chains == {name: chain for chain, name in config.CONDITIONS.items()}
 
 

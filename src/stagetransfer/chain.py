@@ -5,53 +5,36 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.errors import cause
-from stagetransfer.network import LAYERS, load_weights
+from stagetransfer.depths import search
+from stagetransfer.errors import UserError, cause
+from stagetransfer.links import Link, prepare, train, weights
+from stagetransfer.network import LAYERS
 from stagetransfer.ranks import agree, follower, part
 from stagetransfer.records import key_of, read_json, write_atomically, write_json
 from stagetransfer.results import predictions, trained_entry, versions, weights_entry, write_result
 from stagetransfer.seeding import derive
-from stagetransfer.settings import RunConfig, Stage
+from stagetransfer.settings import RunConfig, Stage, decisive
 from stagetransfer.stages import stage_data
 from stagetransfer.store import StageStore, exclusive
 from stagetransfer.targets import partial_of
 from stagetransfer.training import (
     AlexNetModule,
     Fitted,
-    StageTransfer,
     build_network,
     evaluate,
-    fit,
     network_state,
-    predict_validation,
     rates_by_layer,
     transfer,
 )
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Link:
-    """A stage made ready: its data read and checked, its key known."""
-
-    stage: Stage
-    data: DomainDataModule | Pretrained
-    key: str
-    number: int  # place in the chain, from 1
-
-    @property
-    def title(self) -> str:
-        """Names the stage's folder in TensorBoard."""
-        return f"{self.number}-{self.stage.name}"
 
 
 class ChainRunner:
@@ -68,9 +51,11 @@ class ChainRunner:
         for number, stage in enumerate(config.stages, 1):
             _check_recipe(stage)
             data = stage_data(config, stage)
-            before = self.links[-1].key if self.links else None
-            self.links.append(Link(stage, data, self._key(stage, data, before), number))
+            before = self.links[-1] if self.links else None
+            key = self._key(stage, data, before.key if before else None)
+            self.links.append(Link(stage, data, key, number, before))
         self._check_weights()
+        _check_copies(config, self.links[-1])
         ratio, seed = format(config.ratio, "g"), config.seed
         name = f"{config.condition}-r{ratio}-s{seed}-{self.links[-1].key[:8]}"
         self.folder = config.outputs / "runs" / name
@@ -109,17 +94,26 @@ class ChainRunner:
         link = self.links[-1]
         data = cast(DomainDataModule, link.data)
         log.info("stage %s: %d images, ratio %g", link.title, data.count("train"), data.ratio)
-        module, fitted = self._fit(link, self.folder / "checkpoints", self.folder / "tensorboard")
+        checkpoints, tensorboard = self.folder / "checkpoints", self.folder / "tensorboard"
+        more: dict[str, Any] = {}
+        if link.stage.transfer and link.stage.transfer.search:
+            link, fitted, more["search"] = search(link, self.config, checkpoints, tensorboard)
+            module, _ = prepare(link, self.config)
+        else:
+            module, fitted = train(link, self.config, checkpoints, tensorboard)
         part()
         if follower():
             return
         module.network.load_state_dict(network_state(fitted.best))
-        evaluate(module, data, self.config.trainer)
-        validated = predictions(data, *predict_validation(module, data, self.config.trainer))
-        write_atomically(self.folder / "validation.csv", validated.to_csv(index=False))
+        copies, seed = self.config.test_copies, derive(link.seed, "test")
+        tested = evaluate(module, data, self.config.trainer, copies=copies, seed=seed)
+        validated = evaluate(module, data, self.config.trainer, split="validation")
+        table = predictions(data, *validated)
+        write_atomically(self.folder / "validation.csv", table.to_csv(index=False))
         stages = [*records, trained_entry(link.stage.name, link.key, data, fitted)]
-        write_result(self.folder, self.config, data, module.tested(), stages)
-        (self.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+        write_result(self.folder, self.config, data, tested, stages, more)
+        for name in ("last.ckpt", "search.json"):
+            (checkpoints / name).unlink(missing_ok=True)
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
         """Makes the first `count` stages be in the store; their records."""
@@ -138,7 +132,7 @@ class ChainRunner:
                     reused = False
                     log.info("stage %s: %d images", link.title, link.data.count("train"))
                     self._copy_scalars(count - 1, folder)
-                    module, fitted = self._fit(link, folder, folder / "tensorboard")
+                    module, fitted = train(link, self.config, folder, folder / "tensorboard")
                     if not follower():
                         self._publish(link, folder, records, module, fitted)
             agree(None)  # followers go on when it is published
@@ -153,62 +147,6 @@ class ChainRunner:
         if count and not follower() and not isinstance(self.links[count - 1].data, Pretrained):
             scalars = self.store.path(self.links[count - 1].key) / "tensorboard"
             shutil.copytree(scalars, folder / "tensorboard", dirs_exist_ok=True)
-
-    def _fit(self, link: Link, folder: Path, tensorboard: Path) -> tuple[AlexNetModule, Fitted]:
-        stage, data = link.stage, cast(DomainDataModule, link.data)
-        recipe, seed = stage.recipe, derive(stage.seed, link.title)
-        module = AlexNetModule(
-            self.config.model,
-            data.classes,
-            partial_of(recipe.optimizer, "recipe.optimizer"),
-            partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
-            scheduler_interval=recipe.scheduler_interval,
-            rates=(stage.transfer.rates if stage.transfer else None) or [[".*", 1.0]],
-            bias_rate=recipe.bias_rate,
-            bias_decay=recipe.bias_decay,
-            class_weights=data.class_weights() if recipe.balance == "loss" else None,
-            seed=derive(seed, "initial"),
-        )
-        fitted = fit(
-            module,
-            data,
-            title=link.title,
-            folder=folder,
-            tensorboard=tensorboard / link.title,
-            epochs=recipe.epochs,
-            monitor=recipe.monitor,
-            seed=seed,
-            settings=self.config.trainer,
-            transfer=self._transfer(link, derive(seed, "anew")),
-        )
-        return module, fitted
-
-    def _transfer(self, link: Link, seed: int) -> StageTransfer | None:
-        settings = link.stage.transfer
-        if settings is None:
-            return None
-        return StageTransfer(
-            self._state(self.links[link.number - 2]),
-            reinitialise=settings.reinitialise,
-            frozen=settings.frozen_layers(),
-            scheme=self.config.model.initialisation,
-            seed=seed,
-        )
-
-    def _state(self, link: Link) -> dict[str, Tensor]:
-        """The weights that a finished stage hands on."""
-        model = self.config.model
-        if isinstance(link.data, Pretrained):
-            source: str | Path = link.data.weights
-        else:
-            source = self.store.path(link.key) / "model.ckpt"
-        return load_weights(
-            source,
-            model.variant,
-            groups=model.groups,
-            mean=tuple(model.mean),
-            std=tuple(model.std),
-        )
 
     def _publish(
         self,
@@ -240,12 +178,18 @@ class ChainRunner:
             "name": stage.name,
             "domain": data.identity(),
             "model": asdict(self.config.model),
-            "recipe": asdict(stage.recipe),
-            "transfer": asdict(stage.transfer) if stage.transfer else None,
+            "recipe": decisive(stage.recipe),
+            "transfer": decisive(stage.transfer) if stage.transfer else None,
             "seed": stage.seed,
             "precision": self.config.trainer.precision,
             "devices": self.config.trainer.devices,  # times the batch: the global batch
+            **self._test_identity(stage, data),
         }
+
+    def _test_identity(self, stage: Stage, data: DomainDataModule) -> dict[str, Any]:
+        if self.config.test_copies == 1 or stage is not self.config.stages[-1]:
+            return {}
+        return {"test": {"copies": self.config.test_copies, **data.variants}}
 
     def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
         return key_of({**self._identity(stage, data), "before": before})
@@ -259,7 +203,7 @@ class ChainRunner:
         assert settings is not None
         with torch.device("meta"):
             network = build_network(self.config.model, 2)
-        state = self._state(self.links[0])
+        state = weights(self.links[0], self.config.model, self.config.outputs)
         transfer(
             network,
             state,
@@ -267,6 +211,14 @@ class ChainRunner:
             frozen=(),
             scheme=self.config.model.initialisation,
             seed=0,
+        )
+
+
+def _check_copies(config: RunConfig, last: Link) -> None:
+    if config.test_copies > 1 and not cast(DomainDataModule, last.data).variants:
+        raise UserError(
+            f"test_copies={config.test_copies}: domain.{last.stage.name} has no random variants; "
+            f"choose some with domain.{last.stage.name}.mirror=true, turn=true or crop=0.1"
         )
 
 

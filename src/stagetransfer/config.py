@@ -42,6 +42,10 @@ def read(cfg: DictConfig) -> RunConfig:
     ratio = _number("ratio", tree["ratio"])
     if not 0 < ratio <= 1:
         raise UserError(f"ratio={ratio:g} is not a share of the training images: 0 < ratio <= 1")
+    _one_of("ratio_by", tree["ratio_by"], ("image", "group"))
+    copies = _integer("test_copies", tree["test_copies"])
+    if copies < 1:
+        raise UserError("test_copies must be 1 (the test image alone) or more")
     for name in tree["stage"]:
         if name not in cfg.domain:  # one that this chain leaves out is legal: a sweep has others
             raise UserError(f"stage.{name}: no domain has this name")
@@ -52,6 +56,8 @@ def read(cfg: DictConfig) -> RunConfig:
         _stage(tree, name, first=i == 0, last=i == len(chain) - 1, seeds=(source_seed, seed))
         for i, name in enumerate(chain)
     )
+    trainer = _typed(Trainer, tree["trainer"], "trainer")
+    _check_devices(trainer, stages[-1].transfer)
     condition = tree["condition"] or CONDITIONS.get(chain, "-".join(chain))
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(condition)):
         raise UserError(f"condition={condition!r} names a folder: letters, digits and _ . + - only")
@@ -61,9 +67,11 @@ def read(cfg: DictConfig) -> RunConfig:
         ratio=ratio,
         seed=seed,
         source_seed=source_seed,
+        ratio_by=str(tree["ratio_by"]),
+        test_copies=copies,
         force=bool(tree["force"]),
         model=model,
-        trainer=_typed(Trainer, tree["trainer"], "trainer"),
+        trainer=trainer,
         outputs=Path(tree["paths"]["outputs"]),
         resolved=OmegaConf.to_yaml(OmegaConf.create(tree)),
     )
@@ -114,8 +122,10 @@ def _stage(
     if recipe.epochs < 1 or recipe.batch_size < 1:
         raise UserError("recipe.epochs and recipe.batch_size must be 1 or more")
     _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
-    _one_of("recipe.balance", recipe.balance, ("none", "sampling", "loss"))
+    _one_of("recipe.balance", recipe.balance, ("none", "sampling", "downsample", "loss"))
     _one_of("recipe.monitor", recipe.monitor, FIGURES)
+    if recipe.patience is not None and recipe.patience < 1:
+        raise UserError("recipe.patience must be 1 epoch or more, or null")
     if "lr" not in recipe.optimizer:
         raise UserError("recipe.optimizer.lr is required: the rates of the layers are built on it")
     transfer = None
@@ -125,6 +135,13 @@ def _stage(
             base = {"reinitialise": base["reinitialise"]}
         transfer = _typed(Transfer, base, "transfer", own.get("transfer"), f"stage.{name}.transfer")
         _check_transfer(transfer)
+        if not 0 <= transfer.probe_epochs < recipe.epochs:
+            raise UserError(
+                f"transfer.probe_epochs={transfer.probe_epochs} must be 0 or more and less than "
+                f"recipe.epochs={recipe.epochs}"
+            )
+        if transfer.search and not last:
+            raise UserError(f"stage.{name}.transfer.search: only the last stage can be searched")
     return Stage(name, dict(tree["domain"][name]), recipe, transfer, seeds[1 if last else 0])
 
 
@@ -132,17 +149,15 @@ def _check_transfer(transfer: Transfer) -> None:
     for name in transfer.reinitialise:
         _one_of("transfer.reinitialise", name, LAYERS)
     _one_of("transfer.mode", transfer.mode, ("full", "frozen"))
-    if transfer.tune_from is not None:
-        _one_of("transfer.tune_from", transfer.tune_from, LAYERS)
-        if transfer.mode == "frozen":
-            raise UserError("transfer.mode=frozen and transfer.tune_from exclude each other")
-    random_frozen = set(transfer.frozen_layers()) & set(transfer.reinitialise)
-    if random_frozen:
-        names = ", ".join(sorted(random_frozen))
-        raise UserError(
-            f"transfer.tune_from={transfer.tune_from} would freeze {names}, which "
-            f"transfer.reinitialise makes anew; shorten that list or tune from lower down"
-        )
+    for depth in (transfer.tune_from, *transfer.search):
+        if depth is not None:
+            _check_depth(depth, transfer)
+    if transfer.search and transfer.tune_from is not None:
+        raise UserError("transfer.search and transfer.tune_from exclude each other")
+    if len(transfer.frozen_layers()) == len(LAYERS):
+        raise UserError("transfer.mode=frozen with an empty transfer.reinitialise trains nothing")
+    if transfer.probe_epochs and not transfer.reinitialise:
+        raise UserError("transfer.probe_epochs needs layers in transfer.reinitialise to probe with")
     for rule in transfer.rates:
         if (
             not isinstance(rule, list)
@@ -152,6 +167,27 @@ def _check_transfer(transfer: Transfer) -> None:
             or not isinstance(rule[1], int | float)
         ):
             raise UserError(f"transfer.rates: {rule!r} is not a pair [layer pattern, rate]")
+
+
+def _check_devices(trainer: Trainer, transfer: Transfer | None) -> None:
+    if transfer and trainer.devices > 1:
+        for knob in ("probe_epochs", "search"):
+            if getattr(transfer, knob):
+                raise UserError(f"transfer.{knob} needs trainer.devices=1")
+
+
+def _check_depth(depth: str, transfer: Transfer) -> None:
+    key = "transfer.search" if transfer.search else "transfer.tune_from"
+    _one_of(key, depth, LAYERS)
+    if transfer.mode == "frozen":
+        raise UserError(f"transfer.mode=frozen and {key} exclude each other")
+    random_frozen = {*LAYERS[: LAYERS.index(depth)]} & {*transfer.reinitialise}
+    if random_frozen:
+        names = ", ".join(sorted(random_frozen))
+        raise UserError(
+            f"{key}={depth} would freeze {names}, which transfer.reinitialise makes anew; "
+            f"shorten that list or tune from lower down"
+        )
 
 
 T = TypeVar("T")

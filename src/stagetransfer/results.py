@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +17,7 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.records import write_atomically, write_json
 from stagetransfer.settings import RunConfig
 from stagetransfer.statistics import figures
-from stagetransfer.training import Fitted
-
-Tested = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+from stagetransfer.training import Fitted, Tested
 
 
 def trained_entry(name: str, key: str, data: DomainDataModule, fitted: Fitted) -> dict[str, Any]:
@@ -62,12 +60,14 @@ def write_result(
     data: DomainDataModule,
     tested: Tested,
     stages: Sequence[dict[str, Any]],
+    more: Mapping[str, Any],
 ) -> None:
     """Writes predictions.csv, then metrics.json, whose presence means that the run is finished.
 
     Args:
         tested: rows (N,) in the domain's samples, labels (N,), class probabilities (N, C).
         stages: an entry for each stage of the chain.
+        more: further keys of metrics.json.
     """
     rows, labels, probabilities = tested
     write_atomically(
@@ -93,6 +93,9 @@ def write_result(
             "num_validation": data.count("validation"),
             "num_test": data.count("test"),
             "splits": data.splits,
+            "ratio_by": config.ratio_by,
+            "test_copies": config.test_copies,
+            **more,
             "stages": list(stages),
             "versions": versions(),
         },

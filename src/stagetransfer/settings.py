@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from stagetransfer.network import LAYERS
+
+# Marks a knob that came after the first runs. It is off (None, 0 or empty) by default, and then in
+# no hash: the names of earlier runs still stand for what they did.
+LATER = {"later": True}
 
 
 @dataclass
@@ -36,6 +40,7 @@ class Recipe:
     bias_decay: bool = False
     balance: str = "none"
     monitor: str = "cross_entropy"
+    patience: int | None = field(default=None, metadata=LATER)
 
 
 @dataclass
@@ -46,6 +51,8 @@ class Transfer:
     mode: str = "full"
     tune_from: str | None = None
     rates: list[Any] = field(default_factory=list)
+    probe_epochs: int = field(default=0, metadata=LATER)
+    search: list[str] = field(default_factory=list, metadata=LATER)
 
     def frozen_layers(self) -> tuple[str, ...]:
         """The layers that are not tuned, in order."""
@@ -63,6 +70,13 @@ class Trainer:
     precision: str = "32-true"
     deterministic: str = "warn"
     pictures: int = 0
+    frozen_features_gib: float = 16.0
+
+
+def decisive(settings: Recipe | Transfer) -> dict[str, Any]:
+    """What of these settings goes into a stage's hash."""
+    off = {k.name for k in fields(settings) if k.metadata and not getattr(settings, k.name)}
+    return {name: value for name, value in asdict(settings).items() if name not in off}
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ class RunConfig:
     ratio: float
     seed: int
     source_seed: int
+    ratio_by: str
+    test_copies: int
     force: bool
     model: Model
     trainer: Trainer

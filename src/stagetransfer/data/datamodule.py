@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,13 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from stagetransfer.data import images, splits
 from stagetransfer.data.embedded import GENERATORS
-from stagetransfer.data.images import Batch, ImageSet
+from stagetransfer.data.features import AnyBatch, FeatureBatch, FeatureSet
+from stagetransfer.data.images import ImageSet
 from stagetransfer.data.layouts import LAYOUTS, check_images
 from stagetransfer.data.sampler import EpochSampler, ShareSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.data.split_files import read_split_file
+from stagetransfer.data.thin import thin
 from stagetransfer.errors import UserError
 
 Rows = NDArray[np.int64]
@@ -48,12 +51,15 @@ class DomainDataModule(pl.LightningDataModule):
             one test set.
         split_file, fold: see `stagetransfer.data.split_files`; fold is the test set's number.
         mirror, turn, crop, fit: see `stagetransfer.data.images`.
+        augment: whether training draws random variants; without, they are drawn only by `vary`.
         workers, memory_limit_gib, check_images: see conf/domain/common.yaml.
         is_target: whether this is the last stage of its chain.
         ratio: share r of the training images, in (0, 1].
+        ratio_by: "image", or "group" to take whole groups.
         seed: draws the subset and the order of the images.
         batch_size: images a training step.
         balanced: draw the classes equally often.
+        downsampled: take as many training images of each class as the rarest has.
         input_size, mean, std: the network's input; see `stagetransfer.data.images.to_input`.
 
     Raises:
@@ -78,15 +84,18 @@ class DomainDataModule(pl.LightningDataModule):
         mirror: bool = True,
         turn: bool = False,
         crop: float = 0.0,
+        augment: bool = True,
         fit: str = "crop",
         workers: int = 0,
         memory_limit_gib: float = 4.0,
         check_images: bool = True,
         is_target: bool = True,
         ratio: float = 1.0,
+        ratio_by: str = "image",
         seed: int = 0,
         batch_size: int = 64,
         balanced: bool = False,
+        downsampled: bool = False,
         input_size: int = 227,
         mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
         std: tuple[float, float, float] = (0.229, 0.224, 0.225),
@@ -105,12 +114,14 @@ class DomainDataModule(pl.LightningDataModule):
         self.mirror = mirror
         self.turn = turn
         self.crop = crop
+        self.augment = augment
         self.fit = fit
         self.workers = workers
         self.memory_limit = memory_limit_gib * 2**30
         self.check_images = check_images
         self.is_target = is_target
         self.ratio = ratio
+        self.ratio_by = ratio_by
         self.seed = seed
         self.batch_size = batch_size
         self.balanced = balanced
@@ -122,7 +133,20 @@ class DomainDataModule(pl.LightningDataModule):
         self.fingerprint = self.samples.fingerprint()
         self.splits = self._apply_split_file()
         self.rows = self._cut()
+        self.whole = self._cut()
+        self.rows = thin(
+            self.samples,
+            self.whole,
+            ratio=ratio,
+            by=ratio_by,
+            seed=seed,
+            downsampled=downsampled,
+            name=name,
+        )
+        self.vary = False  # random variants of the test images too
+        self.tested = "test"  # the split that a test goes through
         self._sets: dict[str, ImageSet] = {}
+        self._features: dict[str, FeatureSet] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -146,13 +170,21 @@ class DomainDataModule(pl.LightningDataModule):
             "test_share": self.test_share if self.is_target else None,
             "split_by": self.split_by,
             "split_seed": self.split_seed,
-            "mirror": self.mirror,
-            "turn": self.turn,
+            "mirror": self.mirror and self.augment,
+            "turn": self.turn and self.augment,
             "crop": self.crop,
             "fit": self.fit,
             "ratio": self.ratio,
             **({"splits": self.splits} if self.splits else {}),
+            **({"ratio_by": "group"} if self.ratio_by == "group" and self.ratio < 1 else {}),
+            **({"augment": False} if self.crop and not self.augment else {}),
         }
+
+    @property
+    def variants(self) -> dict[str, Any]:
+        """What the random variants of an image are; empty where there are none."""
+        chosen = {"mirror": self.mirror, "turn": self.turn, "crop": self.crop}
+        return {name: value for name, value in chosen.items() if value}
 
     def class_weights(self) -> Tensor:
         """(C,) loss weights N / (C n_c) of the training images: each class counts the same."""
@@ -164,38 +196,65 @@ class DomainDataModule(pl.LightningDataModule):
         wanted = {
             "fit": ("train", "validation"),
             "validate": ("validation",),
-            "predict": ("validation",),
+            "test": (self.tested,),
         }.get(stage, (stage,))
-        # Stored with the margin that a random crop cuts away.
-        side = round(self.input_size / (1 - self.crop))
         for split in wanted:
-            if split not in self._sets:
-                self._sets[split] = ImageSet(
-                    self.samples, self.rows[split], side, self.fit, self.memory_limit
-                )
+            if split not in self._sets and split not in self._features and split in self.rows:
+                self._sets[split] = self._images(self.rows[split])
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def whole_identity(self) -> dict[str, Any]:
+        """All that decides which images a stage begins with, and how a test shows them."""
+        rows = {split: rows.tolist() for split, rows in self.whole.items()}
+        digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+        return {
+            "fingerprint": self.fingerprint,
+            "rows": digest,
+            "fit": self.fit,
+            "crop": self.crop,
+        }
+
+    def use_images(self, split: str) -> None:
+        """Lets the batches of a split hold images again."""
+        self._features.pop(split, None)
+
+    def use_features(self, features: Mapping[str, NDArray[np.float32]]) -> None:
+        """Lets the batches of these splits, and of no others, hold features in place of images.
+
+        Args:
+            features: for a split an array with a row for each of its rows in `whole`; see
+                `FeatureSet`.
+        """
+        self._features = {}
+        for split, array in features.items():
+            places = np.searchsorted(self.whole[split], self.rows[split])
+            rows = self.rows[split]
+            labels = self.samples.labels[rows]
+            self._features[split] = FeatureSet(array, places, labels, rows, self.memory_limit)
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        """For each split all its images before thinning, in order."""
+        return [self._loader(self._images(rows)) for rows in self.whole.values()]
+
+    def train_dataloader(self) -> DataLoader[AnyBatch]:
         """Batches of the training images, in a new order each epoch."""
         sampler = EpochSampler(self._labels("train"), self.seed, balanced=self.balanced)
-        return self._loader("train", sampler)
+        return self._loader(self._set("train"), sampler)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[AnyBatch]:
         """The validation images, in order."""
-        return self._loader("validation")
+        return self._loader(self._set("validation"))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The test images, in order."""
-        return self._loader("test")
+    def test_dataloader(self) -> DataLoader[AnyBatch]:
+        """The images of the split `tested`, in order."""
+        return self._loader(self._set(self.tested))
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """The validation images, in order: the trained network's predictions of them are kept."""
-        return self._loader("validation")
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
         """Augments (training only), enlarges and normalises on the device; called by Lightning."""
         assert self.trainer is not None
+        if isinstance(batch, FeatureBatch):
+            return batch
         x = batch.images
-        if self.trainer.training:
+        if (self.trainer.training and self.augment) or (self.trainer.testing and self.vary):
             x = images.augment(x, mirror=self.mirror, turn=self.turn, crop=self.crop)
         else:
             x = images.centre_crop(x, self.crop)
@@ -204,7 +263,8 @@ class DomainDataModule(pl.LightningDataModule):
     def inputs(self, split: str, positions: Sequence[int]) -> Tensor:
         """Network input (B, 3, S, S) of B images of "train", "validation" or "test", as the
         network sees them in a test; positions count within the split."""
-        self.setup(split)
+        if split not in self._sets:
+            self._sets[split] = self._images(self.rows[split])
         stored = self._sets[split].__getitems__(positions).images
         return self._to_input(images.centre_crop(stored, self.crop))
 
@@ -212,13 +272,22 @@ class DomainDataModule(pl.LightningDataModule):
         mean, std = self.mean.to(stored.device), self.std.to(stored.device)
         return images.to_input(stored, self.input_size, mean, std)
 
-    def _loader(self, split: str, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
-        data = self._sets[split]
+    def _images(self, rows: Rows) -> ImageSet:
+        # Stored with the margin that a random crop cuts away.
+        side = round(self.input_size / (1 - self.crop))
+        return ImageSet(self.samples, rows, side, self.fit, self.memory_limit)
+
+    def _set(self, split: str) -> ImageSet | FeatureSet:
+        return self._features[split] if split in self._features else self._sets[split]
+
+    def _loader(
+        self, data: ImageSet | FeatureSet, sampler: EpochSampler | None = None
+    ) -> DataLoader[Any]:
         workers = 0 if data.held is not None else self.workers
         chosen: Sampler[int] = sampler or SequentialSampler(data)
         if self.trainer is not None and self.trainer.world_size > 1:
             rank, world = self.trainer.global_rank, self.trainer.world_size
-            chosen = ShareSampler(chosen, rank, world, even=split == "train")
+            chosen = ShareSampler(chosen, rank, world, even=sampler is not None)
         return DataLoader(
             data,
             batch_size=self.batch_size,
@@ -238,6 +307,7 @@ class DomainDataModule(pl.LightningDataModule):
             ("layout", ("embedded", *LAYOUTS)),
             ("split_by", ("group", "image")),
             ("fit", ("crop", "stretch")),
+            ("ratio_by", ("image", "group")),
         ):
             if getattr(self, knob) not in legal:
                 raise UserError(f"{key}.{knob}={getattr(self, knob)}: none of {', '.join(legal)}")
@@ -309,16 +379,8 @@ class DomainDataModule(pl.LightningDataModule):
         validation = rows.get("validation")
         if validation is None:
             train, validation = hold_out(self.validation_share, "validation")
-        thin = {"train": train, "validation": validation}
-        if self.ratio < 1:
-            for split, part in thin.items():
-                least = 1 if split == "validation" else 0
-                thin[split] = part[
-                    splits.subset(
-                        labels[part], self.ratio, self.seed, classes=self.classes, at_least=least
-                    )
-                ]
-        return {**thin, "test": np.array([], dtype=np.int64) if test is None else test}
+        empty = np.array([], dtype=np.int64)
+        return {"train": train, "validation": validation, "test": empty if test is None else test}
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -199,6 +199,7 @@ def subset_by_group(
     seed: int,
     *,
     classes: Sequence[str] | None = None,
+    keep_classes: bool = False,
 ) -> Rows:
     """The share r of a set in whole groups: nested, and every class as near to r as they allow.
 
@@ -214,6 +215,7 @@ def subset_by_group(
         groups: (N,) names of what is taken whole.
         ratio: r in (0, 1].
         classes: C names for messages; default the labels.
+        keep_classes: take more than r where r alone would leave a class empty.
 
     Returns:
         Sorted row numbers.
@@ -228,6 +230,8 @@ def subset_by_group(
     has = counts > 0  # a class without a group was empty before: nothing to refuse
     first = np.where(has, turns[:, None], 1.0).min(axis=0) * has.any(axis=0)
     latest = int(np.argmax(first))
+    if keep_classes:
+        ratio = max(ratio, float(first[latest]))
     if first[latest] > ratio:
         raise UserError(
             f"ratio={ratio:g} leaves class {names[latest]} none of its "
@@ -235,6 +239,27 @@ def subset_by_group(
             f"{_rounded_up(first[latest]):g}"
         )
     return np.flatnonzero((turns <= ratio)[of_row])
+
+
+def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
+    """As many of the chosen rows of each class as the rarest among them has.
+
+    Of each class the first are taken in one permutation of all its rows, that of `subset`: so
+    down-sampled subsets of one seed by image are nested too.
+
+    Args:
+        labels: (N,) of the whole set.
+        chosen: row numbers, of every class that shall remain.
+
+    Returns:
+        Sorted row numbers, a part of `chosen`.
+    """
+    present, counts = np.unique(labels[chosen], return_counts=True)
+    kept = []
+    for label in present:
+        order = np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+        kept.append(order[np.isin(order, chosen)][: counts.min()])
+    return np.sort(np.concatenate(kept))
 
 
 def _turns(counts: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from stagetransfer.report.runs import Run, Unfinished
 IDLE = (
     *("paths.", "hydra.", "force", "condition"),
     *("trainer.accelerator", "trainer.deterministic", "trainer.pictures"),
+    "trainer.frozen_features_gib",
 )
 IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".root", ".split_file")
 PLACE = ("ratio", "seed", "source_seed")

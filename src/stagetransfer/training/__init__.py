@@ -1,22 +1,28 @@
 """Training of one stage: the LightningModule, the transfer into it, its callbacks."""
 
-from stagetransfer.training.fit import Fitted, evaluate, fit, network_state, predict_validation
-from stagetransfer.training.module import AlexNetModule, build_network
+from stagetransfer.training.caffe_sgd import CaffeSGD
+from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
+from stagetransfer.training.frozen import feature_shape, read_features, write_features
+from stagetransfer.training.module import AlexNetModule, Tested, build_network
 from stagetransfer.training.policy import rates_by_layer
 from stagetransfer.training.schedule import one_cycle
 from stagetransfer.training.transfer import StageTransfer, TransferRecord, transfer
 
 __all__ = [
     "AlexNetModule",
+    "CaffeSGD",
     "Fitted",
     "StageTransfer",
+    "Tested",
     "TransferRecord",
     "build_network",
     "evaluate",
+    "feature_shape",
     "fit",
     "network_state",
     "one_cycle",
-    "predict_validation",
     "rates_by_layer",
+    "read_features",
     "transfer",
+    "write_features",
 ]

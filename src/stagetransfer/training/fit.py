@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
+from stagetransfer.seeding import derive
 from stagetransfer.settings import Trainer
+from stagetransfer.training.best import BestEpoch
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
-from stagetransfer.training.module import AlexNetModule
+from stagetransfer.training.module import AlexNetModule, Tested
 from stagetransfer.training.pictures import LogPictures
+from stagetransfer.training.probe import Probe
 from stagetransfer.training.progress import StageProgress
 from stagetransfer.training.transfer import StageTransfer, TransferRecord
 
@@ -52,6 +55,8 @@ def fit(
     seed: int,
     settings: Trainer,
     transfer: StageTransfer | None,
+    patience: int | None = None,
+    probe_epochs: int = 0,
 ) -> Fitted:
     """Trains a stage, or goes on with it where `folder` holds its last checkpoint.
 
@@ -60,6 +65,8 @@ def fit(
         tensorboard: where the stage's scalars go.
         monitor: a validation figure; cross_entropy is best when lowest, all others when highest.
         seed: decides every random draw of the epochs.
+        patience: epochs without a better `monitor` after which the stage ends; None: never.
+        probe_epochs: so many epochs train only the layers that `transfer` makes anew.
     """
     lowest = monitor == "cross_entropy"
     best = ModelCheckpoint(
@@ -79,9 +86,11 @@ def fit(
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
-    clock, watch = Clock(), _BestEpoch(monitor, lowest)
+    clock, watch = Clock(), BestEpoch(monitor, lowest, patience)
     callbacks: list[pl.Callback] = [SeedEpoch(seed), clock, LogRates(), watch]
     callbacks += [StageProgress(title, clock), *([transfer] if transfer else []), best, last]
+    if transfer and probe_epochs:
+        callbacks.append(Probe(transfer.reinitialise, probe_epochs))
     if settings.pictures:
         callbacks.append(LogPictures(settings.pictures))
     trainer = build_trainer(
@@ -102,7 +111,7 @@ def fit(
         )
     return Fitted(
         best=folder / "best.ckpt",
-        epochs=epochs,
+        epochs=watch.last + 1,
         best_epoch=watch.epoch + 1,
         seconds=clock.seconds,
         images_per_second=clock.images_per_second,
@@ -122,29 +131,42 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
     }
 
 
-def evaluate(module: AlexNetModule, data: DomainDataModule, settings: Trainer) -> None:
-    """Runs the test set through the module once; the module's `tested` holds the result.
+def evaluate(
+    module: AlexNetModule,
+    data: DomainDataModule,
+    settings: Trainer,
+    *,
+    split: str = "test",
+    copies: int = 1,
+    seed: int = 0,
+) -> Tested:
+    """Runs the test set, or another split, through the module.
 
     Always on one device: several would pad the set, and count some images twice.
+
+    Args:
+        copies: the probabilities are means over each image and `copies` - 1 random variants of it.
+        seed: draws the variants.
+
+    Returns:
+        Rows in the domain's samples (N,), labels (N,), class probabilities (N, C).
     """
-    with quiet():
-        build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
-            module, datamodule=data, verbose=False
-        )
-
-
-def predict_validation(
-    module: AlexNetModule, data: DomainDataModule, settings: Trainer
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rows (M,), labels (M,) and class probabilities (M, C) of the validation images."""
-    with quiet():
-        batches = build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).predict(
-            module, datamodule=data
-        )
-    rows, labels, probabilities = (
-        torch.cat(list(part)).numpy() for part in zip(*(batches or ()), strict=True)
-    )
-    return rows, labels, probabilities
+    total: NDArray[np.float64] | None = None
+    data.tested = split
+    if copies > 1:
+        data.use_images(split)
+    for copy in range(copies):
+        data.vary = copy > 0
+        torch.manual_seed(derive(seed, "copy", copy))
+        with quiet():
+            build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
+                module, datamodule=data, verbose=False
+            )
+        rows, labels, probabilities = module.tested()
+        total = probabilities if total is None else total + probabilities
+    data.vary, data.tested = False, "test"
+    assert total is not None
+    return rows, labels, total / copies
 
 
 def build_trainer(
@@ -190,36 +212,6 @@ class _WholeFiles(TorchCheckpointIO):
         part = path.with_name(f".{path.name}.part")
         torch.save(checkpoint, part)
         part.replace(path)
-
-
-class _BestEpoch(pl.Callback):
-    """Remembers the epoch and the figures of the best checkpoint, across resumes."""
-
-    def __init__(self, monitor: str, lowest: bool) -> None:
-        self.monitor = monitor
-        self.better: Callable[[float, float], bool] = (
-            (lambda a, b: a < b) if lowest else (lambda a, b: a > b)
-        )
-        self.epoch = 0
-        self.figures: dict[str, float] = {}
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning."""
-        now = {
-            name.removeprefix("validation/"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("validation/")
-        }
-        if not self.figures or self.better(now[self.monitor], self.figures[self.monitor]):
-            self.epoch, self.figures = trainer.current_epoch, now
-
-    def state_dict(self) -> dict[str, Any]:
-        """Goes into the checkpoint."""
-        return {"epoch": self.epoch, "figures": self.figures}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Comes from the checkpoint."""
-        vars(self).update(state_dict)
 
 
 class quiet(warnings.catch_warnings):

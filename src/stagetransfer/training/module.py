@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
@@ -24,11 +25,14 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
+from stagetransfer.data.features import AnyBatch, FeatureBatch
 from stagetransfer.data.images import Batch
 from stagetransfer.errors import UserError
-from stagetransfer.network import AlexNet, initialise
+from stagetransfer.network import LAYERS, AlexNet, initialise
 from stagetransfer.settings import Model
 from stagetransfer.training.policy import EVERY_LAYER, parameter_groups
+
+Tested = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 class AlexNetModule(pl.LightningModule):
@@ -77,22 +81,67 @@ class AlexNetModule(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
         self.validation_figures = _figures(len(classes))
+        self._fixed = 0  # so many of the network's modules are a fixed function of the image
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def fix(self, frozen: Sequence[str]) -> None:
+        """Makes what lies below the first tuned layer a fixed function of the image.
+
+        No gradient is kept for it and no dropout is drawn within. The dropout right in front of
+        the first tuned layer is that layer's own, and goes on.
+
+        Args:
+            frozen: the layers that are not tuned.
+        """
+        modules = list(self.network.named_children())
+        end = next(
+            i for i, (name, _) in enumerate(modules) if name in LAYERS and name not in frozen
+        )
+        while end and isinstance(modules[end - 1][1], nn.Dropout):
+            end -= 1
+        self._fixed = end if frozen else 0
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) to what the fixed part gives, (B, F) or (B, C, H, W)."""
+        with torch.no_grad():
+            for module in islice(self.network.children(), self._fixed):
+                x = module(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) to logits (B, C)."""
-        return cast(Tensor, self.network(x))
+        return self._tuned(self.features(x))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def _tuned(self, x: Tensor) -> Tensor:
+        for module in islice(self.network.children(), self._fixed, None):
+            x = module(x)
+        return x
+
+    def _logits(self, batch: AnyBatch) -> Tensor:
+        return (
+            self._tuned(batch.features) if isinstance(batch, FeatureBatch) else self(batch.images)
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Lightning trains all modules; the fixed part stays as in a test."""
+        for module in islice(self.network.children(), self._fixed):
+            module.eval()
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """The features of a batch, float32, with channels last: (B, F) or (B, H, W, C)."""
+        x = self.features(batch.images).float()
+        return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch in nats, weighted by class if asked."""
         weights = cast(Tensor | None, self.class_weights)
-        loss = F.cross_entropy(self(batch.images), batch.labels, weight=weights)
+        loss = F.cross_entropy(self._logits(batch), batch.labels, weight=weights)
         self.log("train/cross_entropy", loss, on_step=True, on_epoch=False)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
         """Gathers the validation figures; the loss is never weighted here."""
-        logits = self(batch.images).float()
+        logits = self._logits(batch).float()
         self.validation_loss.update(F.cross_entropy(logits, batch.labels), len(batch.labels))
         self.validation_figures.update(logits.softmax(1), batch.labels)
 
@@ -118,17 +167,12 @@ class AlexNetModule(pl.LightningModule):
         """Forgets an earlier test."""
         self._tested.clear()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
         """Keeps what `tested` returns."""
-        probabilities = self(batch.images).double().softmax(1)
+        probabilities = self._logits(batch).double().softmax(1)
         self._tested.append((batch.rows.cpu(), batch.labels.cpu(), probabilities.cpu()))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (B,), labels (B,) and class probabilities (B, C)."""
-        probabilities = self(batch.images).double().softmax(1)
-        return batch.rows.cpu(), batch.labels.cpu(), probabilities.cpu()
-
-    def tested(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def tested(self) -> Tested:
         """Rows (N,), labels (N,) and class probabilities (N, C) of the last test."""
         rows, labels, probabilities = (torch.cat(part).numpy() for part in zip(*self._tested, strict=True))  # noqa: E501  # fmt: skip
         return rows, labels, probabilities

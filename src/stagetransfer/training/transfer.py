@@ -64,7 +64,8 @@ class StageTransfer(pl.Callback):
         """Before the optimiser is built: carries, re-initialises, freezes and says so."""
         if stage != "fit" or self.source is None:
             return
-        network = cast(AlexNetModule, pl_module).network
+        module = cast(AlexNetModule, pl_module)
+        network = module.network
         resuming = trainer.ckpt_path is not None
         self.record = transfer(
             network,
@@ -74,6 +75,7 @@ class StageTransfer(pl.Callback):
             scheme=self.scheme,
             seed=self.seed,
         )
+        module.fix(self.frozen)
         self.source = None  # 230 MB that a finished transfer has no use for
         log.info(
             "  %s: carried %s; anew %s; frozen %s",

@@ -1,0 +1,84 @@
+"""What an epoch costs by tuning depth: python -m benchmarks.frozen
+
+Trains layer-wise configurations on the embedded target, from a network with random weights, with
+what lies below the tuned layers computed once an image, and anew each epoch. An epoch is timed from
+one line of the log to the next: training, validation and checkpoint. The first is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import machine, spread
+from stagetransfer.network import AlexNet, initialise
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--depths", default="fc8,fc7,fc6,conv1", help="the last is compared with")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--size", type=int, default=227, help="side of the input in pixels")
+    parser.add_argument("overrides", nargs="*", help="more of train.py's overrides")
+    arguments = parser.parse_args()
+    if arguments.epochs < 2:
+        parser.error("--epochs must be 2 or more")
+    depths = arguments.depths.split(",")
+    seconds: dict[tuple[str, bool], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "random.pt"
+        network = AlexNet(10, input_size=arguments.size)
+        initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))
+        torch.save(network.state_dict(), weights)
+        for depth in depths:
+            for once in (True, False) if depth != "conv1" else (False,):
+                command = [
+                    *(sys.executable, "-u", "train.py", "+experiment=layerwise"),
+                    *(f"transfer.tune_from={depth}", f"model.input_size={arguments.size}"),
+                    *("domain/natural=pretrained", f"domain.natural.weights={weights}"),
+                    *(f"recipe.epochs={arguments.epochs}", "recipe.patience=null"),
+                    *("recipe.balance=none", f"trainer.frozen_features_gib={16 if once else 0}"),
+                    *(f"paths.outputs={folder}", "force=true", *arguments.overrides),
+                ]
+                seconds[depth, once] = _epochs(command)
+    base = statistics.median(seconds[depths[-1], False])
+    table = Table(title=f"Seconds an epoch after the first, input {arguments.size}")
+    for name in ("tuned", "frozen layers", "seconds: median (least-greatest)", "times faster"):
+        table.add_column(name, justify="right" if name == "times faster" else "left")
+    for (depth, once), values in seconds.items():
+        how = "-" if depth == "conv1" else "once an image" if once else "each epoch"
+        faster = f"{base / statistics.median(values):.1f}"
+        table.add_row(f"{depth}-fc8", how, spread(values), faster)
+    console = Console()
+    console.print(table)
+    console.print(machine(), soft_wrap=True)
+
+
+def _epochs(command: list[str]) -> list[float]:
+    """Seconds from each epoch's line to the next."""
+    ends = []
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "target epoch" in line:
+                ends.append(time.perf_counter())
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return [after - before for before, after in itertools.pairwise(ends)]
+
+
+if __name__ == "__main__":
+    main()
