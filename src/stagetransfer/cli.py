@@ -8,6 +8,7 @@ import typer
 
 from stagetransfer.commands.board import board
 from stagetransfer.commands.convergence import convergence
+from stagetransfer.commands.example import example
 from stagetransfer.commands.extract import extract
 from stagetransfer.commands.froc import froc
 from stagetransfer.commands.report import report
@@ -35,6 +36,7 @@ app.command()(roc)
 app.command()(froc)
 app.command()(convergence)
 app.command()(extract)
+app.command()(example)
 
 
 def main() -> None:
