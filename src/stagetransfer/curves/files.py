@@ -15,10 +15,13 @@ from stagetransfer.report.comparable import check_comparable, select
 from stagetransfer.report.depth import tell_depths
 from stagetransfer.report.plots import STYLE
 from stagetransfer.report.runs import Run, find_runs, read_runs
+from stagetransfer.report.study import rank
 
 
 def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
     """The finished runs at `paths`, judged on one test set, and the names of the unfinished.
+
+    The runs stand in the report's order of conditions, then of ratio and seed.
 
     only: "key=value" of config.yaml that a run must have. Raises UserError if there is no finished
     run, or if runs can't be compared.
@@ -29,6 +32,7 @@ def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[li
         said = f" with {' '.join(only)}" if only else ""
         raise UserError(f"{paths[0]}: no finished run{said}; wait for one, or give other folders")
     check_comparable(runs)
+    runs.sort(key=lambda run: (rank(run.condition), run.ratio, run.seed))
     return runs, [run.folder.name for run in others]
 
 
