@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
@@ -14,6 +15,7 @@ from tensorboard.plugins.hparams import metadata
 from stagetransfer import cli
 from stagetransfer.board import write_board
 from stagetransfer.errors import UserError
+from stagetransfer.sweeps import SweepCallback
 
 sys.path.insert(0, str(Path(__file__).parent / "report"))
 from report_runs import make_run, make_sweep
@@ -132,3 +134,32 @@ def test_bad_input_is_one_line_and_leaves_an_older_board(tmp_path, capsys, monke
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: natural")
     assert (tmp_path / "board").is_dir()
+
+
+def end_of_sweep(outputs):
+    config = {"paths": {"outputs": str(outputs)}, "hydra": {"sweep": {"dir": str(outputs / "s")}}}
+    SweepCallback().on_multirun_end(OmegaConf.create(config))
+
+
+def test_a_sweep_ends_with_its_board_or_with_a_line(tmp_path, capsys):
+    end_of_sweep(tmp_path)  # no run has been finished
+    assert capsys.readouterr().out.strip() == "0 jobs, all finished"
+    make_run(tmp_path, "natural", test_set="a")
+    end_of_sweep(tmp_path)
+    assert f"board  tensorboard --logdir {tmp_path / 'board'}" in capsys.readouterr().out
+    assert (tmp_path / "board" / "figure5").is_dir()
+    make_run(tmp_path, "texture", test_set="b")
+    end_of_sweep(tmp_path)
+    printed = capsys.readouterr()
+    assert printed.err.startswith("no board was written: natural")
+    assert "all finished" in printed.out
+
+
+def test_nothing_that_breaks_the_board_breaks_the_sweep(tmp_path, capsys, monkeypatch):
+    def broken(*_):
+        raise OSError("disk full")
+
+    make_run(tmp_path, "natural")
+    monkeypatch.setattr("stagetransfer.board.write_board", broken)
+    end_of_sweep(tmp_path)
+    assert capsys.readouterr().err == "no board was written: OSError: disk full\n"

@@ -232,7 +232,26 @@ def test_convergence(tmp_path):
     }
     assert table.loc[("scratch", 0), "all_batches"] == 80
     assert table["target_auroc"].tolist() == pytest.approx([0.76] * 4)
+    assert list(dict.fromkeys(table.index.get_level_values(0))) == ["scratch", "natural"]
     assert "r = 1, scratch: 30 to 40 mini-batches until 95 % of the final validation AUC" in said
+
+
+def test_convergence_tells_initialisations_and_depths_apart(tmp_path):
+    """Fig. 10: tuned against scratch with three initialisations; and tuned less deep."""
+    for scheme, batches in (("gaussian", 40), ("xavier", 30), ("kaiming", 20)):
+        run = make_run(tmp_path, f"scratch_{scheme}", chain=("target",))
+        add_auroc(run, {batches - 1: 0.9, 99: 0.9})
+    for layer, batches in (("conv1", 10), ("fc6", 5)):
+        add_auroc(make_run(tmp_path, "natural", tune_from=layer), {batches - 1: 0.9, 99: 0.9})
+    call("convergence", tmp_path)
+    table = pd.read_csv(tmp_path / "convergence" / "convergence.csv").set_index("condition")
+    assert table["batches"].to_dict() == {
+        "natural conv1-fc8": 10,
+        "natural fc6-fc8": 5,
+        "scratch_gaussian": 40,
+        "scratch_kaiming": 20,
+        "scratch_xavier": 30,
+    }
 
 
 def test_convergence_says_what_it_leaves_out(tmp_path):

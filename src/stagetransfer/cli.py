@@ -8,6 +8,7 @@ import typer
 
 from stagetransfer.commands.board import board
 from stagetransfer.commands.convergence import convergence
+from stagetransfer.commands.example import example
 from stagetransfer.commands.extract import extract
 from stagetransfer.commands.froc import froc
 from stagetransfer.commands.phantom import phantom
@@ -41,6 +42,7 @@ app.command()(extract)
 app.command()(split)
 app.command()(predict)
 app.command()(phantom)
+app.command()(example)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from stagetransfer.errors import cause
 from stagetransfer.records import read_json, write_atomically, write_json
 
 ONE_DEVICE = (
@@ -100,7 +101,8 @@ class SweepCallback(Callback):
             refuse(f"hydra/launcher={name} is an extra: pip install -e '.[{EXTRAS[plugin]}]'")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Lists the failed jobs; with any, the sweep's exit code is 1."""
+        """Writes the board; lists the failed jobs; with any, the sweep's exit code is 1."""
+        _board(Path(config.paths.outputs))
         begun = jobs(Path(config.hydra.sweep.dir))
         failed = [job for job in begun if job.failure]
         sys.stdout.flush()
@@ -115,6 +117,18 @@ class SweepCallback(Callback):
             if job.failure:
                 print(f"  #{job.folder.name} {label}: {job.failure}", file=sys.stderr)
         sys.exit(1)
+
+
+def _board(outputs: Path) -> None:
+    """TensorBoard's comparison of all runs there; where it can't be made, only a line says so."""
+    if not any(outputs.glob("runs/*/metrics.json")):
+        return
+    from stagetransfer.board import write_board
+
+    try:
+        print(f"board  tensorboard --logdir {write_board(outputs)}")
+    except Exception as error:
+        print(f"no board was written: {cause(error)}", file=sys.stderr)
 
 
 def refuse(line: str) -> NoReturn:

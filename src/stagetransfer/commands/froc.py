@@ -12,14 +12,23 @@ from stagetransfer.errors import UserError
 
 def froc(
     candidates: Annotated[
-        list[Path], typer.Argument(help="CSV a system: case, lesion (empty: none), score.")
+        list[Path],
+        typer.Argument(help="A system each: CSV of case, lesion (empty: none), score; or a run."),
     ],
     lesions: Annotated[
         Path,
         typer.Option(help="CSV: case, lesion; all of them, and cases without with none."),
     ],
+    table: Annotated[
+        Path | None, typer.Option(help="CSV: file, lesion; what the test images of runs hit.")
+    ] = None,
+    positive: Annotated[
+        str | None,
+        typer.Option(help="The class of lesions, for runs. [default: of two the second]"),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. [default: froc beside the first CSV]")
+        Path | None,
+        typer.Option(help="Where to write. [default: froc beside the first CSV, or beside runs]"),
     ] = None,
     rate: Annotated[
         list[float] | None,
@@ -36,11 +45,14 @@ def froc(
 
     from stagetransfer.curves.files import write
     from stagetransfer.curves.froc import compare, plot, read_systems
+    from stagetransfer.report.runs import find_runs
     from stagetransfer.statistics import CPM
 
-    systems = read_systems(candidates, lesions, by_case=by_case)
+    systems = read_systems(candidates, lesions, table=table, positive=positive, by_case=by_case)
     result = compare(systems, sorted(set(rate or CPM)), count)
-    out = out or candidates[0].parent / "froc"
+    first = candidates[0]
+    beside = find_runs([first])[0].parent if first.is_dir() else first
+    out = out or beside.parent / "froc"
     tables = {"figures": result.figures, "pairs": result.pairs, "curves": result.curves}
     write(out, tables, {"froc": plot(result, by_case=by_case)})
     for line in [*result.words, *result.notes]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
@@ -97,6 +98,9 @@ def plot(curves: pd.DataFrame, numbers: pd.DataFrame, conditions: Sequence[str])
                     label=condition,
                 )  # fmt: skip
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set(title=f"r = {ratio:g}", xlabel="mini-batches", ylabel="validation AUC")
         legend(figure, axes)
     return figure

@@ -16,13 +16,15 @@ from stagetransfer.report.depth import tell_depths
 from stagetransfer.report.folds import pool
 from stagetransfer.report.plots import STYLE
 from stagetransfer.report.runs import Run, find_runs, read_runs
+from stagetransfer.report.study import rank
 
 
 def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
     """The finished runs at `paths`, judged on one test set, and the names of the unfinished.
 
-    The runs on the folds of a split file are pooled. only: "key=value" of config.yaml that a run
-    must have. Raises UserError if there is no finished run, or if runs can't be compared.
+    The runs on the folds of a split file are pooled; all stand in the report's order of
+    conditions, then of ratio and seed. only: "key=value" of config.yaml that a run must have.
+    Raises UserError if there is no finished run, or if runs can't be compared.
     """
     finished, unfinished = read_runs(find_runs(paths))
     runs, others = tell_depths(select(finished, only), select(unfinished, only))
@@ -31,6 +33,7 @@ def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[li
         raise UserError(f"{paths[0]}: no finished run{said}; wait for one, or give other folders")
     runs, others = pool(runs, others)
     check_comparable(runs)
+    runs.sort(key=lambda run: (rank(run.condition), run.ratio, run.seed))
     return runs, [run.folder.name for run in others]
 
 

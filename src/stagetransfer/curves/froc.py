@@ -1,7 +1,8 @@
-"""FROC curves of one or two systems, from their candidate tables and the list of lesions."""
+"""FROC curves of one or two systems, from their candidates and the list of lesions."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
 from stagetransfer.report.plots import COLOURS, LINES, MARKERS, STYLE, grid, legend
+from stagetransfer.report.runs import Run, find_runs, read_runs
 from stagetransfer.statistics import (
     Curve,
     Detections,
@@ -32,6 +34,7 @@ Array = NDArray[np.float64]
 
 LESION_COLUMNS = ("case", "lesion")
 CANDIDATE_COLUMNS = (*LESION_COLUMNS, "score")
+HIT_COLUMNS = ("file", "lesion")
 
 
 @dataclass(frozen=True)
@@ -49,40 +52,45 @@ class Froc:
 
 
 def read_systems(
-    files: Sequence[Path], lesions: Path, *, by_case: bool = False
+    paths: Sequence[Path],
+    lesions: Path,
+    *,
+    table: Path | None = None,
+    positive: str | None = None,
+    by_case: bool = False,
 ) -> dict[str, Detections]:
-    """Each file's system by its name, the file's stem.
+    """Each system by its name: a candidate file's stem, a run's name.
 
-    Candidate files: columns case, lesion (empty: hits none), score. lesions: columns case, lesion,
-    a row a lesion, and a row with an empty lesion for each case without. by_case: all lesions of a
-    case count as one. Raises UserError if a file can't be read or names what is not listed.
+    paths: candidate files, with the columns case, lesion (empty: hits none), score; or finished
+    runs, each a system: a test image is a candidate in the case that is its group, its score the
+    probability of `positive` (None: the second of two classes), and `table` tells with the columns
+    file, lesion what it hits. lesions: columns case, lesion, a row a lesion, and a row with an
+    empty lesion for each case without; of a column split only the rows of the test count. by_case:
+    all lesions of a case count as one. Raises UserError if a file can't be read, names what is not
+    listed, or lacks an image.
     """
-    listed = _read(lesions, LESION_COLUMNS)
-    candidates = {file: _read(file, CANDIDATE_COLUMNS) for file in files}
-    stems = [file.stem for file in files]
-    names = stems if len(set(stems)) == len(stems) else [str(file) for file in files]
-    if len(set(names)) < len(names):
-        raise UserError(f"{names[0]}: given twice; give two systems' candidates")
+    listed = _listed(lesions)
+    candidates = _candidates(paths, table, positive)
     known = list(zip(listed["case"], listed["lesion"], strict=True))
     systems = {}
     try:  # with no candidates first, so that an error in this file is said of it
         detections([], [], [], all_lesions=known)
     except ValueError as error:
         raise UserError(f"{lesions}: {error}; list each lesion and each case once") from error
-    for name, (file, table) in zip(names, candidates.items(), strict=True):
-        score = pd.to_numeric(table["score"], errors="coerce")
+    for name, (source, rows) in candidates.items():
+        score = pd.to_numeric(rows["score"], errors="coerce")
         try:
             found = detections(
-                list(table["case"]), list(table["lesion"]), score.to_numpy(), all_lesions=known
+                list(rows["case"]), list(rows["lesion"]), score.to_numpy(), all_lesions=known
             )
         except ValueError as error:
-            raise UserError(f"{file}: {error}; correct it, or {lesions}") from error
+            raise UserError(f"{source}: {error}; correct it, or {lesions}") from error
         systems[name] = found
         if by_case:
-            one = table["lesion"].where(table["lesion"] == "", "any")
+            one = rows["lesion"].where(rows["lesion"] == "", "any")
             of_cases = {case: "any" if count else "" for case, count in _counts(found)}
             systems[name] = detections(
-                *(list(table["case"]), list(one), score.to_numpy()),
+                *(list(rows["case"]), list(one), score.to_numpy()),
                 all_lesions=list(of_cases.items()),
             )
     return systems
@@ -183,8 +191,64 @@ def _counts(found: Detections) -> list[tuple[str, int]]:
     return list(zip(found.cases, found.lesions.tolist(), strict=True))
 
 
-def _read(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV's columns as text; case never empty."""
+def _listed(lesions: Path) -> pd.DataFrame:
+    """case and lesion of all that count."""
+    rows = _read(lesions, LESION_COLUMNS, ("split",))
+    if "split" not in rows:
+        return rows
+    of_test = rows[rows["split"].str.lower() == "test"]
+    if of_test.empty:
+        raise UserError(f"{lesions}: no row has the split test, and only these count")
+    return of_test
+
+
+def _candidates(
+    paths: Sequence[Path], table: Path | None, positive: str | None
+) -> dict[str, tuple[Path, pd.DataFrame]]:
+    """By name: where it comes from, and case, lesion, score."""
+    found: list[tuple[str, Path, pd.DataFrame]] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append((path.stem, path, _read(path, CANDIDATE_COLUMNS)))
+            continue
+        runs, _ = read_runs(find_runs([path]))
+        if not runs:
+            raise UserError(f"{path}: no finished run; wait for one, or give another folder")
+        if table is None:
+            raise UserError(f"{path}: of runs --table must tell, by file, which lesion each hits")
+        hits = _read(table, HIT_COLUMNS)
+        found += [(run.name, table, _of_run(run, table, hits, positive)) for run in runs]
+    stems = [name for name, _, _ in found]
+    unique = len(set(stems)) == len(stems)
+    named = {name if unique else str(path): (path, rows) for name, path, rows in found}
+    if len(named) < len(found):
+        raise UserError(f"{stems[0]}: given twice; give two systems' candidates")
+    return named
+
+
+def _of_run(run: Run, table: Path, hits: pd.DataFrame, positive: str | None) -> pd.DataFrame:
+    if run.groups is None:
+        raise UserError(f"{run.folder}: its images have no patient, so their cases are unknown")
+    if positive is None and len(run.classes) != 2:
+        raise UserError(f"--positive: which of {', '.join(run.classes)} a lesion is must be said")
+    chosen = run.classes[1] if positive is None else positive
+    if chosen not in run.classes:
+        raise UserError(f"--positive {chosen}: none of the classes {', '.join(run.classes)}")
+    files = [posixpath.normpath(file.replace("\\", "/")) for file in hits["file"]]
+    lesion = dict(zip(files, hits["lesion"], strict=True))
+    if lacking := [name for name in run.ids if name not in lesion]:
+        raise UserError(f"{table}: no row for {lacking[0]}, a test image of {run.name}; add it")
+    return pd.DataFrame(
+        {
+            "case": run.groups,
+            "lesion": [lesion[name] for name in run.ids],
+            "score": run.probabilities[:, run.classes.index(chosen)],
+        }
+    )
+
+
+def _read(file: Path, columns: Sequence[str], also: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV's columns as text, and those of `also` that it has; the first is never empty."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -196,7 +260,9 @@ def _read(file: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise UserError(
             f"{file}: no column {', '.join(lacking)}; it must have {', '.join(columns)}"
         )
-    chosen = pd.DataFrame({name: table[name].str.strip() for name in columns})
-    if (empty := chosen["case"] == "").any():
-        raise UserError(f"{file}: line {int(empty.argmax()) + 2} names no case; fill it in")
+    there = [*columns, *(name for name in also if name in table)]
+    chosen = pd.DataFrame({name: table[name].str.strip() for name in there})
+    if (empty := chosen[columns[0]] == "").any():
+        line = int(empty.argmax()) + 2
+        raise UserError(f"{file}: line {line} names no {columns[0]}; fill it in")
     return chosen

@@ -60,11 +60,11 @@ class Study:
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
-        self.conditions = sorted({run.condition for run in runs}, key=_rank)
+        self.conditions = sorted({run.condition for run in runs}, key=rank)
         self.chains = {run.condition: run.chain for run in runs}
         self.ratios = sorted({run.ratio for run in runs})
         self.seeds = sorted({run.seed for run in runs})
-        self.runs = sorted(runs, key=lambda run: (_rank(run.condition), run.ratio, run.seed))
+        self.runs = sorted(runs, key=lambda run: (rank(run.condition), run.ratio, run.seed))
         self.few = few_groups(self.labels, self.groups, self.classes)
         self._values: dict[str, dict[str, Array]] = {}
         self._of_seeds: dict[int, Resamples] = {}
@@ -194,7 +194,8 @@ class Study:
         return run.probabilities[order]
 
 
-def _rank(condition: str) -> tuple[int, str]:
+def rank(condition: str) -> tuple[int, str]:
+    """Sorts conditions: the paper's four first, each with its depths, then by name."""
     base = parted(condition)[0]
     known = base in PAPER_ORDER
     return (PAPER_ORDER.index(base) if known else len(PAPER_ORDER)), condition
