@@ -8,6 +8,7 @@ import typer
 
 from stagetransfer.commands.board import board
 from stagetransfer.commands.convergence import convergence
+from stagetransfer.commands.export import export
 from stagetransfer.commands.extract import extract
 from stagetransfer.commands.froc import froc
 from stagetransfer.commands.report import report
@@ -37,6 +38,7 @@ app.command()(froc)
 app.command()(convergence)
 app.command()(extract)
 app.command()(split)
+app.command()(export)
 
 
 def main() -> None:
