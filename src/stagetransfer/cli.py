@@ -9,6 +9,7 @@ import typer
 from stagetransfer.commands.board import board
 from stagetransfer.commands.convergence import convergence
 from stagetransfer.commands.example import example
+from stagetransfer.commands.export import export
 from stagetransfer.commands.extract import extract
 from stagetransfer.commands.froc import froc
 from stagetransfer.commands.phantom import phantom
@@ -43,6 +44,7 @@ app.command()(split)
 app.command()(predict)
 app.command()(phantom)
 app.command()(example)
+app.command()(export)
 
 
 def main() -> None:

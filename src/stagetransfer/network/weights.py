@@ -1,5 +1,6 @@
 """Weights from files: read under our names and input, then carried into a network by layer."""
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,10 @@ from stagetransfer.network.caffe import fold_input, read_caffemodel, read_npy
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+DESCRIPTION = "stagetransfer"
+"""The key in a .safetensors file's metadata under which `stagetransfer export` puts, as JSON, what
+the tensors don't say: mean, std, classes, ..."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +53,9 @@ def load_weights(
 
     Caffe's weights are turned to our input, RGB (v / 255 - mean) / std, exactly; `mean` and `std`
     serve nothing else: torchvision's weights expect ImageNet's, a checkpoint those it was trained
-    with. Grouped weights are expanded if the network has no groups. Shapes are checked by `carry`;
-    tensors of other names are left out and listed in the log.
+    with. An exported file (`DESCRIPTION`) names its own, which must be these. Grouped weights are
+    expanded if the network has no groups. Shapes are checked by `carry`; tensors of other names
+    are left out and listed in the log.
 
     Raises UserError for a source that cannot be read, holds no layer of ours or cannot fit.
     """
@@ -67,6 +73,8 @@ def load_weights(
         if path.suffix in _CAFFE and form.torchvision:
             raise UserError(f"{path}: Caffe's AlexNet; set the variant to paper, bvlc or caffenet")
         try:
+            if path.suffix == ".safetensors":
+                _check_input(path, mean, std)
             found = _read(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({_line(error)})") from error
@@ -176,6 +184,28 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds one {type(content).__name__}, not a state dict")
     return _named(content)
+
+
+def _check_input(path: Path, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuses an exported file whose network was trained on input of another scale."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {}).get(DESCRIPTION, "{}"))
+            theirs = [
+                list(map(float, told.get(key, own)))
+                for key, own in zip(("mean", "std"), (mean, std), strict=True)
+            ]
+    except SafetensorError:
+        return  # `_read` says it
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its description can't be read; export it again") from error
+    if theirs != [list(mean), list(std)]:
+        raise UserError(
+            f"{path}: trained on input of mean={theirs[0]}, std={theirs[1]}; set model.mean and "
+            "model.std to these"
+        )
 
 
 def _from_torchvision() -> dict[str, Tensor]:
