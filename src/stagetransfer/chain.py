@@ -165,6 +165,7 @@ class ChainRunner:
             bias_decay=recipe.bias_decay,
             class_weights=data.class_weights() if recipe.balance == "loss" else None,
             seed=derive(seed, "initial"),
+            channels_last=self.config.trainer.channels_last,
         )
         fitted = fit(
             module,

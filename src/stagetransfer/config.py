@@ -13,6 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from stagetransfer.errors import UserError
 from stagetransfer.network import LAYERS, SCHEMES, VARIANTS
+from stagetransfer.precision import resolve
 from stagetransfer.settings import Model, Recipe, RunConfig, Stage, Trainer, Transfer
 
 CONDITIONS = {
@@ -52,6 +53,10 @@ def read(cfg: DictConfig) -> RunConfig:
         _stage(tree, name, first=i == 0, last=i == len(chain) - 1, seeds=(source_seed, seed))
         for i, name in enumerate(chain)
     )
+    trainer = _typed(Trainer, tree["trainer"], "trainer")
+    # Kept as what it came to: another machine may come to something else.
+    trainer.precision = resolve(trainer.precision, trainer.accelerator)
+    tree["trainer"]["precision"] = trainer.precision
     condition = tree["condition"] or CONDITIONS.get(chain, "-".join(chain))
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(condition)):
         raise UserError(f"condition={condition!r} names a folder: letters, digits and _ . + - only")
@@ -63,7 +68,7 @@ def read(cfg: DictConfig) -> RunConfig:
         source_seed=source_seed,
         force=bool(tree["force"]),
         model=model,
-        trainer=_typed(Trainer, tree["trainer"], "trainer"),
+        trainer=trainer,
         outputs=Path(tree["paths"]["outputs"]),
         resolved=OmegaConf.to_yaml(OmegaConf.create(tree)),
     )

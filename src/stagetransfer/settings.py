@@ -61,6 +61,7 @@ class Trainer:
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "32-true"
+    channels_last: bool = True
     deterministic: str = "warn"
     pictures: int = 0
 

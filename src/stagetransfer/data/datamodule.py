@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from stagetransfer.data import images, splits
 from stagetransfer.data.embedded import GENERATORS
 from stagetransfer.data.images import Batch, ImageSet
-from stagetransfer.data.layouts import LAYOUTS, check_images
+from stagetransfer.data.index import read_indexed
+from stagetransfer.data.layouts import LAYOUTS, TREES, check_images
 from stagetransfer.data.sampler import EpochSampler, ShareSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
@@ -45,7 +46,7 @@ class DomainDataModule(pl.LightningDataModule):
         split_seed: draws these cuts; the same for all seeds of a sweep, so that all runs share
             one test set.
         mirror, turn, crop, fit: see `stagetransfer.data.images`.
-        workers, memory_limit_gib, check_images: see conf/domain/common.yaml.
+        workers, memory_limit_gib, check_images, index: see conf/domain/common.yaml.
         is_target: whether this is the last stage of its chain.
         ratio: share r of the training images, in (0, 1].
         seed: draws the subset and the order of the images.
@@ -77,6 +78,7 @@ class DomainDataModule(pl.LightningDataModule):
         workers: int = 0,
         memory_limit_gib: float = 4.0,
         check_images: bool = True,
+        index: bool = True,
         is_target: bool = True,
         ratio: float = 1.0,
         seed: int = 0,
@@ -102,6 +104,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.workers = workers
         self.memory_limit = memory_limit_gib * 2**30
         self.check_images = check_images
+        self.index = index
         self.is_target = is_target
         self.ratio = ratio
         self.seed = seed
@@ -111,8 +114,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self._check()
-        self.samples = self._read()
-        self.fingerprint = self.samples.fingerprint()
+        self.samples, self.fingerprint = self._read()
         self.rows = self._cut()
         self._sets: dict[str, ImageSet] = {}
 
@@ -232,7 +234,7 @@ class DomainDataModule(pl.LightningDataModule):
         if self.layout != "embedded" and self.root is None:
             raise UserError(f"{key}.root is required: give it as {key}.root=/path/to/images")
 
-    def _read(self) -> Samples:
+    def _read(self) -> tuple[Samples, str]:
         if self.layout == "embedded":
             generator = type(self).generator
             if generator is None:
@@ -245,10 +247,18 @@ class DomainDataModule(pl.LightningDataModule):
         except TypeError as error:
             known = ", ".join(list(inspect.signature(reader).parameters))
             raise UserError(f"domain.{self.name}.options: {error}; there are {known}") from error
+        if self.index and self.layout in TREES:
+            return read_indexed(
+                LAYOUTS[self.layout],
+                self.layout,
+                Path(str(self.root)),
+                self.options,
+                check=self.check_images,
+            )
         samples = reader(**self.options)
         if self.check_images and self.layout != "embedded":
             check_images(samples)
-        return samples
+        return samples, samples.fingerprint()
 
     def _cut(self) -> dict[str, Rows]:
         key = f"domain.{self.name}"

@@ -11,9 +11,9 @@ from stagetransfer.report.runs import Run, Unfinished
 # Keys of config.yaml that decide no result, and those that are a run's place in the sweep.
 IDLE = (
     *("paths.", "hydra.", "force", "condition"),
-    *("trainer.accelerator", "trainer.deterministic", "trainer.pictures"),
+    *("trainer.accelerator", "trainer.deterministic", "trainer.pictures", "trainer.channels_last"),
 )
-IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".root")
+IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".index", ".root")
 PLACE = ("ratio", "seed", "source_seed")
 
 R = TypeVar("R", Run, Unfinished)
