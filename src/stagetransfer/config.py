@@ -13,6 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from stagetransfer.errors import UserError
 from stagetransfer.network import LAYERS, SCHEMES, VARIANTS
+from stagetransfer.precision import resolve
 from stagetransfer.settings import Model, Recipe, RunConfig, Stage, Trainer, Transfer
 
 CONDITIONS = {
@@ -57,6 +58,9 @@ def read(cfg: DictConfig) -> RunConfig:
         for i, name in enumerate(chain)
     )
     trainer = _typed(Trainer, tree["trainer"], "trainer")
+    # Kept as what it came to: another machine may come to something else.
+    trainer.precision = resolve(trainer.precision, trainer.accelerator)
+    tree["trainer"]["precision"] = trainer.precision
     _check_devices(trainer, stages[-1].transfer)
     condition = tree["condition"] or CONDITIONS.get(chain, "-".join(chain))
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(condition)):

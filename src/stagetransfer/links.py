@@ -72,6 +72,7 @@ def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer
         bias_decay=recipe.bias_decay,
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
         seed=derive(link.seed, "initial"),
+        channels_last=config.trainer.channels_last,
     )
     data.use_features({})
     if settings is None or link.before is None:

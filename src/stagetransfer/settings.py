@@ -68,6 +68,7 @@ class Trainer:
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "32-true"
+    channels_last: bool = True
     deterministic: str = "warn"
     pictures: int = 0
     frozen_features_gib: float = 16.0

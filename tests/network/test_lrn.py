@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stagetransfer.network import LocalResponseNorm
+from stagetransfer.network import LocalResponseNorm, lrn
 
 
 def both(x, *parameters):
@@ -32,6 +32,15 @@ def test_equals_pytorch(shape, channels, size, alpha, beta, k, seed):
     shape[1] = channels
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     (expected, expected_grad), (y, grad) = both(3 * x, size, alpha, beta, k)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("near", [1, 100, 200])
+def test_a_batch_in_parts_equals_the_whole(monkeypatch, near):
+    monkeypatch.setattr(lrn, "_NEAR", near)
+    x = torch.randn(5, 7, 3, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    (expected, expected_grad), (y, grad) = both(x, 5, 0.3, 0.75, 1.0)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-10)
 

@@ -20,7 +20,8 @@ from stagetransfer.data import images, splits
 from stagetransfer.data.embedded import GENERATORS
 from stagetransfer.data.features import AnyBatch, FeatureBatch, FeatureSet
 from stagetransfer.data.images import ImageSet
-from stagetransfer.data.layouts import LAYOUTS, check_images
+from stagetransfer.data.index import read_indexed
+from stagetransfer.data.layouts import LAYOUTS, TREES, check_images
 from stagetransfer.data.sampler import EpochSampler, ShareSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.data.split_files import read_split_file
@@ -52,7 +53,7 @@ class DomainDataModule(pl.LightningDataModule):
         split_file, fold: see `stagetransfer.data.split_files`; fold is the test set's number.
         mirror, turn, crop, fit: see `stagetransfer.data.images`.
         augment: whether training draws random variants; without, they are drawn only by `vary`.
-        workers, memory_limit_gib, check_images: see conf/domain/common.yaml.
+        workers, memory_limit_gib, check_images, index: see conf/domain/common.yaml.
         is_target: whether this is the last stage of its chain.
         ratio: share r of the training images, in (0, 1].
         ratio_by: "image", or "group" to take whole groups.
@@ -89,6 +90,7 @@ class DomainDataModule(pl.LightningDataModule):
         workers: int = 0,
         memory_limit_gib: float = 4.0,
         check_images: bool = True,
+        index: bool = True,
         is_target: bool = True,
         ratio: float = 1.0,
         ratio_by: str = "image",
@@ -119,6 +121,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.workers = workers
         self.memory_limit = memory_limit_gib * 2**30
         self.check_images = check_images
+        self.index = index
         self.is_target = is_target
         self.ratio = ratio
         self.ratio_by = ratio_by
@@ -129,10 +132,8 @@ class DomainDataModule(pl.LightningDataModule):
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self._check()
-        self.samples = self._read()
-        self.fingerprint = self.samples.fingerprint()
+        self.samples, self.fingerprint = self._read()
         self.splits = self._apply_split_file()
-        self.rows = self._cut()
         self.whole = self._cut()
         self.rows = thin(
             self.samples,
@@ -319,7 +320,7 @@ class DomainDataModule(pl.LightningDataModule):
         if self.layout != "embedded" and self.root is None:
             raise UserError(f"{key}.root is required: give it as {key}.root=/path/to/images")
 
-    def _read(self) -> Samples:
+    def _read(self) -> tuple[Samples, str]:
         if self.layout == "embedded":
             generator = type(self).generator
             if generator is None:
@@ -332,10 +333,18 @@ class DomainDataModule(pl.LightningDataModule):
         except TypeError as error:
             known = ", ".join(list(inspect.signature(reader).parameters))
             raise UserError(f"domain.{self.name}.options: {error}; there are {known}") from error
+        if self.index and self.layout in TREES:
+            return read_indexed(
+                LAYOUTS[self.layout],
+                self.layout,
+                Path(str(self.root)),
+                self.options,
+                check=self.check_images,
+            )
         samples = reader(**self.options)
         if self.check_images and self.layout != "embedded":
             check_images(samples)
-        return samples
+        return samples, samples.fingerprint()
 
     def _apply_split_file(self) -> dict[str, Any] | None:
         """Puts a split file's splits in place of the data's; what names them, None without."""

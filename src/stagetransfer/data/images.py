@@ -37,20 +37,22 @@ class ImageSet(Dataset[Batch]):
     def __init__(
         self, samples: Samples, rows: NDArray[np.int64], side: int, fit: str, memory_limit: float
     ) -> None:
-        self.samples = samples.take(rows)
         self.rows = torch.from_numpy(rows)
-        self.labels = torch.from_numpy(self.samples.labels)
+        self.labels = torch.from_numpy(samples.labels[rows])
         self.side = side
         self.fit = fit
+        self.files: Sequence[Path] = ()
         self.held: Tensor | None = None
-        images = self.samples.images
+        images = samples.take(rows).images
         if isinstance(images, np.ndarray):
             self.held = _channels_first(images)
         elif len(images) * 3 * side * side <= memory_limit:
             self.held = _hold(images, side, fit)
+        else:
+            self.files = images
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """One batch at once; DataLoader calls this in place of `__getitem__`."""
@@ -58,8 +60,7 @@ class ImageSet(Dataset[Batch]):
         if self.held is not None:
             images = self.held[index]
         else:
-            paths = [Path(self.samples.images[i]) for i in indices]
-            arrays = [decode(path, self.side, self.fit, "RGB") for path in paths]
+            arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
             images = _channels_first(np.stack(arrays))
         return Batch(images, self.labels[index], self.rows[index])
 

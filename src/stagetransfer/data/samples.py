@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stagetransfer.data.names import Files, taken
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,8 +30,8 @@ class Samples:
         splits: N of "train", "validation" or "test" where the publisher fixed the split, else None.
     """
 
-    images: tuple[Path, ...] | NDArray[np.uint8]
-    ids: tuple[str, ...]
+    images: Sequence[Path] | NDArray[np.uint8]
+    ids: Sequence[str]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     groups: tuple[str, ...] | None = None
@@ -49,13 +52,15 @@ class Samples:
     def take(self, rows: NDArray[np.int64]) -> Samples:
         """The samples at these row numbers, in their order; the classes stay as they are."""
         if isinstance(self.images, np.ndarray):
-            images: tuple[Path, ...] | NDArray[np.uint8] = self.images[rows]
+            images: Sequence[Path] | NDArray[np.uint8] = self.images[rows]
+        elif isinstance(self.images, Files):
+            images = self.images.take(rows)
         else:
             images = tuple(self.images[i] for i in rows)
         return replace(
             self,
             images=images,
-            ids=tuple(self.ids[i] for i in rows),
+            ids=taken(self.ids, rows),
             labels=self.labels[rows],
             groups=None if self.groups is None else tuple(self.groups[i] for i in rows),
             splits=None if self.splits is None else tuple(self.splits[i] for i in rows),
@@ -75,7 +80,7 @@ class Samples:
         sizes = (
             [""] * len(self)
             if isinstance(self.images, np.ndarray)
-            else [str(path.stat().st_size) for path in self.images]
+            else [str(os.stat(path).st_size) for path in self.images]
         )
         none = ("",) * len(self)
         for row in zip(

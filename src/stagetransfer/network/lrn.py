@@ -7,12 +7,14 @@ Caffe and in `torch.nn.LocalResponseNorm`. The window of channel c holds the cha
 c - n // 2 to c + (n - 1) // 2, cut off at the first and the last channel.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 _HALF = (torch.bfloat16, torch.float16)
+_NEAR = 2**18  # elements that a thread works on at once: a megabyte in float32
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
@@ -43,10 +45,13 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
-        wide = _widen(x)
-        s = _window_sum(wide.square(), size // 2, (size - 1) // 2).mul_(alpha / size).add_(k)
-        ctx.save_for_backward(x, s)
-        return _inverse_power(s, beta).mul_(wide).to(x.dtype)
+        y, scale = torch.empty_like(x), torch.empty_like(x, dtype=_wide(x.dtype))
+        for some, out, s in zip(*map(_parts, (x, y, scale)), strict=True):
+            wide = some.to(s.dtype)
+            _window_sum(wide.square(), size // 2, (size - 1) // 2, s).mul_(alpha / size).add_(k)
+            out.copy_(_inverse_power(s, beta).mul_(wide))
+        ctx.save_for_backward(x, scale)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -55,16 +60,28 @@ class _Normalise(torch.autograd.Function):
             raise RuntimeError("LRN has no second derivative: do without create_graph=True")
         # dx_c = g_c s_c^-beta - 2 alpha beta / n * x_c * sum(g_j x_j s_j^(-beta-1)), where j are
         # the channels whose window holds c: the window mirrored.
-        x, s = ctx.saved_tensors
-        wide, grad_wide = _widen(x), _widen(grad)
-        direct = _inverse_power(s, ctx.beta).mul_(grad_wide)
-        across = _window_sum(direct.mul(wide).div_(s), (ctx.size - 1) // 2, ctx.size // 2)
+        x, scale = ctx.saved_tensors
+        result = torch.empty_like(x)
         factor = -2 * ctx.alpha * ctx.beta / ctx.size
-        return direct.addcmul_(across, wide, value=factor).to(x.dtype), None, None, None, None
+        for some, outer, out, s in zip(*map(_parts, (x, grad, result, scale)), strict=True):
+            wide = some.to(s.dtype)
+            direct = _inverse_power(s, ctx.beta).mul_(outer)
+            terms = direct.mul(wide).div_(s)
+            across = torch.empty_like(terms)
+            _window_sum(terms, (ctx.size - 1) // 2, ctx.size // 2, across)
+            out.copy_(direct.addcmul_(across, wide, value=factor))
+        return result, None, None, None, None
 
 
-def _widen(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in _HALF else x
+def _parts(x: Tensor) -> Sequence[Tensor]:
+    """Some images at a time, so that what lies between two steps stays in a processor's caches."""
+    if x.device.type != "cpu":
+        return (x,)
+    return x.chunk(max(1, x.numel() // (_NEAR * torch.get_num_threads())))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in _HALF else dtype
 
 
 def _inverse_power(s: Tensor, beta: float) -> Tensor:
@@ -75,11 +92,11 @@ def _inverse_power(s: Tensor, beta: float) -> Tensor:
     return s.pow(-beta)
 
 
-def _window_sum(x: Tensor, before: int, after: int) -> Tensor:
+def _window_sum(x: Tensor, before: int, after: int, out: Tensor) -> Tensor:
     """out[:, c] = sum of x[:, c - before : c + after + 1], channels outside x being zero."""
-    total = x.clone()
+    out.copy_(x)
     for shift in range(1, before + 1):
-        total[:, shift:] += x[:, :-shift]
+        out[:, shift:] += x[:, :-shift]
     for shift in range(1, after + 1):
-        total[:, :-shift] += x[:, shift:]
-    return total
+        out[:, :-shift] += x[:, shift:]
+    return out

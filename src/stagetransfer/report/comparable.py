@@ -12,10 +12,13 @@ from stagetransfer.report.runs import Run, Unfinished
 # Keys of config.yaml that decide no result, and those that are a run's place in the sweep.
 IDLE = (
     *("paths.", "hydra.", "force", "condition"),
-    *("trainer.accelerator", "trainer.deterministic", "trainer.pictures"),
+    *("trainer.accelerator", "trainer.deterministic", "trainer.pictures", "trainer.channels_last"),
     "trainer.frozen_features_gib",
 )
-IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".root", ".split_file")
+IDLE_ENDS = (
+    *(".workers", ".memory_limit_gib", ".check_images", ".index"),
+    *(".root", ".split_file"),
+)
 PLACE = ("ratio", "seed", "source_seed")
 
 R = TypeVar("R", Run, Unfinished)

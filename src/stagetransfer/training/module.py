@@ -49,6 +49,7 @@ class AlexNetModule(pl.LightningModule):
         rates, bias_rate, bias_decay: see `policy.parameter_groups`.
         class_weights: (C,) weights of the loss, or None.
         seed: draws the initial weights.
+        channels_last: keep images and filters in that order; it decides nothing but speed.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class AlexNetModule(pl.LightningModule):
         bias_decay: bool = False,
         class_weights: Tensor | None = None,
         seed: int = 0,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         # Plain containers: a checkpoint must be readable without unpickling code.
@@ -71,7 +73,8 @@ class AlexNetModule(pl.LightningModule):
         self.network = build_network(model, len(classes))
         generator = torch.Generator().manual_seed(seed)
         initialise(self.network, model.initialisation, generator=generator)
-        self.network.to(memory_format=torch.channels_last)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval

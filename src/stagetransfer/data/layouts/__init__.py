@@ -16,6 +16,7 @@ from stagetransfer.errors import UserError
 
 __all__ = [
     "LAYOUTS",
+    "TREES",
     "check_images",
     "read",
     "read_csv",
@@ -36,6 +37,9 @@ LAYOUTS: dict[str, Callable[..., Samples]] = {
     "csv": read_csv,
     "dld": read_dld,
 }
+
+TREES = ("folder", "imagenet")
+"""The layouts that read nothing but which files lie in which folders."""
 
 
 def read(layout: str, root: Path, **options: object) -> Samples:

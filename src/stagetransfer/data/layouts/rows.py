@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stagetransfer.data.layouts.scan import class_images, listed
+from stagetransfer.data.names import Files
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
@@ -86,12 +87,13 @@ def to_samples(
             if (label, "train") not in parts:
                 raise UserError(f"{root}: class {label} has {split} images and none for training")
     kept = sorted(row for part in parts.values() for row in _thinned(part, max_per_class))
+    ids = tuple(row.id for row in kept)
     number = {name: i for i, name in enumerate(classes)}
     groups = [row.group for row in kept if row.group is not None]
     splits = [row.split for row in kept if row.split is not None]
     return Samples(
-        images=tuple(root / row.id for row in kept),
-        ids=tuple(row.id for row in kept),
+        images=Files(root, ids),
+        ids=ids,
         labels=np.array([number[row.label] for row in kept], dtype=np.int64),
         classes=tuple(classes),
         groups=tuple(groups) or None,

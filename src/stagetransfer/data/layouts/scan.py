@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from stagetransfer.errors import UserError
@@ -16,6 +19,18 @@ SPLIT_NAMES = {
     "test": "test",
 }
 _SYSTEM = frozenset(["thumbs.db", "desktop.ini", "__macosx"])  # and whatever begins with a dot
+_visits: ContextVar[list[Path] | None] = ContextVar("_visits", default=None)
+
+
+@contextmanager
+def visited() -> Iterator[list[Path]]:
+    """Gathers the folders that `entries` looks into while the block runs."""
+    folders: list[Path] = []
+    token = _visits.set(folders)
+    try:
+        yield folders
+    finally:
+        _visits.reset(token)
 
 
 def is_image(name: str) -> bool:
@@ -25,6 +40,9 @@ def is_image(name: str) -> bool:
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Names of the folders and of the files in `folder`, sorted, without the system's own."""
+    visits = _visits.get()
+    if visits is not None:
+        visits.append(folder)
     try:
         with os.scandir(folder) as found:
             seen = [
