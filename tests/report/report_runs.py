@@ -46,6 +46,7 @@ def make_run(
     failure: str | None = None,
     tune_from: str | None = None,
     mode: str = "full",
+    search: tuple[str, ...] = (),
     monitor: str = "cross_entropy",
     skill: float | None = None,
     validation: dict[str, float] | None = None,
@@ -59,7 +60,7 @@ def make_run(
     groups whose number leaves this rest, of `folds`.
     """
     chain = chain or CHAINS[condition]
-    place = f"{condition}{tune_from}{mode}{ratio}{seed}{fold}"
+    place = f"{condition}{tune_from}{mode}{search}{ratio}{seed}{fold}"
     key = key or sha256(place.encode()).hexdigest()[:8]
     folder = outputs / "runs" / f"{condition}-r{ratio:g}-s{seed}-{key}"
     folder.mkdir(parents=True)
@@ -70,7 +71,13 @@ def make_run(
         "seed": seed,
         "source_seed": source_seed,
         "recipe": {"epochs": epochs, "optimizer": {"lr": 0.01}, "monitor": monitor},
-        "transfer": {"reinitialise": ["fc8"], "mode": mode, "tune_from": tune_from, "rates": []},
+        "transfer": {
+            "reinitialise": ["fc8"],
+            "mode": mode,
+            "tune_from": tune_from,
+            "search": list(search),
+            "rates": [],
+        },
         "paths": {"outputs": str(outputs)},
         "domain": {name: {"workers": seed, "split_seed": 0} for name in chain},
     }

@@ -1,6 +1,7 @@
 """Runs of one condition tuned at several depths: told apart, mapped, and answered in a sentence."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from stagetransfer.report import make_report
 from stagetransfer.report.comparable import check_comparable
 from stagetransfer.report.counts import unlike_conditions
 from stagetransfer.report.depth import DEPTHS, LAYERS, depth, tell_depths
-from stagetransfer.report.layerwise import FIGURES, answer, choose
+from stagetransfer.report.layerwise import FIGURES, answer, choose, layerwise_sections
 from stagetransfer.report.runs import find_runs, read_runs
 from stagetransfer.report.study import Study
 
@@ -103,6 +104,31 @@ def test_a_frozen_run_is_tuned_from_its_first_new_layer(tmp_path):
         ("natural fc8", 1.0, 1),
         ("natural conv5-fc8", 1.0, 1),
     }
+
+
+def test_runs_that_searched_their_depth_stay_together_and_are_not_chosen(tmp_path):
+    for seed, found in ((0, "conv1"), (1, "conv4")):
+        high = {"accuracy": 0.9, "auroc": 0.9}
+        options = {"search": ("conv1", "conv4"), "validation": high}
+        make_run(tmp_path, "natural", seed=seed, tune_from=found, **options)
+    assert study_of(tmp_path)[0].conditions == ["natural"]
+    for seed, layer in product((0, 1), ("conv1", "conv4")):
+        low = {"accuracy": 0.5, "auroc": 0.5}
+        make_run(tmp_path, "natural", seed=seed, tune_from=layer, validation=low)
+    study, _ = study_of(tmp_path)
+    assert study.conditions == [*NAMES[:2], "natural searched"]
+    (section,) = layerwise_sections(study, tmp_path / "report")
+    assert "conv1-fc8 at r = 1" in section.blocks[0].text
+    table = next(block for block in section.blocks if block.kind == "table")
+    assert [row[0] for row in table.rows] == ["conv1-fc8", "conv4-fc8", "searched"]
+
+
+def test_one_finished_depth_is_no_choice(tmp_path):
+    make_run(tmp_path, "natural")
+    make_run(tmp_path, "natural", tune_from="conv4", finished=False)
+    study, _ = study_of(tmp_path)
+    assert study.conditions == [NAMES[0]]
+    assert layerwise_sections(study, tmp_path / "report") == []
 
 
 def test_what_freezes_layers_means_nothing_from_scratch(tmp_path):

@@ -1,7 +1,8 @@
 """How deep the target stage was tuned: runs of one condition that differ in it are told apart.
 
 A depth is named as by Tajbakhsh et al. 2016 (IEEE TMI 35(5)) after the layers that are tuned:
-conv1-fc8 is the whole network, fc8 the last layer alone.
+conv1-fc8 is the whole network, fc8 the last layer alone. A run that looked for its depth itself, on
+validation data (`transfer.search`), is "searched", whatever it found.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from stagetransfer.report.runs import Run, Unfinished
 # Those of network.LAYERS, which would need torch.
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 DEPTHS: tuple[str, ...] = (*(f"{layer}-fc8" for layer in LAYERS[:-1]), "fc8")
+SEARCHED = "searched"
 
-KNOBS = ("transfer.tune_from", "transfer.mode")
+KNOBS = ("transfer.tune_from", "transfer.mode", "transfer.search")
 
 
 def depth(run: Run) -> str | None:
     """By the lowest layer that the target stage tuned; None of a chain of one, from scratch."""
     if len(run.chain) == 1:
         return None
+    if run.config.get("transfer.search"):
+        return SEARCHED
     frozen = {str(name).rpartition(".")[0] for name in run.stages[-1].get("frozen", ())}
     return next((DEPTHS[i] for i, layer in enumerate(LAYERS) if layer not in frozen), DEPTHS[-1])
 
@@ -73,6 +77,8 @@ def _planned(config: Mapping[str, Any]) -> str | None:
     chain: Sequence[str] = config.get("chain") or ()
     if len(chain) < 2:
         return None
+    if config.get("transfer.search"):
+        return SEARCHED
     mode, tune_from, anew = (
         config.get(f"stage.{chain[-1]}.transfer.{name}", config.get(f"transfer.{name}"))
         for name in ("mode", "tune_from", "reinitialise")

@@ -6,6 +6,7 @@ used twice; its lead over tuning everything, and over no transfer at all, is a p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from stagetransfer.report.blocks import (
     signed,
     span,
 )
-from stagetransfer.report.depth import parted
+from stagetransfer.report.depth import DEPTHS, parted
 from stagetransfer.report.figures_tables import few_note, mark
 from stagetransfer.report.study import Pair, Study
 from stagetransfer.statistics import POINTS, holm, sentence
@@ -48,14 +49,15 @@ class Choice:
 
 
 def layerwise_sections(study: Study, out: Path) -> list[Section]:
-    """A section for each condition that was tuned at several depths; often none."""
-    bases = dict.fromkeys(parted(name)[0] for name in study.conditions if parted(name)[1])
+    """A section for each condition that has runs of two depths or more; often none."""
+    found = Counter(base for base, deep in map(parted, study.conditions) if deep in DEPTHS)
+    bases = [base for base, depths in found.items() if depths > 1]
     return [Section(f"How deep to tune: {base}", _blocks(study, base, out)) for base in bases]
 
 
 def choose(study: Study, depths: Sequence[str], figure: str) -> tuple[list[Choice], bool]:
-    """The best of the conditions `depths` at each ratio, against the deepest and every condition
-    from scratch; and whether validation data chose it.
+    """The best of the conditions `depths` at each ratio that has two or more, against the deepest
+    and every condition from scratch; and whether validation data chose it.
 
     The mean over seeds of the figure decides, on validation data where all runs record it, else
     on the test set; of equals, the deepest. Holm's correction is over all differences of a figure.
@@ -77,7 +79,7 @@ def choose(study: Study, depths: Sequence[str], figure: str) -> tuple[list[Choic
     choices = []
     for ratio in study.ratios:
         present = [name for name in depths if study.at(name, ratio)]
-        if present:
+        if len(present) > 1:
             best = max(present, key=lambda name: score(name, ratio))
             others = [name for name in (depths[0], *scratches) if study.at(name, ratio)]
             pairs = [study.pair(best, b, ratio, list(FIGURES)) for b in others if b != best]
@@ -107,6 +109,8 @@ def answer(study: Study, base: str, choices: Sequence[Choice], figure: str) -> s
         beside = f" ({'; '.join(compared)})" if compared else ""
         parts.append(f"{_depth(choice.condition)} at r = {ratio_said(choice.ratio)}{beside}")
     few = "; not to be trusted, since classes have fewer than ten groups" if study.few else ""
+    if not parts:
+        return "No ratio has finished runs of two depths: there is nothing to choose from."
     return f"Chosen by {FIGURES[figure]}, {base} is best tuned: {'; '.join(parts)}{few}."
 
 
@@ -142,8 +146,9 @@ def depth_plot(study: Study, names: Sequence[str], choices: Sequence[Choice]) ->
 
 
 def _blocks(study: Study, base: str, out: Path) -> list[Block]:
-    depths = [name for name in study.conditions if parted(name)[0] == base]
-    names = [*depths, *(name for name in study.conditions if len(study.chains[name]) == 1)]
+    of_base = [name for name in study.conditions if parted(name)[0] == base]
+    names = [*of_base, *(name for name in study.conditions if len(study.chains[name]) == 1)]
+    depths = [name for name in of_base if parted(name)[1] in DEPTHS]
     figure = _leading(study, depths)
     choices, validated = choose(study, depths, figure)
     numbers = _numbers(study, names)
