@@ -104,7 +104,7 @@ def predict(
     try:
         from stagetransfer.ct.problems import Problems
         from stagetransfer.ct.regions import Labels, read_labels
-        from stagetransfer.opinion.reference import reference
+        from stagetransfer.opinion.reference import FILE, reference
         from stagetransfer.opinion.second import Ask, Crop, write_opinion
         from stagetransfer.opinion.source import open_source
     except ModuleNotFoundError as error:
@@ -117,6 +117,8 @@ def predict(
     if len(runs) > 1:
         raise UserError(f"{run}: holds {len(runs)} finished runs; give the folder of one")
     chosen = _device(device)
+    if not (runs[0].folder / FILE).is_file():
+        typer.echo("first use of this run: its training and validation images are read once")
     known, kept = reference(runs[0], chosen)
     if not kept:
         typer.echo(f"note: {run} can't be written to; its reference is gathered each time")

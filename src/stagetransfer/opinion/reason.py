@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stagetransfer.opinion.judge import Judge
+from stagetransfer.opinion.slices import Opinion, Sheet
 from stagetransfer.opinion.words import NOTICE
 from stagetransfer.visualization import desalinet, randomised
 from stagetransfer.visualization.plots import image_grid
@@ -42,6 +43,26 @@ def reason(judge: Judge, window: Tensor, label: int) -> Reason:
         for seed in (("class", label), "features")
     ]
     return Reason(x.cpu(), found[0], found[1], found[2], found[3])
+
+
+def explain(
+    judge: Judge, sheet: Sheet, opinion: Opinion, wanted: tuple[float, float], index: int
+) -> tuple[Figure, tuple[float, float]]:
+    """The page on the window nearest to `wanted`, x and y in the slice's pixels, and its middle.
+
+    Args:
+        index: the slice's number, for the title.
+    """
+    nearest = int(((opinion.middles - wanted) ** 2).sum(axis=1).argmin())
+    verdicts = opinion.verdicts
+    label = int(verdicts.forced[nearest])
+    name, said = judge.classes[label], judge.codes[verdicts.codes[nearest]]
+    x, y = opinion.middles[nearest].tolist()
+    mark = "" if said == name else f", marked {said}"
+    p = verdicts.probabilities[nearest, label]
+    title = f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
+    found = reason(judge, sheet.pixels(nearest), label)
+    return reason_page(found, judge, title, name), (x, y)
 
 
 def reason_page(found: Reason, judge: Judge, title: str, name: str) -> Figure:

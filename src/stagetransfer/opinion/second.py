@@ -38,7 +38,7 @@ from stagetransfer.opinion.lungs import lung_mask
 from stagetransfer.opinion.maps import Map
 from stagetransfer.opinion.marked import lung_masks, masks_by_slice, truth_by_slice, truths
 from stagetransfer.opinion.overlay import patch_page, slice_page
-from stagetransfer.opinion.reason import reason, reason_page
+from stagetransfer.opinion.reason import explain
 from stagetransfer.opinion.slices import Opinion, prepare, read_slice
 from stagetransfer.opinion.source import Source
 from stagetransfer.opinion.tables import (
@@ -230,16 +230,7 @@ class _Work:
             return
         sheet = prepare(hu, opinion.lung, volume.spacing, self.ask.cut, self.ask.stride)
         for wanted in self.ask.reasons:
-            nearest = int(((opinion.middles - wanted) ** 2).sum(axis=1).argmin())
-            one = sheet.pixels(nearest)
-            label = int(opinion.verdicts.forced[nearest])
-            x, y = opinion.middles[nearest]
-            name = self.judge.classes[label]
-            p = opinion.verdicts.probabilities[nearest, label]
-            said = self.judge.codes[opinion.verdicts.codes[nearest]]
-            mark = "" if said == name else f", marked {said}"
-            title = f"slice {place.index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
-            page = reason_page(reason(self.judge, one, label), self.judge, title, name)
+            page, (x, y) = explain(self.judge, sheet, opinion, wanted, place.index)
             _save(page, part / f"reason-{place.stem}-{x:g}-{y:g}.png")
             self.reasons += 1
 
