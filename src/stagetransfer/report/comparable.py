@@ -93,6 +93,11 @@ def differences(a: Run, b: Run, ignore: Sequence[str] = ()) -> dict[str, tuple[A
 def _check_test_sets(a: Run, b: Run) -> None:
     both = f"{a.name} and {b.name} can't be compared: "
     advice = "; report them apart"
+    if a.splits != b.splits:
+        raise UserError(
+            f"{both}their split files or folds differ, or only one has any{advice}, by --only "
+            f"domain.{a.chain[-1]}.split_file=... (null: none)"
+        )
     if a.classes != b.classes:
         raise UserError(f"{both}other classes ({_few(a.classes)} and {_few(b.classes)}){advice}")
     if unshared := {*a.ids} ^ {*b.ids}:
@@ -110,8 +115,6 @@ def _check_test_sets(a: Run, b: Run) -> None:
             raise UserError(
                 f"{both}other {what} of {len(unlike)} test images, such as {unlike[0]!r}{advice}"
             )
-    if a.splits != b.splits:
-        raise UserError(f"{both}their split files or folds differ, or only one has any{advice}")
     if a.fingerprint != b.fingerprint:
         raise UserError(
             f"{both}their target's data differ (fingerprints {a.fingerprint} and "
