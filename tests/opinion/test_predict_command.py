@@ -275,6 +275,16 @@ def test_bad_input_has_a_line_and_the_rest_goes_on_where_asked(trained, tmp_path
     assert summary["slices"] == (5 if kind == "missing slices" else 1)
 
 
+def test_where_all_is_left_out_nothing_is_written(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    truncated(tmp_path / "in")
+    words = [trained, tmp_path / "in", "--skip-bad", "--out", tmp_path / "out"]
+    code, _, lines = run(*words)
+    assert code == 2
+    assert lines[-1].startswith("error: nothing was read")
+    assert {one.name for one in tmp_path.iterdir()} == {"in"}
+
+
 def test_a_slice_that_shows_its_damage_late_leaves_nothing(trained, tmp_path):
     folder = tmp_path / "in"
     series(folder / "a", body(), JPEG2000Lossless, spacing=SPACING)

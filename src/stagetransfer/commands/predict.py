@@ -104,8 +104,9 @@ def predict(
     try:
         from stagetransfer.ct.problems import Problems
         from stagetransfer.ct.regions import Labels, read_labels
+        from stagetransfer.opinion.ask import Ask, Crop
         from stagetransfer.opinion.reference import FILE, reference
-        from stagetransfer.opinion.second import Ask, Crop, write_opinion
+        from stagetransfer.opinion.second import write_opinion
         from stagetransfer.opinion.source import open_source
     except ModuleNotFoundError as error:
         raise UserError(

@@ -16,7 +16,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stagetransfer.ct.patches import Cut
 from stagetransfer.ct.problems import BadInput, Problems, relative
-from stagetransfer.ct.regions import Annotations, Labels
+from stagetransfer.ct.regions import Annotations
 from stagetransfer.ct.volume import UnreadableSlice, Volume
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.opinion.agreement import Agreement
+from stagetransfer.opinion.ask import Ask, Crop
 from stagetransfer.opinion.judge import Judge
 from stagetransfer.opinion.lungs import lung_mask
 from stagetransfer.opinion.maps import Map
@@ -52,39 +52,6 @@ from stagetransfer.opinion.words import NOTICE
 from stagetransfer.records import write_json
 
 SKIP = "--skip-bad"
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What is wanted.
-
-    Attributes:
-        cut: how windows are cut.
-        stride: pixels of a window from one to the next.
-        batch: windows at once.
-        slices: numbers of the slices to read; all where empty.
-        mask, truth: the user's masks; `labels` names the values of `truth`.
-        reasons: (x, y) of windows to be explained, in pixels of the slice.
-        seg: whether to leave a SEG a DICOM series.
-    """
-
-    cut: Cut
-    stride: int = 8
-    batch: int = 128
-    slices: tuple[int, ...] = ()
-    mask: Path | None = None
-    truth: Path | None = None
-    labels: Labels = field(default_factory=Labels)
-    reasons: tuple[tuple[float, float], ...] = ()
-    seg: bool = False
-
-
-@dataclass(frozen=True)
-class Crop:
-    """How a patch is read for the network; see `stagetransfer.data.images.decode`."""
-
-    side: int
-    fit: str
 
 
 def write_opinion(
@@ -108,8 +75,9 @@ def write_opinion(
         tell: hears of each slice and patch that is read.
 
     Raises:
-        BadInput: there are problems and `skip_bad` is not set; or there is nothing left to read.
-        UserError: `out` exists or can't be written, or something asked for is not there.
+        BadInput: there are problems and `skip_bad` is not set.
+        UserError: `out` exists or can't be written, nothing is left to read, or something asked
+            for is not there.
     """
     work = _Work(judge, source, ask, problems, run, skip_bad, tell)
     work.check()
@@ -268,7 +236,7 @@ class _Work:
 
     def finish(self, part: Path) -> dict[str, Any]:
         if not self.rows and not self.patches:
-            raise BadInput(self.problems.lines, "nothing can be read")
+            raise UserError("nothing was read: all of the input was left out, see above")
         if self.ask.seg and not self.segmented:
             raise UserError("--seg: no DICOM series was read; NIfTI and PNG have none to refer to")
         if self.ask.reasons and not self.reasons:
