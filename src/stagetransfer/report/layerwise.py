@@ -57,7 +57,8 @@ def layerwise_sections(study: Study, out: Path) -> list[Section]:
 
 def choose(study: Study, depths: Sequence[str], figure: str) -> tuple[list[Choice], bool]:
     """The best of the conditions `depths` at each ratio that has two or more, against the deepest
-    and every condition from scratch; and whether validation data chose it.
+    (the second best where it is the deepest itself, or that is not there) and against every
+    condition from scratch; and whether validation data chose it.
 
     The mean over seeds of the figure decides, on validation data where all runs record it, else
     on the test set; of equals, the deepest. Holm's correction is over all differences of a figure.
@@ -81,8 +82,10 @@ def choose(study: Study, depths: Sequence[str], figure: str) -> tuple[list[Choic
         present = [name for name in depths if study.at(name, ratio)]
         if len(present) > 1:
             best = max(present, key=lambda name: score(name, ratio))
-            others = [name for name in (depths[0], *scratches) if study.at(name, ratio)]
-            pairs = [study.pair(best, b, ratio, list(FIGURES)) for b in others if b != best]
+            rest = [name for name in present if name != best]
+            rival = rest[0] if rest[0] == depths[0] else max(rest, key=lambda n: score(n, ratio))
+            others = [rival, *(name for name in scratches if study.at(name, ratio))]
+            pairs = [study.pair(best, other, ratio, list(FIGURES)) for other in others]
             choices.append(Choice(ratio, best, [pair for pair in pairs if pair.seeds]))
     pairs = [pair for choice in choices for pair in choice.against]
     for name in FIGURES:
@@ -232,7 +235,7 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], by: str) -
     return [
         Table(
             f"depth-{base}-chosen",
-            f"{base}: the chosen depth against tuning everything and against scratch",
+            f"{base}: the chosen depth in pairs",
             ["r", "chosen", "against", *heads],
             rows,
             [
