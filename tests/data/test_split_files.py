@@ -158,6 +158,8 @@ def test_the_identity_follows_fold_and_content_but_not_the_path(split_file, tmp_
     [
         ({"fold": 0}, "give domain.target.split_file"),
         ({"split_file": ...}, "fold is required: .* the folds 0 to 2"),
+        ({"split_file": ..., "fold": "b"}, r"domain\.target\.fold=b: .* the folds 0 to 2"),
+        ({"split_file": ..., "fold": 1.0}, r"domain\.target\.fold=1\.0: .* the folds 0 to 2"),
         ({"split_file": ..., "fold": 3}, r"domain\.target\.fold=3: .* the folds 0 to 2"),
     ],
 )

@@ -48,7 +48,7 @@ class SplitFile:
         if self.folds is None:
             if fold is not None:
                 raise UserError(f"{key}={fold}: {self.path} has no folds but one split; leave it")
-        elif fold is None or not 0 <= fold < self.folds:
+        elif str(fold) not in map(str, range(self.folds)):  # a config can give anything
             given = f"{key}={fold}" if fold is not None else f"{key} is required"
             raise UserError(
                 f"{given}: {self.path} has the folds 0 to {self.folds - 1}; one is tested on, as "
