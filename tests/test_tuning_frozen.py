@@ -13,6 +13,7 @@ from stagetransfer import config
 from stagetransfer.chain import ChainRunner
 from stagetransfer.data import TargetDataModule
 from stagetransfer.data.features import FeatureSet
+from stagetransfer.links import prepare
 from stagetransfer.network import AlexNet, initialise
 from stagetransfer.records import read_json
 from stagetransfer.settings import Model
@@ -44,6 +45,11 @@ def start(compose_config, source):
     return started
 
 
+def make_ready(runner):
+    """What a run does for its last stage before it trains it."""
+    return prepare(runner.links[-1], runner.config)
+
+
 def entries(outputs):
     return sorted(path.parent for path in (outputs / "features").glob("*/DONE"))
 
@@ -58,7 +64,7 @@ def check_same(one, other):
     np.testing.assert_allclose(tables[0][columns], tables[1][columns], rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("depth", ["fc8", "fc6", "conv4"])
+@pytest.mark.parametrize("depth", ["fc7", "conv4"])
 def test_the_same_figures_with_features_and_without(start, tmp_path, depth):
     fast = start(tmp_path / "fast", f"transfer.tune_from={depth}", "model.dropout=0.3").run()
     plain = start(
@@ -72,19 +78,21 @@ def test_the_same_figures_with_features_and_without(start, tmp_path, depth):
 
 def test_siblings_share_the_features_and_a_changed_one_does_not(start, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    start(tmp_path, "transfer.tune_from=fc8", "recipe.epochs=1").run()
+    make_ready(start(tmp_path, "transfer.tune_from=fc8"))
     (entry,) = entries(tmp_path)
     written = {path.name: path.stat().st_mtime_ns for path in entry.glob("*.npy")}
     assert set(written) == {"train.npy", "validation.npy", "test.npy"}
     assert "computed once" in caplog.text
     for sibling in ("seed=1", "ratio=0.5", "recipe.optimizer.lr=0.01", "recipe.balance=downsample"):
         caplog.clear()
-        start(tmp_path, "transfer.tune_from=fc8", "recipe.epochs=1", sibling).run()
+        make_ready(start(tmp_path, "transfer.tune_from=fc8", sibling))
         assert "outputs reused" in caplog.text, sibling
     assert entries(tmp_path) == [entry]
     assert {path.name: path.stat().st_mtime_ns for path in entry.glob("*.npy")} == written
-    start(tmp_path, "transfer.tune_from=fc8", "recipe.epochs=1", "domain.target.crop=0.1").run()
-    assert len(entries(tmp_path)) == 2
+    for other in ("domain.target.crop=0.1", "domain.target.split_seed=1", "transfer.tune_from=fc6"):
+        before = len(entries(tmp_path))
+        make_ready(start(tmp_path, "transfer.tune_from=fc8", other))
+        assert len(entries(tmp_path)) == before + 1, other
 
 
 @pytest.mark.parametrize(
@@ -96,8 +104,7 @@ def test_siblings_share_the_features_and_a_changed_one_does_not(start, tmp_path,
 )
 def test_what_stands_in_the_way_is_said_in_one_line(start, tmp_path, caplog, override, why):
     caplog.set_level(logging.INFO)
-    run = start(tmp_path, "transfer.tune_from=fc8", "recipe.epochs=1", override)
-    assert (run.run() / "metrics.json").is_file()
+    make_ready(start(tmp_path, "transfer.tune_from=fc8", override))
     said = [record.message for record in caplog.records if "frozen layers" in record.message]
     assert len(said) == 1
     assert why in said[0]
@@ -116,12 +123,14 @@ def test_a_kill_amid_the_features_leaves_nothing_that_passes_for_them(start, tmp
     original = frozen._Writer.on_predict_batch_end
     monkeypatch.setattr(frozen._Writer, "on_predict_batch_end", kill)
     with pytest.raises(Killed):
-        start(tmp_path / "a", "transfer.tune_from=fc7", "recipe.epochs=1").run()
+        make_ready(start(tmp_path / "a", "transfer.tune_from=fc7"))
     assert not entries(tmp_path / "a")
     monkeypatch.setattr(frozen._Writer, "on_predict_batch_end", original)
-    one = start(tmp_path / "a", "transfer.tune_from=fc7", "recipe.epochs=1").run()
-    two = start(tmp_path / "b", "transfer.tune_from=fc7", "recipe.epochs=1").run()
-    assert (one / "predictions.csv").read_bytes() == (two / "predictions.csv").read_bytes()
+    for name in ("a", "b"):
+        make_ready(start(tmp_path / name, "transfer.tune_from=fc7"))
+    (one,), (two,) = entries(tmp_path / "a"), entries(tmp_path / "b")
+    for name in ("train.npy", "validation.npy", "test.npy"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 def module_of(dropout=0.5, variant="paper"):

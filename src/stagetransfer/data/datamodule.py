@@ -233,8 +233,8 @@ class DomainDataModule(pl.LightningDataModule):
             self._features[split] = FeatureSet(array, places, labels, rows, self.memory_limit)
 
     def predict_dataloader(self) -> list[DataLoader[Any]]:
-        """For each split all its images before thinning, in order."""
-        return [self._loader(self._images(rows)) for rows in self.whole.values()]
+        """For each split that has any: all its images before thinning, in order."""
+        return [self._loader(self._images(rows)) for rows in self.whole.values() if len(rows)]
 
     def train_dataloader(self) -> DataLoader[AnyBatch]:
         """Batches of the training images, in a new order each epoch."""

@@ -30,7 +30,8 @@ def feature_shape(module: AlexNetModule) -> tuple[int, ...]:
 def write_features(
     module: AlexNetModule, data: DomainDataModule, settings: Trainer, folder: Path
 ) -> None:
-    """Writes train.npy, validation.npy and test.npy: float32, a row for each of `data.whole`.
+    """Writes train.npy, validation.npy and, where there is a test set, test.npy: float32, a row
+    for each of `data.whole`.
 
     The images go through the network batch by batch, as they do in a test, and the results
     straight to the files: memory holds one batch.
@@ -41,6 +42,7 @@ def write_features(
             folder / f"{split}.npy", mode="w+", dtype=np.float32, shape=(len(rows), *shape)
         )
         for split, rows in data.whole.items()
+        if len(rows)
     ]
     trainer = build_trainer(replace(settings, devices=1), logger=False, callbacks=[_Writer(arrays)])
     with quiet():
