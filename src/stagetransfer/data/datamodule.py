@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
-from stagetransfer.data import images, splits
+from stagetransfer.data import images
+from stagetransfer.data.cut import cut
 from stagetransfer.data.embedded import GENERATORS
 from stagetransfer.data.features import AnyBatch, FeatureBatch, FeatureSet
 from stagetransfer.data.images import ImageSet
@@ -134,7 +135,14 @@ class DomainDataModule(pl.LightningDataModule):
         self._check()
         self.samples, self.fingerprint = self._read()
         self.splits = self._apply_split_file()
-        self.whole = self._cut()
+        self.whole = cut(
+            self.samples,
+            test_share=test_share if is_target else None,
+            validation_share=validation_share,
+            by=split_by,
+            seed=split_seed,
+            name=name,
+        )
         self.rows = thin(
             self.samples,
             self.whole,
@@ -357,39 +365,6 @@ class DomainDataModule(pl.LightningDataModule):
         file.check_fold(self.fold, f"{key}.fold")
         self.samples = file.apply(self.samples, self.fold)
         return file.record(self.fold)
-
-    def _cut(self) -> dict[str, Rows]:
-        key = f"domain.{self.name}"
-        labels, groups = self.samples.labels, self.samples.groups
-        by_group = np.array(groups) if groups is not None and self.split_by == "group" else None
-        hint = f"{key}.split_by=image"
-        rows = splits.official(self.samples)
-        train = rows.get("train", np.arange(len(self.samples)) if not rows else None)
-        if train is None:
-            raise UserError(f"{self.root}: there is no training split, only {', '.join(rows)}")
-
-        def hold_out(share: float, what: str) -> tuple[Rows, Rows]:
-            assert train is not None
-            part = None if by_group is None else by_group[train]
-            kept, held = splits.hold_out(
-                labels[train],
-                part,
-                share,
-                self.split_seed,
-                classes=self.classes,
-                what=what,
-                hint=hint,
-            )
-            return train[kept], train[held]
-
-        test = rows.get("test")
-        if test is None and self.is_target:
-            train, test = hold_out(self.test_share, "test")
-        validation = rows.get("validation")
-        if validation is None:
-            train, validation = hold_out(self.validation_share, "validation")
-        empty = np.array([], dtype=np.int64)
-        return {"train": train, "validation": validation, "test": empty if test is None else test}
 
 
 def _as_it_is(batch: Any) -> Any:
