@@ -106,6 +106,17 @@ def test_rocs_pairs_and_curves(roc_output):
     assert both["sensitivity"].tolist() == pytest.approx(both["estimate"].tolist())
 
 
+def test_rocs_words_are_corrected_as_its_table_is(tmp_path):
+    make_sweep(tmp_path, ratios=(1.0,), seeds=(0, 1))
+    said = call("roc", tmp_path, "--count", 500).splitlines()
+    pairs = pd.read_csv(tmp_path / "roc" / "pairs.csv")
+    pairs = pairs[(pairs["figure"] == "auroc") & (pairs["method"] == "bootstrap")]
+    assert (pairs["p_holm"] > pairs["p"]).any()
+    for row in pairs.to_dict("records"):
+        (line,) = (x for x in said if f"of {row['class']}: {row['a']} - {row['b']}: " in x)
+        assert ("], evidence of" in line) == (row["p_holm"] <= 0.05)
+
+
 def test_the_same_runs_give_the_same_files(sweep, roc_output, tmp_path):
     words = ("--rate", 0.1, "--rate", 0.3, "--partial", 0.2, "--mcclish", "--count", 200)
     call("roc", sweep / "runs", *words, "--out", tmp_path)

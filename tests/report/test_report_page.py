@@ -10,7 +10,7 @@ from PIL import Image
 from report_runs import add_scalars, make_run, make_sweep
 
 from stagetransfer.errors import UserError
-from stagetransfer.report import make_report
+from stagetransfer.report import make_report, plots
 from stagetransfer.report.render import tex
 
 
@@ -177,3 +177,18 @@ def test_bad_input_is_one_line_and_code_2(tmp_path):
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
     assert not (tmp_path / "report").exists()
+
+
+def test_a_legend_is_no_wider_than_its_figure():
+    for names in (
+        ("scratch", "natural", "texture", "two_stage"),
+        ("a-name-of-thirty-characters-000",),
+    ):
+        figure, axes = plots.grid(1, 1, (3.4, 3.4))
+        for name in names:
+            axes[0].plot([0, 1], label=name)
+        plots.legend(figure, axes)
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1

@@ -249,9 +249,9 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for axis in axes
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        found.values(), found, loc="outside upper center", ncols=min(len(found), 4), handlelength=3
-    )
+    wide = 0.75 + 0.075 * max(map(len, found), default=0)  # inches that an entry takes
+    columns = int(np.clip(figure.get_figwidth() / wide, 1, min(max(len(found), 1), 4)))
+    figure.legend(found.values(), found, loc="outside upper center", ncols=columns, handlelength=3)
 
 
 def _short(name: str) -> str:

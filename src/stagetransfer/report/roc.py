@@ -119,7 +119,7 @@ class RocStudy:
         Columns a, b, ratio, class, figure, estimate (a - b), low, high, p, seeds, method, p_holm,
         Holm's over the pairs at one ratio for one class, figure and method.
         """
-        study, rows, words = self.study, [], []
+        study, rows, areas = self.study, [], {}
         for ratio, (a, b), name in product(self.ratios, study.couples(), self.positives):
             of_a, of_b = ({run.seed: run for run in study.at(of, ratio)} for of in (a, b))
             shared = sorted(of_a.keys() & of_b.keys())
@@ -133,8 +133,7 @@ class RocStudy:
                 found = difference(resamples, values_x[figure], values_y[figure])
                 rows.append(_row(place, figure, found, x, "bootstrap"))
                 if figure == "auroc":
-                    said = sentence(a, b, found, few=list(study.few))
-                    words.append(f"r = {ratio:g}, AUROC of {name}: {said}")
+                    areas[len(rows) - 1] = found
             positive, scores = self._scores(x, name)
             second = delong_difference(positive, scores, self._scores(y, name)[1])
             rows.append(_row(place, "auroc", second, x, "DeLong"))
@@ -142,6 +141,12 @@ class RocStudy:
         if rows:
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
             table["p_holm"] = by.transform(_holm)
+        words = []
+        for i, found in areas.items():
+            row = rows[i]
+            p_value = float(table["p_holm"][i])
+            said = sentence(row["a"], row["b"], found, p_value=p_value, few=list(study.few))
+            words.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {said}")
         return table, words
 
     def curves(self) -> pd.DataFrame:
@@ -160,7 +165,8 @@ class RocStudy:
     def plot(self, ratio: float, figures: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         """A panel a class, a line a condition, bars: 95 % intervals at the rates asked for."""
         with mpl.rc_context(STYLE):
-            figure, axes = grid(len(self.positives), 4, (3.4, 3.4))
+            side = 3.4 if len(self.positives) > 1 else 4.6
+            figure, axes = grid(len(self.positives), 4, (side, side))
             for axis, name in zip(axes, self.positives, strict=True):
                 axis.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=0.8)
                 for rank, condition in enumerate(self.study.conditions):
