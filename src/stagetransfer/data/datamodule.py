@@ -46,7 +46,8 @@ class DomainDataModule(pl.LightningDataModule):
         split_seed: draws these cuts; the same for all seeds of a sweep, so that all runs share
             one test set.
         mirror, turn, crop, fit: see `stagetransfer.data.images`.
-        workers, memory_limit_gib, check_images, index: see conf/domain/common.yaml.
+        workers, memory_limit_gib, device_memory_limit_gib, check_images, index: see
+            conf/domain/common.yaml.
         is_target: whether this is the last stage of its chain.
         ratio: share r of the training images, in (0, 1].
         seed: draws the subset and the order of the images.
@@ -77,6 +78,7 @@ class DomainDataModule(pl.LightningDataModule):
         fit: str = "crop",
         workers: int = 0,
         memory_limit_gib: float = 4.0,
+        device_memory_limit_gib: float = 4.0,
         check_images: bool = True,
         index: bool = True,
         is_target: bool = True,
@@ -103,6 +105,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.fit = fit
         self.workers = workers
         self.memory_limit = memory_limit_gib * 2**30
+        self.device_memory_limit = device_memory_limit_gib * 2**30
         self.check_images = check_images
         self.index = index
         self.is_target = is_target
@@ -117,6 +120,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.samples, self.fingerprint = self._read()
         self.rows = self._cut()
         self._sets: dict[str, ImageSet] = {}
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -162,6 +166,9 @@ class DomainDataModule(pl.LightningDataModule):
                 self._sets[split] = ImageSet(
                     self.samples, self.rows[split], side, self.fit, self.memory_limit
                 )
+                if self.trainer is not None:
+                    device = self.trainer.strategy.root_device
+                    self._sets[split].move(device, self.device_memory_limit)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training images, in a new order each epoch."""
@@ -194,8 +201,9 @@ class DomainDataModule(pl.LightningDataModule):
         return self._to_input(images.centre_crop(stored, self.crop))
 
     def _to_input(self, stored: Tensor) -> Tensor:
-        mean, std = self.mean.to(stored.device), self.std.to(stored.device)
-        return images.to_input(stored, self.input_size, mean, std)
+        if stored.device not in self._scales:
+            self._scales[stored.device] = (self.mean.to(stored.device), self.std.to(stored.device))
+        return images.to_input(stored, self.input_size, *self._scales[stored.device])
 
     def _loader(self, split: str, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
         data = self._sets[split]
@@ -210,7 +218,8 @@ class DomainDataModule(pl.LightningDataModule):
             sampler=chosen,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available()
+            and not (data.held is not None and data.held.is_cuda),
             collate_fn=_as_it_is,
         )
 

@@ -13,7 +13,7 @@ IDLE = (
     *("paths.", "hydra.", "force", "condition"),
     *("trainer.accelerator", "trainer.deterministic", "trainer.pictures", "trainer.channels_last"),
 )
-IDLE_ENDS = (".workers", ".memory_limit_gib", ".check_images", ".index", ".root")
+IDLE_ENDS = (".workers", "memory_limit_gib", ".check_images", ".index", ".root")
 PLACE = ("ratio", "seed", "source_seed")
 
 R = TypeVar("R", Run, Unfinished)
