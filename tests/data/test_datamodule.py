@@ -242,3 +242,15 @@ def test_sixteen_bit_images_are_refused_with_what_to_do(tmp_path):
     Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save(tmp_path / "x.png")
     with pytest.raises(UserError, match="apply a window"):
         decode(tmp_path / "x.png", 8, "crop")
+
+
+@pytest.mark.parametrize(("limit", "place"), [(24 * 400, "meta"), (24 * 400 - 1, "cpu")])
+def test_held_images_move_to_a_device_where_they_fit(tree, limit, place):
+    samples = DomainDataModule(name="t", layout="folder", root=tree).samples
+    part = ImageSet(samples, np.arange(24), 20, "crop", memory_limit=1e9)
+    part.move(torch.device("meta"), limit)
+    assert part.held.device.type == place
+    batch = part.__getitems__([3, 1])
+    assert batch.images.device.type == place
+    assert batch.images.shape == (2, 1, 20, 20)
+    assert batch.rows.tolist() == [3, 1]

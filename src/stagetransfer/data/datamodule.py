@@ -54,7 +54,8 @@ class DomainDataModule(pl.LightningDataModule):
         split_file, fold: see `stagetransfer.data.split_files`; fold is the test set's number.
         mirror, turn, crop, fit: see `stagetransfer.data.images`.
         augment: whether training draws random variants; without, they are drawn only by `vary`.
-        workers, memory_limit_gib, check_images, index: see conf/domain/common.yaml.
+        workers, memory_limit_gib, device_memory_limit_gib, check_images, index: see
+            conf/domain/common.yaml.
         is_target: whether this is the last stage of its chain.
         ratio: share r of the training images, in (0, 1].
         ratio_by: "image", or "group" to take whole groups.
@@ -90,6 +91,7 @@ class DomainDataModule(pl.LightningDataModule):
         fit: str = "crop",
         workers: int = 0,
         memory_limit_gib: float = 4.0,
+        device_memory_limit_gib: float = 4.0,
         check_images: bool = True,
         index: bool = True,
         is_target: bool = True,
@@ -121,6 +123,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.fit = fit
         self.workers = workers
         self.memory_limit = memory_limit_gib * 2**30
+        self.device_memory_limit = device_memory_limit_gib * 2**30
         self.check_images = check_images
         self.index = index
         self.is_target = is_target
@@ -156,6 +159,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.tested = "test"  # the split that a test goes through
         self._sets: dict[str, ImageSet] = {}
         self._features: dict[str, FeatureSet] = {}
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -210,6 +214,9 @@ class DomainDataModule(pl.LightningDataModule):
         for split in wanted:
             if split not in self._sets and split not in self._features and split in self.rows:
                 self._sets[split] = self._images(self.rows[split])
+                if self.trainer is not None:
+                    device = self.trainer.strategy.root_device
+                    self._sets[split].move(device, self.device_memory_limit)
 
     def whole_identity(self) -> dict[str, Any]:
         """All that decides which images a stage begins with, and how a test shows them."""
@@ -278,8 +285,9 @@ class DomainDataModule(pl.LightningDataModule):
         return self._to_input(images.centre_crop(stored, self.crop))
 
     def _to_input(self, stored: Tensor) -> Tensor:
-        mean, std = self.mean.to(stored.device), self.std.to(stored.device)
-        return images.to_input(stored, self.input_size, mean, std)
+        if stored.device not in self._scales:
+            self._scales[stored.device] = (self.mean.to(stored.device), self.std.to(stored.device))
+        return images.to_input(stored, self.input_size, *self._scales[stored.device])
 
     def _images(self, rows: Rows) -> ImageSet:
         # Stored with the margin that a random crop cuts away.
@@ -303,7 +311,8 @@ class DomainDataModule(pl.LightningDataModule):
             sampler=chosen,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available()
+            and not (data.held is not None and data.held.is_cuda),
             collate_fn=_as_it_is,
         )
 

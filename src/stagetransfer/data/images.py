@@ -51,6 +51,14 @@ class ImageSet(Dataset[Batch]):
         else:
             self.files = images
 
+    def move(self, device: torch.device, limit: float) -> None:
+        """Keeps held images on the device if they take no more than `limit` bytes there.
+
+        Batches are then chosen on the device, and no pixel crosses over in a training step.
+        """
+        if self.held is not None and self.held.nbytes <= limit:
+            self.held = self.held.to(device)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -58,7 +66,7 @@ class ImageSet(Dataset[Batch]):
         """One batch at once; DataLoader calls this in place of `__getitem__`."""
         index = torch.as_tensor(indices)
         if self.held is not None:
-            images = self.held[index]
+            images = self.held[index.to(self.held.device)]
         else:
             arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
             images = _channels_first(np.stack(arrays))

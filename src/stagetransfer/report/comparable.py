@@ -16,7 +16,7 @@ IDLE = (
     "trainer.frozen_features_gib",
 )
 IDLE_ENDS = (
-    *(".workers", ".memory_limit_gib", ".check_images", ".index"),
+    *(".workers", "memory_limit_gib", ".check_images", ".index"),
     *(".root", ".split_file"),
 )
 PLACE = ("ratio", "seed", "source_seed")

@@ -1,0 +1,101 @@
+"""Whether speed costs quality: python -m benchmarks.quality
+
+Trains the embedded target from scratch with the fast settings (the defaults) and the plain ones
+(float32, contiguous, an optimiser in single steps, PyTorch's LRN), seed by seed, and compares them
+on the same test images: intervals and paired differences over seeds and patients, as in
+`stagetransfer report`. More overrides of train.py may follow, for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from benchmarks.tables import show
+from stagetransfer import config
+from stagetransfer.chain import ChainRunner
+from stagetransfer.network import alexnet
+from stagetransfer.report.runs import find_runs, read_runs
+from stagetransfer.report.study import Study
+
+CONF = Path(__file__).parents[1] / "conf"
+FIGURES = ("accuracy", "recall", "f1", "auroc", "cross_entropy")
+PLAIN = (
+    *("trainer.precision=32-true", "trainer.channels_last=false"),
+    *("recipe.optimizer.fused=false", "+recipe.optimizer.foreach=false"),
+)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("overrides", nargs="*", help="more of train.py's overrides, for both")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        shared = [f"paths.outputs={folder}", *asked.overrides]
+        for seed in range(asked.seeds):
+            _train([*shared, "condition=fast", f"seed={seed}"])
+            with _pytorchs_lrn():
+                _train([*shared, "condition=plain", f"seed={seed}", *PLAIN])
+        runs, _ = read_runs(find_runs([Path(folder)]))
+        study = Study(runs)
+        speeds = {
+            name: [run.stages[-1]["images_per_second"] for run in study.at(name)]
+            for name in ("fast", "plain")
+        }
+    _show(study, speeds)
+
+
+def _show(study: Study, speeds: dict[str, list[float]]) -> None:
+    (pair,) = study.pairs(study.main_ratio, FIGURES)
+    sign = 1 if pair.a == "fast" else -1
+    rows = []
+    for figure in FIGURES:
+        fast, plain = (study.interval(name, study.main_ratio, figure) for name in speeds)
+        other = pair.figures[figure]
+        ends = sorted((sign * other.low + 0, sign * other.high + 0))
+        rows.append(
+            (
+                figure,
+                f"{fast.estimate:.4f} [{fast.low:.4f}, {fast.high:.4f}]",
+                f"{plain.estimate:.4f} [{plain.low:.4f}, {plain.high:.4f}]",
+                f"{sign * other.estimate + 0:+.4f} [{ends[0]:+.4f}, {ends[1]:+.4f}]",
+            )
+        )
+    medians = [statistics.median(values) for values in speeds.values()]
+    ratio = f"x {medians[0] / medians[1]:.2f}"
+    fast_speed, plain_speed = (f"{value:.0f}" for value in medians)
+    rows.append(("images/s of the training", fast_speed, plain_speed, ratio))
+    title = (
+        f"The embedded target from scratch, seeds {study.seeds}, {len(study.ids)} test images of "
+        f"{study.num_groups} patients, 95 % intervals"
+    )
+    show(title, ("figure", "fast", "plain", "fast - plain"), rows)
+
+
+def _train(overrides: Sequence[str]) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = config.read(compose("config", ["+experiment=scratch", *overrides]))
+    ChainRunner(settings).run()
+
+
+@contextmanager
+def _pytorchs_lrn() -> Iterator[None]:
+    def norm(size: int, alpha: float, beta: float, k: float) -> nn.Module:
+        return nn.LocalResponseNorm(size, alpha, beta, k)
+
+    with mock.patch.object(alexnet, "LocalResponseNorm", norm):
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What each setting is worth: python -m benchmarks.settings
+
+One training step of our network on one batch that lies in memory, with one setting changed at a
+time, in turn. `--compile` adds torch.compile, which takes a minute or more to begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.candidates import SIZES
+from benchmarks.tables import show
+from benchmarks.timing import spread, time_in_turn
+from stagetransfer.network import AlexNet
+from stagetransfer.precision import resolve
+
+
+def main() -> None:
+    """Prints the table of each network."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--bfloat16", action="store_true", help="also where it is emulated")
+    asked = parser.parse_args()
+    for name in asked.network:
+        _measure(name, asked.rounds, asked.batch, compiled=asked.compile, half=asked.bfloat16)
+
+
+def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) -> None:
+    auto = resolve("auto", "auto")
+    usual: dict[str, Any] = {"precision": auto}
+    changes: dict[str, dict[str, Any]] = {
+        "as set": {},
+        "contiguous": {"layout": torch.contiguous_format},
+        "optimiser foreach": {"optimiser": {"foreach": True}},
+        "optimiser in single steps": {"optimiser": {"foreach": False}},
+    }
+    if name == "paper":
+        changes["PyTorch's LRN"] = {"plain_lrn": True}
+    if auto != "32-true":
+        changes["float32"] = {"precision": "32-true"}
+    elif half:
+        changes["bfloat16, emulated"] = {"precision": "bf16-mixed"}
+    if compiled:
+        changes["torch.compile"] = {"compiled": True}
+    steps = {key: _step(name, batch, **(usual | change)) for key, change in changes.items()}
+    seconds = time_in_turn(steps, rounds)
+    rows = []
+    for key, values in seconds.items():
+        pairs = zip(values, seconds["as set"], strict=True)
+        ratio = statistics.median(own / usual for own, usual in pairs)
+        rows.append((key, spread(values), f"{ratio:.2f}"))
+    title = f"{name}, one step on a batch of {batch}, input {SIZES[name]}, {auto}, {rounds} rounds"
+    show(title, ("setting", "seconds", "of as set"), rows)
+
+
+def _step(
+    name: str,
+    batch: int,
+    *,
+    precision: str,
+    layout: torch.memory_format = torch.channels_last,
+    optimiser: dict[str, bool] | None = None,
+    plain_lrn: bool = False,
+    compiled: bool = False,
+) -> Callable[[], None]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    network: nn.Module = AlexNet(7, name, input_size=SIZES[name])
+    if plain_lrn:
+        for child in ("norm1", "norm2"):
+            setattr(network, child, nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0))
+    network = network.to(device).to(memory_format=layout).train()
+    arguments: dict[str, Any] = optimiser or {"fused": True}
+    sgd = torch.optim.SGD(
+        network.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, **arguments
+    )
+    images = torch.randn(batch, 3, SIZES[name], SIZES[name], device=device)
+    images = images.contiguous(memory_format=layout)
+    labels = torch.randint(7, (batch,), device=device)
+    forward = torch.compile(network) if compiled else network
+    bfloat16 = precision.startswith("bf16")
+    return functools.partial(_run, forward, sgd, images, labels, bfloat16)
+
+
+def _run(
+    network: Callable[[Tensor], Tensor],
+    optimiser: torch.optim.SGD,
+    images: Tensor,
+    labels: Tensor,
+    bfloat16: bool,
+) -> None:
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        loss = F.cross_entropy(network(images), labels)
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+if __name__ == "__main__":
+    main()
