@@ -171,7 +171,7 @@ def test_a_failed_run_says_why_until_it_succeeds(compose_config, tmp_path, monke
         raise RuntimeError("out of paper\nand ink")
 
     with monkeypatch.context() as broken:
-        broken.setattr("stagetransfer.chain.fit", break_down)
+        broken.setattr("stagetransfer.links.fit", break_down)
         with pytest.raises(RuntimeError):
             start().run()
     failure = start().folder / "failure.txt"

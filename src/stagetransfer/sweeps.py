@@ -101,22 +101,26 @@ class SweepCallback(Callback):
             refuse(f"hydra/launcher={name} is an extra: pip install -e '.[{EXTRAS[plugin]}]'")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes the board; lists the failed jobs; with any, the sweep's exit code is 1."""
-        _board(Path(config.paths.outputs))
+        """Lists the failed jobs; with any, the sweep's exit code is 1. Writes the board."""
         begun = jobs(Path(config.hydra.sweep.dir))
         failed = [job for job in begun if job.failure]
         sys.stdout.flush()
-        if not failed:
+        if failed:
+            print(
+                f"\n{len(failed)} of {len(begun)} jobs failed; the same command again does only "
+                "these:",
+                file=sys.stderr,
+            )
+        else:
             print(f"\n{len(begun)} jobs, all finished")
-            return
-        print(
-            f"\n{len(failed)} of {len(begun)} jobs failed; the same command again does only these:",
-            file=sys.stderr,
-        )
         for job, label in zip(begun, labels([job.overrides for job in begun]), strict=True):
             if job.failure:
                 print(f"  #{job.folder.name} {label}: {job.failure}", file=sys.stderr)
-        sys.exit(1)
+        outputs = OmegaConf.select(config, "paths.outputs")
+        if outputs is not None:
+            _board(Path(outputs))
+        if failed:
+            sys.exit(1)
 
 
 def _board(outputs: Path) -> None:
