@@ -2,7 +2,7 @@
 
 import pytest
 from hydra.errors import ConfigCompositionException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from conftest import REPOSITORY
 from stagetransfer import config
@@ -146,3 +146,13 @@ def test_the_resolved_config_can_be_read_again(compose_config):
     settings = config.read(compose_config("+experiment=texture", "ratio=0.4", "seed=3"))
     again = config.read(OmegaConf.create(settings.resolved))
     assert again == settings
+
+
+def test_the_config_of_an_older_run_is_read_with_what_went_without_saying(compose_config):
+    cfg = compose_config("+experiment=two_stage")
+    now = config.read(cfg)
+    with open_dict(cfg):
+        for key in config.LATER:
+            del cfg[key]
+    older = config.read(cfg)
+    assert (older.ratio_by, older.test_copies) == (now.ratio_by, now.test_copies) == ("image", 1)

@@ -23,6 +23,8 @@ CONDITIONS = {
     ("natural", "texture", "target"): "two_stage",
 }
 FIGURES = ("cross_entropy", "accuracy", "precision", "recall", "f1", "auroc")
+# Knobs that the config.yaml of an older run does not have.
+LATER = {"ratio_by": "image", "test_copies": 1}
 
 
 def read(cfg: DictConfig) -> RunConfig:
@@ -33,7 +35,7 @@ def read(cfg: DictConfig) -> RunConfig:
     """
     chain = _chain(cfg)
     used = {f"domain.{name}" for name in chain}
-    tree = _resolve(cfg, used)
+    tree = LATER | _resolve(cfg, used)
     model = _typed(Model, tree["model"], "model")
     _one_of("model.variant", model.variant, VARIANTS)
     _one_of("model.initialisation", model.initialisation, SCHEMES)
