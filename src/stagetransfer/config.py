@@ -24,7 +24,7 @@ CONDITIONS = {
 }
 FIGURES = ("cross_entropy", "accuracy", "precision", "recall", "f1", "auroc")
 # Knobs that the config.yaml of an older run does not have.
-LATER = {"ratio_by": "image", "test_copies": 1}
+LATER: dict[str, Any] = {"ratio_by": "image", "test_copies": 1}
 
 
 def read(cfg: DictConfig) -> RunConfig:
