@@ -61,7 +61,8 @@ def main() -> None:
     for (depth, once), values in seconds.items():
         how = "-" if depth == "conv1" else "once an image" if once else "each epoch"
         faster = f"{base / statistics.median(values):.1f}"
-        table.add_row(f"{depth}-fc8", how, spread(values), faster)
+        tuned = "only fc8" if depth == "fc8" else f"{depth}-fc8"
+        table.add_row(tuned, how, spread(values), faster)
     console = Console()
     console.print(table)
     console.print(machine(), soft_wrap=True)

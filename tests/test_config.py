@@ -92,6 +92,19 @@ def test_one_stage_can_differ(compose_config):
     assert [stage.recipe.epochs for stage in settings.stages] == [3, 9]
 
 
+def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_config):
+    source, target = config.read(compose_config("+experiment=layerwise")).stages
+    assert source.recipe.scheduler == {
+        "_target_": "stagetransfer.training.one_cycle",
+        "_partial_": True,
+    }
+    assert target.recipe.scheduler is not None
+    assert target.recipe.scheduler["gamma"] == 0.95
+    # Named without another `_target_`, arguments are added to those that are there.
+    assert source.recipe.optimizer["momentum"] == 0.9
+    assert source.recipe.optimizer["lr"] == 0.01
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [

@@ -206,7 +206,10 @@ def _typed(
     override: Mapping[str, Any] | None = None,
     override_key: str = "",
 ) -> T:
-    """`base`, changed by `override`, as an instance of `schema`; types and names are checked."""
+    """`base`, changed by `override`, as an instance of `schema`; types and names are checked.
+
+    What the override builds with another `_target_` takes no argument of the one it replaces.
+    """
     result = OmegaConf.structured(schema)
     for part, where in ((base, key), (override or {}, override_key)):
         unknown = [str(name) for name in part if name not in schema.__dataclass_fields__]  # type: ignore[attr-defined]
@@ -214,6 +217,10 @@ def _typed(
             near = difflib.get_close_matches(unknown[0], schema.__dataclass_fields__, 1)  # type: ignore[attr-defined]
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{where}.{unknown[0]} is no known key{hint}")
+        for name, value in part.items():
+            target = value.get("_target_") if isinstance(value, Mapping) else None
+            if target and target != (base.get(name) or {}).get("_target_"):
+                result[name] = {}
         try:
             result = OmegaConf.merge(result, dict(part))
         except OmegaConfBaseException as error:
