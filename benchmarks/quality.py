@@ -1,7 +1,7 @@
 """Whether speed costs quality: python -m benchmarks.quality
 
 Trains the embedded target from scratch with the fast settings (the defaults) and the plain ones
-(float32, contiguous, an optimiser in single steps, PyTorch's LRN), seed by seed, and compares them
+(float32, contiguous, an optimiser in single steps, PyTorch's LRN and convolutions), seed by seed, and compares them
 on the same test images: intervals and paired differences over seeds and patients, as in
 `stagetransfer report`. More overrides of train.py may follow, for both.
 """
@@ -29,7 +29,7 @@ from stagetransfer.report.study import Study
 CONF = Path(__file__).parents[1] / "conf"
 FIGURES = ("accuracy", "recall", "f1", "auroc", "cross_entropy")
 PLAIN = (
-    *("trainer.precision=32-true", "trainer.channels_last=false"),
+    *("trainer.precision=32-true", "trainer.channels_last=false", "trainer.winograd=false"),
     *("recipe.optimizer.fused=false", "+recipe.optimizer.foreach=false"),
 )
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.candidates import SIZES
 from benchmarks.tables import show
 from benchmarks.timing import spread, time_in_turn
-from stagetransfer.network import AlexNet
+from stagetransfer.network import AlexNet, Conv2d
 from stagetransfer.precision import resolve
 
 
@@ -44,6 +44,7 @@ def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) 
         "contiguous": {"layout": torch.contiguous_format},
         "optimiser foreach": {"optimiser": {"foreach": True}},
         "optimiser in single steps": {"optimiser": {"foreach": False}},
+        "PyTorch's convolutions": {"winograd": False},
     }
     if name == "paper":
         changes["PyTorch's LRN"] = {"plain_lrn": True}
@@ -72,6 +73,7 @@ def _step(
     layout: torch.memory_format = torch.channels_last,
     optimiser: dict[str, bool] | None = None,
     plain_lrn: bool = False,
+    winograd: bool = True,
     compiled: bool = False,
 ) -> Callable[[], None]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,6 +82,9 @@ def _step(
     if plain_lrn:
         for child in ("norm1", "norm2"):
             setattr(network, child, nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0))
+    for module in network.modules():
+        if isinstance(module, Conv2d):
+            module.winograd = winograd
     network = network.to(device).to(memory_format=layout).train()
     arguments: dict[str, Any] = optimiser or {"fused": True}
     sgd = torch.optim.SGD(

@@ -73,6 +73,7 @@ def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
         seed=derive(link.seed, "initial"),
         channels_last=config.trainer.channels_last,
+        winograd=config.trainer.winograd,
     )
     data.use_features({})
     if settings is None or link.before is None:

@@ -69,6 +69,7 @@ class Trainer:
     devices: int = 1
     precision: str = "32-true"
     channels_last: bool = True
+    winograd: bool = True
     deterministic: str = "warn"
     pictures: int = 0
     frozen_features_gib: float = 16.0

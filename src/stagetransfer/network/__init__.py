@@ -1,6 +1,7 @@
 """AlexNet in its published forms: layers, starting weights, weights from files."""
 
 from stagetransfer.network.alexnet import LAYERS, VARIANTS, AlexNet, layer_of
+from stagetransfer.network.convolution import Conv2d
 from stagetransfer.network.initialisation import SCHEMES, initialise
 from stagetransfer.network.lrn import LocalResponseNorm
 from stagetransfer.network.weights import carry, load_weights
@@ -10,6 +11,7 @@ __all__ = [
     "SCHEMES",
     "VARIANTS",
     "AlexNet",
+    "Conv2d",
     "LocalResponseNorm",
     "carry",
     "initialise",

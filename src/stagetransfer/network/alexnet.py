@@ -16,6 +16,7 @@ from typing import overload
 from torch import nn
 
 from stagetransfer.errors import UserError
+from stagetransfer.network.convolution import Conv2d
 from stagetransfer.network.lrn import LocalResponseNorm
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
@@ -160,7 +161,7 @@ def _extractor(form: Form, groups: int, lrn_after_pool: bool | None) -> dict[str
     for number, (layer, filters) in enumerate(zip(_KERNELS, form.filters, strict=True), start=1):
         first = layer == "conv1"
         kernel = _KERNELS[layer]
-        modules[layer] = nn.Conv2d(
+        modules[layer] = Conv2d(
             channels,
             filters,
             kernel,

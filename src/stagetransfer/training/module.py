@@ -28,7 +28,7 @@ from torchmetrics.classification import (
 from stagetransfer.data.features import AnyBatch, FeatureBatch
 from stagetransfer.data.images import Batch
 from stagetransfer.errors import UserError
-from stagetransfer.network import LAYERS, AlexNet, initialise
+from stagetransfer.network import LAYERS, AlexNet, Conv2d, initialise
 from stagetransfer.settings import Model
 from stagetransfer.training.policy import EVERY_LAYER, parameter_groups
 
@@ -50,6 +50,7 @@ class AlexNetModule(pl.LightningModule):
         class_weights: (C,) weights of the loss, or None.
         seed: draws the initial weights.
         channels_last: keep images and filters in that order; it decides nothing but speed.
+        winograd: as in `network.Conv2d`; it decides nothing but speed, and rounding.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class AlexNetModule(pl.LightningModule):
         class_weights: Tensor | None = None,
         seed: int = 0,
         channels_last: bool = True,
+        winograd: bool = True,
     ) -> None:
         super().__init__()
         # Plain containers: a checkpoint must be readable without unpickling code.
@@ -75,6 +77,9 @@ class AlexNetModule(pl.LightningModule):
         initialise(self.network, model.initialisation, generator=generator)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
+        for layer in self.network:
+            if isinstance(layer, Conv2d):
+                layer.winograd = winograd
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
+from stagetransfer.network import Conv2d
 
 aten = torch.ops.aten
 
@@ -182,6 +183,7 @@ def _nothing(module: nn.Module, x: Tensor) -> tuple[Tensor, Back]:
 
 COMMON: Rules = {
     nn.Conv2d.forward: _convolution,
+    Conv2d.forward: _convolution,
     nn.Linear.forward: _linear,
     nn.MaxPool2d.forward: _max_pool,
     nn.AdaptiveAvgPool2d.forward: _mean_pool,

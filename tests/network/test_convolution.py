@@ -1,0 +1,177 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from stagetransfer.network import Conv2d, convolution
+from stagetransfer.network.convolution import toom_cook
+
+
+def images(*shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, dtype=dtype, generator=generator)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def pair(channels=32, filters=40, kernel=5, **options):
+    """PyTorch's layer and ours with the same weights; a padding of 2 unless told."""
+    torch.manual_seed(1)
+    options = {"padding": 2} | options
+    plain = nn.Conv2d(channels, filters, kernel, **options)
+    ours = Conv2d(channels, filters, kernel, **options)
+    ours.load_state_dict(plain.state_dict())
+    return plain, ours
+
+
+def gradients(layer, x):
+    leaf = x.detach().clone().requires_grad_()
+    y = layer(leaf)
+    outer = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)
+    wanted = [leaf, *layer.parameters()]
+    return [y.detach(), *torch.autograd.grad(y, wanted, outer)]
+
+
+def error(found, exact):
+    return float((found.double() - exact.double()).norm() / exact.double().norm())
+
+
+@pytest.mark.parametrize("r", [3, 5])
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_one_dimension_equals_a_correlation(m, r):
+    a, b, g = toom_cook(m, r)
+    random = np.random.default_rng(0)
+    pixels, weights = random.normal(size=m + r - 1), random.normal(size=r)
+    found = a.T @ ((g @ weights) * (b @ pixels))
+    np.testing.assert_allclose(found, np.correlate(pixels, weights), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    number=st.integers(1, 5),
+    height=st.integers(1, 15),
+    width=st.integers(1, 15),
+    kernel=st.sampled_from([3, 5]),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    bias=st.booleans(),
+    near=st.sampled_from([1, 20_000, 10**9]),
+    seed=st.integers(0, 99),
+)
+def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, near, seed):
+    """Output and all gradients, whatever the tiles leave over and however the batch is parted."""
+    plain, ours = pair(2, 3, kernel, padding=padding, bias=bias)
+    if height + 2 * padding[0] < kernel or width + 2 * padding[1] < kernel:
+        return
+    x = images(number, 2, height, width, seed=seed, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "_DTYPE", torch.float64)
+        patch.setattr(convolution, "_FEWEST_CHANNELS", 1)
+        patch.setattr(convolution, "_FEWEST_TILES", 1)
+        patch.setattr(convolution, "_NEAR", near)
+        assert ours.double()._plan(x) is not None
+        found = gradients(ours, x)
+    for mine, theirs in zip(found, gradients(plain.double(), x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "kernel", "side"),
+    [(96, 256, 5, 27), (64, 192, 5, 27), (256, 384, 3, 13), (384, 256, 3, 13), (96, 256, 5, 9)],
+)
+def test_float32_is_as_near_as_said(channels, filters, kernel, side):
+    plain, ours = pair(channels, filters, kernel, padding=kernel // 2)
+    x = images(8, channels, side, side).relu_()
+    assert ours._plan(x) is not None
+    exact = gradients(copy.deepcopy(plain).double(), x.double())
+    for mine, theirs in zip(gradients(ours, x), exact, strict=True):
+        assert error(mine, theirs) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "x"),
+    [
+        ({}, images(8, 32, 20, 20).contiguous()),
+        ({"stride": 2}, images(8, 32, 40, 40)),
+        ({"dilation": 2}, images(8, 32, 20, 20)),
+        ({"groups": 2}, images(8, 32, 20, 20)),
+        ({"padding": "same"}, images(8, 32, 20, 20)),
+        ({"padding_mode": "reflect"}, images(8, 32, 20, 20)),
+        ({"kernel": 7}, images(8, 32, 20, 20)),
+        ({"kernel": (3, 5), "padding": 1}, images(8, 32, 20, 20)),
+        ({"channels": 16}, images(8, 16, 20, 20)),
+        ({"filters": 16}, images(8, 32, 20, 20)),
+        ({}, images(1, 32, 20, 20)),
+        ({}, images(8, 32, 20, 20)[0]),
+        ({}, images(8, 32, 20, 20, dtype=torch.float64)),
+    ],
+)
+def test_all_else_is_pytorchs_own(options, x):
+    plain, ours = pair(**options)
+    for mine, theirs in zip(
+        gradients(ours.to(x.dtype), x), gradients(plain.to(x.dtype), x), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+
+
+def test_can_be_turned_off():
+    plain, ours = pair()
+    x = images(8, 32, 20, 20)
+    assert not torch.equal(ours(x), plain(x))
+    ours.winograd = False
+    assert torch.equal(ours(x), plain(x))
+
+
+def test_autocast_has_pytorchs_own():
+    plain, ours = pair()
+    x = images(8, 32, 20, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ours(x), plain(x))
+
+
+def test_an_input_too_small_is_pytorchs_error():
+    _, ours = pair(padding=0)
+    with pytest.raises(RuntimeError, match="Kernel size can't be"):
+        ours(images(80, 32, 4, 4))
+
+
+@pytest.mark.parametrize("fixed", ["input", "weight", "bias"])
+def test_gradients_that_nobody_asks_for_are_left_out(fixed):
+    plain, ours = pair()
+    results = []
+    for layer in (plain, ours):
+        x = images(8, 32, 20, 20).requires_grad_(fixed != "input")
+        for name, parameter in layer.named_parameters():
+            parameter.requires_grad_(name != fixed)
+        layer(x).square().sum().backward()
+        results.append([x.grad, layer.weight.grad, layer.bias.grad])
+    for theirs, mine in zip(*results, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            assert error(mine, theirs) < 1e-5
+
+
+def test_second_derivative_is_refused():
+    _, ours = pair()
+    x = images(8, 32, 20, 20).requires_grad_()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(ours(x).sum(), x, create_graph=True)
+
+
+def test_keeps_channels_last_and_saves_no_more_than_its_input():
+    _, ours = pair()
+    x = images(8, 32, 20, 20).requires_grad_()
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        y = ours(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert {t.data_ptr() for t in saved} == {x.data_ptr(), ours.weight.data_ptr()}
+
+
+def test_the_same_in_each_run():
+    _, ours = pair()
+    x = images(8, 32, 20, 20)
+    for one, other in zip(gradients(ours, x), gradients(ours, x), strict=True):
+        assert torch.equal(one, other)
