@@ -39,7 +39,7 @@ class Case:
     data: str
     root: Path  # a set that `sets.make` wrote
     batch: int
-    images: int  # in the training set and in the test set: one epoch is one round
+    images: int  # in the set that is trained or tested on: one epoch is one round
     precision: str = "32-true"
 
     @property
@@ -162,8 +162,9 @@ class _Turns(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.gate.end()
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.gate.begin()
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "test":  # before the first batch is asked for: workers do not work ahead
+            self.gate.begin()
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.gate.end()

@@ -1,9 +1,9 @@
 """Whether speed costs quality: python -m benchmarks.quality
 
 Trains the embedded target from scratch with the fast settings (the defaults) and the plain ones
-(float32, contiguous, an optimiser in single steps, PyTorch's LRN and convolutions), seed by seed, and compares them
-on the same test images: intervals and paired differences over seeds and patients, as in
-`stagetransfer report`. More overrides of train.py may follow, for both.
+(float32, contiguous, an optimiser in single steps, PyTorch's LRN and convolutions), seed by seed,
+and compares them on the same test images: intervals and paired differences over seeds and
+patients, as in `stagetransfer report`. More overrides of train.py may follow, for both.
 """
 
 from __future__ import annotations

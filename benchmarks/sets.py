@@ -32,10 +32,10 @@ KINDS = {
 }
 
 
-def make(kind: Kind, root: Path, images: int) -> None:
-    """Writes root/{train,test}/<class>/ with `images` images each, and a small root/val/."""
+def make(kind: Kind, root: Path, train: int, test: int) -> None:
+    """Writes root/{train,test}/<class>/ with so many images each, and a small root/val/."""
     random = np.random.default_rng(0)
-    for split, count in (("train", images), ("test", images), ("val", CLASSES)):
+    for split, count in (("train", train), ("test", test), ("val", CLASSES)):
         for number in range(count):
             folder = root / split / f"class{number % CLASSES}"
             folder.mkdir(parents=True, exist_ok=True)

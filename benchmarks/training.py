@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import candidates
@@ -30,6 +31,7 @@ TEST: Mapping[str, Candidate] = {
     "reference loop, test": candidates.reference_test,
     "ceiling, forward": candidates.test_ceiling,
 }
+_TESTED = 3  # times the images: a forward pass takes about a third of a step
 COLUMNS = ("candidate", "images/s", "of the reference", "of the ceiling", "peak MiB", "ready in s")
 
 
@@ -47,13 +49,14 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         for name in data:
             root = Path(folder) / name
-            make(KINDS[name], root, images)
+            make(KINDS[name], root, images, _TESTED * images)
             for network in networks:
                 case = Case(network, name, root, batch, images, precision)
-                rows = [row for part in (TRAINING, TEST) for row in _rows(part, case, rounds)]
+                tested = replace(case, images=_TESTED * images)
+                rows = [*_rows(TRAINING, case, rounds), *_rows(TEST, tested, rounds)]
                 title = (
                     f"{network}, {KINDS[name].title}, input {case.size}, batch {batch}, "
-                    f"{precision}, {rounds} rounds of {images} images"
+                    f"{precision}, {rounds} rounds of {images} images ({tested.images} in a test)"
                 )
                 show(title, COLUMNS, rows)
 
