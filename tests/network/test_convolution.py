@@ -153,6 +153,26 @@ def test_gradients_that_nobody_asks_for_are_left_out(fixed):
             assert error(mine, theirs) < 1e-5
 
 
+@pytest.mark.parametrize("layout", ["expanded", torch.contiguous_format, torch.channels_last])
+def test_any_layout_of_the_outer_gradient(layout):
+    plain, ours = pair()
+    x = images(8, 32, 20, 20)  # tiles leave nothing over: nothing is padded
+    outer = torch.ones(()).expand(8, 40, 20, 20)
+    if layout != "expanded":
+        outer = torch.randn(8, 40, 20, 20).contiguous(memory_format=layout)
+    results = [torch.autograd.grad(layer(x), layer.weight, outer) for layer in (ours, plain)]
+    assert error(*(grad for (grad,) in results)) < 1e-5
+
+
+def test_trains_after_inference_mode():
+    _, ours = pair()
+    convolution._transforms.cache_clear()
+    with torch.inference_mode():
+        ours(images(8, 32, 20, 20))
+    ours(images(8, 32, 20, 20)).square().sum().backward()
+    assert ours.weight.grad is not None
+
+
 def test_second_derivative_is_refused():
     _, ours = pair()
     x = images(8, 32, 20, 20).requires_grad_()

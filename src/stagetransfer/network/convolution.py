@@ -136,12 +136,10 @@ class _Plan:
         over = -(-n // m) - 1  # so many tiles further on a tile's pixels reach
         grid = out.new_zeros(b, self.down + over, m, self.across + over, m, c)
         for i in range(0, n, m):
+            rows = slice(i // m, i // m + self.down)
             for j in range(0, n, m):
+                columns = slice(j // m, j // m + self.across)
                 some = pixels[:, :, i : i + m, :, j : j + m]
-                rows, columns = (
-                    slice(i // m, i // m + self.down),
-                    slice(j // m, j // m + self.across),
-                )
                 grid[:, rows, : some.shape[2], columns, : some.shape[4]] += some
         padded = grid.view(b, (self.down + over) * m, -1, c)
         inner = padded[:, self.above : self.above + height, self.left : self.left + width]
@@ -187,7 +185,7 @@ class _Winograd(torch.autograd.Function):
         margin = (0, 0, 0, m * plan.across - plan.width, 0, m * plan.down - plan.height)
         for part in plan.parts(x, k):
             outer = F.pad(grad[part].permute(0, 2, 3, 1), margin)
-            outer = outer.view(-1, plan.down, m, plan.across, m, k).transpose(2, 3)
+            outer = outer.reshape(-1, plan.down, m, plan.across, m, k).transpose(2, 3)
             pixels = space.take("pixels", outer.shape).copy_(outer).view(-1, m * m, k)
             product = space.product("product", a, pixels)
             if of_weight:
