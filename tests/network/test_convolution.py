@@ -36,7 +36,8 @@ def gradients(layer, x):
 
 
 def error(found, exact):
-    return float((found.double() - exact.double()).norm() / exact.double().norm())
+    found, exact = found.detach().double(), exact.detach().double()
+    return float((found - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("r", [3, 5])
@@ -103,7 +104,7 @@ def test_float32_is_as_near_as_said(channels, filters, kernel, side):
         ({"kernel": (3, 5), "padding": 1}, images(8, 32, 20, 20)),
         ({"channels": 16}, images(8, 16, 20, 20)),
         ({"filters": 16}, images(8, 32, 20, 20)),
-        ({}, images(1, 32, 20, 20)),
+        ({}, images(80, 32, 6, 6)),
         ({}, images(8, 32, 20, 20)[0]),
         ({}, images(8, 32, 20, 20, dtype=torch.float64)),
     ],
@@ -188,6 +189,13 @@ def test_keeps_channels_last_and_saves_no_more_than_its_input():
         y = ours(x)
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert {t.data_ptr() for t in saved} == {x.data_ptr(), ours.weight.data_ptr()}
+
+
+def test_an_image_alone_is_treated_as_in_a_batch():
+    _, ours = pair()
+    x = images(8, 32, 20, 20)
+    assert ours._plan(x) == ours._plan(x[:1])
+    assert error(ours(x[:1]), ours(x)[:1]) < 1e-6
 
 
 def test_the_same_in_each_run():

@@ -28,7 +28,7 @@ _DTYPE = torch.float32
 _TILES = (2, 3, 4)  # sides m
 _KERNELS = (3, 5)  # sides r
 _NEAR = 3 * 2**20  # floats of one kind in work at once: 12 MB, of a cache of 16 or more
-_FEWEST_TILES = 64  # below, transforming the filters costs more than it saves
+_FEWEST_TILES = 9  # in an image, so that its result does not depend on how many a batch has
 _FEWEST_CHANNELS = 32
 
 
@@ -36,9 +36,9 @@ class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d`, by Winograd's method where that is faster.
 
     That is on the CPU, in float32 without autocast, channels-last, for one group of 32 channels
-    and filters or more, kernels of 3 x 3 or 5 x 5, stride 1; all else is PyTorch's own. Results
-    agree to some 1e-6 of their size. Differentiable once; a backward pass with create_graph=True
-    raises RuntimeError. `winograd = False` turns it off.
+    and filters or more, kernels of 3 x 3 or 5 x 5, stride 1, outputs of 9 x 9 pixels or so; all
+    else is PyTorch's own. Results agree to some 1e-6 of their size. Differentiable once; a backward
+    pass with create_graph=True raises RuntimeError. `winograd = False` turns it off.
 
         conv2 = Conv2d(96, 256, 5, padding=2)
     """
@@ -76,7 +76,7 @@ class Conv2d(nn.Conv2d):
             _Plan(r, m, -(-height // m), -(-width // m), height, width, above, left) for m in _TILES
         ]
         best = min(plans, key=lambda plan: plan.down * plan.across * plan.n**2)
-        return best if len(x) * best.down * best.across >= _FEWEST_TILES else None
+        return best if best.down * best.across >= _FEWEST_TILES else None
 
 
 @dataclass(frozen=True)
