@@ -25,6 +25,7 @@ from stagetransfer.settings import Model, Trainer
 from stagetransfer.training import AlexNetModule
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
 from stagetransfer.training.fit import build_trainer, quiet
+from stagetransfer.training.memory import keep_freed
 from stagetransfer.training.progress import StageProgress
 
 SIZES = {"paper": 227, "torchvision": 224}
@@ -89,6 +90,7 @@ def reference(case: Case, gate: Gate) -> None:
 
 def ceiling(case: Case, gate: Gate) -> None:
     """Our network and optimiser on one batch that lies in memory, ready for conv1."""
+    keep_freed()
     module = _module(case).to(_device()).train()
     images, labels = _fixed(case)
     optimizer: Any = _sgd()(module.parameters())
@@ -126,6 +128,7 @@ def reference_test(case: Case, gate: Gate) -> None:
 
 def test_ceiling(case: Case, gate: Gate) -> None:
     """The network alone, forward."""
+    keep_freed()
     module = _module(case).to(_device()).eval()
     images, _ = _fixed(case)
     with torch.inference_mode(), _autocast(case):

@@ -30,6 +30,7 @@ CONF = Path(__file__).parents[1] / "conf"
 FIGURES = ("accuracy", "recall", "f1", "auroc", "cross_entropy")
 PLAIN = (
     *("trainer.precision=32-true", "trainer.channels_last=false", "trainer.winograd=false"),
+    "trainer.keep_memory=false",
     *("recipe.optimizer.fused=false", "+recipe.optimizer.foreach=false"),
 )
 

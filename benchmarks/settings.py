@@ -21,6 +21,7 @@ from benchmarks.tables import show
 from benchmarks.timing import spread, time_in_turn
 from stagetransfer.network import AlexNet, Conv2d
 from stagetransfer.precision import resolve
+from stagetransfer.training.memory import keep_freed
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) 
         "optimiser foreach": {"optimiser": {"foreach": True}},
         "optimiser in single steps": {"optimiser": {"foreach": False}},
         "PyTorch's convolutions": {"winograd": False},
+        "memory given back": {"kept": False},
     }
     if name == "paper":
         changes["PyTorch's LRN"] = {"plain_lrn": True}
@@ -74,6 +76,7 @@ def _step(
     optimiser: dict[str, bool] | None = None,
     plain_lrn: bool = False,
     winograd: bool = True,
+    kept: bool = True,
     compiled: bool = False,
 ) -> Callable[[], None]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,7 +98,7 @@ def _step(
     labels = torch.randint(7, (batch,), device=device)
     forward = torch.compile(network) if compiled else network
     bfloat16 = precision.startswith("bf16")
-    return functools.partial(_run, forward, sgd, images, labels, bfloat16)
+    return functools.partial(_run, forward, sgd, images, labels, bfloat16, kept)
 
 
 def _run(
@@ -104,7 +107,9 @@ def _run(
     images: Tensor,
     labels: Tensor,
     bfloat16: bool,
+    kept: bool,
 ) -> None:
+    keep_freed(kept)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
         loss = F.cross_entropy(network(images), labels)
     optimiser.zero_grad()

@@ -52,3 +52,4 @@ def test_what_auto_came_to_is_hashed_and_kept(monkeypatch, compose_config, tmp_p
     assert run() == run("trainer.precision=bf16-mixed") != plain
     assert run("trainer.precision=32-true", "trainer.channels_last=false") == plain
     assert run("trainer.precision=32-true", "trainer.winograd=false") == plain
+    assert run("trainer.precision=32-true", "trainer.keep_memory=false") == plain

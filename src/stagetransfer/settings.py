@@ -70,6 +70,7 @@ class Trainer:
     precision: str = "32-true"
     channels_last: bool = True
     winograd: bool = True
+    keep_memory: bool = True
     deterministic: str = "warn"
     pictures: int = 0
     frozen_features_gib: float = 16.0

@@ -147,15 +147,15 @@ class _Plan:
 
 
 class _Winograd(torch.autograd.Function):
-    """Keeps what a direct convolution keeps: its input and the weight."""
+    """Keeps its input and the transformed filters for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.plan = plan
         m, k = plan.m, len(weight)
         a, _, _ = plan.transforms(x.dtype)
         filters, space = plan.filters(weight), _Space(x)
+        ctx.save_for_backward(x, filters)
+        ctx.plan = plan
         y = x.new_empty(len(x), plan.height, plan.width, k)
         for part in plan.parts(x, k):
             tiles = plan.gather(x[part], space)
@@ -174,12 +174,12 @@ class _Winograd(torch.autograd.Function):
         # PyTorch's once_differentiable lets a constant outer gradient through, with a silent zero.
         if torch.is_grad_enabled():
             raise RuntimeError("Conv2d has no second derivative: do without create_graph=True")
-        x, weight = ctx.saved_tensors
+        x, filters = ctx.saved_tensors
         plan: _Plan = ctx.plan
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-        m, (k, c) = plan.m, weight.shape[:2]
+        m, (_, c, k) = plan.m, filters.shape
         a, b, g = plan.transforms(x.dtype)
-        filters, space = plan.filters(weight), _Space(x)
+        space = _Space(x)
         grad_x = torch.empty_like(x) if of_x else None
         grad_filters = torch.zeros_like(filters)
         margin = (0, 0, 0, m * plan.across - plan.width, 0, m * plan.down - plan.height)

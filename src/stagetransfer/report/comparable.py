@@ -13,7 +13,7 @@ from stagetransfer.report.runs import Run, Unfinished
 IDLE = (
     *("paths.", "hydra.", "force", "condition"),
     *("trainer.accelerator", "trainer.deterministic", "trainer.pictures", "trainer.channels_last"),
-    *("trainer.frozen_features_gib", "trainer.winograd"),
+    *("trainer.frozen_features_gib", "trainer.winograd", "trainer.keep_memory"),
 )
 IDLE_ENDS = (
     *(".workers", "memory_limit_gib", ".check_images", ".index"),

@@ -23,6 +23,7 @@ from stagetransfer.seeding import derive
 from stagetransfer.settings import Trainer
 from stagetransfer.training.best import BestEpoch
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
+from stagetransfer.training.memory import keep_freed
 from stagetransfer.training.module import AlexNetModule, Tested
 from stagetransfer.training.pictures import LogPictures
 from stagetransfer.training.probe import Probe
@@ -173,6 +174,8 @@ def build_trainer(
     settings: Trainer, *, callbacks: Sequence[pl.Callback], logger: Any, max_epochs: int = 1
 ) -> pl.Trainer:
     """A Trainer for the machine that `settings` tells, without Lightning's own terminal output."""
+    if settings.keep_memory:
+        keep_freed()
     deterministic: Any = {"true": True, "false": False}.get(
         settings.deterministic.lower(), settings.deterministic
     )
