@@ -26,6 +26,7 @@ from stagetransfer.training.memory import keep_freed
 
 def main() -> None:
     """Prints the table of each network."""
+    keep_freed()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
@@ -46,7 +47,6 @@ def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) 
         "optimiser foreach": {"optimiser": {"foreach": True}},
         "optimiser in single steps": {"optimiser": {"foreach": False}},
         "PyTorch's convolutions": {"winograd": False},
-        "memory given back": {"kept": False},
     }
     if name == "paper":
         changes["PyTorch's LRN"] = {"plain_lrn": True}
@@ -76,7 +76,6 @@ def _step(
     optimiser: dict[str, bool] | None = None,
     plain_lrn: bool = False,
     winograd: bool = True,
-    kept: bool = True,
     compiled: bool = False,
 ) -> Callable[[], None]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -98,7 +97,7 @@ def _step(
     labels = torch.randint(7, (batch,), device=device)
     forward = torch.compile(network) if compiled else network
     bfloat16 = precision.startswith("bf16")
-    return functools.partial(_run, forward, sgd, images, labels, bfloat16, kept)
+    return functools.partial(_run, forward, sgd, images, labels, bfloat16)
 
 
 def _run(
@@ -107,9 +106,7 @@ def _run(
     images: Tensor,
     labels: Tensor,
     bfloat16: bool,
-    kept: bool,
 ) -> None:
-    keep_freed(kept)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
         loss = F.cross_entropy(network(images), labels)
     optimiser.zero_grad()

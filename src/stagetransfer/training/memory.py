@@ -5,11 +5,10 @@ import platform
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_DEFAULTS = 128 * 1024, 65536
 
 
-def keep_freed(keep: bool = True) -> bool:
-    """Lets the process keep what it frees, for the next step; `keep=False` is glibc's default.
+def keep_freed() -> bool:
+    """Lets the process keep what it frees, for the next step, until it ends.
 
     glibc gets each block of 32 MB or more from the system and gives it back when it is freed. A
     step on the CPU frees hundreds of MB of activations and gradients, and the system would have to
@@ -20,5 +19,4 @@ def keep_freed(keep: bool = True) -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    trim, maps = (-1, 0) if keep else _DEFAULTS
-    return bool(mallopt(_MMAP_MAX, maps) and mallopt(_TRIM_THRESHOLD, trim))
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))
