@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,8 @@ def speed(values: Sequence[float]) -> str:
 
 
 def _run(candidate: Candidate, argument: Any, connection: Connection, rounds: int) -> None:
+    # A spawned process would spawn its DataLoader workers too: seconds of imports in each test.
+    set_start_method(None, force=True)
     candidate(argument, Gate(connection, rounds))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stagetransfer.network import Conv2d, convolution
-from stagetransfer.network.convolution import toom_cook
+from stagetransfer.network.convolution import _Plan, toom_cook
 
 
 def images(*shape, seed=0, dtype=torch.float32):
@@ -41,7 +41,7 @@ def error(found, exact):
 
 
 @pytest.mark.parametrize("r", [3, 5])
-@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("m", convolution._TILES)
 def test_one_dimension_equals_a_correlation(m, r):
     a, b, g = toom_cook(m, r)
     random = np.random.default_rng(0)
@@ -58,10 +58,11 @@ def test_one_dimension_equals_a_correlation(m, r):
     kernel=st.sampled_from([3, 5]),
     padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     bias=st.booleans(),
+    m=st.sampled_from(convolution._TILES),
     near=st.sampled_from([1, 20_000, 10**9]),
     seed=st.integers(0, 99),
 )
-def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, near, seed):
+def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, m, near, seed):
     """Output and all gradients, whatever the tiles leave over and however the batch is parted."""
     plain, ours = pair(2, 3, kernel, padding=padding, bias=bias)
     if height + 2 * padding[0] < kernel or width + 2 * padding[1] < kernel:
@@ -70,8 +71,9 @@ def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "_DTYPE", torch.float64)
         patch.setattr(convolution, "_FEWEST_CHANNELS", 1)
-        patch.setattr(convolution, "_FEWEST_TILES", 1)
+        patch.setattr(convolution, "_TILES", [m])
         patch.setattr(convolution, "_NEAR", near)
+        patch.setattr(_Plan, "cost", lambda *channels: 0)
         assert ours.double()._plan(x) is not None
         found = gradients(ours, x)
     for mine, theirs in zip(found, gradients(plain.double(), x), strict=True):
@@ -87,8 +89,9 @@ def test_float32_is_as_near_as_said(channels, filters, kernel, side):
     x = images(8, channels, side, side).relu_()
     assert ours._plan(x) is not None
     exact = gradients(copy.deepcopy(plain).double(), x.double())
-    for mine, theirs in zip(gradients(ours, x), exact, strict=True):
-        assert error(mine, theirs) < 1e-5
+    errors = map(error, gradients(ours, x), exact)
+    for found, most in zip(errors, (5e-5, 2e-4, 1e-5, 1e-6), strict=True):
+        assert found < most * {3: 0.4, 5: 1}[kernel]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_float32_is_as_near_as_said(channels, filters, kernel, side):
         ({"kernel": (3, 5), "padding": 1}, images(8, 32, 20, 20)),
         ({"channels": 16}, images(8, 16, 20, 20)),
         ({"filters": 16}, images(8, 32, 20, 20)),
-        ({}, images(80, 32, 6, 6)),
+        ({"kernel": 3, "padding": 1}, images(80, 32, 1, 1)),
         ({}, images(8, 32, 20, 20)[0]),
         ({}, images(8, 32, 20, 20, dtype=torch.float64)),
     ],
@@ -151,18 +154,18 @@ def test_gradients_that_nobody_asks_for_are_left_out(fixed):
     for theirs, mine in zip(*results, strict=True):
         assert (mine is None) == (theirs is None)
         if mine is not None:
-            assert error(mine, theirs) < 1e-5
+            assert error(mine, theirs) < 1e-4
 
 
 @pytest.mark.parametrize("layout", ["expanded", torch.contiguous_format, torch.channels_last])
 def test_any_layout_of_the_outer_gradient(layout):
     plain, ours = pair()
-    x = images(8, 32, 20, 20)  # tiles leave nothing over: nothing is padded
+    x = images(8, 32, 20, 20)
     outer = torch.ones(()).expand(8, 40, 20, 20)
     if layout != "expanded":
         outer = torch.randn(8, 40, 20, 20).contiguous(memory_format=layout)
     results = [torch.autograd.grad(layer(x), layer.weight, outer) for layer in (ours, plain)]
-    assert error(*(grad for (grad,) in results)) < 1e-5
+    assert error(*(grad for (grad,) in results)) < 1e-3  # ones cancel
 
 
 def test_trains_after_inference_mode():
@@ -190,7 +193,7 @@ def test_keeps_channels_last_and_little_memory():
     assert y.is_contiguous(memory_format=torch.channels_last)
     kept = {t.data_ptr(): t.numel() for t in saved}
     assert kept.pop(x.data_ptr()) == x.numel()
-    assert sum(kept.values()) == 8 * 8 * 32 * 40  # the filters as 8 x 8 tiles of 4 x 4 take them
+    assert sum(kept.values()) == 11 * 11 * 32 * 40  # the filters, for tiles of 7 x 7
 
 
 def test_an_image_alone_is_treated_as_in_a_batch():

@@ -7,38 +7,43 @@ place of m * m * r * r (Winograd 1980; Lavin, Gray 2016, arXiv 1509.09308):
 
 for a filter g and the n x n pixels d under the tile. A, B and G evaluate polynomials at n - 1
 points and at infinity (Toom, Cook). Summed over channels the product in brackets is n * n matrix
-products of (tiles, channels) by (channels, filters). The points were chosen for the least error in
-float32 (compare Barabasz et al. 2020, ACM TOMS 46(4)): some 1e-6 of the result for 3 x 3 and 3e-6
-for 5 x 5, twice and six times that of a direct convolution.
+products of (tiles, channels) by (channels, filters). Large tiles save more and lose more: the
+points were chosen for the least error in float32 (compare Barabasz et al. 2020, ACM TOMS 46(4)).
+At 7 x 7 pixels it is some 2e-5 of the result for 3 x 3 filters and 5e-5 for 5 x 5, three times that
+in the input's gradient; TF32, PyTorch's default for convolutions on a GPU, is at some 3e-4.
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _POINTS = (0.0, 1.0, -1.0, 2.0, -0.5, -2.0, 0.5)
+_MORE_POINTS = {
+    8: (0.0, 1.0, -1.0, 0.7, -0.7, 2.5, -2.5, 0.28),
+    10: (0.0, 1.0, -1.0, 0.36, -0.36, 0.72, -0.72, 1.7, -1.7, 4.3),
+}
 _DTYPE = torch.float32
-_TILES = (2, 3, 4)  # sides m
+_TILES = (2, 3, 4, 5, 7)  # sides m
 _KERNELS = (3, 5)  # sides r
-_NEAR = 3 * 2**20  # floats of one kind in work at once: 12 MB, of a cache of 16 or more
-_FEWEST_TILES = 9  # in an image, so that its result does not depend on how many a batch has
+_NEAR = 12 * 2**20  # floats of one kind in work at once: 48 MB
 _FEWEST_CHANNELS = 32
 
 
 class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d`, by Winograd's method where that is faster.
+    """`torch.nn.Conv2d`, by Winograd's method where that takes fewer multiplications.
 
     That is on the CPU, in float32 without autocast, channels-last, for one group of 32 channels
-    and filters or more, kernels of 3 x 3 or 5 x 5, stride 1, outputs of 9 x 9 pixels or so; all
-    else is PyTorch's own. Results agree to some 1e-6 of their size. Differentiable once; a backward
-    pass with create_graph=True raises RuntimeError. `winograd = False` turns it off.
+    and filters or more, kernels of 3 x 3 or 5 x 5, stride 1; all else is PyTorch's own. Which
+    tiles are taken depends on the size of an image, not on how many there are. Results agree to
+    some 5e-5 of their size. Differentiable once; a backward pass with create_graph=True raises
+    RuntimeError. `winograd = False` turns it off.
 
         conv2 = Conv2d(96, 256, 5, padding=2)
     """
@@ -72,11 +77,11 @@ class Conv2d(nn.Conv2d):
         height, width = x.shape[2] + 2 * above - r + 1, x.shape[3] + 2 * left - r + 1
         if min(height, width) < 1:
             return None
-        plans = [
-            _Plan(r, m, -(-height // m), -(-width // m), height, width, above, left) for m in _TILES
-        ]
-        best = min(plans, key=lambda plan: plan.down * plan.across * plan.n**2)
-        return best if best.down * best.across >= _FEWEST_TILES else None
+        plans = [_Plan(r, m, height, width, above, left) for m in _TILES]
+        channels, filters = self.in_channels, self.out_channels
+        best = min(plans, key=lambda plan: plan.cost(channels, filters))
+        direct = height * width * r**2 * channels * filters
+        return best if best.cost(channels, filters) < direct else None
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,6 @@ class _Plan:
 
     r: int
     m: int
-    down: int
-    across: int
     height: int
     width: int
     above: int  # rows of zeros
@@ -96,15 +99,47 @@ class _Plan:
     def n(self) -> int:
         return self.m + self.r - 1
 
+    @property
+    def down(self) -> int:
+        return -(-self.height // self.m)
+
+    @property
+    def across(self) -> int:
+        return -(-self.width // self.m)
+
+    @property
+    def rows(self) -> int:
+        """Of the input, with zeros to where the last tile ends."""
+        return self.m * self.down + self.r - 1
+
+    @property
+    def columns(self) -> int:
+        """As `rows`."""
+        return self.m * self.across + self.r - 1
+
+    def cost(self, channels: int, filters: int) -> int:
+        """Multiplications that an image takes in the products and in its transforms."""
+        n, m = self.n, self.m
+        inputs, outputs = 2 * n**3 * channels, (n * n * m + n * m * m) * filters
+        return self.down * self.across * (n * n * channels * filters + inputs + outputs)
+
     def transforms(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """A, B and G for rows and columns at once: (n n, m m), (n n, n n), (n n, r r)."""
+        """A (n, m), B (n, n) and G (n, r)."""
         return _transforms(self.m, self.r, dtype)
 
     def filters(self, weight: Tensor) -> Tensor:
         """(n n, channels, filters) of a (filters, channels, r, r) weight."""
         _, _, g = self.transforms(weight.dtype)
-        k, c = weight.shape[:2]
-        return (g @ weight.permute(2, 3, 1, 0).reshape(-1, c * k)).view(-1, c, k)
+        k, c, r, _ = weight.shape
+        down = g @ weight.permute(2, 3, 1, 0).reshape(r, -1)
+        return (g @ down.view(self.n, r, -1)).view(-1, c, k)
+
+    def filters_adjoint(self, under: Tensor) -> Tensor:
+        """The adjoint: a (filters, channels, r, r) weight of (n n, channels, filters)."""
+        _, _, g = self.transforms(under.dtype)
+        (_, c, k), n, r = under.shape, self.n, self.r
+        across = torch.bmm(g.T.expand(n, -1, -1), under.view(n, n, -1))
+        return (g.T @ across.view(n, -1)).view(r, r, c, k).permute(3, 2, 0, 1)
 
     def parts(self, x: Tensor, filters: int) -> Iterator[slice]:
         """Some images at a time, so that what lies between two steps stays in the caches."""
@@ -113,37 +148,63 @@ class _Plan:
         step = -(-len(x) // number)
         yield from (slice(at, min(at + step, len(x))) for at in range(0, len(x), step))
 
-    def gather(self, x: Tensor, space: "_Space") -> Tensor:
-        """(tiles, n n, channels): what (images, channels, H, W) holds under each tile, with B."""
-        m, n = self.m, self.n
-        (b, c, height, width), (_, transform, _) = x.shape, self.transforms(x.dtype)
-        rows, columns = m * self.down + n - m, m * self.across + n - m
-        below, right = rows - height - self.above, columns - width - self.left
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, self.left, right, self.above, below))
-        image, row, column, channel = padded.stride()
-        under = padded.as_strided(
-            (b, self.down, self.across, n, n, c),
-            (image, m * row, m * column, row, column, channel),
-        )
-        pixels = space.take("pixels", under.shape).copy_(under)
-        return space.product("input", transform, pixels.view(-1, n * n, c))
+    def frame(self, x: Tensor, space: "_Space") -> Tensor:
+        """(images, rows, columns, channels): an input with zeros to where the last tile ends."""
+        rows, columns = self.rows, self.columns
+        return _framed(x, rows, columns, self.above, self.left, space)
 
-    def scatter(self, under: Tensor, out: Tensor) -> None:
-        """The adjoint of gathering: (tiles, n n, channels) pixels under tiles summed into `out`."""
-        m, n = self.m, self.n
-        b, c, height, width = out.shape
-        pixels = under.reshape(b, self.down, self.across, n, n, c).transpose(2, 3)
-        over = -(-n // m) - 1  # so many tiles further on a tile's pixels reach
-        grid = out.new_zeros(b, self.down + over, m, self.across + over, m, c)
-        for i in range(0, n, m):
-            rows = slice(i // m, i // m + self.down)
-            for j in range(0, n, m):
-                columns = slice(j // m, j // m + self.across)
-                some = pixels[:, :, i : i + m, :, j : j + m]
-                grid[:, rows, : some.shape[2], columns, : some.shape[4]] += some
-        padded = grid.view(b, (self.down + over) * m, -1, c)
-        inner = padded[:, self.above : self.above + height, self.left : self.left + width]
-        out.copy_(inner.permute(0, 3, 1, 2))
+    def frame_outer(self, grad: Tensor, space: "_Space") -> Tensor:
+        """The same of a gradient at the output."""
+        return _framed(grad, self.m * self.down, self.m * self.across, 0, 0, space)
+
+    def cut(self, padded: Tensor, matrix: Tensor, space: "_Space", name: str) -> Tensor:
+        """(n n, tiles, channels): a (n, q) matrix along both sides of q x q pixels, m apart."""
+        (n, q), m = matrix.shape, self.m
+        b, _, columns, c = padded.shape
+        lines = space.take("lines", (self.down, b, n, columns * c))
+        for i in range(self.down):
+            rows = padded[:, m * i : m * i + q].flatten(2)
+            torch.bmm(matrix.expand(b, -1, -1), rows, out=lines[i])
+        apart = lines.view(-1, columns, c)
+        tiles = space.take(name, (self.across, len(apart), n, c))
+        for j in range(self.across):
+            pixels = apart[:, m * j : m * j + q]
+            torch.bmm(matrix.expand(len(apart), -1, -1), pixels, out=tiles[j])
+        return tiles.view(-1, n * n, c).transpose(0, 1)
+
+    def paste(self, tiles: Tensor, matrix: Tensor, images: int, space: "_Space") -> Tensor:
+        """The adjoint of cutting: (images, rows, columns, channels) of (n n, tiles, channels)."""
+        (n, q), m, c = matrix.shape, self.m, tiles.shape[2]
+        across = space.product("apart", matrix.T, tiles.view(n, n, -1))
+        pieces = across.view(n, q, self.across, -1, c).permute(2, 3, 0, 1, 4)
+        lines = space.take("lines", (pieces.shape[1], n, m * self.across + q - m, c))
+        _overlap(pieces, lines, 2, m)
+        down = space.product("apart", matrix.T, lines.flatten(2))
+        pieces = down.view(self.down, images, q, -1, c)
+        whole = space.take("whole", (images, m * self.down + q - m, lines.shape[2], c))
+        _overlap(pieces, whole, 1, m)
+        return whole
+
+
+def _framed(x: Tensor, rows: int, columns: int, above: int, left: int, space: "_Space") -> Tensor:
+    """(images, rows, columns, channels) of an (images, channels, H, W), with zeros around it."""
+    b, c, height, width = x.shape
+    whole = space.take("framed", (b, rows, columns, c))
+    below, right = above + height, left + width
+    whole[:, :above] = whole[:, below:] = 0
+    whole[:, above:below, :left] = whole[:, above:below, right:] = 0
+    whole[:, above:below, left:right] = x.permute(0, 2, 3, 1)
+    return whole
+
+
+def _overlap(pieces: Tensor, out: Tensor, dim: int, step: int) -> None:
+    """Writes into `out` the sum of pieces that lie so many steps apart along a dimension."""
+    for i, piece in enumerate(pieces):
+        size = piece.shape[dim]
+        common = size - step if i else 0
+        out.narrow(dim, i * step, common).add_(piece.narrow(dim, 0, common))
+        rest = size - common
+        out.narrow(dim, i * step + common, rest).copy_(piece.narrow(dim, common, rest))
 
 
 class _Winograd(torch.autograd.Function):
@@ -151,20 +212,17 @@ class _Winograd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
-        m, k = plan.m, len(weight)
-        a, _, _ = plan.transforms(x.dtype)
+        a, b, _ = plan.transforms(x.dtype)
         filters, space = plan.filters(weight), _Space(x)
         ctx.save_for_backward(x, filters)
         ctx.plan = plan
-        y = x.new_empty(len(x), plan.height, plan.width, k)
-        for part in plan.parts(x, k):
-            tiles = plan.gather(x[part], space)
-            product = space.products("product", tiles, filters)
-            pixels = space.product("output", a.T, product)
-            whole = pixels.view(-1, plan.down, plan.across, m, m, k).transpose(2, 3)
-            whole = whole.reshape(-1, m * plan.down, m * plan.across, k)
-            inner = whole[:, : plan.height, : plan.width]
-            y[part] = inner if bias is None else inner + bias
+        y = x.new_empty(len(x), plan.height, plan.width, len(weight))
+        for part in plan.parts(x, len(weight)):
+            tiles = plan.cut(plan.frame(x[part], space), b, space, "tiles")
+            product = space.product("product", tiles, filters)
+            pixels = plan.paste(product, a, len(x[part]), space)
+            inner = pixels[:, : plan.height, : plan.width]
+            torch.add(inner, 0 if bias is None else bias, out=y[part])
         return y.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -177,27 +235,24 @@ class _Winograd(torch.autograd.Function):
         x, filters = ctx.saved_tensors
         plan: _Plan = ctx.plan
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-        m, (_, c, k) = plan.m, filters.shape
-        a, b, g = plan.transforms(x.dtype)
+        a, b, _ = plan.transforms(x.dtype)
         space = _Space(x)
         grad_x = torch.empty_like(x) if of_x else None
-        grad_filters = torch.zeros_like(filters)
-        margin = (0, 0, 0, m * plan.across - plan.width, 0, m * plan.down - plan.height)
-        for part in plan.parts(x, k):
-            outer = F.pad(grad[part].permute(0, 2, 3, 1), margin)
-            outer = outer.reshape(-1, plan.down, m, plan.across, m, k).transpose(2, 3)
-            pixels = space.take("pixels", outer.shape).copy_(outer).view(-1, m * m, k)
-            product = space.product("product", a, pixels)
+        grad_filters = torch.empty_like(filters)
+        rows = slice(plan.above, plan.above + x.shape[2])
+        columns = slice(plan.left, plan.left + x.shape[3])
+        for part in plan.parts(x, filters.shape[2]):
+            outer = plan.cut(plan.frame_outer(grad[part], space), a, space, "outer")
             if of_weight:
-                tiles = plan.gather(x[part], space).transpose(0, 1)
-                grad_filters.baddbmm_(tiles.transpose(1, 2), product.transpose(0, 1))
+                tiles = plan.cut(plan.frame(x[part], space), b, space, "tiles")
+                grad_filters.baddbmm_(tiles.transpose(1, 2), outer, beta=min(part.start, 1))
             if grad_x is not None:
-                tiles = space.products("input", product, filters.transpose(1, 2))
-                plan.scatter(space.product("pixels", b.T, tiles), grad_x[part])
-        grad_weight = (g.T @ grad_filters.view(-1, c * k)).view(plan.r, plan.r, c, k)
+                tiles = space.product("tiles", outer, filters.transpose(1, 2))
+                pixels = plan.paste(tiles, b, len(x[part]), space)
+                grad_x[part] = pixels[:, rows, columns].permute(0, 3, 1, 2)
         return (
             grad_x,
-            grad_weight.permute(3, 2, 0, 1) if of_weight else None,
+            plan.filters_adjoint(grad_filters) if of_weight else None,
             grad.sum((0, 2, 3)) if of_bias else None,
             None,
         )
@@ -212,26 +267,21 @@ class _Space:
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor of this shape, with whatever lies there."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if name not in self.held or len(self.held[name]) < size:
             self.held[name] = self.like.new_empty(size)
         return self.held[name][:size].view(shape)
 
-    def product(self, name: str, matrix: Tensor, pixels: Tensor) -> Tensor:
-        """(tiles, p, channels): a (p, q) matrix by the q pixels of each tile."""
-        out = self.take(name, (len(pixels), len(matrix), pixels.shape[2]))
-        return torch.bmm(matrix.expand(len(pixels), -1, -1), pixels, out=out)
-
-    def products(self, name: str, tiles: Tensor, filters: Tensor) -> Tensor:
-        """(tiles, n n, b): the sum over a of (tiles, n n, a) by (n n, a, b)."""
-        out = self.take(name, (len(filters), len(tiles), filters.shape[2]))
-        return torch.bmm(tiles.transpose(0, 1), filters, out=out).transpose(0, 1)
+    def product(self, name: str, left: Tensor, right: Tensor) -> Tensor:
+        """A matrix, or a batch of them, by a batch of matrices."""
+        out = self.take(name, (len(right), left.shape[-2], right.shape[2]))
+        return torch.bmm(left.expand(len(right), -1, -1), right, out=out)
 
 
 @functools.cache
 def _transforms(m: int, r: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     a, b, g = (torch.from_numpy(matrix) for matrix in toom_cook(m, r))
-    return torch.kron(a, a).to(dtype), torch.kron(b, b).to(dtype), torch.kron(g, g).to(dtype)
+    return a.to(dtype), b.to(dtype), g.to(dtype)
 
 
 def toom_cook(m: int, r: int) -> tuple[NDArray[np.float64], ...]:
@@ -240,7 +290,7 @@ def toom_cook(m: int, r: int) -> tuple[NDArray[np.float64], ...]:
     y_i = sum_j g_j d_{i+j}: m outputs of a correlation with r weights.
     """
     n = m + r - 1
-    points = np.array(_POINTS[: n - 1])
+    points = np.array(_MORE_POINTS.get(n - 1, _POINTS)[: n - 1])
     others = [np.delete(points, i) for i in range(n - 1)]
     infinite = np.eye(1, n, n - 1)
     a = np.vstack([np.vander(points, m, increasing=True), infinite[:, n - m :]])
