@@ -32,7 +32,7 @@ _MORE_POINTS = {
 _DTYPE = torch.float32
 _TILES = (2, 3, 4, 5, 7)  # sides m
 _KERNELS = (3, 5)  # sides r
-_NEAR = 12 * 2**20  # floats of one kind in work at once: 48 MB
+_NEAR = 24 * 2**20  # floats of one kind in work at once: 96 MB
 _FEWEST_CHANNELS = 32
 
 

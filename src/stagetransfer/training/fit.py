@@ -176,6 +176,8 @@ def build_trainer(
     """A Trainer for the machine that `settings` tells, without Lightning's own terminal output."""
     if settings.keep_memory:
         keep_freed()
+    # Else PyTorch writes over every new tensor to show what is read before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     deterministic: Any = {"true": True, "false": False}.get(
         settings.deterministic.lower(), settings.deterministic
     )
