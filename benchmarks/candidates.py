@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, models, transforms
 
+from benchmarks.plain import make_plain
 from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
 from stagetransfer.data import DomainDataModule
-from stagetransfer.network import AlexNet, Conv2d
+from stagetransfer.network import AlexNet
 from stagetransfer.settings import Model, Trainer
 from stagetransfer.training import AlexNetModule
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
@@ -143,12 +144,9 @@ def reference_network(name: str) -> nn.Module:
         network: nn.Module = models.alexnet(num_classes=CLASSES)
         return network
     network = AlexNet(CLASSES, name)
+    make_plain(network)
     for child, module in list(network.named_children()):
-        if isinstance(module, nn.LocalResponseNorm):
-            setattr(network, child, nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0))
-        elif isinstance(module, Conv2d):
-            module.winograd = False  # PyTorch's own
-        elif isinstance(module, nn.ReLU):
+        if isinstance(module, nn.ReLU):
             setattr(network, child, nn.ReLU(inplace=True))
     return network
 

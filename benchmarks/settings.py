@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.candidates import SIZES
+from benchmarks.plain import make_plain
 from benchmarks.tables import show
 from benchmarks.timing import spread, time_in_turn
-from stagetransfer.network import AlexNet, Conv2d
+from stagetransfer.network import AlexNet
 from stagetransfer.precision import resolve
 from stagetransfer.training.memory import keep_freed
 
@@ -46,10 +47,11 @@ def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) 
         "contiguous": {"layout": torch.contiguous_format},
         "optimiser foreach": {"optimiser": {"foreach": True}},
         "optimiser in single steps": {"optimiser": {"foreach": False}},
-        "PyTorch's convolutions": {"winograd": False},
+        "PyTorch's convolutions": {"plain": "convolutions"},
+        "PyTorch's linear layers": {"plain": "linear"},
     }
     if name == "paper":
-        changes["PyTorch's LRN"] = {"plain_lrn": True}
+        changes["PyTorch's LRN"] = {"plain": "lrn"}
     if auto != "32-true":
         changes["float32"] = {"precision": "32-true"}
     elif half:
@@ -74,19 +76,13 @@ def _step(
     precision: str,
     layout: torch.memory_format = torch.channels_last,
     optimiser: dict[str, bool] | None = None,
-    plain_lrn: bool = False,
-    winograd: bool = True,
+    plain: str = "",
     compiled: bool = False,
 ) -> Callable[[], None]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    network: nn.Module = AlexNet(7, name, input_size=SIZES[name])
-    if plain_lrn:
-        for child in ("norm1", "norm2"):
-            setattr(network, child, nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0))
-    for module in network.modules():
-        if isinstance(module, Conv2d):
-            module.winograd = winograd
+    network = AlexNet(7, name, input_size=SIZES[name])
+    make_plain(network, **{kind: kind == plain for kind in ("convolutions", "linear", "lrn")})
     network = network.to(device).to(memory_format=layout).train()
     arguments: dict[str, Any] = optimiser or {"fused": True}
     sgd = torch.optim.SGD(

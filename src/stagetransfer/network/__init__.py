@@ -3,6 +3,7 @@
 from stagetransfer.network.alexnet import LAYERS, VARIANTS, AlexNet, layer_of
 from stagetransfer.network.convolution import Conv2d
 from stagetransfer.network.initialisation import SCHEMES, initialise
+from stagetransfer.network.linear import Linear
 from stagetransfer.network.lrn import LocalResponseNorm
 from stagetransfer.network.weights import carry, load_weights
 
@@ -12,6 +13,7 @@ __all__ = [
     "VARIANTS",
     "AlexNet",
     "Conv2d",
+    "Linear",
     "LocalResponseNorm",
     "carry",
     "initialise",

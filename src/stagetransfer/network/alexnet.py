@@ -17,6 +17,7 @@ from torch import nn
 
 from stagetransfer.errors import UserError
 from stagetransfer.network.convolution import Conv2d
+from stagetransfer.network.linear import Linear
 from stagetransfer.network.lrn import LocalResponseNorm
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
@@ -186,7 +187,7 @@ def _extractor(form: Form, groups: int, lrn_after_pool: bool | None) -> dict[str
 def _classifier(form: Form, features: int, num_classes: int, p: float) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     for number, inputs in ((6, features), (7, _HIDDEN)):
-        hidden = {f"fc{number}": nn.Linear(inputs, _HIDDEN), f"relu{number}": nn.ReLU()}
+        hidden = {f"fc{number}": Linear(inputs, _HIDDEN), f"relu{number}": nn.ReLU()}
         drop = {f"drop{number}": nn.Dropout(p)}
         modules |= drop | hidden if form.torchvision else hidden | drop
-    return modules | {"fc8": nn.Linear(_HIDDEN, num_classes)}
+    return modules | {"fc8": Linear(_HIDDEN, num_classes)}

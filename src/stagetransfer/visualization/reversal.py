@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
-from stagetransfer.network import Conv2d
+from stagetransfer.network import Conv2d, Linear
 
 aten = torch.ops.aten
 
@@ -185,6 +185,7 @@ COMMON: Rules = {
     nn.Conv2d.forward: _convolution,
     Conv2d.forward: _convolution,
     nn.Linear.forward: _linear,
+    Linear.forward: _linear,
     nn.MaxPool2d.forward: _max_pool,
     nn.AdaptiveAvgPool2d.forward: _mean_pool,
     nn.Flatten.forward: _flatten,
