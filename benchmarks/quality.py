@@ -1,9 +1,10 @@
 """Whether speed costs quality: python -m benchmarks.quality
 
 Trains the embedded target from scratch with the fast settings (the defaults) and the plain ones
-(float32, contiguous, an optimiser in single steps, PyTorch's LRN and convolutions), seed by seed,
-and compares them on the same test images: intervals and paired differences over seeds and
-patients, as in `stagetransfer report`. More overrides of train.py may follow, for both.
+(float32, contiguous, an optimiser in single steps, PyTorch's LRN, convolutions and linear layers,
+memory given back), seed by seed, each in a process of its own, and compares them on the same test
+images: intervals and paired differences over seeds and patients, as in `stagetransfer report`.
+More overrides of train.py may follow, for both.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
@@ -44,9 +46,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shared = [f"paths.outputs={folder}", *asked.overrides]
         for seed in range(asked.seeds):
-            _train([*shared, "condition=fast", f"seed={seed}"])
-            with _pytorchs_lrn():
-                _train([*shared, "condition=plain", f"seed={seed}", *PLAIN])
+            _apart(_train, [*shared, "condition=fast", f"seed={seed}"])
+            _apart(_train_plain, [*shared, "condition=plain", f"seed={seed}", *PLAIN])
         runs, _ = read_runs(find_runs([Path(folder)]))
         study = Study(runs)
         speeds = {
@@ -89,13 +90,17 @@ def _train(overrides: Sequence[str]) -> None:
     ChainRunner(settings).run()
 
 
-@contextmanager
-def _pytorchs_lrn() -> Iterator[None]:
+def _train_plain(overrides: Sequence[str]) -> None:
     def norm(size: int, alpha: float, beta: float, k: float) -> nn.Module:
         return nn.LocalResponseNorm(size, alpha, beta, k)
 
-    with mock.patch.object(alexnet, "LocalResponseNorm", norm):
-        yield
+    with mock.patch.multiple(alexnet, LocalResponseNorm=norm, Linear=nn.Linear):
+        _train(overrides)
+
+
+def _apart(run: Callable[[Sequence[str]], None], overrides: Sequence[str]) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(run, overrides).result()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from hydra import compose, initialize_config_dir
 from hypothesis import settings
 from omegaconf import DictConfig
 
+from stagetransfer import config
+from stagetransfer.chain import ChainRunner
+
 REPOSITORY = Path(__file__).parents[1]
 
 # The real code on little data: every stage sees a few dozen images at AlexNet's smallest sizes.
@@ -41,6 +44,17 @@ def compose_config() -> Compose:
             return compose("config", overrides=list(overrides))
 
     return composed
+
+
+@pytest.fixture(scope="session")
+def start(compose_config: Compose) -> Callable[..., ChainRunner]:
+    """A small run in a folder of outputs, with overrides: not yet begun."""
+
+    def started(outputs: Path, *overrides: str) -> ChainRunner:
+        asked = [*SMALL, f"paths.outputs={outputs}", *overrides]
+        return ChainRunner(config.read(compose_config(*asked)))
+
+    return started
 
 
 @pytest.fixture(autouse=True, scope="session")

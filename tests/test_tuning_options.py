@@ -7,22 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import SMALL
 from stagetransfer import config
-from stagetransfer.chain import ChainRunner
 from stagetransfer.data import TargetDataModule
 from stagetransfer.data.splits import downsample, subset
 from stagetransfer.errors import UserError
 from stagetransfer.records import read_json
-
-
-@pytest.fixture(scope="module")
-def start(compose_config):
-    def started(outputs, *overrides):
-        asked = [*SMALL, f"paths.outputs={outputs}", *overrides]
-        return ChainRunner(config.read(compose_config(*asked)))
-
-    return started
 
 
 def target(**options):

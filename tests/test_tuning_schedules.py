@@ -3,21 +3,9 @@
 import pytest
 import torch
 
-from conftest import SMALL
 from stagetransfer import config
-from stagetransfer.chain import ChainRunner
 from stagetransfer.network import LAYERS, layer_of
 from stagetransfer.records import read_json
-
-
-@pytest.fixture(scope="module")
-def start(compose_config):
-    def started(outputs, *overrides):
-        asked = [*SMALL, f"paths.outputs={outputs}", *overrides]
-        return ChainRunner(config.read(compose_config(*asked)))
-
-    return started
-
 
 PATIENT = (
     "+experiment=scratch", "recipe.epochs=6", "recipe.patience=1", "recipe.monitor=accuracy",

@@ -37,7 +37,8 @@ def test_probabilities_are_the_networks_at_the_temperature(network):
     found = one(images.split(2))
     with torch.no_grad():
         logits = network(one.inputs(images)).double()
-    np.testing.assert_allclose(found.probabilities, (logits / 2).softmax(1), atol=1e-6)
+    # In batches of another size float32 rounds otherwise.
+    np.testing.assert_allclose(found.probabilities, (logits / 2).softmax(1), atol=5e-5)
     np.testing.assert_array_equal(found.codes, logits.argmax(1))
 
 

@@ -1,0 +1,35 @@
+"""What the trainer's settings come to."""
+
+import importlib
+
+import pytest
+import torch
+
+from stagetransfer.links import prepare
+from stagetransfer.network import Conv2d
+from stagetransfer.settings import Trainer
+
+fit = importlib.import_module("stagetransfer.training.fit")  # the package's `fit` is the function
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_winograd_reaches_every_convolution(start, tmp_path, asked):
+    run = start(tmp_path, "+experiment=scratch", f"trainer.winograd={asked}")
+    module, _ = prepare(run.links[-1], run.config)
+    layers = [layer for layer in module.network if isinstance(layer, Conv2d)]
+    assert [layer.winograd for layer in layers] == [asked] * 5
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_memory_is_kept_where_asked(monkeypatch, asked):
+    calls = []
+    monkeypatch.setattr(fit, "keep_freed", lambda: calls.append(True))
+    fit.build_trainer(Trainer(keep_memory=asked, accelerator="cpu"), callbacks=[], logger=False)
+    assert calls == [True] * asked
+
+
+def test_new_tensors_are_not_written_over():
+    """PyTorch's default under deterministic algorithms: a twentieth of a step on the CPU."""
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    fit.build_trainer(Trainer(accelerator="cpu"), callbacks=[], logger=False)
+    assert not torch.utils.deterministic.fill_uninitialized_memory
