@@ -105,9 +105,10 @@ def hold_out(
         held = _cut_by_image(labels, share, seed)
     else:
         held = _cut_by_group(labels, units, share, seed, len(classes))
-    kept = np.setdiff1d(np.arange(len(labels)), held)
+    kept = np.delete(np.arange(len(labels)), held)
     for rows, side in ((kept, "training"), (held, what)):
-        for label in np.setdiff1d(np.arange(len(classes)), labels[rows])[:1]:
+        there = np.bincount(labels[rows], minlength=len(classes))
+        for label in np.flatnonzero(there == 0)[:1]:
             raise UserError(
                 f"class {classes[label]} has {count[label]} groups and none of them can go to the "
                 f"{side} set beside the other classes' groups; {cure}"
@@ -120,8 +121,10 @@ def _cut_by_image(labels: NDArray[np.int64], share: float, seed: int) -> Rows:
     order = np.argsort(
         labels, kind="stable"
     )  # once: a look at all for each of 1000 classes is slow
-    found, starts = np.unique(labels[order], return_index=True)
-    for label, rows in zip(found, np.split(order, starts[1:]), strict=True):
+    counts = np.bincount(labels)
+    for label, rows in enumerate(np.split(order, np.cumsum(counts)[:-1])):
+        if len(rows) == 0:
+            continue
         count = min(max(_rounded(share * len(rows)), 1), len(rows) - 1)
         held.append(np.random.default_rng((seed, label)).permutation(rows)[:count])
     return np.sort(np.concatenate(held))
