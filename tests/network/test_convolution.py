@@ -109,6 +109,7 @@ def test_float32_is_as_near_as_said(channels, filters, kernel, side):
         ({"filters": 16}, images(8, 32, 20, 20)),
         ({"kernel": 3, "padding": 1}, images(80, 32, 1, 1)),
         ({}, images(8, 32, 20, 20)[0]),
+        ({}, images(0, 32, 20, 20)),
         ({}, images(8, 32, 20, 20, dtype=torch.float64)),
     ],
 )

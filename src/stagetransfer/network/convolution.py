@@ -64,6 +64,7 @@ class Conv2d(nn.Conv2d):
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
             and x.dim() == 4
+            and len(x) > 0
             and x.is_contiguous(memory_format=torch.channels_last)
             and min(self.in_channels, self.out_channels) >= _FEWEST_CHANNELS
             and self.kernel_size in [(r, r) for r in _KERNELS]
@@ -142,7 +143,7 @@ class _Plan:
         return (g.T @ across.view(n, -1)).view(r, r, c, k).permute(3, 2, 0, 1)
 
     def parts(self, x: Tensor, filters: int) -> Iterator[slice]:
-        """Some images at a time, so that what lies between two steps stays in the caches."""
+        """Some images at a time: what lies between two steps takes a bounded amount of memory."""
         each = self.n**2 * self.down * self.across * max(x.shape[1], filters)
         number = -(-len(x) * each // _NEAR)
         step = -(-len(x) // number)
