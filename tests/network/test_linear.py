@@ -33,7 +33,7 @@ def gradients(layer, x):
     return [y.detach(), *torch.autograd.grad(y, [leaf, *layer.parameters()], outer)]
 
 
-@pytest.mark.parametrize("number", [1, 2, 7, 64])
+@pytest.mark.parametrize("number", [0, 1, 2, 7, 64])
 @pytest.mark.parametrize("bias", [True, False])
 def test_equals_pytorch(number, bias):
     plain, ours = pair(bias=bias)
@@ -41,7 +41,7 @@ def test_equals_pytorch(number, bias):
     assert ours._pieces(x) == 4
     exact = gradients(copy.deepcopy(plain).double(), x.double())
     for mine, right in zip(gradients(ours, x), exact, strict=True):
-        assert float((mine - right).norm() / right.norm()) < 1e-6
+        assert float((mine - right).norm()) <= 1e-6 * float(right.norm())
 
 
 @pytest.mark.parametrize(("threads", "pieces"), [(1, 1), (2, 4), (3, 4), (4, 8), (6, 8), (16, 32)])
@@ -58,7 +58,6 @@ def test_pieces_are_the_power_of_two_above_the_threads(threads, pieces):
         (64, 64, rows(3, 64)),
         (1024, 2048, rows(2, 3, 1024)),
         (1024, 2048, rows(1024)),
-        (1024, 2048, rows(0, 1024)),
         (1024, 2048, rows(3, 1024).double()),
     ],
 )

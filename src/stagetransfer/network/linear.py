@@ -37,7 +37,6 @@ class Linear(nn.Linear):
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
             and x.dim() == 2
-            and len(x) > 0
             and self.weight.numel() >= _LARGE
             and self.weight.is_contiguous()
             and self.in_features % number == self.out_features % number == 0
