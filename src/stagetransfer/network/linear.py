@@ -1,7 +1,8 @@
 """A large linear layer on several cores, each with a part of the weight of its own.
 
-AlexNet's fc6 and fc7 multiply few rows by a large matrix. Cut into pieces, a batch of products
-that the cores share out takes 0.6 to 0.9 of the time of the one product (benchmarks/RESULTS.md).
+AlexNet's fc6 and fc7 multiply few rows by a large matrix. Cut into pieces it is a batch of products
+that the cores share out, in less time than the one product (measured on two cores:
+benchmarks/RESULTS.md).
 """
 
 from typing import Any, cast
