@@ -9,9 +9,11 @@ from stagetransfer.data import DomainDataModule, TargetDataModule
 from stagetransfer.data.images import (
     Batch,
     ImageSet,
+    _in_passes,
     augment,
     centre_crop,
     decode,
+    resize,
     to_input,
 )
 from stagetransfer.data.sampler import EpochSampler
@@ -107,20 +109,34 @@ def test_sets_beyond_the_limit_are_decoded_on_use_with_the_same_labels(tree):
     assert np.array_equal(batch.images[2, 1].numpy(), grey)
 
 
-def test_enlarging_is_pils_bicubic():
-    # Mid-grey: PIL also clips between its two passes, where bicubic overshoots 0 or 255.
-    patch = np.random.default_rng(1).integers(80, 176, (32, 32), dtype=np.uint8)
-    ours = to_input(torch.from_numpy(patch)[None, None], 227, 0 * MEAN, 0 * STD + 1)
-    theirs = np.asarray(Image.fromarray(patch).resize((227, 227), Image.Resampling.BICUBIC))
-    assert ours.shape == (1, 3, 227, 227)
+@pytest.mark.parametrize("way", [resize, _in_passes], ids=["processor", "elsewhere"])
+@pytest.mark.parametrize(("channels", "side"), [(1, 32), (3, 50), (3, 301)])
+def test_resizing_is_pils_bicubic(way, channels, side):
+    # Noise over the whole range: bicubic overshoots it, and PIL clips between its two passes.
+    images = np.random.default_rng(1).integers(0, 256, (2, side, side, channels), dtype=np.uint8)
+    ours = way(torch.from_numpy(images).movedim(-1, 1), 227)
+    for image, resized in zip(images, ours.movedim(1, -1), strict=True):
+        picture = Image.fromarray(image.squeeze())
+        theirs = np.asarray(picture.resize((227, 227), Image.Resampling.BICUBIC))
+        apart = np.abs(resized.squeeze().numpy().astype(int) - theirs)
+        assert apart.max() <= 2  # their weights are of 16 and of 22 bits
+        assert (apart > 0).mean() < 0.01
+
+
+def test_grey_is_enlarged_and_copied_to_three_channels():
+    patch = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    ours = to_input(patch, 227, 0 * MEAN, 0 * STD + 1)
+    assert ours.shape == (2, 3, 227, 227)
     assert torch.equal(ours[:, 0], ours[:, 2])
-    assert np.abs(ours[0, 0].numpy() * 255 - theirs).max() <= 1.1  # PIL rounds twice
+    assert torch.equal(ours[:, 1], resize(patch, 227)[:, 0] / 255)
 
 
 def test_normalisation():
     images = torch.full((2, 3, 8, 8), 51, dtype=torch.uint8)
     x = to_input(images, 8, MEAN, STD)
     assert torch.allclose(x[0, :, 0, 0], torch.tensor([-1.5, -2 / 3, -0.25]))
+    noise = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(to_input(noise, 8, MEAN, STD), (noise / 255 - MEAN) / STD)
 
 
 def test_augmentation_draws_each_variant_and_nothing_else():
@@ -156,6 +172,17 @@ def test_fits(tmp_path):
     assert crop.shape == stretched.shape == (40, 40, 3)
     assert crop[:, 5:].max() == 0
     assert stretched[:, :8].min() == 255
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_photo_is_cropped_and_scaled_as_by_pil(tmp_path, mode):
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    ours = decode(tmp_path / "photo.png", 40, "crop", mode)
+    photo = Image.open(tmp_path / "photo.png").convert(mode).crop((15, 0, 75, 60))
+    theirs = np.asarray(photo.resize((40, 40), Image.Resampling.BICUBIC))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.astype(int) - theirs).max() <= 2
 
 
 def test_mixed_sizes_and_colours_become_one_shape(tmp_path):

@@ -75,8 +75,8 @@ class AlexNetModule(pl.LightningModule):
         self.network = build_network(model, len(classes))
         generator = torch.Generator().manual_seed(seed)
         initialise(self.network, model.initialisation, generator=generator)
-        if channels_last:
-            self.network.to(memory_format=torch.channels_last)
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.network.to(memory_format=self.layout)
         for layer in self.network:
             if isinstance(layer, Conv2d):
                 layer.winograd = winograd
@@ -111,6 +111,7 @@ class AlexNetModule(pl.LightningModule):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) to what the fixed part gives, (B, F) or (B, C, H, W)."""
+        x = x.contiguous(memory_format=self.layout)
         with torch.no_grad():
             for module in islice(self.network.children(), self._fixed):
                 x = module(x)
