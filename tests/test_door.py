@@ -67,10 +67,19 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(tmp_path, 
     assert not outputs.exists()
 
 
-def test_hydras_own_errors_keep_hydras_message(tmp_path):
-    done = train("+experiment=two_stge", f"paths.outputs={tmp_path / 'out'}")
-    assert done.returncode == 1
-    assert "Could not find 'experiment/two_stge'" in done.stderr
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+experiment=two_stge", "Could not find 'experiment/two_stge'"),
+        ("recipe.epoch=3", "Key 'epoch' is not in"),
+        ("ratio", "missing EQUAL"),
+    ],
+)
+@pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
+def test_hydras_own_errors_keep_hydras_message(tmp_path, sweep, override, message):
+    done = train(*sweep, override, f"paths.outputs={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 def test_a_run_killed_by_sigkill_goes_on_and_ends_with_the_same_figures(patches, tmp_path):

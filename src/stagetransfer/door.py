@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -19,6 +20,17 @@ from stagetransfer.summary import print_summary
 from stagetransfer.sweeps import ONE_DEVICE, Job, refuse
 
 log = logging.getLogger(__name__)
+_composed = False  # whether Hydra has made a config of what was asked
+
+
+def enter(main: Callable[[], None]) -> None:
+    """Calls Hydra's `main`; what Hydra cannot compose is bad input too, and ends with code 2."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code == 1 and not _composed:
+            sys.exit(2)
+        raise
 
 
 def run(cfg: DictConfig) -> None:
@@ -27,6 +39,8 @@ def run(cfg: DictConfig) -> None:
     Bad input ends the process with code 2 after one line. In a sweep any error fails its own job
     alone: its cause is written down, and the sweep goes on and lists it at its end.
     """
+    global _composed
+    _composed = True
     end_with_parent()
     if follower():
         _follow(cfg)

@@ -54,7 +54,8 @@ class Conv2d(nn.Conv2d):
         plan = self._plan(input)
         if plan is None:
             return super().forward(input)
-        return cast(Tensor, _Winograd.apply(input, self.weight, self.bias, plan))
+        keep = torch.is_grad_enabled() and self.weight.requires_grad
+        return cast(Tensor, _Winograd.apply(input, self.weight, self.bias, plan, keep))
 
     def _plan(self, x: Tensor) -> "_Plan | None":
         if not (
@@ -142,12 +143,12 @@ class _Plan:
         across = torch.bmm(g.T.expand(n, -1, -1), under.view(n, n, -1))
         return (g.T @ across.view(n, -1)).view(r, r, c, k).permute(3, 2, 0, 1)
 
-    def parts(self, x: Tensor, filters: int) -> Iterator[slice]:
+    def parts(self, images: int, channels: int, filters: int) -> Iterator[slice]:
         """Some images at a time: what lies between two steps takes a bounded amount of memory."""
-        each = self.n**2 * self.down * self.across * max(x.shape[1], filters)
-        number = -(-len(x) * each // _NEAR)
-        step = -(-len(x) // number)
-        yield from (slice(at, min(at + step, len(x))) for at in range(0, len(x), step))
+        each = self.n**2 * self.down * self.across * max(channels, filters)
+        number = -(-images * each // _NEAR)
+        step = -(-images // number)
+        yield from (slice(at, min(at + step, images)) for at in range(0, images, step))
 
     def frame(self, x: Tensor, space: "_Space") -> Tensor:
         """(images, rows, columns, channels): an input with zeros to where the last tile ends."""
@@ -209,52 +210,64 @@ def _overlap(pieces: Tensor, out: Tensor, dim: int, step: int) -> None:
 
 
 class _Winograd(torch.autograd.Function):
-    """Keeps its input and the transformed filters for the backward pass."""
+    """Keeps the transformed filters and, if asked, the input's tiles for the backward pass.
+
+    The tiles take two to three times the input's memory, which is not kept.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, keep: bool
+    ) -> Tensor:
         a, b, _ = plan.transforms(x.dtype)
-        filters, space = plan.filters(weight), _Space(x)
-        ctx.save_for_backward(x, filters)
-        ctx.plan = plan
+        filters, space, kept = plan.filters(weight), _Space(x), []
         y = x.new_empty(len(x), plan.height, plan.width, len(weight))
-        for part in plan.parts(x, len(weight)):
-            tiles = plan.cut(plan.frame(x[part], space), b, space, "tiles")
+        for part in plan.parts(len(x), x.shape[1], len(weight)):
+            name = f"tiles from {part.start}" if keep else "tiles"
+            tiles = plan.cut(plan.frame(x[part], space), b, space, name)
+            if keep:
+                kept.append(tiles)
             product = space.product("product", tiles, filters)
             pixels = plan.paste(product, a, len(x[part]), space)
             inner = pixels[:, : plan.height, : plan.width]
             torch.add(inner, 0 if bias is None else bias, out=y[part])
+        ctx.plan, ctx.shape = plan, x.shape
+        ctx.save_for_backward(filters, *kept)
         return y.permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(
         ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         # PyTorch's once_differentiable lets a constant outer gradient through, with a silent zero.
         if torch.is_grad_enabled():
             raise RuntimeError("Conv2d has no second derivative: do without create_graph=True")
-        x, filters = ctx.saved_tensors
+        filters, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-        a, b, _ = plan.transforms(x.dtype)
-        space = _Space(x)
-        grad_x = torch.empty_like(x) if of_x else None
+        images, channels, height, width = ctx.shape
+        of_x, of_weight, of_bias, *_ = ctx.needs_input_grad
+        a, b, _ = plan.transforms(grad.dtype)
+        space = _Space(grad)
+        grad_x = None
+        if of_x:
+            grad_x = grad.new_empty(images, height, width, channels).permute(0, 3, 1, 2)
         grad_filters = torch.empty_like(filters)
-        rows = slice(plan.above, plan.above + x.shape[2])
-        columns = slice(plan.left, plan.left + x.shape[3])
-        for part in plan.parts(x, filters.shape[2]):
+        rows = slice(plan.above, plan.above + height)
+        columns = slice(plan.left, plan.left + width)
+        for number, part in enumerate(plan.parts(images, channels, filters.shape[2])):
             outer = plan.cut(plan.frame_outer(grad[part], space), a, space, "outer")
             if of_weight:
-                tiles = plan.cut(plan.frame(x[part], space), b, space, "tiles")
+                tiles = kept[number]
                 grad_filters.baddbmm_(tiles.transpose(1, 2), outer, beta=min(part.start, 1))
             if grad_x is not None:
                 tiles = space.product("tiles", outer, filters.transpose(1, 2))
-                pixels = plan.paste(tiles, b, len(x[part]), space)
+                pixels = plan.paste(tiles, b, part.stop - part.start, space)
                 grad_x[part] = pixels[:, rows, columns].permute(0, 3, 1, 2)
         return (
             grad_x,
             plan.filters_adjoint(grad_filters) if of_weight else None,
             grad.sum((0, 2, 3)) if of_bias else None,
+            None,
             None,
         )
 
