@@ -21,12 +21,12 @@ from benchmarks.plain import make_plain
 from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
 from stagetransfer.data import DomainDataModule
+from stagetransfer.memory import keep_freed
 from stagetransfer.network import AlexNet
 from stagetransfer.settings import Model, Trainer
 from stagetransfer.training import AlexNetModule
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
 from stagetransfer.training.fit import build_trainer, quiet
-from stagetransfer.training.memory import keep_freed
 from stagetransfer.training.progress import StageProgress
 
 SIZES = {"paper": 227, "torchvision": 224}

@@ -25,6 +25,7 @@ from benchmarks.timing import machine, spread, time_in_turn
 from stagetransfer.ct.patches import Cut
 from stagetransfer.data.embedded.lung import CLASSES
 from stagetransfer.data.embedded.slices import FIRST_TEST_PATIENT, lung_slice
+from stagetransfer.memory import keep_freed
 from stagetransfer.network import AlexNet, initialise
 from stagetransfer.opinion.judge import Judge
 from stagetransfer.opinion.lungs import lung_mask
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=8)
     parser.add_argument("--training", type=int, default=2000, help="training features kept")
     arguments = parser.parse_args()
+    keep_freed()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = AlexNet(len(CLASSES), "paper", input_size=arguments.input)
     initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))

@@ -20,9 +20,9 @@ from benchmarks.candidates import SIZES
 from benchmarks.plain import make_plain
 from benchmarks.tables import show
 from benchmarks.timing import spread, time_in_turn
+from stagetransfer.memory import keep_freed
 from stagetransfer.network import AlexNet
 from stagetransfer.precision import resolve
-from stagetransfer.training.memory import keep_freed
 
 
 def main() -> None:

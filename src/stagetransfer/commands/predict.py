@@ -10,6 +10,7 @@ import typer
 
 from stagetransfer.commands.options import pair, png_scale
 from stagetransfer.errors import UserError
+from stagetransfer.memory import keep_freed
 
 
 def predict(
@@ -118,6 +119,7 @@ def predict(
     if len(runs) > 1:
         raise UserError(f"{run}: holds {len(runs)} finished runs; give the folder of one")
     chosen = _device(device)
+    keep_freed()
     if not (runs[0].folder / FILE).is_file():
         typer.echo("first use of this run: its training and validation images are read once")
     known, kept = reference(runs[0], chosen)

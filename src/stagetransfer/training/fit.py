@@ -19,11 +19,11 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
+from stagetransfer.memory import keep_freed
 from stagetransfer.seeding import derive
 from stagetransfer.settings import Trainer
 from stagetransfer.training.best import BestEpoch
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
-from stagetransfer.training.memory import keep_freed
 from stagetransfer.training.module import AlexNetModule, Tested
 from stagetransfer.training.pictures import LogPictures
 from stagetransfer.training.probe import Probe

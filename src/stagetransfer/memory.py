@@ -1,4 +1,4 @@
-"""What the C library does with memory that a training step frees."""
+"""What the C library does with memory that is freed."""
 
 import ctypes
 import platform
@@ -8,7 +8,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed() -> bool:
-    """Lets the process keep what it frees, for the next step, until it ends.
+    """Lets the process keep what it frees, for the next step or batch, until it ends.
 
     glibc gets each block of 32 MB or more from the system and gives it back when it is freed. A
     step on the CPU frees hundreds of MB of activations and gradients, and the system would have to

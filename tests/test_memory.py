@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from stagetransfer.training import memory
+from stagetransfer import memory
 
 FAULTS = """
 import resource, torch
-from stagetransfer.training.memory import keep_freed
+from stagetransfer.memory import keep_freed
 if {keep}:
     assert keep_freed()
 def step():
