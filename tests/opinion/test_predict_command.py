@@ -171,6 +171,14 @@ def test_nifti_mask_and_truth(trained, tmp_path):
     assert np.isnan(dice.loc["GGO", "dice"])
 
 
+def test_it_keeps_freed_memory(trained, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("stagetransfer.commands.predict.keep_freed", lambda: calls.append(True))
+    Image.new("L", (32, 32)).save(tmp_path / "patch.png")
+    good(trained, tmp_path / "patch.png", "--out", tmp_path / "out")
+    assert calls
+
+
 def test_patches_and_16_bit_slices(trained, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
