@@ -132,8 +132,10 @@ def test_a_finished_sweep_is_not_done_again(undisturbed):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_failed_jobs_neither_end_the_sweep_nor_hide_in_it(tmp_path):
-    done = train("-m", "ratio=1.5,2", "seed=7", f"paths.outputs={tmp_path}")
+@pytest.mark.parametrize("launcher", ["basic", "slots"])
+def test_failed_jobs_neither_end_the_sweep_nor_hide_in_it(tmp_path, launcher):
+    asked = ["ratio=1.5,2", "seed=7", f"hydra/launcher={launcher}"]
+    done = train("-m", *asked, f"paths.outputs={tmp_path}")
     assert done.returncode == 1
     assert "2 of 2 jobs failed" in done.stderr
     for i, ratio in enumerate(("1.5", "2")):
@@ -146,7 +148,7 @@ def test_failed_jobs_neither_end_the_sweep_nor_hide_in_it(tmp_path):
 
 def test_an_option_that_does_not_exist_is_refused_before_any_job(tmp_path):
     done = train("-m", "model=paper,papre", f"paths.outputs={tmp_path}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Could not find 'model/papre'" in done.stderr
     assert not list(tmp_path.glob("sweeps/*/*/job.json"))
 

@@ -20,15 +20,19 @@ from stagetransfer.summary import print_summary
 from stagetransfer.sweeps import ONE_DEVICE, Job, refuse
 
 log = logging.getLogger(__name__)
-_composed = False  # whether Hydra has made a config of what was asked
 
 
 def enter(main: Callable[[], None]) -> None:
-    """Calls Hydra's `main`; what Hydra cannot compose is bad input too, and ends with code 2."""
+    """Calls Hydra's `main`; where Hydra itself ends the process, the code is 2 in place of 1.
+
+    It does so, after a message of its own, on what it cannot compose and on a folder that it cannot
+    make: bad input too. With HYDRA_FULL_ERROR=1 it raises instead, which ends with code 1.
+    """
     try:
         main()
     except SystemExit as end:
-        if end.code == 1 and not _composed:
+        *_, (frame, _) = traceback.walk_tb(end.__traceback__)
+        if end.code == 1 and frame.f_globals["__name__"].startswith("hydra."):
             sys.exit(2)
         raise
 
@@ -39,8 +43,6 @@ def run(cfg: DictConfig) -> None:
     Bad input ends the process with code 2 after one line. In a sweep any error fails its own job
     alone: its cause is written down, and the sweep goes on and lists it at its end.
     """
-    global _composed
-    _composed = True
     end_with_parent()
     if follower():
         _follow(cfg)

@@ -9,7 +9,19 @@ from stagetransfer.links import prepare
 from stagetransfer.network import Conv2d
 from stagetransfer.settings import Trainer
 
+LAST = torch.channels_last
 fit = importlib.import_module("stagetransfer.training.fit")  # the package's `fit` is the function
+
+
+@pytest.mark.parametrize(("asked", "layout"), [(True, LAST), (False, torch.contiguous_format)])
+def test_images_come_to_the_network_in_its_layout(start, tmp_path, asked, layout):
+    run = start(tmp_path, "+experiment=scratch", f"trainer.channels_last={asked}")
+    module, _ = prepare(run.links[-1], run.config)
+    for given in (LAST, torch.contiguous_format):
+        size = module.network.input_size
+        x = torch.zeros(2, 3, size, size).contiguous(memory_format=given)
+        assert module.features(x).is_contiguous(memory_format=layout)
+    assert module.network.conv1.weight.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -141,15 +141,16 @@ def _pick(images: Tensor, index: Tensor) -> Tensor:
 def resize(images: Tensor, size: int) -> Tensor:
     """Images at another size, as PIL has them: bicubic (a = -0.5), antialiased, in 8 bits.
 
-    PIL rounds and clips after the rows and again after the columns. PyTorch's kernel for uint8
-    does so too, but is there on the CPU only; elsewhere both passes are taken one by one.
+    PIL rounds and clips after the first pass, along the rows, and again after the second. PyTorch's
+    kernel for uint8 does so too, but is there on the CPU only; elsewhere both passes are taken one
+    by one. (Pillow 13 begins with the columns where that is faster: for images higher than wide.)
 
     Args:
         images: (B, C, H, W) uint8; fastest with channels last.
         size: S in pixels.
 
     Returns:
-        (B, C, S, S) uint8, within two levels of PIL's.
+        (B, C, S, S) uint8, within two levels of PIL's in this order; `images` at their own size.
     """
     if images.shape[-2:] == (size, size):
         return images
@@ -179,8 +180,9 @@ def to_input(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     Returns:
         (B, 3, S, S) float32, channels last, (x / 255 - mean) / std; grey copied to three channels.
     """
-    coloured = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-    x = resize(coloured, size)
+    if images.device.type == "cpu":  # PyTorch's kernel there is for three channels
+        images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    x = resize(images, size).expand(-1, 3, -1, -1)
     # In rows of 3 S values: with channels last, a mean of (3, 1, 1) takes three times as long.
     rows = x.movedim(1, -1).reshape(-1, 3 * size).float().div_(255)
     rows.sub_(mean.flatten().repeat(size)).div_(std.flatten().repeat(size))

@@ -144,7 +144,8 @@ class _Plan:
         return (g.T @ across.view(n, -1)).view(r, r, c, k).permute(3, 2, 0, 1)
 
     def parts(self, images: int, channels: int, filters: int) -> Iterator[slice]:
-        """Some images at a time: what lies between two steps takes a bounded amount of memory."""
+        """Some images at a time: what lies between two steps, but for tiles that are kept, takes a
+        bounded amount of memory."""
         each = self.n**2 * self.down * self.across * max(channels, filters)
         number = -(-images * each // _NEAR)
         step = -(-images // number)
@@ -212,7 +213,7 @@ def _overlap(pieces: Tensor, out: Tensor, dim: int, step: int) -> None:
 class _Winograd(torch.autograd.Function):
     """Keeps the transformed filters and, if asked, the input's tiles for the backward pass.
 
-    The tiles take two to three times the input's memory, which is not kept.
+    The tiles take two to four times the input's memory; the input itself is not kept for it.
     """
 
     @staticmethod

@@ -95,8 +95,7 @@ class Judge:
     def inputs(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) network input of images (B, 1 or 3, H, W) uint8, on the judge's device."""
         x = centre_crop(images.to(self.device), self.crop)
-        x = to_input(x, self.network.input_size, self.mean, self.std)
-        return x.contiguous(memory_format=torch.channels_last)
+        return to_input(x, self.network.input_size, self.mean, self.std)
 
     @torch.inference_mode()
     def __call__(self, batches: Iterable[Tensor]) -> Verdicts:

@@ -157,7 +157,7 @@ def _outputs(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     for first in range(0, len(rows), _BATCH):
         x = data.inputs(split, rows[first : first + _BATCH].tolist()).to(device)
-        yield split_forward(network, x.contiguous(memory_format=torch.channels_last))
+        yield split_forward(network, x)
 
 
 def training_cut(data: DomainDataModule) -> Cut:
