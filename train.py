@@ -1,16 +1,16 @@
-"""The door: `python train.py +experiment=two_stage`; with -m a sweep."""
+"""`python train.py +experiment=two_stage`; with -m a sweep."""
 
 import hydra
 from omegaconf import DictConfig
 
-from stagetransfer import door
+from stagetransfer.cli import train
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
-    """One run of the composed config."""
-    door.run(cfg)
+    """Run the composed config."""
+    train.run(cfg)
 
 
 if __name__ == "__main__":
-    door.enter(main)
+    train.enter(main)

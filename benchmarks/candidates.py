@@ -20,13 +20,13 @@ from torchvision import datasets, models, transforms
 from benchmarks.plain import make_plain
 from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
+from stagetransfer.config.schema import Model, Trainer
 from stagetransfer.data import DomainDataModule
-from stagetransfer.memory import keep_freed
-from stagetransfer.network import AlexNet
-from stagetransfer.settings import Model, Trainer
+from stagetransfer.models import AlexNet
 from stagetransfer.training import AlexNetModule
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
-from stagetransfer.training.fit import build_trainer, quiet
+from stagetransfer.training.fit import build_trainer
+from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
 from stagetransfer.training.progress import StageProgress
 
 SIZES = {"paper": 227, "torchvision": 224}
@@ -57,7 +57,7 @@ def ours(case: Case, gate: Gate) -> None:
 
 def plain_lightning(case: Case, gate: Gate) -> None:
     """The reference's network, images and optimiser in a LightningModule as the manual has it."""
-    with quiet():
+    with quiet_lightning():
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
@@ -91,7 +91,7 @@ def reference(case: Case, gate: Gate) -> None:
 
 def ceiling(case: Case, gate: Gate) -> None:
     """Our network and optimiser on one batch that lies in memory, ready for conv1."""
-    keep_freed()
+    keep_freed_memory()
     module = _module(case).to(_device()).train()
     images, labels = _fixed(case)
     optimizer: Any = _sgd()(module.parameters())
@@ -110,7 +110,7 @@ def our_test(case: Case, gate: Gate) -> None:
         Trainer(precision=case.precision), callbacks=[_Turns(gate)], logger=False
     )
     module, data = _module(case), _data(case)
-    with quiet():
+    with quiet_lightning():
         for _ in range(gate.rounds):
             trainer.test(module, datamodule=data, verbose=False)
 
@@ -129,7 +129,7 @@ def reference_test(case: Case, gate: Gate) -> None:
 
 def test_ceiling(case: Case, gate: Gate) -> None:
     """The network alone, forward."""
-    keep_freed()
+    keep_freed_memory()
     module = _module(case).to(_device()).eval()
     images, _ = _fixed(case)
     with torch.inference_mode(), _autocast(case):
@@ -188,7 +188,7 @@ class _Plain(pl.LightningModule):
 
 def _train(data: DomainDataModule, module: AlexNetModule, case: Case, gate: Gate) -> None:
     clock = Clock()
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         trainer = build_trainer(
             Trainer(precision=case.precision),
             callbacks=[SeedEpoch(0), clock, LogRates(), StageProgress("", clock), _Turns(gate)],

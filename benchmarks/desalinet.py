@@ -19,8 +19,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.timing import machine, spread, time_in_turn
-from stagetransfer.network import AlexNet
-from stagetransfer.visualization import desalinet
+from stagetransfer.explain import desalinet
+from stagetransfer.models import AlexNet
 
 
 class _Energy(nn.Module):

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import machine, spread
-from stagetransfer.network import AlexNet, initialise
+from stagetransfer.models import AlexNet, initialise
 
 REPOSITORY = Path(__file__).parents[1]
 

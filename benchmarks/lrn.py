@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.tables import show
 from benchmarks.timing import spread, time_in_turn
-from stagetransfer.network import LocalResponseNorm
+from stagetransfer.models import LocalResponseNorm
 
 FORMS = {
     "bfloat16, channels last": (torch.bfloat16, torch.channels_last),

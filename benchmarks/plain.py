@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from stagetransfer.network import AlexNet, Conv2d, Linear, LocalResponseNorm
+from stagetransfer.models import AlexNet, Conv2d, Linear, LocalResponseNorm
 
 
 def make_plain(

@@ -22,14 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import machine, spread, time_in_turn
-from stagetransfer.ct.patches import Cut
-from stagetransfer.data.embedded.lung import CLASSES
-from stagetransfer.data.embedded.slices import FIRST_TEST_PATIENT, lung_slice
-from stagetransfer.memory import keep_freed
-from stagetransfer.network import AlexNet, initialise
-from stagetransfer.opinion.judge import Judge
-from stagetransfer.opinion.lungs import lung_mask
-from stagetransfer.opinion.slices import prepare, read_slice
+from stagetransfer.ct.roi_patches import Cut
+from stagetransfer.inference.calibrated_classifier import Judge
+from stagetransfer.inference.lung_mask import lung_mask
+from stagetransfer.inference.read_slice import prepare, read_slice
+from stagetransfer.models import AlexNet, initialise
+from stagetransfer.synthetic.lung import CLASSES
+from stagetransfer.synthetic.lung_slices import FIRST_TEST_PATIENT, lung_slice
+from stagetransfer.training.machine import keep_freed_memory
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=8)
     parser.add_argument("--training", type=int, default=2000, help="training features kept")
     arguments = parser.parse_args()
-    keep_freed()  # as the command does
+    keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = AlexNet(len(CLASSES), "paper", input_size=arguments.input)
     initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))

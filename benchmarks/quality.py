@@ -22,11 +22,11 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from benchmarks.tables import show
-from stagetransfer import config
-from stagetransfer.chain import ChainRunner
-from stagetransfer.network import alexnet
-from stagetransfer.report.runs import find_runs, read_runs
-from stagetransfer.report.study import Study
+from stagetransfer.config.validate import validate_config
+from stagetransfer.models import alexnet
+from stagetransfer.pipeline.chain import ChainRunner
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.study import Study
 
 CONF = Path(__file__).parents[1] / "conf"
 FIGURES = ("accuracy", "recall", "f1", "auroc", "cross_entropy")
@@ -86,7 +86,7 @@ def _show(study: Study, speeds: dict[str, list[float]]) -> None:
 
 def _train(overrides: Sequence[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = config.read(compose("config", ["+experiment=scratch", *overrides]))
+        settings = validate_config(compose("config", ["+experiment=scratch", *overrides]))
     ChainRunner(settings).run()
 
 

@@ -20,14 +20,13 @@ from benchmarks.candidates import SIZES
 from benchmarks.plain import make_plain
 from benchmarks.tables import show
 from benchmarks.timing import spread, time_in_turn
-from stagetransfer.memory import keep_freed
-from stagetransfer.network import AlexNet
-from stagetransfer.precision import resolve
+from stagetransfer.models import AlexNet
+from stagetransfer.training.machine import keep_freed_memory, resolve_precision
 
 
 def main() -> None:
     """Prints the table of each network."""
-    keep_freed()
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) -> None:
-    auto = resolve("auto", "auto")
+    auto = resolve_precision("auto", "auto")
     usual: dict[str, Any] = {"precision": auto}
     changes: dict[str, dict[str, Any]] = {
         "as set": {},

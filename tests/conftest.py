@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hypothesis import settings
 from omegaconf import DictConfig
 
-from stagetransfer import config
-from stagetransfer.chain import ChainRunner
+from stagetransfer.config.validate import validate_config
+from stagetransfer.pipeline.chain import ChainRunner
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -52,7 +52,7 @@ def start(compose_config: Compose) -> Callable[..., ChainRunner]:
 
     def started(outputs: Path, *overrides: str) -> ChainRunner:
         asked = [*SMALL, f"paths.outputs={outputs}", *overrides]
-        return ChainRunner(config.read(compose_config(*asked)))
+        return ChainRunner(validate_config(compose_config(*asked)))
 
     return started
 

@@ -1,5 +1,5 @@
 """`python -m stagetransfer`: the installed command."""
 
-from stagetransfer.cli import main
+from stagetransfer.cli.app import main
 
 main()

@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 from typer.testing import CliRunner
 
-from stagetransfer.cli import app
+from stagetransfer.cli.app import app
 
 ROOT = "1.2.826.0.1.3680043.8.498"
 PLAIN = (

@@ -24,7 +24,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from stagetransfer.ct.patches import Cut, grey
+from stagetransfer.ct.roi_patches import Cut, grey
 
 SYNTAXES = [
     *PLAIN,

@@ -13,10 +13,10 @@ from PIL import Image
 from pydicom.datadict import dictionary_VR, keyword_dict
 from pydicom.uid import ExplicitVRLittleEndian
 
-from stagetransfer.ct import write
-from stagetransfer.ct.extract import collect
-from stagetransfer.ct.patches import Cut
+from stagetransfer.ct import write_patches
+from stagetransfer.ct.extraction import collect
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
+from stagetransfer.ct.roi_patches import Cut
 from stagetransfer.data import TargetDataModule, layouts
 from stagetransfer.errors import UserError
 
@@ -283,15 +283,15 @@ def test_the_output_appears_whole_or_not_at_all(tmp_path, study, monkeypatch):
     before = set(tmp_path.iterdir())
 
     def full(*_):
-        assert any(path.name.startswith(".out-") for path in tmp_path.iterdir())
+        assert any(path.name.startswith(".out.") for path in tmp_path.iterdir())
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(write, "_table", full)
+        patched.setattr(write_patches, "_table", full)
         with pytest.raises(UserError, match=r"out: can't be written \(No space left on device\)"):
-            write.write(found, tmp_path / "out", tmp_path / "extract.salt")
+            write_patches.write(found, tmp_path / "out", tmp_path / "extract.salt")
     assert set(tmp_path.iterdir()) - before == {tmp_path / "extract.salt"}
-    write.write(found, tmp_path / "out", tmp_path / "extract.salt")
+    write_patches.write(found, tmp_path / "out", tmp_path / "extract.salt")
     assert len(contents(tmp_path / "out")) == 23
 
 
@@ -331,11 +331,11 @@ def test_patients_by_folder(tmp_path):
 def test_no_training_library_is_loaded(tmp_path, study):
     code = """
 import sys
-from stagetransfer import cli
-from stagetransfer.ct import write
+from stagetransfer.cli.app import main
+from stagetransfer.ct import write_patches
 sys.argv = ["stagetransfer", "extract", *sys.argv[1:]]
 try:
-    cli.main()
+    main()
 except SystemExit as end:
     assert not end.code
 loaded = {"torch", "pytorch_lightning", "hydra", "tensorboard"} & set(sys.modules)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagetransfer.ct.patches import Cut, Raster, corners
 from stagetransfer.ct.regions import Cover, Outline, Point, Region
+from stagetransfer.ct.roi_patches import Cut, Raster, corners
 from stagetransfer.ct.volume import missing_slices
 
 

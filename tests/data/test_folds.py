@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagetransfer.data.embedded.lung import lung
 from stagetransfer.data.folds import folds
 from stagetransfer.errors import UserError
+from stagetransfer.synthetic.lung import lung
 
 
 @settings(max_examples=15)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stagetransfer.data import DomainDataModule, index
+from stagetransfer.data.compact_strings import Files, Names
 from stagetransfer.data.images import ImageSet
 from stagetransfer.data.layouts import read_folder, read_imagenet
-from stagetransfer.data.names import Files, Names
 from stagetransfer.errors import UserError
 
 PNG = np.zeros((4, 4), dtype=np.uint8)

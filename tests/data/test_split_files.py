@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stagetransfer.cli import app
+from stagetransfer.cli.app import app
 from stagetransfer.data import Samples, TargetDataModule
 from stagetransfer.data.split_files import read_split_file, write_split_file
 from stagetransfer.errors import UserError

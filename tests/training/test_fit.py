@@ -5,9 +5,10 @@ import importlib
 import pytest
 import torch
 
-from stagetransfer.links import prepare
-from stagetransfer.network import Conv2d
-from stagetransfer.settings import Trainer
+from stagetransfer.config.schema import Trainer
+from stagetransfer.models import Conv2d
+from stagetransfer.pipeline.stage import prepare
+from stagetransfer.training import machine
 
 LAST = torch.channels_last
 fit = importlib.import_module("stagetransfer.training.fit")  # the package's `fit` is the function
@@ -35,7 +36,7 @@ def test_winograd_reaches_every_convolution(start, tmp_path, asked):
 @pytest.mark.parametrize("asked", [True, False])
 def test_memory_is_kept_where_asked(monkeypatch, asked):
     calls = []
-    monkeypatch.setattr(fit, "keep_freed", lambda: calls.append(True))
+    monkeypatch.setattr(machine, "keep_freed_memory", lambda: calls.append(True))
     fit.build_trainer(Trainer(keep_memory=asked, accelerator="cpu"), callbacks=[], logger=False)
     assert calls == [True] * asked
 

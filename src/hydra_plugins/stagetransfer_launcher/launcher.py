@@ -55,7 +55,7 @@ class SlotsLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Called by Hydra; all jobs that failed are told on disk, none by an exception."""
         from hydra_plugins.stagetransfer_launcher._pool import Command, Pool
-        from stagetransfer.sweeps import Job, labels, refuse
+        from stagetransfer.pipeline.sweep import Job, labels, refuse
 
         hydra = self.config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
@@ -131,7 +131,7 @@ def visible_devices() -> list[str]:
 
 def environments(count: int, devices: Sequence[str]) -> list[dict[str, str]]:
     """What each of `count` slots adds to the environment: a device, threads, its parent."""
-    from stagetransfer.ranks import PARENT
+    from stagetransfer.pipeline.distributed import PARENT
 
     shared = {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
     if "OMP_NUM_THREADS" not in os.environ:
@@ -155,7 +155,7 @@ def why(code: int, output: Path) -> str:
 
 def result(job: Any) -> str:
     """The figure to show of a finished job."""
-    from stagetransfer.records import read_json
+    from stagetransfer.files import read_json
 
     if job.run is None:
         return ""

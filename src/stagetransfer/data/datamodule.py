@@ -17,17 +17,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from stagetransfer.data import images
-from stagetransfer.data.cut import cut
-from stagetransfer.data.embedded import GENERATORS
-from stagetransfer.data.features import AnyBatch, FeatureBatch, FeatureSet
+from stagetransfer.data.feature_set import AnyBatch, FeatureBatch, FeatureSet
+from stagetransfer.data.holdout import cut
 from stagetransfer.data.images import ImageSet
 from stagetransfer.data.index import read_indexed
 from stagetransfer.data.layouts import LAYOUTS, TREES, check_images
 from stagetransfer.data.sampler import EpochSampler, ShareSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.data.split_files import read_split_file
-from stagetransfer.data.thin import thin
+from stagetransfer.data.subset import thin
 from stagetransfer.errors import UserError
+from stagetransfer.synthetic import GENERATORS
 
 Rows = NDArray[np.int64]
 
@@ -381,19 +381,30 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _generated(name: str) -> Callable[..., Samples]:
+    """The generator of a synthetic domain, with its own signature."""
+    generate = GENERATORS[name]
+
+    @functools.wraps(generate)
+    def samples(**options: Any) -> Samples:
+        return Samples(*generate(**options))
+
+    return samples
+
+
 class NaturalDataModule(DomainDataModule):
     """Natural images: ImageNet's layout, any class-per-folder tree, or generated scenes."""
 
-    generator = staticmethod(GENERATORS["natural"])
+    generator = staticmethod(_generated("natural"))
 
 
 class TextureDataModule(DomainDataModule):
     """Textures: CUReT, DTD, KTH-TIPS, any class-per-folder tree, or generated textures."""
 
-    generator = staticmethod(GENERATORS["texture"])
+    generator = staticmethod(_generated("texture"))
 
 
 class TargetDataModule(DomainDataModule):
     """Lung patches: the DLD layout, a CSV, class-per-folder, or the generated phantom."""
 
-    generator = staticmethod(GENERATORS["target"])
+    generator = staticmethod(_generated("target"))

@@ -16,7 +16,6 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.layouts.check import check_images
-from stagetransfer.data.layouts.scan import visited
-from stagetransfer.data.names import Files, Names
+from stagetransfer.data.compact_strings import Files, Names
+from stagetransfer.data.layouts.folder_walk import visited
+from stagetransfer.data.layouts.image_check import check_images
 from stagetransfer.data.samples import SPLITS, Samples
+from stagetransfer.files import atomic_path
 
 WORTH = 10_000  # images; a smaller tree is walked in well under a second
 _FILES = 4096  # that are looked at when an index is used
@@ -133,10 +133,8 @@ def _save(
         "groups": group_names,
         "splits": split_names,
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with atomic_path(path) as part, part.open("wb") as file:
             np.savez(
                 file,
                 head=np.frombuffer(json.dumps(head).encode(), dtype=np.uint8),
@@ -148,10 +146,7 @@ def _save(
                 folder_times=times,
                 file_states=states,
             )
-        part.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         log.warning("%s: the index of %s can't be kept (%s)", path, root, error.strerror)
 
 

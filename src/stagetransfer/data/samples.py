@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.names import Files, taken
+from stagetransfer.data.compact_strings import Files, taken
 
 SPLITS = ("train", "validation", "test")
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stagetransfer.data.layouts.scan import SPLIT_NAMES
-from stagetransfer.data.layouts.tables import records
+from stagetransfer.data.layouts.csv_table import records
+from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.data.splits import refuse_shared
 from stagetransfer.errors import UserError
-from stagetransfer.records import write_atomically
+from stagetransfer.files import write_text
 
 _ANEW = "or make the file anew with stagetransfer split"
 
@@ -185,4 +185,4 @@ def write_split_file(path: Path, samples: Samples, column: str, parts: Sequence[
     ).to_csv(index=False)
     if path.exists() and (not path.is_file() or path.read_text("utf-8") != text):
         raise UserError(f"{path} is there already, with other content; give another --out")
-    write_atomically(path, text)
+    write_text(path, text)

@@ -14,10 +14,9 @@ from stagetransfer.statistics.calibration import (
     reliability,
     tempered,
 )
-from stagetransfer.statistics.convergence import Convergence, convergence
+from stagetransfer.statistics.convergence_speed import Convergence, convergence
 from stagetransfer.statistics.delong import DeLong, delong, delong_covariance, delong_difference
-from stagetransfer.statistics.figures import figures
-from stagetransfer.statistics.froc import (
+from stagetransfer.statistics.froc_curve import (
     CPM,
     Detections,
     case_resamples,
@@ -26,10 +25,11 @@ from stagetransfer.statistics.froc import (
     resampled_froc,
 )
 from stagetransfer.statistics.mcnemar import McNemar, mcnemar
+from stagetransfer.statistics.metrics import figures
 from stagetransfer.statistics.resampling import Resamples, few_groups, resample
-from stagetransfer.statistics.roc import Curve, mcclish, resampled_roc, roc
+from stagetransfer.statistics.roc_curve import Curve, mcclish, resampled_roc, roc
+from stagetransfer.statistics.sentences import NATS, PER_RATIO, POINTS, Unit, sentence
 from stagetransfer.statistics.slope import Line, Runs, line, slope_difference, slope_interval
-from stagetransfer.statistics.words import NATS, PER_RATIO, POINTS, Unit, sentence
 
 __all__ = [
     "CPM",

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from stagetransfer.statistics.figures import checked, losses
+from stagetransfer.statistics.metrics import checked, losses
 from stagetransfer.statistics.resampling import Resamples
 
 Array = NDArray[np.float64]

@@ -24,7 +24,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from stagetransfer.statistics.bootstrap import Interval, interval
-from stagetransfer.statistics.figures import checked
+from stagetransfer.statistics.metrics import checked
 from stagetransfer.statistics.resampling import Resamples
 
 Array = NDArray[np.float64]

@@ -1,12 +1,12 @@
 """Training of one stage: the LightningModule, the transfer into it, its callbacks."""
 
 from stagetransfer.training.caffe_sgd import CaffeSGD
+from stagetransfer.training.feature_cache import feature_shape, read_features, write_features
 from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
-from stagetransfer.training.frozen import feature_shape, read_features, write_features
 from stagetransfer.training.module import AlexNetModule, Tested, build_network
-from stagetransfer.training.policy import rates_by_layer
-from stagetransfer.training.schedule import one_cycle
-from stagetransfer.training.transfer import StageTransfer, TransferRecord, transfer
+from stagetransfer.training.parameter_groups import rates_by_layer
+from stagetransfer.training.schedules import one_cycle
+from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord, transfer
 
 __all__ = [
     "AlexNetModule",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,17 +16,17 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from stagetransfer.config.schema import Trainer
 from stagetransfer.data import DomainDataModule
-from stagetransfer.memory import keep_freed
+from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
-from stagetransfer.settings import Trainer
-from stagetransfer.training.best import BestEpoch
+from stagetransfer.training.best_epoch import BestEpoch
 from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
+from stagetransfer.training.linear_probe import Probe
+from stagetransfer.training.machine import prepare_process, quiet_lightning
 from stagetransfer.training.module import AlexNetModule, Tested
-from stagetransfer.training.pictures import LogPictures
-from stagetransfer.training.probe import Probe
 from stagetransfer.training.progress import StageProgress
-from stagetransfer.training.transfer import StageTransfer, TransferRecord
+from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ def fit(
     transfer: StageTransfer | None,
     patience: int | None = None,
     probe_epochs: int = 0,
+    more_callbacks: Sequence[pl.Callback] = (),
 ) -> Fitted:
     """Trains a stage, or goes on with it where `folder` holds its last checkpoint.
 
@@ -68,6 +67,7 @@ def fit(
         seed: decides every random draw of the epochs.
         patience: epochs without a better `monitor` after which the stage ends; None: never.
         probe_epochs: so many epochs train only the layers that `transfer` makes anew.
+        more_callbacks: the user's own.
     """
     lowest = monitor == "cross_entropy"
     best = ModelCheckpoint(
@@ -92,8 +92,7 @@ def fit(
     callbacks += [StageProgress(title, clock), *([transfer] if transfer else []), best, last]
     if transfer and probe_epochs:
         callbacks.append(Probe(transfer.reinitialise, probe_epochs))
-    if settings.pictures:
-        callbacks.append(LogPictures(settings.pictures))
+    callbacks += more_callbacks
     trainer = build_trainer(
         settings,
         max_epochs=epochs,
@@ -103,7 +102,7 @@ def fit(
         ),
     )
     resume = folder / "last.ckpt"
-    with quiet():
+    with quiet_lightning():
         trainer.fit(
             module,
             datamodule=data,
@@ -159,7 +158,7 @@ def evaluate(
     for copy in range(copies):
         data.vary = copy > 0
         torch.manual_seed(derive(seed, "copy", copy))
-        with quiet():
+        with quiet_lightning():
             build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
                 module, datamodule=data, verbose=False
             )
@@ -174,14 +173,11 @@ def build_trainer(
     settings: Trainer, *, callbacks: Sequence[pl.Callback], logger: Any, max_epochs: int = 1
 ) -> pl.Trainer:
     """A Trainer for the machine that `settings` tells, without Lightning's own terminal output."""
-    if settings.keep_memory:
-        keep_freed()
-    # Else PyTorch writes over every new tensor to show what is read before it is written.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    prepare_process(keep_memory=settings.keep_memory)
     deterministic: Any = {"true": True, "false": False}.get(
         settings.deterministic.lower(), settings.deterministic
     )
-    with quiet():
+    with quiet_lightning():
         return pl.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
@@ -212,28 +208,5 @@ class _WholeFiles(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Called by Lightning."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        torch.save(checkpoint, part)
-        part.replace(path)
-
-
-class quiet(warnings.catch_warnings):
-    """Silences what Lightning says on each of a chain's many Trainers; real errors stay."""
-
-    def __enter__(self) -> Any:
-        result = super().__enter__()
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        for message in (
-            ".*does not have many workers.*",
-            ".*number of training batches.*",
-            ".*Checkpoint directory.*exists and is not empty.*",
-            ".*experiment tracker.*",
-            ".*srun. command is available.*",
-            ".*isinstance.treespec, LeafSpec.*",
-            ".*sync_dist=True.*",  # validation figures are synchronised by torchmetrics
-        ):
-            warnings.filterwarnings("ignore", message)
-        return result
+        with atomic_path(Path(path)) as part:
+            torch.save(checkpoint, part)

@@ -25,12 +25,12 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from stagetransfer.data.features import AnyBatch, FeatureBatch
+from stagetransfer.config.schema import Model
+from stagetransfer.data.feature_set import AnyBatch, FeatureBatch
 from stagetransfer.data.images import Batch
 from stagetransfer.errors import UserError
-from stagetransfer.network import LAYERS, AlexNet, Conv2d, initialise
-from stagetransfer.settings import Model
-from stagetransfer.training.policy import EVERY_LAYER, parameter_groups
+from stagetransfer.models import LAYERS, AlexNet, Conv2d, initialise
+from stagetransfer.training.parameter_groups import EVERY_LAYER, parameter_groups
 
 Tested = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from stagetransfer.data.layouts.check import check_images
+from stagetransfer.data.layouts.csv_table import read_csv
+from stagetransfer.data.layouts.dld import read_dld
 from stagetransfer.data.layouts.folders import read_folder, read_imagenet
-from stagetransfer.data.layouts.lung import read_dld
-from stagetransfer.data.layouts.tables import read_csv
-from stagetransfer.data.layouts.textures import read_curet, read_dtd, read_kth_tips
+from stagetransfer.data.layouts.image_check import check_images
+from stagetransfer.data.layouts.texture_sets import read_curet, read_dtd, read_kth_tips
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 

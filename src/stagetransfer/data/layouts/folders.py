@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, class_folders, entries, is_image
 from stagetransfer.data.layouts.rows import Row, choose_classes, class_rows, to_samples
-from stagetransfer.data.layouts.scan import SPLIT_NAMES, class_folders, entries, is_image
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stagetransfer.data.layouts.scan import class_images, listed
-from stagetransfer.data.names import Files
+from stagetransfer.data.compact_strings import Files
+from stagetransfer.data.layouts.folder_walk import class_images, listed
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 

@@ -1,0 +1,1 @@
+"""The command `stagetransfer`: one file per subcommand, `train` among them."""

@@ -1,0 +1,22 @@
+"""`stagetransfer example`: a tiny generated set in the shape of a published task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def example(
+    task: Annotated[str, typer.Argument(help="polyp, frames, embolism or boundary.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the set.")],
+) -> None:
+    """Writes a tiny set of images to copy the layout of, and says how to train on it."""
+    from stagetransfer.synthetic.example_tasks import TASKS, write_example
+
+    write_example(task, folder)
+    words = (word.format(root=folder) for word in TASKS[task].overrides)
+    asked = " ".join(f'"{word}"' if "'" in word or "[" in word else word for word in words)
+    typer.echo(f"written  {folder}: {TASKS[task].about}")
+    typer.echo(f"train    python train.py +experiment=scratch {asked}")

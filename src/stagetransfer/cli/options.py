@@ -1,0 +1,36 @@
+"""Options that several commands share, from their text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from stagetransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from stagetransfer.ct.png_slices import PngScale
+
+
+def pair(option: str, text: str, form: str) -> tuple[float, float]:
+    """Two finite numbers, written as `form`, as A/B; UserError for anything else."""
+    try:
+        first, second = (float(part) for part in text.split("/"))
+    except ValueError:
+        first = second = math.nan
+    if not (math.isfinite(first) and math.isfinite(second)):
+        raise UserError(f"{option} {text}: must be {form}, two numbers")
+    return first, second
+
+
+def png_scale(rescale: str | None, spacing: float | None) -> PngScale | None:
+    """What --png-rescale and --png-spacing mean; None where neither is given."""
+    if rescale is None:
+        if spacing is not None:
+            raise UserError("--png-spacing: give --png-rescale as well")
+        return None
+    from stagetransfer.ct.png_slices import PngScale
+
+    slope, intercept = pair("--png-rescale", rescale, "SLOPE/INTERCEPT")
+    if slope == 0:
+        raise UserError(f"--png-rescale {rescale}: the slope must not be 0")
+    return PngScale(slope, intercept, spacing)

@@ -1,0 +1,57 @@
+"""`stagetransfer phantom`: whole slices of the embedded phantom, and what is true of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stagetransfer.errors import UserError
+from stagetransfer.files import atomic_folder
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    patients: Annotated[
+        int, typer.Option(min=1, max=60, help="Of the embedded target's test set.")
+    ] = 12,
+    slices: Annotated[int, typer.Option(min=1, help="Of each patient.")] = 1,
+    seed: Annotated[int, typer.Option(help="The domain's own, as in its options.seed.")] = 0,
+    size: Annotated[int, typer.Option(min=256, help="Side of a slice in pixels.")] = 512,
+) -> None:
+    """Slices with seven known patterns, as NIfTI: slices/, truth/, lungs/ and labels.csv."""
+    try:
+        from stagetransfer.ct.nifti import write_nifti
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f'no module {error.name}; install it by pip install "stagetransfer[ct]"'
+        ) from error
+
+    import numpy as np
+
+    from stagetransfer.synthetic.lung import CLASSES
+    from stagetransfer.synthetic.lung_slices import lung_slice, patients_of_test
+
+    if out.exists():
+        raise UserError(f"{out}: is there already; give another folder or remove it")
+    try:
+        with atomic_folder(out) as part:
+            for kind in ("slices", "truth", "lungs"):
+                (part / kind).mkdir()
+            for number in patients_of_test(patients):
+                drawn = [lung_slice(seed, number, index, size) for index in range(slices)]
+                name, side = f"{drawn[0].patient}.nii.gz", drawn[0].spacing
+                truth = np.stack([one.truth for one in drawn])
+                for kind, planes in (
+                    ("slices", np.stack([one.hu for one in drawn])),
+                    ("truth", (truth + 1).astype(np.uint8)),
+                    ("lungs", (truth >= 0).astype(np.uint8)),
+                ):
+                    write_nifti(part / kind / name, planes, (10.0, side, side))
+                typer.echo(f"{drawn[0].patient}: {slices} slices of {size} x {size}, {side:.3f} mm")
+            rows = [f"{value},{name}" for value, name in enumerate(CLASSES, 1)]
+            (part / "labels.csv").write_text("\n".join(["value,label", *rows]) + "\n", "utf-8")
+    except OSError as error:
+        raise UserError(f"{out}: can't be written ({error.strerror})") from error
+    typer.echo(f"written  {out}")

@@ -1,0 +1,65 @@
+"""What a run prints at its end: its stages, its figures, where everything lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from stagetransfer.files import read_json
+
+
+def print_summary(folder: Path, console: Console | None = None) -> None:
+    """Prints a finished run from its files; fits 80 columns."""
+    console = console or Console(highlight=False)
+    run = read_json(folder / "metrics.json")
+    console.print()
+    console.print(
+        f"{run['condition']}, r = {run['ratio']:g}, seed {run['seed']}: trained on "
+        f"{run['num_train']} images, tested on {run['num_test']}{_fold(run.get('splits'))}"
+    )
+    console.print(_stages(run["stages"]))
+    console.print(_figures(run["test"]))
+    console.print(f"run          {folder}", soft_wrap=True)
+    console.print(f"tensorboard  tensorboard --logdir {folder.parent}", soft_wrap=True)
+
+
+def _fold(splits: dict[str, Any] | None) -> str:
+    folds = splits and splits["folds"]
+    return f" (fold {splits['fold']} of 0 to {folds - 1})" if splits and folds else ""
+
+
+def _stages(stages: list[dict[str, Any]]) -> Table:
+    table = Table()
+    for name in ("stage", "from", "epochs", "s", "img/s", "carried", "anew", "frozen"):
+        right = name in ("epochs", "s", "img/s")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for stage in stages:
+        reused = "store" if stage["reused"] else "trained"
+        table.add_row(
+            stage["name"],
+            "weights" if stage.get("weights") else reused,
+            str(stage["epochs"]),
+            f"{stage['seconds']:.0f}",
+            f"{stage['images_per_second']:.0f}",
+            *(_span(stage[part]) for part in ("carried", "reinitialised", "frozen")),
+        )
+    return table
+
+
+def _span(tensors: list[str]) -> str:
+    """Layers of these tensors, neighbours joined: conv1-fc6."""
+    layers = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in tensors))
+    if not layers:
+        return "-"
+    return layers[0] if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
+
+
+def _figures(test: dict[str, float | None]) -> Table:
+    table = Table()
+    for name in test:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_row(*("-" if value is None else f"{value:.4f}" for value in test.values()))
+    return table

@@ -1,0 +1,1 @@
+"""The settings of a run: schema, validation, identity, and the objects that they name."""

@@ -1,1 +1,0 @@
-"""ROC, FROC and convergence curves: of finished runs and of candidate tables, as CSV and plots."""

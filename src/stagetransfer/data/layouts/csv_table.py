@@ -1,0 +1,111 @@
+"""A CSV table of images."""
+
+from __future__ import annotations
+
+import csv
+import posixpath
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
+from stagetransfer.data.layouts.rows import Row, check_classes, choose_classes, to_samples
+from stagetransfer.data.samples import SPLITS, Samples
+from stagetransfer.errors import UserError
+
+_NEEDED = ("file", "label")
+
+
+def read_csv(
+    root: Path,
+    *,
+    table: str = "labels.csv",
+    classes: Sequence[str] | None = None,
+    max_classes: int | None = None,
+    max_per_class: int | None = None,
+) -> Samples:
+    """A table root/labels.csv with the columns file, label and, where known, patient and split.
+
+    `file` is a path below `root`; `patient` names the group; `split` is train, validation (val,
+    valid) or test. Other columns are not read, and images that the table does not name neither.
+
+    Args:
+        table: the CSV's path, absolute or below `root`.
+        classes: the legal labels, in the order of their numbers; default all, sorted.
+        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+
+    Raises:
+        UserError: names the line of the table and what is wrong with it.
+    """
+    entries(root)
+    check_classes(classes)
+    path = root / table
+    rows: list[Row] = []
+    line_of: dict[str, int] = {}
+    cure = "name it with options.table=..."
+    for line, cells in records(path, _NEEDED, (*_NEEDED, "patient", "split"), cure):
+        row = _row(root, f"{path} line {line}", cells, classes)
+        if line_of.setdefault(row.id, line) != line:
+            raise UserError(
+                f"{path} line {line}: {row.id} stands in line {line_of[row.id]} already"
+            )
+        rows.append(row)
+    names = choose_classes(path, {row.label for row in rows}, classes, max_classes)
+    return to_samples(root, (row for row in rows if row.label in names), names, max_per_class)
+
+
+def _row(root: Path, where: str, cells: dict[str, str], classes: Sequence[str] | None) -> Row:
+    # Tables written on Windows have backslashes; "./a.png" and "a.png" are one file.
+    file = posixpath.normpath(cells["file"].replace("\\", "/"))
+    label, group, split = cells["label"], cells.get("patient"), cells.get("split")
+    if not cells["file"] or not label:
+        raise UserError(f"{where}: no {'label' if cells['file'] else 'file'}; fill the cell")
+    if classes is not None and label not in classes:
+        raise UserError(f"{where}: unknown class {label!r}; known are {', '.join(classes)}")
+    if group == "":
+        raise UserError(f"{where}: no patient; fill the cell or drop the whole column")
+    if split is not None and split.lower() not in SPLIT_NAMES:
+        raise UserError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
+    absolute = PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute()
+    if absolute or file.split("/")[0] == "..":
+        raise UserError(f"{where}: {file} is not below {root}; give the path from there")
+    if not is_image(file):
+        raise UserError(f"{where}: {file} is not an image; these are {', '.join(SUFFIXES)}")
+    if not (root / file).is_file():
+        raise UserError(f"{where}: no file {root / file}")
+    return Row(file, label, group, None if split is None else SPLIT_NAMES[split.lower()])
+
+
+def records(
+    path: Path, needed: Sequence[str], once: Sequence[str], cure: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and cells, stripped; by the csv module, since pandas loses the line numbers.
+
+    Args:
+        needed: columns that must be there.
+        once: columns that must not be there twice.
+        cure: what to do where there is no such file, for messages.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            for name in needed:
+                if name not in header:
+                    there = ", ".join(header) or "none"
+                    raise UserError(f"{path}: no column {name!r}; there are {there}")
+            for name in once:
+                if header.count(name) > 1:
+                    raise UserError(f"{path}: two columns {name!r}; keep one")
+            for cells in reader:
+                if not cells:
+                    continue  # an empty line
+                if len(cells) != len(header):
+                    raise UserError(
+                        f"{path} line {reader.line_num}: {len(cells)} cells, the header has "
+                        f"{len(header)}; put a cell with a comma in quotes"
+                    )
+                yield reader.line_num, dict(zip(header, map(str.strip, cells), strict=True))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such table; {cure}") from error
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a readable CSV ({error})") from error

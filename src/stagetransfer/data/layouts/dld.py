@@ -1,0 +1,59 @@
+"""Diffuse lung disease: seven classes of HRCT pattern (Suzuki et al. 2018, arXiv 1810.06282)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stagetransfer.data.layouts.csv_table import read_csv
+from stagetransfer.data.layouts.folders import find_classes, read_folder
+from stagetransfer.data.samples import Samples
+from stagetransfer.errors import UserError
+
+DLD_CLASSES = ("CON", "GGO", "HCM", "RET", "EMP", "NOD", "NOR")
+_TABLE = "labels.csv"
+
+
+def read_dld(
+    root: Path,
+    *,
+    table: str | None = None,
+    groups: str | None = None,
+    max_classes: int | None = None,
+    max_per_class: int | None = None,
+) -> Samples:
+    """Diffuse lung disease: the classes CON, GGO, HCM, RET, EMP, NOD, NOR in this order.
+
+    Either a table (see `read_csv`; the official split in its column), or folders CON ... NOR
+    (see `read_folder`; the official split as train/ and test/).
+
+    Args:
+        table: the CSV's path; default root/labels.csv where it exists, else the folders.
+        groups: for folders: the pattern of a patient's name in an image's id.
+        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+
+    Raises:
+        UserError: a class is missing or unknown, and all that the two layouts raise.
+    """
+    if table is not None or (root / _TABLE).is_file():
+        if groups is not None:
+            raise UserError(
+                f"options.groups={groups!r} is for folders; in {root / (table or _TABLE)} the "
+                f"column patient names the groups"
+            )
+        return read_csv(
+            root,
+            table=table or _TABLE,
+            classes=DLD_CLASSES,
+            max_classes=max_classes,
+            max_per_class=max_per_class,
+        )
+    for folder in find_classes(root):
+        if folder.rpartition("/")[2] not in DLD_CLASSES:
+            raise UserError(f"{root / folder}: unknown class; known are {', '.join(DLD_CLASSES)}")
+    return read_folder(
+        root,
+        groups=groups,
+        classes=DLD_CLASSES,
+        max_classes=max_classes,
+        max_per_class=max_per_class,
+    )

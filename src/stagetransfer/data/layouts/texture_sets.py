@@ -1,0 +1,119 @@
+"""Published texture sets: CUReT, DTD, KTH-TIPS."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, class_folders, entries
+from stagetransfer.data.layouts.rows import choose_classes, class_rows, to_samples
+from stagetransfer.data.samples import Samples
+from stagetransfer.errors import UserError
+
+_CURET_CLASSES = 61
+_KTH_FOLDERS = ("KTH_TIPS", "KTH-TIPS2-a", "KTH-TIPS2-b")  # what the archives unpack into
+
+
+def read_curet(
+    root: Path,
+    *,
+    partial: bool = False,
+    max_classes: int | None = None,
+    max_per_class: int | None = None,
+) -> Samples:
+    """CUReT: root/sampleNN/NN-XXX.png, 61 classes, as in Oxford's cropped curetcol and curetgrey.
+
+    Args:
+        partial: accept fewer classes.
+        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+
+    Raises:
+        UserError: there are not 61 class folders.
+    """
+    folders = [name for name in entries(root)[0] if re.fullmatch(r"sample\d\d", name.lower())]
+    if len(folders) != _CURET_CLASSES and not (partial and folders):
+        raise UserError(
+            f"{root}: {len(folders)} folders sampleNN, CUReT has {_CURET_CLASSES}; give the folder "
+            f"that holds them, or options.partial=true for a part of the set"
+        )
+    names = choose_classes(root, folders, None, max_classes)
+    rows = [row for name in names for row in class_rows(root, name)]
+    return to_samples(root, rows, names, max_per_class)
+
+
+def read_dtd(
+    root: Path,
+    *,
+    fold: int = 1,
+    max_classes: int | None = None,
+    max_per_class: int | None = None,
+) -> Samples:
+    """Describable Textures: root/images/<class>/*.jpg with root/labels/{train,val,test}<fold>.txt.
+
+    Without labels/ there is no official split; without images/ the classes lie in `root` itself.
+
+    Args:
+        fold: 1 to 10, the official split.
+        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+
+    Raises:
+        UserError: the lists and the images don't agree.
+    """
+    has_lists = "labels" in entries(root)[0]
+    base = "images/" if (root / "images").is_dir() else ""
+    found = [name for name in class_folders(root / base) if base or name != "labels"]
+    names = choose_classes(root, found, None, max_classes)
+    rows = [row for name in names for row in class_rows(root, f"{base}{name}")]
+    if has_lists:
+        splits = _dtd_lists(root / "labels", base, fold)
+        for row in rows:
+            if row.id not in splits:
+                raise UserError(f"{root / row.id}: in none of the lists labels/*{fold}.txt")
+        there = {row.id for row in rows}
+        for id in splits:
+            if id not in there and PurePosixPath(id).parent.name in names:
+                raise UserError(f"{root / id}: in labels/*{fold}.txt, but there is no such file")
+        rows = [row._replace(split=splits[row.id]) for row in rows]
+    return to_samples(root, rows, names, max_per_class)
+
+
+def _dtd_lists(folder: Path, base: str, fold: int) -> dict[str, str]:
+    """The split of each id in the three lists of a fold."""
+    splits: dict[str, str] = {}
+    for name in ("train", "val", "test"):
+        path = folder / f"{name}{fold}.txt"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; options.fold must be 1 to 10")
+        for line in path.read_text(encoding="utf-8").split():
+            split = splits.setdefault(f"{base}{line}", SPLIT_NAMES[name])
+            if split != SPLIT_NAMES[name]:
+                raise UserError(f"{path}: {line} is in the {split} list already")
+    return splits
+
+
+def read_kth_tips(
+    root: Path, *, max_classes: int | None = None, max_per_class: int | None = None
+) -> Samples:
+    """KTH-TIPS: root/<class>/*.png; KTH-TIPS2: root/<class>/sample_{a,b,c,d}/*.png.
+
+    `root` may also be the folder that an archive was unpacked in. In KTH-TIPS2 a group is one
+    physical sample (class/sample), which no split divides; KTH-TIPS has one sample a class.
+
+    Args:
+        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+
+    Raises:
+        UserError: only some images lie in sample folders.
+    """
+    base = next((f"{name}/" for name in entries(root)[0] if name in _KTH_FOLDERS), "")
+    names = choose_classes(root, class_folders(root / base), None, max_classes)
+    rows = [row for name in names for row in class_rows(root, f"{base}{name}")]
+    samples = [re.fullmatch(rf"{re.escape(base)}(.+/sample_\w)/[^/]+", row.id) for row in rows]
+    if any(samples):
+        for row, sample in zip(rows, samples, strict=True):
+            if sample is None:
+                raise UserError(
+                    f"{root / row.id}: not in a folder sample_a to sample_d as others are"
+                )
+        rows = [row._replace(group=s[1]) for row, s in zip(rows, samples, strict=True) if s]
+    return to_samples(root, rows, names, max_per_class)

@@ -1,5 +1,0 @@
-"""A trained network for others: safetensors with a model card, and ONNX that is checked."""
-
-from stagetransfer.exchange.bundle import Bundle, export_run
-
-__all__ = ["Bundle", "export_run"]

@@ -1,0 +1,1 @@
+"""A chain of stages, from its config to a finished run."""

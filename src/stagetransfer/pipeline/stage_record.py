@@ -1,0 +1,68 @@
+"""The entries of `stages` in metrics.json and stage.json, and the predictions of a data module."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from stagetransfer.data import DomainDataModule
+from stagetransfer.runs.writer import Predictions
+from stagetransfer.training import Fitted, Tested
+
+
+def trained_entry(name: str, key: str, data: DomainDataModule, fitted: Fitted) -> dict[str, Any]:
+    """Return the entry of a stage that was trained."""
+    return {
+        "name": name,
+        "key": key,
+        "reused": False,
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "seconds": fitted.seconds,
+        "images_per_second": fitted.images_per_second,
+        **asdict(fitted.transfer),
+        "validation": fitted.validation,
+        "num_train": data.count("train"),
+        "num_validation": data.count("validation"),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def weights_entry(name: str, key: str, weights: str) -> dict[str, Any]:
+    """Return the entry of a stage that is replaced by published weights."""
+    return {
+        "name": name,
+        "key": key,
+        "reused": True,
+        "epochs": 0,
+        "seconds": 0.0,
+        "images_per_second": 0.0,
+        "carried": [],
+        "reinitialised": [],
+        "frozen": [],
+        "weights": weights,
+    }
+
+
+def data_entry(data: DomainDataModule) -> dict[str, Any]:
+    """Return what metrics.json holds of the target's images."""
+    return {
+        "num_train": data.count("train"),
+        "num_train_per_class": data.count_by_class("train"),
+        "num_validation": data.count("validation"),
+        "num_test": data.count("test"),
+        "splits": data.splits,
+    }
+
+
+def predictions(data: DomainDataModule, tested: Tested) -> Predictions:
+    """Return the network's predictions with the names, patients and classes of the images."""
+    rows, labels, probabilities = tested
+    samples = data.samples
+    return Predictions(
+        ids=[samples.ids[i] for i in rows],
+        groups=[samples.groups[i] for i in rows] if samples.groups else None,
+        labels=labels,
+        probabilities=probabilities,
+        classes=data.classes,
+    )

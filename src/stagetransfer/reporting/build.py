@@ -1,0 +1,68 @@
+"""Builds the report of a sweep from the files of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stagetransfer.errors import UserError
+from stagetransfer.reporting.explanation_section import visualization_section
+from stagetransfer.reporting.fold_tables import fold_sections
+from stagetransfer.reporting.render import write_report
+from stagetransfer.reporting.sections import sections
+from stagetransfer.runs.comparability import check_comparable, select
+from stagetransfer.runs.pooled_folds import pool
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.study import Study
+from stagetransfer.runs.tuning_depth import tell_depths
+
+
+def make_report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    only: Sequence[str] = (),
+    visualization: Path | None = None,
+    count: int = 2000,
+) -> Path:
+    """Writes the report on all runs at `paths` and returns its folder.
+
+    paths: run folders, `runs` folders, outputs folders, Hydra's sweep folders, mixed. out: the
+    report's folder; None: `report` beside the first run's `runs`. only: "key=value" of config.yaml
+    that a run must have. visualization: a folder whose CSV and PNG are taken in. count: resamples.
+    The runs on the folds of one split file are pooled: every image is tested once a seed. The same
+    runs give the same files. Raises UserError if there is no finished run, or if runs
+    can't be compared.
+    """
+    folders = find_runs(paths)
+    finished, unfinished = read_runs(folders)
+    if not finished:
+        raise UserError(
+            f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json); wait "
+            "for one, or go on with the sweep's command"
+        )
+    runs, unfinished = tell_depths(select(finished, only), select(unfinished, only))
+    if not runs:
+        raise UserError(f"--only {' '.join(only)}: no finished run's config.yaml says so")
+    runs, unfinished = pool(runs, unfinished)
+    check_comparable(runs)
+    study = Study(runs, count)
+    out = folders[0].parent.parent / "report" if out is None else out
+    _clear(out)
+    page = sections(study, unfinished, out)
+    for section in fold_sections(study):
+        last = len(page) if section.appendix else sum(not other.appendix for other in page)
+        page.insert(last, section)
+    if visualization is not None:
+        first_appendix = sum(not section.appendix for section in page)
+        page.insert(first_appendix, visualization_section(visualization, out))
+    write_report("StageTransfer report", page, out)
+    return out
+
+
+def _clear(out: Path) -> None:
+    """Takes away an earlier report's tables and plots, which the new one may not have."""
+    if (out / "report.html").is_file():
+        for kind in ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg"):
+            for file in out.glob(kind):
+                file.unlink()

@@ -1,0 +1,1 @@
+"""Finished runs on disk: read, written, compared, and gathered into a study."""

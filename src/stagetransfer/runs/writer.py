@@ -1,0 +1,91 @@
+"""The one writer of a run's result: validation.csv, predictions.csv, and metrics.json last."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stagetransfer.files import write_json, write_text
+from stagetransfer.statistics import figures
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of N images of C classes.
+
+    Attributes:
+        ids: N unique names.
+        groups: N patients, samples or videos, or None where none are known.
+        labels: (N,) int64 in [0, C).
+        probabilities: (N, C), rows sum to 1.
+        classes: the C class names.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str] | None
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    classes: Sequence[str]
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per image: id, group, label, prediction, and p_<class> of each class."""
+        columns = {
+            "id": list(self.ids),
+            "group": list(self.groups) if self.groups is not None else [""] * len(self.ids),
+            "label": [self.classes[i] for i in self.labels],
+            "prediction": [self.classes[i] for i in self.probabilities.argmax(1)],
+            **{f"p_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)},
+        }
+        return pd.DataFrame(columns)
+
+
+def write_result(
+    folder: Path,
+    *,
+    place: Mapping[str, Any],
+    tested: Predictions,
+    validated: Predictions,
+    data: Mapping[str, Any],
+    stages: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write the result of a run; metrics.json comes last, and its presence means "finished".
+
+    Args:
+        place: condition, chain, ratio, seed and source_seed.
+        tested: the test images.
+        validated: the validation images.
+        data: counts of images and everything else that metrics.json holds between the figures and
+            the stages.
+        stages: one entry for each stage of the chain.
+    """
+    for name, predictions in (("validation", validated), ("predictions", tested)):
+        write_text(folder / f"{name}.csv", predictions.table().to_csv(index=False))
+    result = figures(tested.labels, tested.probabilities, tested.classes)
+    per_class, confusion = result.pop("per_class"), result.pop("confusion")
+    write_json(
+        folder / "metrics.json",
+        {
+            **place,
+            "test": result,
+            "per_class": per_class,
+            "confusion": confusion,
+            "classes": list(tested.classes),
+            **data,
+            "stages": list(stages),
+            "versions": versions(),
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    names = ("stagetransfer", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,22 @@
+"""Generated data sets, so that every chain runs without a download (docs/embedded-data.md).
+
+Three domains (natural scenes, textures, a phantom of lung patterns), whole slices of the phantom,
+and small example sets in the layouts of published tasks.
+"""
+
+import functools
+from collections.abc import Callable
+
+from stagetransfer.synthetic.labelled_images import LabelledImages
+from stagetransfer.synthetic.lung import lung
+from stagetransfer.synthetic.natural import natural
+from stagetransfer.synthetic.texture import texture
+
+# The runs of a sweep in one process share what took seconds to draw; nothing changes it.
+GENERATORS: dict[str, Callable[..., LabelledImages]] = {
+    "natural": functools.lru_cache(maxsize=2)(natural),
+    "texture": functools.lru_cache(maxsize=2)(texture),
+    "target": functools.lru_cache(maxsize=2)(lung),
+}
+
+__all__ = ["GENERATORS", "LabelledImages", "lung", "natural", "texture"]

@@ -1,0 +1,167 @@
+"""Whole slices of the embedded phantom, with the seven patterns in regions that are known.
+
+A body with two lungs, a spine, a trachea, on a table. Each lung is made of lobules 12 to 15 mm
+wide (Voronoi cells of a jittered hexagonal grid), each of which is one patch of its class, drawn
+as the patches of the target domain are: by the same pattern, for the same patient. Neighbouring
+lobules of a class make up a region: four in one lung, three in the other. So what the network
+meets anew are seams, borders between classes and the chest wall.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from stagetransfer.synthetic.fields import (
+    Field,
+    band_noise,
+    generator,
+    grid,
+    jittered_points,
+    radius,
+    step,
+)
+from stagetransfer.synthetic.lung import CLASSES, OVERSAMPLING, draw_patient, scan
+from stagetransfer.synthetic.lung_patterns import AIR, PATTERNS, Lung
+
+FIRST_TEST_PATIENT, LAST_TEST_PATIENT = 58, 117
+
+_PATCH = 32  # pixels that are as wide as a patient's patch
+_TILE = OVERSAMPLING * _PATCH + 8  # a lobule's patch with its margin, oversampled pixels
+_LOBULE = 0.75  # of a patch's width
+_SEAM = 1.5  # mm over which neighbours blend
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice.
+
+    Attributes:
+        hu: (H, W) int16 Hounsfield units.
+        truth: (H, W) int8 positions in `CLASSES`, -1 outside the lungs.
+        spacing: side of a pixel in mm; 32 pixels are as wide as the patient's patches.
+        patient: as "p058", of the test set.
+    """
+
+    hu: NDArray[np.int16]
+    truth: NDArray[np.int8]
+    spacing: float
+    patient: str
+
+
+def patients_of_test(count: int) -> list[int]:
+    """The numbers of so many patients, evenly spaced over the test set's 60."""
+    spaced = np.linspace(FIRST_TEST_PATIENT, LAST_TEST_PATIENT, count)
+    return [round(number) for number in spaced.tolist()]
+
+
+def lung_slice(seed: int, number: int, index: int = 0, size: int = 512) -> Slice:
+    """Slice `index` of patient `number` of the phantom with this seed; each is drawn anew.
+
+    Args:
+        size: side in pixels, of 0.5 to 0.63 mm by patient.
+    """
+    patient = draw_patient(seed, number)
+    rng = generator(seed, "lung", "slice", number, index)
+    spacing = patient.view / _PATCH
+    mm = spacing / OVERSAMPLING
+    n = OVERSAMPLING * size
+    x, y = grid(n, mm)
+    field = float(n * mm)
+    u, v = (a + np.float32(0.012 * field) * band_noise(rng, n, n / 4) for a in (x, y))
+    lungs = np.minimum(_lung(u, v, -1, field), _lung(u, v, 1, field))
+    tissue = _body(rng, x, y, mm, field)
+    inside = lungs < mm
+    pixels = np.stack([x[inside], y[inside]], axis=1)
+    lobules, classes = _lobules(rng, patient.view, field)
+    tiles = np.stack(
+        [
+            PATTERNS[CLASSES[label]](Lung(rng, *grid(_TILE, mm), mm, patient.parenchyma))
+            for label in classes
+        ]
+    )
+    # Warped, so that borders are not straight.
+    warp = np.stack([band_noise(rng, n, 8 / mm)[inside] for _ in range(2)], axis=1)
+    found = KDTree(lobules).query(pixels + warp, k=2)
+    far, near = np.asarray(found[0]), np.asarray(found[1], np.intp)
+    own, other = (_draw(tiles, lobules, near[:, k], pixels, mm) for k in (0, 1))
+    blend = 0.5 * np.clip(1 - (far[:, 1] - far[:, 0]) / _SEAM, 0, 1)
+    edge = step(-lungs, 2 * mm)[inside]
+    tissue[inside] += edge * (own + blend * (other - own) - tissue[inside])
+    truth = np.full((n, n), -1, np.int8)
+    truth[inside] = np.where(edge > 0.5, classes[near[:, 0]], -1)
+    hounsfield = scan(rng, tissue, patient, mm, 0)
+    return Slice(
+        hu=np.rint(np.clip(hounsfield, -1024, 3071)).astype(np.int16),
+        truth=truth[1::OVERSAMPLING, 1::OVERSAMPLING],
+        spacing=spacing,
+        patient=f"p{number:03d}",
+    )
+
+
+def _lung(x: Field, y: Field, side: int, field: float) -> Field:
+    """About the distance in mm to a lung's border, negative within; side -1 or 1."""
+    a, b = 0.155 * field, 0.25 * field
+    rise = radius((x - np.float32(side * 0.2 * field)) / np.float32(a), y / np.float32(b))
+    return np.asarray((rise - 1) * np.float32(min(a, b)), np.float32)
+
+
+def _body(rng: np.random.Generator, x: Field, y: Field, mm: float, field: float) -> Field:
+    """HU of all but the lungs: air, a table, skin and fat, muscle, spine, trachea."""
+    n = len(x)
+
+    def laid(below: Field, distance: Field, density: Field | float) -> Field:
+        cover = step(-distance, 2 * mm)
+        return np.asarray(below + cover * (density - below), np.float32)
+
+    def oval(cx: float, cy: float, a: float, b: float) -> Field:
+        rise = radius((x - np.float32(cx)) / np.float32(a), (y - np.float32(cy)) / np.float32(b))
+        return np.asarray((rise - 1) * np.float32(min(a, b)), np.float32)
+
+    tissue = np.full((n, n), -1000, np.float32)
+    tissue = laid(tissue, np.abs(y - np.float32(0.4 * field)) - np.float32(2), -200.0)
+    tissue = laid(tissue, oval(0, 0, 0.46 * field, 0.37 * field), -100.0)
+    muscle = 45 + 12 * band_noise(rng, n, 3 / mm, 0.8)
+    tissue = laid(tissue, oval(0, 0, 0.435 * field, 0.345 * field), muscle)
+    tissue = laid(tissue, oval(0, 0.26 * field, 0.05 * field, 0.05 * field), 350.0)
+    return laid(tissue, oval(0, -0.12 * field, 0.024 * field, 0.024 * field), AIR)
+
+
+def _lobules(
+    rng: np.random.Generator, view: float, field: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(L, 2) middles x, y in mm, and the class (L,) of each: by the nearest of its lung's regions,
+    which lie one below the other."""
+    points = jittered_points(rng, 0.75 * field, _LOBULE * view, 0.12).astype(np.float64)
+    order = rng.permutation(len(CLASSES))
+    first = int(rng.integers(3, 5))
+    middles, classes = [], []
+    for side, of_side in ((-1, order[:first]), (1, order[first:])):
+        count = len(of_side)
+        # Evenly by area: an ellipse's ends hold less than its middle.
+        heights = np.sin(np.linspace(-1, 1, 2 * count + 1)[1::2] * np.pi / 2.6)
+        middles += [
+            (side * 0.2 * field + rng.uniform(-12, 12), 0.25 * field * h + rng.uniform(-4, 4))
+            for h in heights
+        ]
+        classes += of_side.tolist()
+    region = np.array(middles)
+    distance = np.hypot(*(points[:, None] - region[None]).transpose(2, 0, 1))
+    distance[np.sign(points[:, None, 0]) != np.sign(region[None, :, 0])] = np.inf
+    return points, np.array(classes)[distance.argmin(1)]
+
+
+def _draw(
+    tiles: NDArray[np.float32],
+    lobules: NDArray[np.float64],
+    which: NDArray[np.intp],
+    pixels: Field,
+    mm: float,
+) -> NDArray[np.float32]:
+    """The values of pixels (P, 2), in mm, on the tiles of the lobules `which` (P,)."""
+    places = np.rint((pixels - lobules[which]) / mm).astype(np.int64) + _TILE // 2
+    column, row = np.clip(places, 0, _TILE - 1).T
+    return np.asarray(tiles[which, row, column])

@@ -1,0 +1,138 @@
+"""What a user can get wrong in the data: one line each, before anything is trained or written."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import SMALL
+from stagetransfer.config.validate import validate_config
+from stagetransfer.errors import UserError
+from stagetransfer.pipeline.chain import ChainRunner
+
+
+@pytest.fixture
+def refused(compose_config, tmp_path):
+    """The one line with which a config is refused; asserts that nothing was written."""
+
+    def line(*overrides):
+        outputs = tmp_path / "outputs"
+        fixed = ("model.input_size=67", f"paths.outputs={outputs}")
+        with pytest.raises(UserError) as caught:
+            ChainRunner(validate_config(compose_config(*fixed, *overrides)))
+        assert not outputs.exists()
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return line
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes a table of patches and gives the overrides that name it."""
+
+    def make(*lines):
+        for i in range(12):
+            Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / f"{i}.png")
+        (tmp_path / "labels.csv").write_text("\n".join(lines))
+        return ("domain/target=csv", f"domain.target.root={tmp_path}")
+
+    return make
+
+
+def test_a_missing_folder(refused):
+    line = refused("domain/target=folder", "domain.target.root=/nowhere/patches")
+    assert line == "/nowhere/patches: no such folder; give the folder that holds the images"
+
+
+def test_an_empty_class(refused, tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    for i in range(4):
+        for name in ("a", "b"):
+            Image.new("L", (8, 8)).save(tmp_path / "set" / name / f"{i}.png")
+    line = refused("domain/target=folder", f"domain.target.root={tmp_path / 'set'}")
+    assert "class c has no image" in line
+
+
+def test_a_file_that_is_no_image(refused, table, tmp_path):
+    overrides = table("file,label", *(f"{i}.png,{'ab'[i % 2]}" for i in range(12)))
+    (tmp_path / "3.png").write_text("text")
+    assert "3.png: not an image" in refused(*overrides)
+
+
+def test_an_unknown_class_in_the_table(refused, table):
+    table("file,label", "0.png,CON", "1.png,CAT")
+    root = table("file,label", "0.png,CON", "1.png,CAT")[1]
+    assert "line 3: unknown class 'CAT'" in refused("domain/target=dld", root)
+
+
+def test_a_patient_on_both_sides(refused, table):
+    overrides = table(
+        "file,label,patient,split",
+        *(f"{i}.png,{'ab'[i % 2]},p{i % 4},{'train' if i < 6 else 'test'}" for i in range(12)),
+    )
+    assert "'p2' is in test and in train" in refused(*overrides)
+
+
+def test_too_few_patients_for_a_cut_by_group(refused, table):
+    overrides = table("file,label,patient", *(f"{i}.png,{'ab'[i % 2]},p{i % 2}" for i in range(12)))
+    line = refused(*overrides)
+    assert "class a has 1 group" in line
+    assert "domain.target.split_by=image" in line
+
+
+def test_a_ratio_that_leaves_a_class_empty(refused):
+    line = refused("+domain.target.options.scale=0.2", "ratio=0.001")
+    assert line.startswith("ratio=0.001 leaves class CON no image of its")
+
+
+def test_a_stage_without_a_domain(refused):
+    assert "the stage 'bark' has no domain" in refused("chain=[bark,target]")
+
+
+def test_a_required_value_not_given(refused):
+    line = refused("domain/texture=curet", "+experiment=texture")
+    assert line == "domain.texture.root is required: give it as domain.texture.root=..."
+
+
+def test_weights_of_another_shape(refused, tmp_path):
+    weights = tmp_path / "weights.pt"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 11, 11)}, weights)
+    line = refused("+experiment=natural", "domain/natural=pretrained",
+                   f"domain.natural.weights={weights}")  # fmt: skip
+    assert "conv1.weight" in line
+
+
+def test_weights_that_are_no_weights(refused, tmp_path):
+    weights = tmp_path / "weights.pt"
+    weights.write_text("nothing")
+    assert "weights.pt" in refused("+experiment=natural", "domain/natural=pretrained",
+                                   f"domain.natural.weights={weights}")  # fmt: skip
+
+
+def test_weights_in_the_middle_of_a_chain(refused, tmp_path):
+    (tmp_path / "w.pt").touch()
+    line = refused("+experiment=two_stage", "domain/texture=pretrained",
+                   f"domain.texture.weights={tmp_path / 'w.pt'}")  # fmt: skip
+    assert "can only stand in for the first stage" in line
+
+
+def test_an_input_too_small_for_the_network(refused):
+    assert "input_size" in refused("model.input_size=20")
+
+
+def test_an_optimiser_that_takes_no_such_setting(refused):
+    line = refused("recipe.optimizer._target_=torch.optim.AdamW")
+    assert "momentum" in line
+    assert "~recipe.optimizer" in line
+
+
+def test_an_optimiser_that_does_not_exist(refused):
+    line = refused("recipe.optimizer._target_=torch.optim.SDG")
+    assert line.startswith("recipe.optimizer: ")
+
+
+def test_rates_that_leave_a_layer_out(refused):
+    line = refused("+experiment=texture", "transfer.rates=[[fc8,10]]", *SMALL[4:6])
+    assert "gives no rate to conv1" in line

@@ -1,0 +1,173 @@
+"""Every config composes, and a mistake in one gets one line."""
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf, open_dict
+
+from conftest import REPOSITORY
+from stagetransfer.config.validate import CONDITIONS, LATER, validate_config
+from stagetransfer.errors import UserError
+
+CONF = REPOSITORY / "conf"
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "common")
+
+
+GROUPS = [
+    (group, option)
+    for group in (
+        "model", "recipe", "transfer", "trainer", "paths",
+        "domain/natural", "domain/texture", "domain/target",
+    )
+    for option in options(group)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "option"), GROUPS)
+def test_every_option_of_every_group_composes(compose_config, group, option):
+    fill = []
+    if group.startswith("domain"):
+        node = compose_config(f"{group}={option}").domain[group.split("/")[1]]
+        required = [key for key in ("root", "weights") if key in list(node.keys())]
+        fill = [f"{group.replace('/', '.')}.{key}=/data" for key in required]
+    two_stage = compose_config("+experiment=two_stage", f"{group}={option}", *fill)
+    assert validate_config(two_stage).chain == ("natural", "texture", "target")
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes_and_opens_with_its_command(compose_config, experiment):
+    settings = validate_config(compose_config(f"+experiment={experiment}"))
+    assert settings.condition == CONDITIONS[settings.chain]  # the name of its chain
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"python train.py +experiment={experiment}" in text
+
+
+def test_the_four_conditions(compose_config):
+    chains = {
+        name: validate_config(compose_config(f"+experiment={name}")).chain
+        for name in ("scratch", "natural", "texture", "two_stage")
+    }
+    assert all(compose_config(f"+experiment={name}").condition == name for name in chains)
+    assert chains == {name: chain for chain, name in CONDITIONS.items()}
+
+
+def test_a_domain_of_the_users_own(compose_config):
+    settings = validate_config(
+        compose_config(
+            "+domain/texture@domain.kylberg=folder",
+            "domain.kylberg.root=/data/kylberg",
+            "chain=[natural,kylberg,target]",
+        )
+    )
+    assert settings.condition == "natural-kylberg-target"
+    assert settings.stages[1].domain["root"] == "/data/kylberg"
+
+
+def test_sources_share_a_seed_and_are_always_tuned_whole(compose_config):
+    settings = validate_config(
+        compose_config(
+            "+experiment=two_stage", "seed=5", "transfer.tune_from=conv4",
+            "transfer.reinitialise=[fc6,fc7,fc8]",
+        )
+    )  # fmt: skip
+    natural, texture, target = settings.stages
+    assert [stage.seed for stage in settings.stages] == [0, 0, 5]
+    assert natural.transfer is None
+    assert texture.transfer.tune_from is None
+    assert texture.transfer.reinitialise == ["fc6", "fc7", "fc8"]
+    assert target.transfer.frozen_layers() == ("conv1", "conv2", "conv3")
+
+
+def test_source_seed_can_follow(compose_config):
+    settings = validate_config(
+        compose_config("+experiment=natural", "seed=5", "source_seed=${seed}")
+    )
+    assert [stage.seed for stage in settings.stages] == [5, 5]
+
+
+def test_one_stage_can_differ(compose_config):
+    settings = validate_config(
+        compose_config("+experiment=natural", "++stage.natural.recipe.epochs=3", "recipe.epochs=9")
+    )
+    assert [stage.recipe.epochs for stage in settings.stages] == [3, 9]
+
+
+def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_config):
+    source, target = validate_config(compose_config("+experiment=layerwise")).stages
+    assert source.recipe.scheduler == {
+        "_target_": "stagetransfer.training.one_cycle",
+        "_partial_": True,
+    }
+    assert target.recipe.scheduler is not None
+    assert target.recipe.scheduler["gamma"] == 0.95
+    # Named without another `_target_`, arguments are added to those that are there.
+    assert source.recipe.optimizer["momentum"] == 0.9
+    assert source.recipe.optimizer["lr"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["chain=[]"], "chain must be a list"),
+        (["chain=[natural,bark,target]"], "the stage 'bark' has no domain"),
+        (["chain=[target,natural,target]"], "stands earlier too"),
+        (["ratio=0"], "ratio=0 is not a share"),
+        (["ratio=1.2"], "ratio=1.2 is not a share"),
+        (["ratio=half"], "ratio='half' is not a number"),
+        (["seed=-1"], "seed=-1 is not a whole number"),
+        (["seed=x"], "seed='x' is not a whole number"),
+        (["recipe.epochs=many"], "recipe.epochs: Value 'many'"),
+        (["recipe.epochs=0"], "must be 1 or more"),
+        (["recipe=common"], "recipe.epochs is required: give it as recipe.epochs="),
+        (["recipe.monitor=loss"], "recipe.monitor=loss is none of cross_entropy"),
+        (["model.variant=vgg"], "model.variant=vgg is none of"),
+        (["model.initialisation=zeros"], "model.initialisation=zeros is none of"),
+        (["model.mean=[0.5]"], "model.mean must be three numbers"),
+        (["transfer.reinitialise=[fc9]"], "transfer.reinitialise=fc9 is none of conv1"),
+        (["transfer.mode=partial"], "transfer.mode=partial is none of full, frozen"),
+        (["transfer.tune_from=fc8"], "would freeze fc7"),
+        (["transfer.mode=frozen", "transfer.tune_from=fc7"], "exclude each other"),
+        (["transfer.rates=[[fc8]]"], "is not a pair"),
+        (["++stage.natural.epochs=3"], "stage.natural.epochs is no knob of a stage"),
+        (["++stage.natural.recipe.epoch=3"], "epoch is no known key; did you mean epochs?"),
+        (["++stage.bark.recipe.epochs=3"], "stage.bark: no domain has this name"),
+        (["domain/texture=curet"], "domain.texture.root is required: give it as"),
+        (["condition=a/b"], "names a folder"),
+        (["~recipe.optimizer.lr"], "recipe.optimizer.lr is required"),
+    ],
+)  # fmt: skip
+def test_bad_settings_get_one_line(compose_config, overrides, line):
+    with pytest.raises(UserError) as caught:
+        validate_config(compose_config("+experiment=two_stage", *overrides))
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_domain_that_no_stage_names_needs_no_value(compose_config):
+    assert validate_config(compose_config("+experiment=scratch", "domain/texture=curet")).chain == (
+        "target",
+    )
+
+
+def test_a_misspelt_option_keeps_hydras_message(compose_config):
+    with pytest.raises(ConfigCompositionException, match="epohcs"):
+        compose_config("recipe.epohcs=3")
+
+
+def test_the_resolved_config_can_be_read_again(compose_config):
+    # recipe=quick has settings for sources that this chain leaves out.
+    settings = validate_config(compose_config("+experiment=texture", "ratio=0.4", "seed=3"))
+    again = validate_config(OmegaConf.create(settings.tree))
+    assert again == settings
+
+
+def test_the_config_of_an_older_run_is_read_with_what_went_without_saying(compose_config):
+    cfg = compose_config("+experiment=two_stage")
+    now = validate_config(cfg)
+    with open_dict(cfg):
+        for key in LATER:
+            del cfg[key]
+    older = validate_config(cfg)
+    assert (older.ratio_by, older.test_copies) == (now.ratio_by, now.test_copies) == ("image", 1)

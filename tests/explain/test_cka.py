@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stagetransfer.explain import linear_cka
+
+
+def features(n, p, seed):
+    return torch.randn(n, p, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def pair(n, p, q, seed):
+    x = features(n, p, seed)
+    return x + 3, x @ features(p, q, seed + 1) + 2 * features(n, q, seed + 2) - 1
+
+
+def hsic(k, m):
+    """Gretton et al. 2005: trace of K H M H."""
+    h = np.eye(len(k)) - 1 / len(k)
+    return np.trace(k @ h @ m @ h) / (len(k) - 1) ** 2
+
+
+def hsic_1(k, m):
+    """Song et al. 2012, eq. 5, literally."""
+    n, one = len(k), np.ones(len(k))
+    k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
+    middle = (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
+    return (np.trace(k @ m) + middle - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(5, 30),  # more and fewer images than features: both ways to compute
+    p=st.integers(1, 20),
+    q=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
+def test_agrees_with_a_plain_reference(n, p, q, seed):
+    x, y = pair(n, p, q, seed)
+    k, m = (a.numpy() @ a.numpy().T for a in (x, y))
+    for measure, unbiased in ((hsic, False), (hsic_1, True)):
+        expected = measure(k, m) / math.sqrt(measure(k, k) * measure(m, m))
+        assert linear_cka(x, y, unbiased=unbiased) == pytest.approx(expected, rel=1e-8, abs=1e-10)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("n", [12, 60])
+def test_invariances(n, unbiased):
+    x, y = pair(n, 10, 7, 0)
+    value = linear_cka(x, y, unbiased=unbiased)
+    rotation = torch.linalg.qr(features(10, 10, 9)).Q
+    changed = 1e200 * (x @ rotation) + 1e200
+    assert linear_cka(changed, 1e-200 * y, unbiased=unbiased) == pytest.approx(value, abs=1e-9)
+    assert linear_cka(y, x, unbiased=unbiased) == pytest.approx(value, abs=1e-12)
+    assert linear_cka(x, x @ rotation, unbiased=unbiased) == pytest.approx(1, abs=1e-12)
+    stretched = x * torch.linspace(0.1, 5, 10)
+    assert abs(linear_cka(stretched, y, unbiased=unbiased) - value) > 1e-3
+
+
+def test_few_images_and_many_features_deceive_only_the_biased_one():
+    x, y = features(20, 2000, 0), features(20, 2000, 1)
+    assert linear_cka(x, y) > 0.9
+    assert abs(linear_cka(x, y, unbiased=True)) < 0.1
+
+
+def test_takes_maps_and_half_precision_and_computes_in_float64():
+    x, y = pair(10, 12, 8, 0)
+    maps = x.float().view(10, 3, 2, 2)
+    assert linear_cka(maps, y) == linear_cka(x.float().double(), y)
+    assert linear_cka(x.bfloat16(), y) == linear_cka(x.bfloat16().double(), y)
+
+
+def test_the_same_features_for_all_images_have_no_likeness():
+    constant = torch.full((10, 3), 0.1, dtype=torch.float64)  # whose mean is not quite 0.1
+    assert math.isnan(linear_cka(constant, features(10, 3, 0)))
+    assert math.isnan(linear_cka(features(10, 3, 0), constant, unbiased=True))
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="n >= 2"):
+        linear_cka(features(7, 3, 0), features(8, 3, 0))
+    with pytest.raises(ValueError, match="n >= 4"):
+        linear_cka(features(3, 3, 0), features(3, 3, 0), unbiased=True)

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
+
+from stagetransfer.explain import rank_correlation, ssim
+
+
+def pictures(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_rank_correlation_is_spearmans_of_each_image(absolute):
+    a, b = pictures(3, 2, 9, 8), pictures(3, 2, 9, 8, seed=1)
+    b = (b + a.abs()).clamp(min=0)  # many ties at zero
+    result = rank_correlation(a, b, absolute=absolute)
+    for i in range(3):
+        x, y = a[i].flatten(), b[i].flatten()
+        expected = spearmanr(x.abs() if absolute else x, y).statistic
+        assert result[i].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_rank_correlation_with_and_without_sign():
+    a = pictures(2, 3, 6, 6)
+    assert torch.allclose(rank_correlation(a, -2 * a), torch.ones(2).double())
+    assert torch.allclose(rank_correlation(a, -2 * a, absolute=False), -torch.ones(2).double())
+    assert torch.allclose(rank_correlation(a, a.exp(), absolute=False), torch.ones(2).double())
+    assert rank_correlation(a, torch.ones_like(a)).isnan().all()
+
+
+def plain_ssim(a, b):
+    """Wang et al. 2004, one channel in [0, 1], without the border the window does not fit in."""
+
+    def mean(x):
+        return gaussian_filter(x, 1.5, truncate=5 / 1.5, mode="mirror")
+
+    x, y = ((image - image.min()) / (image.max() - image.min()) for image in (a, b))
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    return ((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
+
+
+def test_ssim_against_its_formula():
+    a, b = pictures(3, 2, 24, 20), pictures(3, 2, 24, 20, seed=1)
+    b = a + 0.5 * b
+    result = ssim(a[:, :1], b[:, :1])
+    for i in range(3):
+        assert result[i].item() == pytest.approx(
+            plain_ssim(a[i, 0].numpy(), b[i, 0].numpy()), abs=1e-5
+        )
+
+
+def test_ssim_ignores_brightness_and_contrast_but_not_the_sign():
+    a, b = pictures(2, 3, 16, 16), pictures(2, 3, 16, 16, seed=1)
+    assert torch.allclose(ssim(a, a), torch.ones(2).double(), atol=1e-6)
+    assert torch.allclose(ssim(a, b), ssim(5 * a - 2, 0.1 * b + 3), atol=1e-5)
+    assert (ssim(a, -a) < 0.2).all()
+    assert ssim(a.bfloat16(), torch.ones_like(a)).isfinite().all()
+
+
+@pytest.mark.parametrize("measure", [rank_correlation, ssim])
+def test_refuses_other_shapes(measure):
+    with pytest.raises(ValueError, match="of one shape"):
+        measure(pictures(2, 3, 16, 16), pictures(2, 1, 16, 16))
+    with pytest.raises(ValueError, match="6 or more"):
+        ssim(pictures(2, 3, 5, 16), pictures(2, 3, 5, 16))

@@ -1,0 +1,57 @@
+"""A SEG that another library reads back as the map it was made from."""
+
+import highdicom as hd
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from ct.ct_series import dataset, phantom, save, series
+from stagetransfer.errors import UserError
+from stagetransfer.inference.dicom_seg import write_segmentation
+from stagetransfer.inference.window_labels import NOTICE, codes
+
+NAMES = codes(("CON", "NOR"))
+
+
+@pytest.fixture
+def maps(tmp_path):
+    series(tmp_path, phantom(3))
+    random = np.random.default_rng(0)
+    files = sorted(tmp_path.glob("*.dcm"))
+    found = {file: random.integers(-1, 4, (80, 96)).astype(np.int16) for file in files}
+    for one in found.values():
+        one[one == 1] = -1  # NOR is nowhere
+    return found
+
+
+def test_it_is_the_map(maps, tmp_path):
+    write_segmentation(tmp_path / "x.seg.dcm", maps, NAMES, "run", 9000)
+    found = hd.seg.segread(tmp_path / "x.seg.dcm")
+    labels = {n: found.get_segment_description(n).segment_label for n in found.segment_numbers}
+    assert list(labels.values()) == ["CON", "uncertain", "unlike the training data"]
+    sources = [dcmread(file) for file in maps]
+    frames = found.get_pixels_by_source_instance(
+        [one.SOPInstanceUID for one in sources], assert_missing_frames_are_empty=True
+    )
+    for frame, read in zip(frames, maps.values(), strict=True):
+        for number, label in labels.items():
+            expected = read == NAMES.index(label)
+            np.testing.assert_array_equal(frame[:, :, number - 1] == 1, expected)
+    assert found.PatientID == sources[0].PatientID
+    assert found.StudyInstanceUID == sources[0].StudyInstanceUID
+    assert found.FrameOfReferenceUID == sources[0].FrameOfReferenceUID
+    assert NOTICE in found.SeriesDescription
+    assert found.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
+
+
+def test_an_empty_map_has_none(maps, tmp_path):
+    empty = {file: np.full_like(read, -1) for file, read in maps.items()}
+    with pytest.raises(UserError, match="leave out --seg"):
+        write_segmentation(tmp_path / "x.seg.dcm", empty, NAMES, "run", 9000)
+
+
+def test_a_header_that_lacks_what_a_seg_repeats(tmp_path):
+    save(dataset(phantom(1)[0] + 1024, FrameOfReferenceUID=None), tmp_path / "a.dcm")
+    maps = {tmp_path / "a.dcm": np.zeros((80, 96), np.int16)}
+    with pytest.raises(UserError, match="--seg: this series can't have one"):
+        write_segmentation(tmp_path / "x.seg.dcm", maps, NAMES, "run", 9000)

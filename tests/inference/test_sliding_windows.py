@@ -1,0 +1,148 @@
+"""Windows, maps and shares against loops that need no cleverness."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stagetransfer.ct.roi_patches import Cut
+from stagetransfer.inference.label_map import nearest_window, painted, shares
+from stagetransfer.inference.lung_mask import lung_mask
+from stagetransfer.inference.read_slice import prepare
+from stagetransfer.inference.sliding_windows import slide
+
+
+def blob(shape, seed):
+    random = np.random.default_rng(seed)
+    y, x = np.indices(shape)
+    a, b = random.uniform(0.3, 0.7, 2) * shape
+    return (y - a) ** 2 + (x - b) ** 2 < (random.uniform(0.15, 0.5) * min(shape)) ** 2
+
+
+@given(
+    height=st.integers(10, 50),
+    width=st.integers(10, 50),
+    size=st.integers(3, 12),
+    stride=st.integers(1, 9),
+    coverage=st.sampled_from([0.0, 0.5, 0.75, 1.0]),
+    seed=st.integers(0, 20),
+)
+def test_windows_are_those_of_a_plain_search(height, width, size, stride, coverage, seed):
+    lung = blob((height, width), seed)
+    found = slide(lung, size, stride, coverage)
+    margin = [(n - size) % stride // 2 for n in lung.shape]
+    expected = [
+        (top, left)
+        for top in range(margin[0], height - size + 1, stride)
+        for left in range(margin[1], width - size + 1, stride)
+        if lung[top + size // 2, left + size // 2]
+        and lung[top : top + size, left : left + size].mean() >= coverage
+    ]
+    assert list(zip(found.tops, found.lefts, strict=True)) == expected
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_cut_gives_each_windows_pixels(batch):
+    plane = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
+    windows = slide(np.ones((40, 50), bool), 8, 5)
+    parts = list(windows.cut(torch.from_numpy(plane), batch))
+    assert max(map(len, parts)) <= batch
+    pixels = torch.cat(parts)[:, 0].numpy()
+    assert len(pixels) == len(windows) > 20
+    for one, top, left in zip(pixels, windows.tops, windows.lefts, strict=True):
+        np.testing.assert_array_equal(one, plane[top : top + 8, left : left + 8])
+
+
+def test_middles_of_even_and_odd_windows():
+    lung = np.ones((9, 9), bool)
+    assert slide(lung, 4, 9).middles.tolist() == [[3.5, 3.5]]
+    assert slide(lung, 5, 9).middles.tolist() == [[4, 4]]
+
+
+def test_a_slice_smaller_than_a_window_has_none():
+    assert len(slide(np.ones((5, 40), bool), 8, 2)) == 0
+
+
+@given(seed=st.integers(0, 30), spacing=st.sampled_from([None, (1.0, 1.0), (0.5, 1.25)]))
+def test_each_pixel_has_the_window_with_the_nearest_middle(seed, spacing):
+    random = np.random.default_rng(seed)
+    lung = blob((30, 26), seed)
+    middles = random.uniform(0, 26, (random.integers(1, 20), 2))
+    found = nearest_window(lung, middles, spacing)
+    assert ((found >= 0) == lung).all()
+    row, column = spacing or (1, 1)
+    for y, x in np.argwhere(lung):
+        distance = np.hypot((middles[:, 1] - y) * row, (middles[:, 0] - x) * column)
+        assert distance[found[y, x]] == pytest.approx(distance.min(), abs=1e-9)
+
+
+@given(seed=st.integers(0, 30))
+def test_map_and_shares_are_those_of_a_count(seed):
+    random = np.random.default_rng(seed)
+    lung = blob((30, 26), seed)
+    codes = random.integers(0, 4, 12)
+    windows = nearest_window(lung, random.uniform(0, 26, (12, 2)))
+    read = painted(windows, codes)
+    counted = dict.fromkeys("abcd", 0)
+    for y in range(30):
+        for x in range(26):
+            expected = codes[windows[y, x]] if lung[y, x] else -1
+            assert read[y, x] == expected
+            if lung[y, x]:
+                counted["abcd"[expected]] += 1
+    found = shares(read, "abcd")
+    for name, count in counted.items():
+        assert found[name] == pytest.approx(count / lung.sum())
+
+
+def test_without_windows_nothing_is_read():
+    lung = np.ones((4, 4), bool)
+    read = painted(nearest_window(lung, np.zeros((0, 2))), np.zeros(0, np.int64))
+    assert (read == -1).all()
+    assert np.isnan(list(shares(read, "ab").values())).all()
+
+
+def test_resampled_windows_lie_where_they_were_cut():
+    """A bright square of the slice is found by the windows whose middles lie on it."""
+    hu = np.full((120, 100), -1000.0)
+    hu[40:80, 30:70] = 0
+    sheet = prepare(hu, np.ones(hu.shape, bool), (0.5, 0.5), Cut(size=4, spacing=1.0), 1)
+    assert sheet.plane.shape == (60, 50)
+    middles = sheet.raster.to_slice(sheet.windows.middles)
+    pixels = torch.cat(list(sheet.batches(64, torch.device("cpu"))))[:, 0].float()
+    bright = pixels.mean((1, 2)).numpy() > 200
+    x, y = middles.T
+    inside = (x > 36) & (x < 63) & (y > 46) & (y < 73)
+    assert inside.any()
+    assert bright[inside].all()
+    outside = (x < 24) | (x > 75) | (y < 34) | (y > 85)
+    assert not bright[outside].any()
+
+
+def disc(shape, x, y, r):
+    rows, columns = np.indices(shape)
+    return (rows - y) ** 2 + (columns - x) ** 2 < r**2
+
+
+def test_the_lung_mask_takes_two_lungs_with_their_vessels_and_nothing_else():
+    shape = (200, 240)
+    hu = np.full(shape, -1000.0)
+    body = disc(shape, 120, 100, 96)
+    hu[body] = 40
+    lungs = disc(shape, 80, 100, 34) | disc(shape, 160, 100, 34)
+    hu[lungs] = -850
+    hu[disc(shape, 120, 60, 6)] = -990  # trachea
+    vessels = disc(shape, 85, 100, 6) | disc(shape, 165, 110, 4)
+    hu[vessels] = 40
+    found = lung_mask(hu, (1.0, 1.0))
+    assert found[vessels].all()
+    assert 2 * (found & lungs).sum() / (found.sum() + lungs.sum()) > 0.97
+    assert not found[disc(shape, 120, 60, 6)].any()
+    assert not found[~body].any()
+
+
+def test_a_slice_without_lung_has_an_empty_mask():
+    hu = np.full((80, 80), -1000.0)
+    hu[20:60, 20:60] = 40
+    assert not lung_mask(hu, None).any()

@@ -1,0 +1,216 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from stagetransfer.models import Conv2d
+from stagetransfer.models import winograd as convolution
+from stagetransfer.models.winograd import _Plan, toom_cook
+
+
+def images(*shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, dtype=dtype, generator=generator)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def pair(channels=32, filters=40, kernel=5, **options):
+    """PyTorch's layer and ours with the same weights; a padding of 2 unless told."""
+    torch.manual_seed(1)
+    options = {"padding": 2} | options
+    plain = nn.Conv2d(channels, filters, kernel, **options)
+    ours = Conv2d(channels, filters, kernel, **options)
+    ours.load_state_dict(plain.state_dict())
+    return plain, ours
+
+
+def gradients(layer, x):
+    leaf = x.detach().clone().requires_grad_()
+    y = layer(leaf)
+    outer = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)
+    wanted = [leaf, *layer.parameters()]
+    return [y.detach(), *torch.autograd.grad(y, wanted, outer)]
+
+
+def error(found, exact):
+    found, exact = found.detach().double(), exact.detach().double()
+    return float((found - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("r", [3, 5])
+@pytest.mark.parametrize("m", convolution._TILES)
+def test_one_dimension_equals_a_correlation(m, r):
+    a, b, g = toom_cook(m, r)
+    random = np.random.default_rng(0)
+    pixels, weights = random.normal(size=m + r - 1), random.normal(size=r)
+    found = a.T @ ((g @ weights) * (b @ pixels))
+    np.testing.assert_allclose(found, np.correlate(pixels, weights), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    number=st.integers(1, 5),
+    height=st.integers(1, 15),
+    width=st.integers(1, 15),
+    kernel=st.sampled_from([3, 5]),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    bias=st.booleans(),
+    m=st.sampled_from(convolution._TILES),
+    near=st.sampled_from([1, 20_000, 10**9]),
+    seed=st.integers(0, 99),
+)
+def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, m, near, seed):
+    """Output and all gradients, whatever the tiles leave over and however the batch is parted."""
+    plain, ours = pair(2, 3, kernel, padding=padding, bias=bias)
+    if height + 2 * padding[0] < kernel or width + 2 * padding[1] < kernel:
+        return
+    x = images(number, 2, height, width, seed=seed, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "_DTYPE", torch.float64)
+        patch.setattr(convolution, "_FEWEST_CHANNELS", 1)
+        patch.setattr(convolution, "_TILES", [m])
+        patch.setattr(convolution, "_NEAR", near)
+        patch.setattr(_Plan, "cost", lambda *channels: 0)
+        assert ours.double()._plan(x) is not None
+        found = gradients(ours, x)
+    for mine, theirs in zip(found, gradients(plain.double(), x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "kernel", "side"),
+    [(96, 256, 5, 27), (64, 192, 5, 27), (256, 384, 3, 13), (384, 256, 3, 13), (96, 256, 5, 9)],
+)
+def test_float32_is_as_near_as_said(channels, filters, kernel, side):
+    plain, ours = pair(channels, filters, kernel, padding=kernel // 2)
+    x = images(8, channels, side, side).relu_()
+    assert ours._plan(x) is not None
+    exact = gradients(copy.deepcopy(plain).double(), x.double())
+    errors = map(error, gradients(ours, x), exact)
+    for found, most in zip(errors, (5e-5, 2e-4, 1e-5, 1e-6), strict=True):
+        assert found < most * {3: 0.4, 5: 1}[kernel]
+
+
+@pytest.mark.parametrize(
+    ("options", "x"),
+    [
+        ({}, images(8, 32, 20, 20).contiguous()),
+        ({"stride": 2}, images(8, 32, 40, 40)),
+        ({"dilation": 2}, images(8, 32, 20, 20)),
+        ({"groups": 2}, images(8, 32, 20, 20)),
+        ({"padding": "same"}, images(8, 32, 20, 20)),
+        ({"padding_mode": "reflect"}, images(8, 32, 20, 20)),
+        ({"kernel": 7}, images(8, 32, 20, 20)),
+        ({"kernel": (3, 5), "padding": 1}, images(8, 32, 20, 20)),
+        ({"channels": 16}, images(8, 16, 20, 20)),
+        ({"filters": 16}, images(8, 32, 20, 20)),
+        ({"kernel": 3, "padding": 1}, images(80, 32, 1, 1)),
+        ({}, images(8, 32, 20, 20)[0]),
+        ({}, images(0, 32, 20, 20)),
+        ({}, images(8, 32, 20, 20, dtype=torch.float64)),
+    ],
+)
+def test_all_else_is_pytorchs_own(options, x):
+    plain, ours = pair(**options)
+    for mine, theirs in zip(
+        gradients(ours.to(x.dtype), x), gradients(plain.to(x.dtype), x), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+
+
+def test_can_be_turned_off():
+    plain, ours = pair()
+    x = images(8, 32, 20, 20)
+    assert not torch.equal(ours(x), plain(x))
+    ours.winograd = False
+    assert torch.equal(ours(x), plain(x))
+
+
+def test_autocast_has_pytorchs_own():
+    plain, ours = pair()
+    x = images(8, 32, 20, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ours(x), plain(x))
+
+
+def test_an_input_too_small_is_pytorchs_error():
+    _, ours = pair(padding=0)
+    with pytest.raises(RuntimeError, match="Kernel size can't be"):
+        ours(images(80, 32, 4, 4))
+
+
+@pytest.mark.parametrize("fixed", ["input", "weight", "bias"])
+def test_gradients_that_nobody_asks_for_are_left_out(fixed):
+    plain, ours = pair()
+    results = []
+    for layer in (plain, ours):
+        x = images(8, 32, 20, 20).requires_grad_(fixed != "input")
+        for name, parameter in layer.named_parameters():
+            parameter.requires_grad_(name != fixed)
+        layer(x).square().sum().backward()
+        results.append([x.grad, layer.weight.grad, layer.bias.grad])
+    for theirs, mine in zip(*results, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            assert error(mine, theirs) < 1e-4
+
+
+@pytest.mark.parametrize("layout", ["expanded", torch.contiguous_format, torch.channels_last])
+def test_any_layout_of_the_outer_gradient(layout):
+    plain, ours = pair()
+    x = images(8, 32, 20, 20)
+    outer = torch.ones(()).expand(8, 40, 20, 20)
+    if layout != "expanded":
+        outer = torch.randn(8, 40, 20, 20).contiguous(memory_format=layout)
+    results = [torch.autograd.grad(layer(x), layer.weight, outer) for layer in (ours, plain)]
+    assert error(*(grad for (grad,) in results)) < 1e-3  # ones cancel
+
+
+def test_trains_after_inference_mode():
+    _, ours = pair()
+    convolution._transforms.cache_clear()
+    with torch.inference_mode():
+        ours(images(8, 32, 20, 20))
+    ours(images(8, 32, 20, 20)).square().sum().backward()
+    assert ours.weight.grad is not None
+
+
+def test_second_derivative_is_refused():
+    _, ours = pair()
+    x = images(8, 32, 20, 20).requires_grad_()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(ours(x).sum(), x, create_graph=True)
+
+
+def test_keeps_channels_last_and_the_tiles_alone():
+    _, ours = pair()
+    x = images(8, 32, 20, 20).requires_grad_()
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        y = ours(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    kept = {t.data_ptr(): t.numel() for t in saved}
+    assert sum(kept.values()) == 11 * 11 * (32 * 40 + 8 * 9 * 32)  # filters, 9 tiles of 7 x 7
+    saved.clear()
+    ours.weight.requires_grad_(False)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        ours(x)
+    assert sum(t.numel() for t in saved) == 11 * 11 * 32 * 40
+
+
+def test_an_image_alone_is_treated_as_in_a_batch():
+    _, ours = pair()
+    x = images(8, 32, 20, 20)
+    assert ours._plan(x) == ours._plan(x[:1])
+    assert error(ours(x[:1]), ours(x)[:1]) < 5e-5  # products of other sizes round otherwise
+
+
+def test_the_same_in_each_run():
+    _, ours = pair()
+    x = images(8, 32, 20, 20)
+    for one, other in zip(gradients(ours, x), gradients(ours, x), strict=True):
+        assert torch.equal(one, other)

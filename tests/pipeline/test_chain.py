@@ -1,0 +1,248 @@
+"""The main job on little data: what a run leaves, what is shared, what is the same twice."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss, recall_score
+
+from conftest import SMALL
+from stagetransfer.cli.run_summary import print_summary
+from stagetransfer.config.validate import validate_config
+from stagetransfer.files import read_json
+from stagetransfer.models import LAYERS
+from stagetransfer.pipeline.chain import ChainRunner
+
+
+def start(compose_config, outputs, *overrides):
+    return ChainRunner(
+        validate_config(compose_config(*SMALL, f"paths.outputs={outputs}", *overrides))
+    )
+
+
+def comparable(folder):
+    """What must not differ between two runs of the same command."""
+    metrics = read_json(folder / "metrics.json")
+    for stage in metrics["stages"]:
+        for name in ("seconds", "images_per_second", "reused"):
+            del stage[name]
+    return metrics
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def two_stage(compose_config, outputs):
+    return start(compose_config, outputs, "+experiment=two_stage").run()
+
+
+def test_what_a_run_leaves(two_stage, outputs):
+    assert two_stage.parent == outputs / "runs"
+    assert two_stage.name.startswith("two_stage-r1-s0-")
+    assert len(two_stage.name.rsplit("-", 1)[1]) == 8
+    left = {path.name for path in two_stage.iterdir()}
+    assert left == {
+        "config.yaml", "metrics.json", "predictions.csv", "validation.csv", "checkpoints",
+        "tensorboard",
+    }  # fmt: skip
+    assert [path.name for path in (two_stage / "checkpoints").iterdir()] == ["best.ckpt"]
+    assert {path.name for path in (two_stage / "tensorboard").iterdir()} == {
+        "1-natural", "2-texture", "3-target",
+    }  # fmt: skip
+    stages = [path for path in (outputs / "stages").iterdir() if not path.name.startswith(".")]
+    assert len(stages) == 2
+    for stage in stages:
+        assert {path.name for path in stage.iterdir()} == {
+            "model.ckpt", "stage.json", "DONE", "tensorboard",
+        }  # fmt: skip
+
+
+def test_metrics_keep_the_contract(two_stage):
+    metrics = read_json(two_stage / "metrics.json")
+    assert set(metrics) >= {
+        "condition", "chain", "ratio", "seed", "test", "per_class", "confusion", "classes",
+        "num_train", "num_test", "stages", "versions",
+    }  # fmt: skip
+    assert set(metrics["test"]) >= {
+        "accuracy", "precision", "recall", "f1", "cross_entropy", "auroc",
+    }  # fmt: skip
+    assert metrics["chain"] == ["natural", "texture", "target"]
+    assert metrics["classes"] == ["CON", "GGO", "HCM", "RET", "EMP", "NOD", "NOR"]
+    assert np.sum(metrics["confusion"]) == metrics["num_test"]
+    natural, texture, target = metrics["stages"]
+    assert natural["carried"] == natural["reinitialised"] == natural["frozen"] == []
+    for stage in (texture, target):
+        assert stage["carried"] == [f"{n}.{k}" for n in LAYERS[:6] for k in ("weight", "bias")]
+        assert stage["reinitialised"] == [
+            f"{n}.{k}" for n in LAYERS[6:] for k in ("weight", "bias")
+        ]
+    assert all(stage["images_per_second"] > 0 for stage in metrics["stages"])
+
+
+def test_the_figures_are_those_of_the_predictions(two_stage):
+    metrics = read_json(two_stage / "metrics.json")
+    table = pd.read_csv(two_stage / "predictions.csv")
+    classes = metrics["classes"]
+    assert list(table) == ["id", "group", "label", "prediction", *(f"p_{c}" for c in classes)]
+    assert len(table) == metrics["num_test"]
+    assert table.id.is_unique
+    probabilities = table[[f"p_{c}" for c in classes]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-12)
+    assert (table.prediction == np.array(classes)[probabilities.argmax(1)]).all()
+    test = metrics["test"]
+    assert test["accuracy"] == pytest.approx(accuracy_score(table.label, table.prediction))
+    recall = recall_score(table.label, table.prediction, average="macro", zero_division=0)
+    assert test["recall"] == pytest.approx(recall)
+    labels = [classes.index(name) for name in table.label]
+    loss = log_loss(labels, probabilities, labels=range(len(classes)))
+    assert test["cross_entropy"] == pytest.approx(loss, rel=1e-9)
+
+
+def test_checkpoints_are_readable_without_unpickling_code(two_stage, outputs):
+    for path in [*outputs.rglob("model.ckpt"), two_stage / "checkpoints" / "best.ckpt"]:
+        content = torch.load(path, weights_only=True)
+        assert content["hyper_parameters"]["model"]["variant"] == "paper"
+
+
+def test_the_carried_features_are_those_of_the_stage_before(compose_config, outputs, two_stage):
+    """A target stage trained at rate 0 ends with exactly what it began with."""
+    run = start(compose_config, outputs, "+experiment=two_stage", "transfer.mode=frozen").run()
+    state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    key = read_json(run / "metrics.json")["stages"][1]["key"]
+    source = torch.load(outputs / "stages" / key / "model.ckpt", weights_only=True)["state_dict"]
+    record = read_json(run / "metrics.json")["stages"][2]
+    assert record["frozen"] == record["carried"]
+    for name in record["carried"]:
+        assert torch.equal(state[f"network.{name}"], source[name])
+    assert [stage["reused"] for stage in read_json(run / "metrics.json")["stages"]] == [
+        True, True, False,
+    ]  # fmt: skip
+
+
+def test_the_same_command_finds_the_finished_run(compose_config, outputs, two_stage):
+    before = (two_stage / "metrics.json").stat().st_mtime_ns
+    again = start(compose_config, outputs, "+experiment=two_stage")
+    assert again.finished
+    assert again.run() == two_stage
+    assert (two_stage / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_the_same_command_and_seed_give_the_same_figures(
+    compose_config, outputs, two_stage, tmp_path
+):
+    again = start(compose_config, tmp_path, "+experiment=two_stage").run()
+    assert comparable(again) == comparable(two_stage)
+    assert (again / "predictions.csv").read_bytes() == (two_stage / "predictions.csv").read_bytes()
+    assert again.name == two_stage.name  # paths are no part of the hash
+
+
+def test_force_runs_anew(compose_config, outputs):
+    first = start(compose_config, outputs, "+experiment=scratch", "recipe.epochs=1").run()
+    (first / "stray").touch()
+    again = start(compose_config, outputs, "+experiment=scratch", "recipe.epochs=1", "force=true")
+    assert again.run() == first
+    assert not (first / "stray").exists()
+
+
+def test_what_decides_the_result_changes_the_name_and_nothing_else_does(compose_config, tmp_path):
+    def name(*overrides):
+        return start(compose_config, tmp_path, "+experiment=natural", *overrides).folder.name[-8:]
+
+    base = name()
+    for same in ("trainer.deterministic=true", "domain.target.workers=1", "condition=other"):
+        assert name(same) == base, same
+    names = [
+        name(change)
+        for change in (
+            "seed=1", "source_seed=1", "ratio=0.5", "recipe.epochs=3", "recipe.optimizer.lr=0.1",
+            "model.dropout=0.4", "transfer.reinitialise=[fc8]", "domain.natural.mirror=false",
+            "domain.target.split_seed=1", "trainer.precision=bf16-mixed",
+            "++stage.natural.recipe.epochs=1", "domain.target.options.scale=0.16",
+        )
+    ]  # fmt: skip
+    assert len({base, *names}) == len(names) + 1
+
+
+def test_a_killed_stage_goes_on_from_its_last_checkpoint(compose_config, tmp_path, monkeypatch):
+    """Breaking off after the first epoch and going on gives the bits of an undisturbed run."""
+    whole = start(compose_config, tmp_path / "whole", "+experiment=natural").run()
+
+    from stagetransfer.training.callbacks import SeedEpoch
+
+    class Killed(Exception):
+        pass
+
+    def kill(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise Killed
+        original(self, trainer, module)
+
+    original = SeedEpoch.on_train_epoch_start
+    for _ in range(2):  # once in the source stage, once in the target
+        monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", kill)
+        with pytest.raises(Killed):
+            start(compose_config, tmp_path / "broken", "+experiment=natural").run()
+        monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", original)
+        if not list((tmp_path / "broken" / "stages").glob("*/DONE")):
+            runner = start(compose_config, tmp_path / "broken", "+experiment=natural")
+            runner._sources(1)
+    resumed = start(compose_config, tmp_path / "broken", "+experiment=natural").run()
+    assert comparable(resumed) == comparable(whole)
+    assert (resumed / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    shutil.rmtree(tmp_path)
+
+
+def test_a_chain_of_other_domains_and_a_thinned_target(compose_config, outputs):
+    run = start(
+        compose_config, outputs, "+domain/texture@domain.second=embedded",
+        "+domain.second.options.per_class=20", "+domain.second.options.seed=9",
+        "chain=[texture,second,target]",
+        "ratio=0.5", "recipe.epochs=1",
+    ).run()  # fmt: skip
+    metrics = read_json(run / "metrics.json")
+    assert metrics["condition"] == "texture-second-target"
+    assert [stage["name"] for stage in metrics["stages"]] == ["texture", "second", "target"]
+    full = start(compose_config, outputs, "+experiment=scratch").links[0].data
+    assert metrics["num_train"] == pytest.approx(full.count("train") / 2, abs=4)
+    assert metrics["num_test"] == full.count("test")
+
+
+def test_pretrained_weights_stand_in_for_a_stage(compose_config, outputs, two_stage):
+    key = read_json(two_stage / "metrics.json")["stages"][1]["key"]
+    weights = outputs / "stages" / key / "model.ckpt"
+    run = start(
+        compose_config, outputs, "+experiment=natural", "domain/natural=pretrained",
+        f"domain.natural.weights={weights}", "~domain.natural.options", "recipe.epochs=1",
+    ).run()  # fmt: skip
+    first = read_json(run / "metrics.json")["stages"][0]
+    assert first["weights"] == str(weights)
+    assert first["epochs"] == 0
+
+
+def test_the_summary_fits_80_columns(two_stage):
+    from rich.console import Console
+
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_summary(two_stage, console)
+    text = console.export_text()
+    assert "conv1-fc6" in text
+    assert "tensorboard --logdir" in text
+    tables = text.split("run  ")[0].splitlines()
+    assert max(len(line) for line in tables) <= 80
+    accuracy = read_json(two_stage / "metrics.json")["test"]["accuracy"]
+    assert f"{accuracy:.4f}" in text
+
+
+def test_metrics_hold_no_nan(two_stage):
+    def refuse(word):
+        raise ValueError(word)
+
+    json.loads((two_stage / "metrics.json").read_text(), parse_constant=refuse)
+    assert math.isfinite(read_json(two_stage / "metrics.json")["test"]["cross_entropy"])

@@ -1,0 +1,122 @@
+"""One run on two devices: two real processes with gloo on the CPU, all stages, one test."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import SequentialSampler
+
+from conftest import REPOSITORY, SMALL
+from stagetransfer.config.validate import validate_config
+from stagetransfer.data.sampler import EpochSampler, ShareSampler
+from stagetransfer.files import read_json
+
+COMMAND = [
+    "+experiment=natural", "trainer=ddp", "trainer.devices=2", *SMALL,
+    "recipe.epochs=3", "stage.natural.recipe.epochs=3",
+]  # fmt: skip
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@given(st.integers(1, 50), st.integers(1, 5))
+def test_shares_without_even_hold_each_draw_once(draws, world):
+    shares = [
+        list(ShareSampler(SequentialSampler(range(draws)), rank, world, even=False))
+        for rank in range(world)
+    ]
+    assert sorted(index for share in shares for index in share) == list(range(draws))
+    for rank, share in enumerate(shares):
+        sampler = ShareSampler(SequentialSampler(range(draws)), rank, world, even=False)
+        assert len(sampler) == len(share)
+
+
+@given(st.integers(5, 50), st.integers(1, 5), st.integers(0, 3))
+def test_even_shares_are_of_one_length_and_follow_the_epochs_order(draws, world, epoch):
+    def sampler():
+        return EpochSampler(torch.zeros(draws, dtype=torch.int64), seed=1)
+
+    alone = sampler()
+    alone.set_epoch(epoch)
+    shares = []
+    for rank in range(world):
+        share = ShareSampler(sampler(), rank, world, even=True)
+        share.set_epoch(epoch)
+        shares.append(list(share))
+        assert len(share) == len(shares[-1]) == draws // world
+    together = [index for step in zip(*shares, strict=True) for index in step]
+    assert together == list(alone)[: draws // world * world]
+
+
+def start(outputs, **options):
+    return subprocess.Popen(
+        [sys.executable, "train.py", *COMMAND, f"paths.outputs={outputs}"],
+        cwd=REPOSITORY, env=ONE_THREAD, text=True, **options,
+    )  # fmt: skip
+
+
+def finish(outputs):
+    process = start(outputs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    (run,) = (path.parent for path in outputs.glob("runs/*/metrics.json"))
+    return run, out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.slow
+def test_all_stages_on_two_devices_and_a_test_that_counts_no_image_twice(whole):
+    run, out = whole
+    metrics = read_json(run / "metrics.json")
+    table = pd.read_csv(run / "predictions.csv")
+    assert len(table) == metrics["num_test"]
+    assert table.id.is_unique
+    natural, target = metrics["stages"]
+    assert [natural["name"], natural["reused"]] == ["natural", False]
+    assert target["carried"][0] == "conv1.weight"
+    assert (run.parents[1] / "stages" / natural["key"] / "DONE").is_file()
+    assert not (run / "checkpoints" / "last.ckpt").exists()
+    # One process speaks: each epoch, and the summary, once.
+    assert out.count("epoch 1/3") == 2
+    assert out.count("tested on") == 1
+
+
+@pytest.mark.slow
+def test_the_global_batch_is_part_of_the_runs_name(whole, compose_config, tmp_path):
+    from stagetransfer.pipeline.chain import ChainRunner
+
+    words = [word for word in COMMAND if not word.startswith("trainer")]
+    one = ChainRunner(validate_config(compose_config(*words, f"paths.outputs={tmp_path}")))
+    assert one.folder.name != whole[0].name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["leader", "follower"])
+def test_killed_in_any_process_it_goes_on_with_the_same_figures(whole, tmp_path, victim):
+    leader = start(tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/checkpoints/last.ckpt")):
+        assert leader.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    with open(f"/proc/{leader.pid}/task/{leader.pid}/children") as file:
+        (follower,) = map(int, file.read().split())
+    os.kill(leader.pid if victim == "leader" else follower, signal.SIGKILL)
+    leader.wait(60)
+    while os.path.exists(f"/proc/{follower}"):  # nothing of it is left behind
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    run, _ = finish(tmp_path)
+    first, second = (read_json(folder / "metrics.json") for folder in (whole[0], run))
+    assert first["test"] == second["test"]
+    assert (run / "predictions.csv").read_bytes() == (whole[0] / "predictions.csv").read_bytes()

@@ -1,0 +1,70 @@
+"""A sweep through a real Slurm: that of SLURM_CONF, or one of one node set up on loopback."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from conftest import REPOSITORY, SMALL
+from stagetransfer.files import read_json
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def missing():
+    """Why no Slurm can be used here, or None."""
+    if find_spec("submitit") is None:
+        return "submitit is not installed: pip install -e '.[slurm]'"
+    if "SLURM_CONF" in os.environ:
+        return None
+    path = os.environ["PATH"] + ":/usr/sbin"
+    for program in ("slurmctld", "slurmd", "munged", "sbatch"):
+        if shutil.which(program, path=path) is None:
+            return f"no {program}: apt-get install slurm-wlm munge"
+    return None if os.geteuid() == 0 else "Slurm's daemons must be started as root"
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    if "SLURM_CONF" in os.environ:
+        yield dict(ONE_THREAD)
+        return
+    folder = tmp_path_factory.mktemp("slurm")
+    script = str(REPOSITORY / "scripts" / "slurm_on_loopback.sh")
+    subprocess.run([script, "start", str(folder)], check=True, timeout=120)
+    try:
+        yield ONE_THREAD | {"SLURM_CONF": str(folder / "slurm.conf")}
+    finally:
+        subprocess.run([script, "stop", str(folder)], check=True, timeout=60)
+
+
+def test_a_sweep_through_slurm(slurm, tmp_path):
+    outputs, devices = tmp_path / "out", tmp_path / "devices"
+    done = subprocess.run(
+        [
+            sys.executable, "train.py", "-m", "+experiment=texture", "ratio=0.5,1.0,1.5", *SMALL,
+            f"paths.outputs={outputs}", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1",
+            "hydra.launcher.array_parallelism=2",
+            f"hydra.launcher.setup=['echo $CUDA_VISIBLE_DEVICES $(date +%s) >> {devices}']",
+        ],
+        cwd=REPOSITORY, env=slurm, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    # Two at a time, each with a GPU of its own; the third begins when one has ended.
+    seen = [line.split() for line in devices.read_text().splitlines()]
+    assert sorted(gpu for gpu, _ in seen[:2]) == ["0", "1"]
+    assert len(seen) == 3
+    assert int(seen[2][1]) - int(seen[1][1]) > 3
+    # The one that failed neither ends the sweep nor hides in it.
+    assert done.returncode == 1, done.stderr
+    assert "1 of 3 jobs failed" in done.stderr
+    assert "#2 ratio=1.5: ratio=1.5 is not a share of the training images" in done.stderr
+    runs = [read_json(path) for path in outputs.glob("runs/*/metrics.json")]
+    assert sorted(run["ratio"] for run in runs) == [0.5, 1.0]
+    assert sorted(run["stages"][0]["reused"] for run in runs) == [False, True]
+    assert len(list(outputs.glob("stages/*/DONE"))) == 1

@@ -1,0 +1,218 @@
+"""Sweeps as processes: shared sources, kill and resume, failed jobs, the ready-made sweeps."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from conftest import REPOSITORY, SMALL
+from stagetransfer.config.validate import validate_config
+from stagetransfer.files import read_json
+from stagetransfer.pipeline.chain import ChainRunner
+from stagetransfer.pipeline.stage_store import StageStore
+from stagetransfer.pipeline.sweep import SweepCallback
+
+SWEEP = [
+    "-m", "+experiment=scratch,natural,texture,two_stage", "ratio=0.5,0.75,1.0", "seed=0,1",
+    *SMALL, "recipe.epochs=3", "stage.natural.recipe.epochs=3", "stage.texture.recipe.epochs=3",
+]  # fmt: skip
+SOURCES = 3  # natural, texture, and texture after natural
+SLOTS = ["hydra/launcher=slots", "hydra.launcher.slots=2"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def train(*overrides):
+    return subprocess.run(
+        [sys.executable, "train.py", *overrides],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, env=ONE_THREAD,
+    )  # fmt: skip
+
+
+def results(outputs):
+    """The metrics of all runs, by name."""
+    return {
+        path.parent.name: read_json(path) for path in sorted(outputs.glob("runs/*/metrics.json"))
+    }
+
+
+def figures(outputs):
+    """What must not differ between an undisturbed sweep and one that was killed."""
+    kept = ("test", "per_class", "confusion", "num_train", "num_test")
+    stage = ("name", "key", "best_epoch", "validation")
+    return {
+        name: (
+            {key: run[key] for key in kept},
+            [{key: entry[key] for key in stage} for entry in run["stages"]],
+            (outputs / "runs" / name / "predictions.csv").read_bytes(),
+        )
+        for name, run in results(outputs).items()
+    }
+
+
+def trained(outputs):
+    """The keys of the source stages, once for each run that says it trained the stage."""
+    entries = [entry for run in results(outputs).values() for entry in run["stages"][:-1]]
+    return [entry["key"] for entry in entries if not entry["reused"]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A sweep in one process, one run after another."""
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    done = train(*SWEEP, f"paths.outputs={outputs}")
+    assert done.returncode == 0, done.stderr
+    assert "24 jobs, all finished" in done.stdout
+    return outputs
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_train_each_source_once_and_wait_for_each_other(undisturbed, tmp_path):
+    done = train(*SWEEP, *SLOTS, f"paths.outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    keys = trained(tmp_path)
+    assert len(keys) == len(set(keys)) == len(list(tmp_path.glob("stages/*/DONE"))) == SOURCES
+    assert sorted(keys) == sorted(trained(undisturbed))
+    logs = "".join(path.read_text() for path in tmp_path.glob("sweeps/*/*/log.txt"))
+    assert re.search(r"stage \w{16} is being made by process \d+ on \S+; waiting for it", logs)
+    assert figures(tmp_path) == figures(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_five_times_ends_with_the_same_figures(undisturbed, tmp_path):
+    """Each time a random process of the sweep, the launcher or a job, at a random moment."""
+    draw = random.Random(0)
+    command = [sys.executable, "train.py", *SWEEP, *SLOTS, f"paths.outputs={tmp_path}"]
+    for _ in range(5):
+        before = set(tmp_path.glob("sweeps/*/*/log.txt"))
+        launcher = subprocess.Popen(
+            command, cwd=REPOSITORY, env=ONE_THREAD, stdout=subprocess.DEVNULL
+        )
+
+        def trains(before=before):
+            logs = set(tmp_path.glob("sweeps/*/*/log.txt")) - before
+            return any(" epoch " in log.read_text() for log in logs)
+
+        while launcher.poll() is None and not trains():
+            time.sleep(0.1)
+        time.sleep(draw.uniform(0, 6))
+        assert launcher.poll() is None, "it was done before it could be killed"
+        victims = [launcher.pid, *children(launcher.pid)]
+        os.kill(draw.choice(victims), signal.SIGKILL)
+        time.sleep(draw.uniform(0, 3))
+        launcher.kill()
+        launcher.wait()
+    done = train(*SWEEP, *SLOTS, f"paths.outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert figures(tmp_path) == figures(undisturbed)
+    keys = trained(tmp_path)
+    assert len(keys) == len(set(keys)) <= SOURCES
+    assert not list(tmp_path.glob("runs/*/failure.txt"))
+
+
+def children(pid):
+    """The processes that a process has started, in any of its threads."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in lists for child in path.read_text().split()]
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_is_not_done_again(undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/metrics.json")}
+    done = train(*SWEEP, *SLOTS, f"paths.outputs={undisturbed}")
+    assert done.returncode == 0, done.stderr
+    assert "24 jobs, all finished" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("launcher", ["basic", "slots"])
+def test_failed_jobs_neither_end_the_sweep_nor_hide_in_it(tmp_path, launcher):
+    asked = ["ratio=1.5,2", "seed=7", f"hydra/launcher={launcher}"]
+    done = train("-m", *asked, f"paths.outputs={tmp_path}")
+    assert done.returncode == 1
+    assert "2 of 2 jobs failed" in done.stderr
+    for i, ratio in enumerate(("1.5", "2")):
+        line = f"ratio={ratio} is not a share of the training images: 0 < ratio <= 1"
+        assert f"#{i} ratio={ratio}: {line}" in done.stderr
+        (failure,) = tmp_path.glob(f"sweeps/*/{i}/failure.txt")
+        assert failure.read_text() == line + "\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_an_option_that_does_not_exist_is_refused_before_any_job(tmp_path):
+    done = train("-m", "model=paper,papre", f"paths.outputs={tmp_path}")
+    assert done.returncode == 2
+    assert "Could not find 'model/papre'" in done.stderr
+    assert not list(tmp_path.glob("sweeps/*/*/job.json"))
+
+
+def test_ddp_in_a_sweep_is_refused_with_one_line(tmp_path):
+    outputs = tmp_path / "out"
+    done = train("-m", "trainer=ddp", "seed=0,1", f"paths.outputs={outputs}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: trainer.devices=2 in a sweep: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not outputs.exists()
+
+
+def test_a_failed_run_says_why_until_it_succeeds(compose_config, tmp_path, monkeypatch):
+    def start():
+        settings = validate_config(
+            compose_config(*SMALL, "recipe.epochs=1", "ratio=0.5", f"paths.outputs={tmp_path}")
+        )
+        return ChainRunner(settings)
+
+    def break_down(*_, **__):
+        raise RuntimeError("out of paper\nand ink")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("stagetransfer.pipeline.stage.fit", break_down)
+        with pytest.raises(RuntimeError):
+            start().run()
+    failure = start().folder / "failure.txt"
+    assert failure.read_text() == "RuntimeError: out of paper\n"
+    assert (start().run() / "metrics.json").is_file()
+    assert not failure.exists()
+
+
+def test_a_stage_whose_maker_died_just_before_the_rename_is_not_made_again(tmp_path):
+    (tmp_path / "key.partial").mkdir()
+    (tmp_path / "key.partial" / "model.ckpt").touch()
+    (tmp_path / "key.partial" / "DONE").touch()
+    store = StageStore(tmp_path)
+    with store.make("key") as folder:
+        assert folder is None
+    assert store.finished("key")
+    assert (store.path("key") / "model.ckpt").exists()
+
+
+@pytest.mark.parametrize(("name", "runs"), [("paper", 60), ("quick", 24)])
+def test_the_ready_made_sweeps(compose_config, name, runs):
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=[f"+sweep={name}"], return_hydra_config=True)
+    params = cfg.hydra.sweeper.params
+    jobs = list(product(*([f"{k}={v}" for v in values.split(",")] for k, values in params.items())))
+    assert len(jobs) == runs
+    ends = (jobs[0], jobs[-1])
+    first, last = (validate_config(compose_config(f"+sweep={name}", *job)) for job in ends)
+    assert (first.condition, last.condition, last.ratio) == ("scratch", "two_stage", 1)
+    assert last.source_seed == first.source_seed == 0
+
+
+@pytest.mark.parametrize(("name", "extra"), [("slurm", "slurm"), ("ray_cluster", "ray")])
+def test_an_engine_that_is_not_installed_names_its_extra(name, extra, monkeypatch, capsys):
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=[f"hydra/launcher={name}"], return_hydra_config=True)
+    monkeypatch.setattr("stagetransfer.pipeline.sweep.find_spec", lambda _: None)
+    with pytest.raises(SystemExit) as refused:
+        SweepCallback().on_multirun_start(cfg)
+    assert refused.value.code == 2
+    line = f"error: hydra/launcher={name} is an extra: pip install -e '.[{extra}]'\n"
+    assert capsys.readouterr().err == line

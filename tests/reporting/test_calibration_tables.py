@@ -1,0 +1,66 @@
+"""The report's section on calibration: only where runs kept validation predictions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from made_runs import make_run
+from stagetransfer.reporting import make_report
+from stagetransfer.statistics import fit_temperature, reliability, tempered
+
+
+def validated(folder, factor):
+    """Gives a run validation predictions whose logits are `factor` times too great."""
+    table = pd.read_csv(folder / "predictions.csv")
+    columns = [name for name in table if name.startswith("p_")]
+    logs = factor * np.log(table[columns].to_numpy())
+    p = np.exp(logs - logs.max(1, keepdims=True))
+    table[columns] = p / p.sum(1, keepdims=True)
+    table["id"] = "validation/" + table["id"]
+    table.to_csv(folder / "validation.csv", index=False)
+    return table, columns
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("calibration")
+    runs = [make_run(outputs, "scratch", 1.0, seed) for seed in (0, 1)]
+    make_run(outputs, "two_stage", 1.0, 0)
+    for run in runs:
+        validated(run, 3.0)
+    return make_report([outputs], count=100), runs
+
+
+def test_table_and_diagram(report):
+    folder, runs = report
+    table = pd.read_csv(folder / "tables" / "calibration.csv")
+    assert table["condition"].tolist() == ["scratch"]
+    found, eces, classes = [], [], ["CON", "GGO", "NOR"]
+    for run in runs:
+        validation = pd.read_csv(run / "validation.csv")
+        test = pd.read_csv(run / "predictions.csv")
+        columns = [f"p_{name}" for name in classes]
+        labels = [classes.index(name) for name in validation["label"]]
+        found.append(fit_temperature(labels, np.log(validation[columns].to_numpy())))
+        y = np.array([classes.index(name) for name in test["label"]])
+        p = test[columns].to_numpy()
+        eces.append((reliability(y, p).ece, reliability(y, tempered(p, found[-1])).ece))
+    row = table.iloc[0]
+    assert row["temperature"] == pytest.approx(np.mean(found))
+    assert row["ece_trained"] == pytest.approx(np.mean([e[0] for e in eces]))
+    assert row["ece_tempered"] == pytest.approx(np.mean([e[1] for e in eces]))
+    assert row["ece_trained_low"] <= row["ece_trained"] <= row["ece_trained_high"]
+    bins = pd.read_csv(folder / "tables" / "reliability.csv")
+    assert bins.groupby("kind")["images"].sum().tolist() == [180, 180]
+    assert (folder / "plots" / "reliability.png").is_file()
+
+
+def test_runs_without_validation_predictions_are_named(report):
+    folder, _ = report
+    assert "1 run without validation.csv" in (folder / "report.md").read_text()
+
+
+def test_without_any_there_is_no_section(tmp_path):
+    make_run(tmp_path, "scratch", 1.0, 0)
+    folder = make_report([tmp_path], count=50)
+    assert "Calibration" not in (folder / "report.md").read_text()

@@ -1,0 +1,239 @@
+"""Runs of one condition tuned at several depths: told apart, mapped, and answered in a sentence."""
+
+import json
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from statsmodels.stats.multitest import multipletests
+
+from made_runs import add_scalars, make_run
+from stagetransfer.reporting import make_report
+from stagetransfer.reporting.depth_tables import FIGURES, answer, choose, layerwise_sections
+from stagetransfer.reporting.run_tables import unlike_conditions
+from stagetransfer.reporting.tensorboard_board import write_board
+from stagetransfer.runs.comparability import check_comparable
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.study import Study
+from stagetransfer.runs.tuning_depth import DEPTHS, LAYERS, depth, tell_depths
+
+# The truth and what validation says of it: at r = 0.2 tune little, with all data tune all.
+SKILLS = {
+    ("conv1", 0.2): 0.9, ("conv4", 0.2): 1.6, ("fc8", 0.2): 1.1, ("scratch", 0.2): 0.3,
+    ("conv1", 1.0): 1.5, ("conv4", 1.0): 1.3, ("fc8", 1.0): 0.8, ("scratch", 1.0): 1.1,
+}  # fmt: skip
+
+
+def study_of(outputs, count=200):
+    runs, unfinished = tell_depths(*read_runs(find_runs([outputs])))
+    check_comparable(runs)
+    return Study(runs, count), unfinished
+
+
+def make_layerwise(outputs, monitor="auroc", validated=True):
+    """Three depths and scratch, two ratios, two seeds; conv1 once by name and once by default."""
+    for (layer, ratio), skill in SKILLS.items():
+        for seed in (0, 1):
+            make_run(
+                outputs,
+                "scratch" if layer == "scratch" else "natural",
+                ratio,
+                seed,
+                tune_from=None if layer == "scratch" or (layer, seed) == ("conv1", 1) else layer,
+                monitor=monitor,
+                skill=skill,
+                validation=dict.fromkeys(FIGURES, skill / 2) if validated else None,
+            )
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return make_layerwise(tmp_path_factory.mktemp("layerwise"))
+
+
+@pytest.fixture(scope="module")
+def study(outputs):
+    return study_of(outputs)[0]
+
+
+NAMES = ["natural conv1-fc8", "natural conv4-fc8", "natural fc8"]
+
+
+def test_depths_are_named_after_the_networks_layers():
+    from stagetransfer.models import LAYERS as of_network
+
+    assert of_network == LAYERS
+    assert (DEPTHS[0], DEPTHS[-2:]) == ("conv1-fc8", ("fc7-fc8", "fc8"))
+
+
+def test_depths_are_conditions_of_their_own_and_never_averaged(study):
+    assert study.conditions == ["scratch", *NAMES]
+    for name in study.conditions:
+        assert [run.seed for run in study.at(name, 0.2)] == [0, 1]
+        assert len({depth(run) for run in study.at(name)}) == 1
+    assert unlike_conditions(study) == []
+
+
+def test_each_depth_meets_the_deepest_and_the_deepest_the_other_conditions(study):
+    assert set(study.couples()) == {
+        ("natural conv1-fc8", "scratch"),
+        ("natural conv4-fc8", "natural conv1-fc8"),
+        ("natural fc8", "natural conv1-fc8"),
+    }
+
+
+def test_one_depth_leaves_the_name_alone(tmp_path):
+    make_run(tmp_path, "natural", seed=0, tune_from="conv1")
+    make_run(tmp_path, "natural", seed=1)
+    study, _ = study_of(tmp_path)
+    assert study.conditions == ["natural"]
+    assert not any("How deep" in line for line in page(tmp_path))
+
+
+def test_a_frozen_run_is_tuned_from_its_first_new_layer(tmp_path):
+    make_run(tmp_path, "natural", mode="frozen")
+    make_run(tmp_path, "natural")
+    make_run(tmp_path, "natural", seed=1, mode="frozen", finished=False)
+    make_run(tmp_path, "natural", seed=1, tune_from="conv5", finished=False)
+    study, unfinished = study_of(tmp_path)
+    assert study.conditions == ["natural conv1-fc8", "natural fc8"]
+    assert {run.place for run in unfinished} == {
+        ("natural fc8", 1.0, 1),
+        ("natural conv5-fc8", 1.0, 1),
+    }
+
+
+def test_runs_that_searched_their_depth_stay_together_and_are_not_chosen(tmp_path):
+    for seed, found in ((0, "conv1"), (1, "conv4")):
+        high = {"accuracy": 0.9, "auroc": 0.9}
+        options = {"search": ("conv1", "conv4"), "validation": high}
+        make_run(tmp_path, "natural", seed=seed, tune_from=found, **options)
+    assert study_of(tmp_path)[0].conditions == ["natural"]
+    for seed, layer in product((0, 1), ("conv1", "conv4")):
+        low = {"accuracy": 0.5, "auroc": 0.5}
+        make_run(tmp_path, "natural", seed=seed, tune_from=layer, validation=low)
+    study, _ = study_of(tmp_path)
+    assert study.conditions == [*NAMES[:2], "natural searched"]
+    (section,) = layerwise_sections(study, tmp_path / "report")
+    assert "conv1-fc8 at r = 1" in section.blocks[0].text
+    table = next(block for block in section.blocks if block.kind == "table")
+    assert [row[0] for row in table.rows] == ["conv1-fc8", "conv4-fc8", "searched"]
+
+
+def test_one_finished_depth_is_no_choice(tmp_path):
+    make_run(tmp_path, "natural")
+    make_run(tmp_path, "natural", tune_from="conv4", finished=False)
+    study, _ = study_of(tmp_path)
+    assert study.conditions == [NAMES[0]]
+    assert layerwise_sections(study, tmp_path / "report") == []
+
+
+def test_what_freezes_layers_means_nothing_from_scratch(tmp_path):
+    make_run(tmp_path, "scratch", 0.5, tune_from="conv4")
+    make_run(tmp_path, "scratch", 1.0, mode="frozen")
+    assert study_of(tmp_path)[0].conditions == ["scratch"]
+
+
+def test_two_conditions_of_other_depths_are_said_to_differ(tmp_path):
+    make_run(tmp_path, "natural", tune_from="conv4")
+    make_run(tmp_path, "two_stage")
+    (line,) = unlike_conditions(study_of(tmp_path)[0])
+    assert line.endswith("tuned layers is conv4-fc8 and conv1-fc8")
+
+
+def test_validation_chooses_and_the_test_set_compares(study):
+    choices, validated = choose(study, NAMES, "auroc")
+    assert validated
+    assert [(c.ratio, c.condition) for c in choices] == [(0.2, NAMES[1]), (1.0, NAMES[0])]
+    at_few, at_all = choices
+    assert [pair.b for pair in at_few.against] == [NAMES[0], "scratch"]
+    assert [pair.b for pair in at_all.against] == [NAMES[1], "scratch"]  # the second best
+    pairs = [*at_few.against, *at_all.against]
+    for name in FIGURES:
+        raw = [pair.figures[name].p_value for pair in pairs]
+        theirs = multipletests(raw, method="holm")[1]
+        assert [pair.holm[name] for pair in pairs] == pytest.approx(theirs)
+    for pair in pairs:
+        gaps = [
+            recorded(x)["accuracy"] - recorded(y)["accuracy"]
+            for ratio in {0.2, 1.0}
+            for x, y in zip(study.at(pair.a, ratio), study.at(pair.b, ratio), strict=True)
+            if pair in (at_few if ratio == 0.2 else at_all).against
+        ]
+        assert pair.figures["accuracy"].estimate == pytest.approx(np.mean(gaps), abs=1e-9)
+
+
+def recorded(run):
+    return json.loads((run.folder / "metrics.json").read_text())["test"]
+
+
+def test_validation_decides_even_against_the_test_set(tmp_path):
+    for layer, skill, of_validation in (("conv1", 2.0, 0.6), ("conv4", 0.5, 0.7)):
+        make_run(
+            tmp_path,
+            "natural",
+            tune_from=layer,
+            skill=skill,
+            validation={"accuracy": of_validation, "auroc": None},
+        )
+    study, _ = study_of(tmp_path)
+    assert choose(study, NAMES[:2], "accuracy")[0][0].condition == NAMES[1]
+    choices, validated = choose(study, NAMES[:2], "auroc")  # not defined on validation data
+    assert (choices[0].condition, validated) == (NAMES[0], False)
+
+
+def test_the_answer_is_one_sentence_with_its_intervals(study):
+    choices, _ = choose(study, NAMES, "auroc")
+    said = answer(study, "natural", choices, "auroc")
+    assert said.startswith(
+        "Chosen by AUROC, natural is best tuned: conv4-fc8 at r = 0.2 (conv4-fc8 - "
+    )
+    assert "; conv4-fc8 - scratch: +" in said
+    assert "; conv1-fc8 at r = 1 (conv1-fc8 - conv4-fc8: +" in said
+    assert "; conv1-fc8 - scratch: +" in said
+    assert said.count("evidence of a difference") == 4
+    assert said.endswith(").")
+
+
+def page(outputs, **rest):
+    return (make_report([outputs], count=100, **rest) / "report.md").read_text().splitlines()
+
+
+def test_the_report_has_the_section_and_its_files(outputs):
+    for folder in (outputs / "runs").iterdir():
+        add_scalars(folder)
+    lines = page(outputs)
+    start = lines.index("## How deep to tune: natural")
+    text = "\n".join(lines[start : lines.index("## Less training data")])
+    assert "Chosen by AUROC, natural is best tuned: conv4-fc8 at r = 0.2" in text
+    assert "that validation data (mean over seeds) choose by AUROC" in text
+    out = outputs / "report"
+    for suffix in ("png", "svg"):
+        assert (out / "plots" / f"depth-natural.{suffix}").is_file()
+    with Image.open(out / "plots" / "depth-natural.png") as image:
+        assert np.asarray(image.convert("L")).std() > 10
+    table = pd.read_csv(out / "tables" / "depth-natural-auroc.csv")
+    assert list(table["depth"].unique()) == ["conv1-fc8", "conv4-fc8", "fc8", "scratch"]
+    for (name, ratio), row in table.set_index(["condition", "ratio"]).iterrows():
+        values = [recorded(run)["auroc"] for run in study_of(outputs)[0].at(name, ratio)]
+        assert row["mean"] == pytest.approx(np.mean(values), abs=1e-9)
+        assert row["low"] <= row["mean"] <= row["high"]
+    chosen = pd.read_csv(out / "tables" / "depth-natural-chosen.csv")
+    assert set(chosen["against"]) == {*NAMES[:2], "scratch"}
+
+
+def test_without_validation_figures_it_says_that_the_test_set_chose(tmp_path):
+    text = "\n".join(page(make_layerwise(tmp_path, "cross_entropy", validated=False)))
+    assert "Chosen by accuracy, natural is best tuned: conv4-fc8 at r = 0.2" in text
+    assert "the test set itself, since not all runs record validation figures" in text
+
+
+def test_the_board_tells_depths_apart_too(outputs):
+    board = write_board(outputs, count=20)
+    assert {path.name for path in (board / "figure5").iterdir() if path.is_dir()} == {
+        "scratch",
+        *NAMES,
+    }

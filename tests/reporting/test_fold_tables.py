@@ -1,0 +1,129 @@
+"""Folds of one split file in the report: pooled, each image once a seed; misfits are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from made_runs import add_scalars, make_run
+from stagetransfer.errors import UserError
+from stagetransfer.reporting import make_report
+from stagetransfer.reporting.curve_files import comparable_runs
+from stagetransfer.reporting.tensorboard_board import write_board
+from stagetransfer.runs.pooled_folds import pool
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.study import Study
+
+
+def make_folds(outputs, conditions=("scratch", "two_stage"), seeds=(0, 1), **settings):
+    for condition in conditions:
+        for seed in seeds:
+            for fold in range(3):
+                add_scalars(make_run(outputs, condition, seed=seed, fold=fold, **settings))
+    return outputs
+
+
+def read(outputs):
+    return read_runs(find_runs([outputs]))
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return make_folds(tmp_path_factory.mktemp("outputs"))
+
+
+def test_pooled_each_image_stands_once_with_the_prediction_of_its_own_fold(outputs, tmp_path):
+    runs, _ = pool(*read(outputs))
+    assert [run.place for run in runs] == [
+        (c, 1.0, s) for c in ("scratch", "two_stage") for s in (0, 1)
+    ]
+    whole = read_runs([make_run(tmp_path, "two_stage", seed=1)])[0][0]
+    pooled = runs[-1]
+    order = [pooled.ids.index(name) for name in whole.ids]
+    assert len(pooled.ids) == len(whole.ids)
+    assert (pooled.labels[order] == whole.labels).all()
+    assert np.allclose(pooled.probabilities[order], whole.probabilities)
+    # So the project's one bootstrap says of the pool what it says of one run on these images.
+    ours, theirs = Study([pooled], 200), Study([whole], 200)
+    for figure in ("accuracy", "auroc", "f1"):
+        assert ours.interval("two_stage", 1.0, figure) == theirs.interval("two_stage", 1.0, figure)
+
+
+def test_the_report_has_pooled_and_per_fold_figures(outputs):
+    folder = make_report([outputs], count=200)
+    table = pd.read_csv(folder / "tables" / "folds.csv", dtype={"fold": str})
+    accuracy = table[(table["figure"] == "accuracy") & (table["condition"] == "scratch")]
+    assert list(accuracy["fold"]) == ["0", "1", "2", "pooled"]
+    assert list(accuracy["images"]) == [30, 30, 30, 90]
+    of_folds = accuracy["estimate"].iloc[:3].mean()  # equal folds: their mean is the pool's
+    assert accuracy["estimate"].iloc[3] == pytest.approx(of_folds)
+    assert accuracy["low"].le(accuracy["estimate"]).all()
+    main = pd.read_csv(folder / "tables" / "table2.csv")
+    pooled = main[(main["figure"] == "accuracy") & (main["condition"] == "scratch")]
+    assert pooled["mean"].item() == pytest.approx(of_folds)
+    page = (folder / "report.md").read_text()
+    assert "4 finished runs of 2 conditions" in page
+    assert "folds of one split file (digest d1ce)" in page
+    assert "two\\_stage - scratch" in page or "two_stage - scratch" in page
+
+
+def test_the_board_and_the_curves_take_the_pool(outputs):
+    runs, unfinished = comparable_runs([outputs])
+    assert [len(run.parts) for run in runs] == [3] * 4
+    assert not unfinished
+    board = write_board(outputs, count=50)
+    assert len([p for p in board.iterdir() if p.name.endswith("-3folds")]) == 4
+
+
+def test_a_place_without_all_folds_is_listed_and_not_averaged(tmp_path):
+    make_folds(tmp_path)
+    make_run(tmp_path, "natural", fold=1)
+    folder = make_report([tmp_path], count=50)
+    page = (folder / "report.md").read_text()
+    assert "natural-r1-s0-3folds: fold 0, 2 of 0 to 2 has no finished run" in page
+    assert "natural" not in set(pd.read_csv(folder / "tables" / "table2.csv")["condition"])
+
+
+def test_one_fold_alone_is_reported_as_such(tmp_path):
+    for condition in ("scratch", "natural"):
+        make_run(tmp_path, condition, fold=2)
+    folder = make_report([tmp_path], count=50)
+    assert "All runs are on fold 2" in (folder / "report.md").read_text()
+
+
+def test_no_place_with_all_folds_says_what_is_missing(tmp_path):
+    make_run(tmp_path, "scratch", fold=0)
+    make_run(tmp_path, "scratch", fold=2)
+    with pytest.raises(UserError, match=r"fold 1 of 0 to 2 .* --only domain\.target\.fold=0"):
+        make_report([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"digest": "beef"}, "folds of other split files"),
+        ({"fingerprint": "beef"}, "data differ"),
+        ({"epochs": 8}, r"differ in recipe\.epochs"),
+    ],
+)
+def test_folds_that_do_not_belong_together_are_refused(tmp_path, settings, said):
+    make_run(tmp_path, fold=0)
+    make_run(tmp_path, fold=1)
+    make_run(tmp_path, fold=2, **settings)
+    with pytest.raises(UserError, match=said):
+        pool(*read(tmp_path))
+
+
+def test_the_same_fold_twice_is_refused(tmp_path):
+    make_folds(tmp_path, ("scratch",), (0,))
+    make_run(tmp_path, fold=1, key="cafe", epochs=5)
+    with pytest.raises(UserError, match=r"ratio, seed and fold, but differ in recipe\.epochs"):
+        pool(*read(tmp_path))
+
+
+def test_folds_are_not_compared_with_one_test_set(tmp_path):
+    make_folds(tmp_path, ("scratch",), (0,))
+    make_run(tmp_path, "natural")
+    with pytest.raises(UserError, match="only one has any"):
+        make_report([tmp_path])

@@ -1,0 +1,158 @@
+"""Run folders are found, read whole, or refused in one line that says why."""
+
+import json
+
+import pytest
+
+from made_runs import make_run, make_sweep
+from stagetransfer.errors import UserError
+from stagetransfer.runs.comparability import check_comparable, select
+from stagetransfer.runs.reader import find_runs, read_runs
+
+
+def read(*paths):
+    return read_runs(find_runs(paths))
+
+
+def refused(*paths):
+    with pytest.raises(UserError) as caught:
+        check_comparable(read(*paths)[0])
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_runs_are_found_in_every_kind_of_folder_and_count_once(tmp_path):
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b", "natural")
+    sweep = tmp_path / "b" / "sweeps" / "today"
+    sweep.mkdir(parents=True)
+    (sweep / "multirun.yaml").write_text("hydra: {}")
+    (tmp_path / "a" / "runs" / ".locks").mkdir()
+    paths = [a, tmp_path / "a" / "runs", tmp_path / "a", sweep, tmp_path / "b"]
+    assert find_runs(paths) == [b, a]
+
+
+def test_of_one_run_in_two_places_the_finished_one_counts(tmp_path):
+    make_run(tmp_path / "a", finished=False)
+    b = make_run(tmp_path / "b")
+    assert find_runs([tmp_path / "a", tmp_path / "b"]) == [b]
+
+
+def test_finished_unfinished_and_failed_are_told_apart(tmp_path):
+    make_run(tmp_path, seed=0)
+    make_run(tmp_path, seed=1, finished=False)
+    make_run(tmp_path, seed=2, finished=False, failure="out of memory\nTraceback ...")
+    finished, others = read(tmp_path)
+    assert [run.seed for run in finished] == [0]
+    assert [(run.place, run.cause) for run in others] == [
+        (("scratch", 1.0, 1), None),
+        (("scratch", 1.0, 2), "out of memory"),
+    ]
+
+
+def test_a_failure_before_a_finish_is_forgotten(tmp_path):
+    make_run(tmp_path, failure="was killed")
+    finished, others = read(tmp_path)
+    assert len(finished) == 1
+    assert not others
+
+
+@pytest.mark.parametrize("name", ["", "nowhere"])
+def test_no_run_is_one_line(tmp_path, name):
+    with pytest.raises(UserError, match="run folders"):
+        find_runs([tmp_path / name])
+
+
+def test_changed_predictions_are_noticed(tmp_path):
+    folder = make_run(tmp_path)
+    content = json.loads((folder / "metrics.json").read_text())
+    content["test"]["accuracy"] -= 0.01
+    (folder / "metrics.json").write_text(json.dumps(content))
+    assert "not that of metrics.json" in refused(tmp_path)
+
+
+def test_half_a_run_is_one_line(tmp_path):
+    folder = make_run(tmp_path / "a")
+    (folder / "metrics.json").write_text('{"classes": ["x"')
+    assert "metrics.json: can't be read" in refused(folder)
+    folder = make_run(tmp_path / "b")
+    (folder / "predictions.csv").unlink()
+    assert "predictions.csv: missing" in refused(folder)
+    folder = make_run(tmp_path / "c")
+    content = json.loads((folder / "metrics.json").read_text())
+    del content["stages"][-1]["fingerprint"]
+    (folder / "metrics.json").write_text(json.dumps(content))
+    assert "no key 'fingerprint'" in refused(folder)
+
+
+def test_other_test_sets_are_refused(tmp_path):
+    a, b = make_run(tmp_path, seed=0), make_run(tmp_path, seed=1, test_set="other")
+    message = refused(tmp_path)
+    assert a.name in message
+    assert b.name in message
+    assert "180 of them in one alone" in message
+
+
+def test_other_groups_labels_and_classes_are_refused(tmp_path):
+    a = make_run(tmp_path / "a")
+    assert "other groups" in refused(a, make_run(tmp_path / "b", seed=1, groups_per_class=11))
+    assert "other groups" in refused(a, make_run(tmp_path / "n", seed=1, groups_per_class=None))
+    assert "other classes" in refused(a, make_run(tmp_path / "c", seed=1, classes=("A", "B")))
+    d = make_run(tmp_path / "d", seed=1)
+    table = (d / "predictions.csv").read_text().splitlines()
+    first = table[1].split(",")
+    wrong = "GGO" if first[3] != "GGO" else "NOR"  # keeps accuracy, if the prediction was wrong
+    rows = [line for line in table[1:] if line.split(",")[2] != line.split(",")[3]]
+    fields = rows[0].split(",")
+    fields[2] = next(n for n in ("CON", "GGO", "NOR") if n not in fields[2:4])
+    assert wrong
+    text = "\n".join(table).replace(rows[0], ",".join(fields))
+    (d / "predictions.csv").write_text(text + "\n")
+    assert "other labels of 1 test images" in refused(a, d)
+
+
+def test_another_fingerprint_is_refused(tmp_path):
+    make_run(tmp_path, seed=0)
+    make_run(tmp_path, seed=1, fingerprint="beef")
+    assert "fingerprints f00d and beef" in refused(tmp_path)
+
+
+def test_two_recipes_of_one_place_are_refused_with_the_keys(tmp_path):
+    make_run(tmp_path, epochs=9, key="1")
+    make_run(tmp_path, epochs=14, key="2")
+    message = refused(tmp_path)
+    assert "differ in recipe.epochs (9 and 14);" in message
+    runs = select(read(tmp_path)[0], ["recipe.epochs=14"])
+    assert [run.name for run in runs] == ["scratch-r1-s0-2"]
+    check_comparable(runs)
+
+
+def test_twins_with_one_config_are_refused_by_their_keys(tmp_path):
+    make_run(tmp_path, key="1")
+    make_run(tmp_path, key="2")
+    assert "the keys of stage target" in refused(tmp_path)
+
+
+def test_recipes_are_not_mixed_within_a_condition(tmp_path):
+    make_run(tmp_path, seed=0, epochs=9)
+    make_run(tmp_path, seed=1, epochs=14)
+    assert "must not be averaged" in refused(tmp_path)
+
+
+def test_a_condition_has_one_chain(tmp_path):
+    make_run(tmp_path, "mine", seed=0, chain=("natural", "target"))
+    make_run(tmp_path, "mine", seed=1, chain=("texture", "target"))
+    assert "the chains natural-target and texture-target" in refused(tmp_path)
+
+
+def test_what_decides_nothing_may_differ(tmp_path):
+    """Workers, paths, and the seed of the sources over seeds."""
+    make_sweep(tmp_path / "a", ("natural",), (1.0,), (0,))
+    make_sweep(tmp_path / "b", ("natural",), (1.0,), (1,), source_seed=1)
+    check_comparable(read(tmp_path / "a", tmp_path / "b")[0])
+
+
+def test_only_needs_a_key_and_a_value(tmp_path):
+    make_run(tmp_path)
+    with pytest.raises(UserError, match="KEY=VALUE"):
+        select(read(tmp_path)[0], ["epochs"])

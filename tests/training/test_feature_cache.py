@@ -1,0 +1,203 @@
+"""Frozen layers are computed once an image, with the numbers that they give each epoch."""
+
+import logging
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import SMALL
+from stagetransfer.config.schema import Model
+from stagetransfer.config.validate import validate_config
+from stagetransfer.data import TargetDataModule
+from stagetransfer.data.feature_set import FeatureSet
+from stagetransfer.files import read_json
+from stagetransfer.models import AlexNet, initialise
+from stagetransfer.pipeline.chain import ChainRunner
+from stagetransfer.pipeline.stage import prepare
+from stagetransfer.training import AlexNetModule, read_features
+
+PLAIN = "trainer.frozen_features_gib=0"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    network = AlexNet(5, input_size=67)
+    initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))
+    path = tmp_path_factory.mktemp("weights") / "natural.pt"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(compose_config, source):
+    def started(outputs, *overrides):
+        small = [word for word in SMALL if "natural" not in word and "texture" not in word]
+        asked = [
+            "+experiment=layerwise", "domain/natural=pretrained",
+            f"domain.natural.weights={source}", *small, "recipe.balance=none",
+            f"paths.outputs={outputs}", *overrides,
+        ]  # fmt: skip
+        return ChainRunner(validate_config(compose_config(*asked)))
+
+    return started
+
+
+def make_ready(runner):
+    """What a run does for its last stage before it trains it."""
+    return prepare(runner.links[-1], runner.config)
+
+
+def entries(outputs):
+    return sorted(path.parent for path in (outputs / "features").glob("*/DONE"))
+
+
+def check_same(one, other):
+    """What two ways of computing the same leave: all equal but for the last bits of a float."""
+    metrics = [read_json(folder / "metrics.json") for folder in (one, other)]
+    assert metrics[0]["stages"][-1]["frozen"] == metrics[1]["stages"][-1]["frozen"]
+    tables = [pd.read_csv(folder / "predictions.csv") for folder in (one, other)]
+    assert tables[0].id.equals(tables[1].id)
+    columns = [name for name in tables[0] if name.startswith("p_")]
+    np.testing.assert_allclose(tables[0][columns], tables[1][columns], rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("depth", ["fc7", "conv4"])
+def test_the_same_figures_with_features_and_without(start, tmp_path, depth):
+    fast = start(tmp_path / "fast", f"transfer.tune_from={depth}", "model.dropout=0.3").run()
+    plain = start(
+        tmp_path / "plain", f"transfer.tune_from={depth}", "model.dropout=0.3", PLAIN
+    ).run()
+    assert fast.name == plain.name  # how it is computed is no part of what is computed
+    assert len(entries(tmp_path / "fast")) == 1
+    assert not entries(tmp_path / "plain")
+    check_same(fast, plain)
+
+
+def test_siblings_share_the_features_and_a_changed_one_does_not(start, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    make_ready(start(tmp_path, "transfer.tune_from=fc8"))
+    (entry,) = entries(tmp_path)
+    written = {path.name: path.stat().st_mtime_ns for path in entry.glob("*.npy")}
+    assert set(written) == {"train.npy", "validation.npy", "test.npy"}
+    assert "computed once" in caplog.text
+    caplog.clear()
+    sibling = ("seed=1", "ratio=0.5", "recipe.optimizer.lr=0.01", "recipe.balance=downsample")
+    make_ready(start(tmp_path, "transfer.tune_from=fc8", *sibling))
+    assert "outputs reused" in caplog.text
+    assert entries(tmp_path) == [entry]
+    assert {path.name: path.stat().st_mtime_ns for path in entry.glob("*.npy")} == written
+    for other in ("domain.target.crop=0.1", "transfer.tune_from=fc6"):
+        before = len(entries(tmp_path))
+        make_ready(start(tmp_path, "transfer.tune_from=fc8", other))
+        assert len(entries(tmp_path)) == before + 1, other
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("domain.target.augment=true", "domain.target draws random variants (mirror, turn)"),
+        ("trainer.frozen_features_gib=1e-6", "their outputs would take 0.0 GiB"),
+    ],
+)
+def test_what_stands_in_the_way_is_said_in_one_line(start, tmp_path, caplog, override, why):
+    caplog.set_level(logging.INFO)
+    make_ready(start(tmp_path, "transfer.tune_from=fc8", override))
+    said = [record.message for record in caplog.records if "frozen layers" in record.message]
+    assert len(said) == 1
+    assert why in said[0]
+    assert not entries(tmp_path)
+
+
+def test_a_kill_amid_the_features_leaves_nothing_that_passes_for_them(start, tmp_path, monkeypatch):
+    from stagetransfer.training import feature_cache
+
+    class Killed(Exception):
+        pass
+
+    def kill(self, *arguments):
+        raise Killed
+
+    original = feature_cache._Writer.on_predict_batch_end
+    monkeypatch.setattr(feature_cache._Writer, "on_predict_batch_end", kill)
+    with pytest.raises(Killed):
+        make_ready(start(tmp_path / "a", "transfer.tune_from=fc7"))
+    assert not entries(tmp_path / "a")
+    monkeypatch.setattr(feature_cache._Writer, "on_predict_batch_end", original)
+    for name in ("a", "b"):
+        make_ready(start(tmp_path / name, "transfer.tune_from=fc7"))
+    (one,), (two,) = entries(tmp_path / "a"), entries(tmp_path / "b")
+    for name in ("train.npy", "validation.npy", "test.npy"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def module_of(dropout=0.5, variant="paper"):
+    model = Model(input_size=67, dropout=dropout, variant=variant)
+    return AlexNetModule(model, ["a", "b"], torch.optim.SGD)
+
+
+@pytest.mark.parametrize(
+    ("variant", "first", "live"),
+    [
+        ("paper", "fc8", ["drop7"]),
+        ("paper", "fc7", ["drop6", "drop7"]),
+        ("paper", "conv3", ["drop6", "drop7"]),
+        ("torchvision", "fc8", []),
+        ("torchvision", "fc7", ["drop7"]),
+    ],
+)
+def test_dropout_is_drawn_from_the_first_tuned_layers_input_on(variant, first, live):
+    from stagetransfer.models import LAYERS
+
+    module = module_of(variant=variant)
+    module.fix(LAYERS[: LAYERS.index(first)])
+    module.train()
+    module.on_train_epoch_start()
+    drops = {n: m for n, m in module.network.named_children() if isinstance(m, torch.nn.Dropout)}
+    assert [name for name, drop in drops.items() if drop.training] == live
+    x = torch.rand(2, 3, 67, 67)
+    assert torch.equal(module.features(x), module.features(x))
+    module.eval()
+    assert torch.equal(module(x), module.network(x))
+
+
+def test_images_that_are_held_and_those_on_disk_are_the_same(tmp_path):
+    random = np.random.default_rng(0)
+    for shape in ((5,), (4, 4, 3)):
+        np.save(tmp_path / "train.npy", random.random((9, *shape), dtype=np.float32))
+        array = read_features(tmp_path)["train"]
+        places, labels, rows = np.array([1, 4, 7]), np.array([0, 1, 0]), np.array([10, 40, 70])
+        sets = [FeatureSet(array, places, labels, rows, limit) for limit in (1e9, 0)]
+        assert (sets[0].held is None, sets[1].held is None) == (False, True)
+        batches = [part.__getitems__([2, 0]) for part in sets]
+        assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
+        assert batches[0].rows.tolist() == [70, 10]
+        expected = torch.from_numpy(array[[7, 1]])
+        if len(shape) == 3:
+            expected = expected.permute(0, 3, 1, 2)
+            assert batches[0].features.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(batches[0].features, expected)
+
+
+def test_features_stand_at_the_place_of_their_image():
+    data = TargetDataModule(
+        name="target", layout="embedded", options={"scale": 0.2}, ratio=0.5, batch_size=4
+    )
+    whole = data.whole["train"].astype(np.float32)
+    data.use_features({"train": np.stack([whole, whole], axis=1)})
+    batch = next(iter(data.train_dataloader()))
+    assert batch.features[:, 0].tolist() == batch.rows.tolist()
+    assert batch.labels.tolist() == data.samples.labels[batch.rows].tolist()
+
+
+def test_a_source_without_test_images_can_have_frozen_layers(start, tmp_path):
+    run = start(
+        tmp_path, "chain=[natural,texture,target]", "transfer.tune_from=fc8",
+        "+domain.texture.options.per_class=20", "stage.texture.recipe.epochs=1",
+        "++stage.texture.transfer.tune_from=fc8", "domain.texture.augment=false",
+        "recipe.epochs=1",
+    ).run()  # fmt: skip
+    assert len(entries(tmp_path)) == 2
+    assert os.path.getsize(run / "predictions.csv") > 0

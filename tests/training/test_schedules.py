@@ -1,0 +1,130 @@
+"""Schedules of every experiment: patience, LP-FT, rates that decay by depth, the best depth."""
+
+import pytest
+import torch
+
+from stagetransfer.config.validate import validate_config
+from stagetransfer.files import read_json
+from stagetransfer.models import LAYERS, layer_of
+
+PATIENT = (
+    "+experiment=scratch", "recipe.epochs=6", "recipe.patience=1", "recipe.monitor=accuracy",
+    "recipe.optimizer.lr=1e-9", "~recipe.scheduler",
+)  # fmt: skip
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_patience_ends_a_stage_also_when_it_was_killed_as_it_ended(
+    start, tmp_path, monkeypatch, at
+):
+    """At next to no rate nothing gets better: the second epoch is the last, whatever comes."""
+    whole = start(tmp_path / "whole", *PATIENT).run()
+    (stage,) = read_json(whole / "metrics.json")["stages"]
+    assert (stage["epochs"], stage["best_epoch"]) == (2, 1)
+
+    from stagetransfer.training.callbacks import Clock, SeedEpoch
+
+    def first(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise Killed
+
+    def ended(self, trainer, module):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if at == 0:
+            patch.setattr(SeedEpoch, "on_train_epoch_start", first)
+        else:
+            patch.setattr(Clock, "on_fit_end", ended)
+        with pytest.raises(Killed):
+            start(tmp_path / "broken", *PATIENT).run()
+    resumed = start(tmp_path / "broken", *PATIENT).run()
+    (again,) = read_json(resumed / "metrics.json")["stages"]
+    assert (again["epochs"], again["best_epoch"]) == (2, 1)
+    assert again["validation"] == stage["validation"]
+    assert (resumed / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+
+
+def test_a_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, monkeypatch):
+    from stagetransfer.training.callbacks import SeedEpoch
+
+    seen = []
+    original = SeedEpoch.on_train_epoch_start
+
+    def spy(self, trainer, module):
+        original(self, trainer, module)
+        state = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
+        seen.append(state)
+
+    monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", spy)
+    start(
+        tmp_path, "+experiment=natural", "transfer=lpft", "transfer.probe_epochs=1",
+        "transfer.tune_from=conv2", "recipe.epochs=3", "stage.natural.recipe.epochs=1",
+    ).run()  # fmt: skip
+
+    def changed(one, other):
+        return {
+            layer_of(name) for name, tensor in one.items() if not torch.equal(tensor, other[name])
+        }
+
+    _, *target_epochs = seen
+    assert changed(target_epochs[0], target_epochs[1]) == {"fc8"}
+    assert changed(target_epochs[1], target_epochs[2]) == {*LAYERS[1:]}
+
+
+def test_rate_decay_goes_down_from_the_classifier(compose_config):
+    settings = validate_config(compose_config("+experiment=natural", "transfer=rate_decay"))
+    rates = dict(map(tuple, settings.stages[-1].transfer.rates))
+    assert [rates[layer] for layer in LAYERS] == pytest.approx([0.9**k for k in range(7, -1, -1)])
+
+
+DEPTHS = (
+    "+experiment=best_depth", "transfer.search=[fc8,conv4]", "recipe.epochs=2",
+    "stage.natural.recipe.epochs=1",
+)  # fmt: skip
+
+
+def test_the_best_depth_is_chosen_on_validation_and_it_alone_is_tested(
+    start, tmp_path, monkeypatch
+):
+    from stagetransfer.pipeline import chain, depth_search
+
+    tested, trained = [], []
+    evaluate, train = chain.evaluate, depth_search.train
+
+    def spied_test(module, *arguments, **options):
+        if options.get("split", "test") == "test":
+            tested.append(module._fixed)
+        return evaluate(module, *arguments, **options)
+
+    def spied_train(link, *arguments):
+        trained.append(link.stage.transfer.tune_from)
+        if trained == ["fc8", "conv4"]:
+            raise Killed
+        return train(link, *arguments)
+
+    monkeypatch.setattr(chain, "evaluate", spied_test)
+    monkeypatch.setattr(depth_search, "train", spied_train)
+    with pytest.raises(Killed):
+        start(tmp_path, *DEPTHS).run()
+    run = start(tmp_path, *DEPTHS).run()
+    assert trained == ["fc8", "conv4", "conv4"]  # what was done is not done again
+    assert len(tested) == 1
+    metrics = read_json(run / "metrics.json")
+    found = metrics["search"]
+    assert list(found["validation"]) == ["fc8", "conv4"]
+    assert found["monitor"] == "auroc"
+    assert found["chosen"] == max(found["validation"], key=found["validation"].get)
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt"}
+    monkeypatch.undo()
+    alone = start(
+        tmp_path, "+experiment=layerwise", f"transfer.tune_from={found['chosen']}", *DEPTHS[2:]
+    ).run()
+    assert (alone / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
+    single = read_json(alone / "metrics.json")["stages"][-1]
+    assert single["validation"]["auroc"] == found["validation"][found["chosen"]]
+    assert single["frozen"] == metrics["stages"][-1]["frozen"]

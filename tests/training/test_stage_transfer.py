@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from stagetransfer.config.schema import Transfer
+from stagetransfer.errors import UserError
+from stagetransfer.models import LAYERS, AlexNet, initialise, layer_of
+from stagetransfer.training import transfer
+
+
+def make(classes, seed):
+    network = AlexNet(classes, input_size=67)
+    initialise(network, "gaussian", generator=torch.Generator().manual_seed(seed))
+    return network
+
+
+@pytest.fixture(scope="module")
+def source():
+    return make(11, 1)
+
+
+def moved(source, **changes):
+    network = make(7, 2)
+    settings = {"reinitialise": ("fc7", "fc8"), "frozen": (), "scheme": "gaussian", "seed": 3}
+    record = transfer(network, source.state_dict(), **(settings | changes))
+    return network, record
+
+
+def test_default_carries_the_features_and_fc6_and_makes_the_classifier_anew(source):
+    network, record = moved(source)
+    for name, tensor in network.named_parameters():
+        same = name.startswith(("conv", "fc6"))
+        assert (name in record.carried) == same
+        assert (name in record.reinitialised) == (not same)
+        if same:
+            assert torch.equal(tensor, source.state_dict()[name])
+    assert not torch.equal(network.fc7.weight, source.fc7.weight)
+    assert record.frozen == []
+    assert len(record.carried) + len(record.reinitialised) == 16
+
+
+def test_new_layers_depend_on_the_seed_alone(source):
+    torch.manual_seed(5)
+    one, _ = moved(source)
+    torch.manual_seed(6)
+    two, _ = moved(source, reinitialise=("fc6", "fc7", "fc8"))
+    other, _ = moved(source, seed=4)
+    assert torch.equal(one.fc8.weight, two.fc8.weight)
+    assert not torch.equal(one.fc8.weight, other.fc8.weight)
+    assert not torch.equal(one.fc6.weight, two.fc6.weight)
+
+
+def test_frozen_layers_need_no_gradient_and_are_recorded(source):
+    network, record = moved(source, frozen=("conv1", "conv2"))
+    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
+    assert frozen == record.frozen == [
+        "conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias",
+    ]  # fmt: skip
+
+
+def test_carrying_another_shape_is_refused_whole(source):
+    network = make(7, 2)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(UserError, match=r"fc8\.weight"):
+        transfer(network, source.state_dict(), reinitialise=("fc7",), frozen=(), scheme="gaussian",
+                 seed=0)  # fmt: skip
+    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "frozen"),
+    [
+        (Transfer(), ()),
+        (Transfer(mode="frozen"), LAYERS[:6]),
+        (Transfer(mode="frozen", reinitialise=["fc6", "fc7", "fc8"]), LAYERS[:5]),
+        (Transfer(tune_from="conv4"), LAYERS[:3]),
+        (Transfer(tune_from="conv1"), ()),
+        (Transfer(tune_from="fc8", reinitialise=["fc8"]), LAYERS[:7]),
+    ],
+)
+def test_what_is_frozen(settings, frozen):
+    assert settings.frozen_layers() == frozen
+
+
+def test_layers_of_parameters():
+    assert layer_of("conv1.weight") == "conv1"
