@@ -173,7 +173,9 @@ def test_nifti_mask_and_truth(trained, tmp_path):
 
 def test_it_keeps_freed_memory(trained, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr("stagetransfer.cli.predict.keep_freed_memory", lambda: calls.append(True))
+    monkeypatch.setattr(
+        "stagetransfer.training.machine.keep_freed_memory", lambda: calls.append(True)
+    )
     Image.new("L", (32, 32)).save(tmp_path / "patch.png")
     good(trained, tmp_path / "patch.png", "--out", tmp_path / "out")
     assert calls

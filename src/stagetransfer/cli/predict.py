@@ -10,7 +10,6 @@ import typer
 
 from stagetransfer.cli.options import pair, png_scale
 from stagetransfer.errors import UserError
-from stagetransfer.training.machine import keep_freed_memory
 
 
 def predict(
@@ -114,12 +113,13 @@ def predict(
             f'no module {error.name}; install it by pip install "stagetransfer[predict]"'
         ) from error
     from stagetransfer.pipeline.restore import open_runs
+    from stagetransfer.training import machine
 
     runs = open_runs([run])
     if len(runs) > 1:
         raise UserError(f"{run}: holds {len(runs)} finished runs; give the folder of one")
     chosen = _device(device)
-    keep_freed_memory()
+    machine.keep_freed_memory()
     if not (runs[0].folder / FILE).is_file():
         typer.echo("first use of this run: its training and validation images are read once")
     known, kept = reference(runs[0], chosen)
