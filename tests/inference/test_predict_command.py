@@ -173,7 +173,8 @@ def test_nifti_mask_and_truth(trained, tmp_path):
 
 def test_it_keeps_freed_memory(trained, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(
+    target = "stagetransfer.training.machine.keep_freed_memory"
+    monkeypatch.setattr(target, lambda: calls.append(True))
         "stagetransfer.training.machine.keep_freed_memory", lambda: calls.append(True)
     )
     Image.new("L", (32, 32)).save(tmp_path / "patch.png")
