@@ -175,8 +175,6 @@ def test_it_keeps_freed_memory(trained, tmp_path, monkeypatch):
     calls = []
     target = "stagetransfer.training.machine.keep_freed_memory"
     monkeypatch.setattr(target, lambda: calls.append(True))
-        "stagetransfer.training.machine.keep_freed_memory", lambda: calls.append(True)
-    )
     Image.new("L", (32, 32)).save(tmp_path / "patch.png")
     good(trained, tmp_path / "patch.png", "--out", tmp_path / "out")
     assert calls
