@@ -1,4 +1,4 @@
-"""`python train.py +experiment=two_stage`; with -m a sweep."""
+"""`python train.py +experiment=two_stage`; with -m a sweep. See `python train.py --help`."""
 
 import hydra
 from omegaconf import DictConfig
@@ -7,9 +7,9 @@ from stagetransfer.cli import train
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Run the composed config."""
-    train.run(cfg)
+def main(cfg: DictConfig) -> float | None:
+    """Run the composed config; return the monitored validation figure."""
+    return train.run(cfg)
 
 
 if __name__ == "__main__":

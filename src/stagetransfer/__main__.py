@@ -1,5 +1,6 @@
-"""`python -m stagetransfer`: the installed command."""
+"""`python -m stagetransfer` is the command `stagetransfer`."""
 
 from stagetransfer.cli.app import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -71,15 +71,16 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(tmp_path, 
     ("override", "message"),
     [
         ("+experiment=two_stge", "Could not find 'experiment/two_stge'"),
-        ("recipe.epoch=3", "Key 'epoch' is not in"),
+        ("recipe.epoch=3", "Key 'epoch' not in 'Recipe'"),
         ("ratio", "missing EQUAL"),
     ],
 )
 @pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
-def test_hydras_own_errors_keep_hydras_message(tmp_path, sweep, override, message):
+def test_hydras_own_errors_are_one_line(tmp_path, sweep, override, message):
     done = train(*sweep, override, f"paths.outputs={tmp_path / 'out'}")
     assert done.returncode == 2
     assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_run_killed_by_sigkill_goes_on_and_ends_with_the_same_figures(patches, tmp_path):

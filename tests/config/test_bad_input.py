@@ -42,7 +42,7 @@ def table(tmp_path):
 
 def test_a_missing_folder(refused):
     line = refused("domain/target=folder", "domain.target.root=/nowhere/patches")
-    assert line == "/nowhere/patches: no such folder; give the folder that holds the images"
+    assert line.startswith("/nowhere/patches: no such folder")
 
 
 def test_an_empty_class(refused, tmp_path):

@@ -2,10 +2,11 @@
 
 import pytest
 from hydra.errors import ConfigCompositionException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from conftest import REPOSITORY
-from stagetransfer.config.validate import CONDITIONS, LATER, validate_config
+from stagetransfer.config.validate import CONDITIONS, validate_config
 from stagetransfer.errors import UserError
 
 CONF = REPOSITORY / "conf"
@@ -110,28 +111,30 @@ def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_conf
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["chain=[]"], "chain must be a list"),
+        (["chain=[]"], "chain: it must name"),
         (["chain=[natural,bark,target]"], "the stage 'bark' has no domain"),
-        (["chain=[target,natural,target]"], "stands earlier too"),
-        (["ratio=0"], "ratio=0 is not a share"),
-        (["ratio=1.2"], "ratio=1.2 is not a share"),
-        (["ratio=half"], "ratio='half' is not a number"),
-        (["seed=-1"], "seed=-1 is not a whole number"),
-        (["seed=x"], "seed='x' is not a whole number"),
-        (["recipe.epochs=many"], "recipe.epochs: Value 'many'"),
-        (["recipe.epochs=0"], "must be 1 or more"),
+        (["chain=[target,natural,target]"], "the target 'target' is also a source"),
+        (["ratio=0"], "ratio=0: "),
+        (["ratio=1.2"], "ratio=1.2: "),
+        (["seed=-1"], "seed=-1: "),
+        (["++stage.natural.recipe.epochs=x"], "stage.natural.recipe.epochs: Value 'x'"),
+        (["+domain.target.options=3"], "domain.target.options: "),
+        (["domain.target.mirror=perhaps"], "domain.target.mirror: Value 'perhaps'"),
+        (["trainer.precision=bf16"], "trainer.precision=bf16: "),
+        (["trainer.deterministic=never"], "trainer.deterministic=never: "),
+        (["recipe.epochs=0"], "recipe.epochs=0: "),
         (["recipe=common"], "recipe.epochs is required: give it as recipe.epochs="),
-        (["recipe.monitor=loss"], "recipe.monitor=loss is none of cross_entropy"),
-        (["model.variant=vgg"], "model.variant=vgg is none of"),
-        (["model.initialisation=zeros"], "model.initialisation=zeros is none of"),
-        (["model.mean=[0.5]"], "model.mean must be three numbers"),
-        (["transfer.reinitialise=[fc9]"], "transfer.reinitialise=fc9 is none of conv1"),
-        (["transfer.mode=partial"], "transfer.mode=partial is none of full, frozen"),
+        (["recipe.monitor=loss"], "recipe.monitor=loss: it must be one of cross_entropy"),
+        (["model.variant=vgg"], "model.variant=vgg: it must be one of"),
+        (["model.initialisation=zeros"], "model.initialisation=zeros: it must be one of"),
+        (["model.mean=[0.5]"], "model.mean: it must be three numbers"),
+        (["transfer.reinitialise=[fc9]"], "transfer.reinitialise=fc9: it must be one of conv1"),
+        (["transfer.mode=partial"], "transfer.mode=partial: it must be one of full, frozen"),
         (["transfer.tune_from=fc8"], "would freeze fc7"),
         (["transfer.mode=frozen", "transfer.tune_from=fc7"], "exclude each other"),
         (["transfer.rates=[[fc8]]"], "is not a pair"),
-        (["++stage.natural.epochs=3"], "stage.natural.epochs is no knob of a stage"),
-        (["++stage.natural.recipe.epoch=3"], "epoch is no known key; did you mean epochs?"),
+        (["++stage.natural.epochs=3"], "stage.natural.epochs: "),
+        (["++stage.natural.recipe.epoch=3"], "stage.natural.recipe.epoch: no such key"),
         (["++stage.bark.recipe.epochs=3"], "stage.bark: no domain has this name"),
         (["domain/texture=curet"], "domain.texture.root is required: give it as"),
         (["condition=a/b"], "names a folder"),
@@ -163,11 +166,29 @@ def test_the_resolved_config_can_be_read_again(compose_config):
     assert again == settings
 
 
-def test_the_config_of_an_older_run_is_read_with_what_went_without_saying(compose_config):
+def test_keys_that_the_config_of_an_older_run_lacks_have_their_defaults(compose_config):
     cfg = compose_config("+experiment=two_stage")
     now = validate_config(cfg)
-    with open_dict(cfg):
-        for key in LATER:
-            del cfg[key]
-    older = validate_config(cfg)
+    older = OmegaConf.to_container(cfg)
+    for key in ("ratio_by", "test_copies", "callbacks"):
+        del older[key]
+    older = validate_config(OmegaConf.create(older))
     assert (older.ratio_by, older.test_copies) == (now.ratio_by, now.test_copies) == ("image", 1)
+    assert older.callbacks == {}
+
+
+@pytest.mark.parametrize(
+    "override", ["ratio=half", "seed=x", "recipe.epochs=many", "force=perhaps", "model.groups=two"]
+)
+def test_a_value_of_the_wrong_type_is_refused_when_the_config_is_composed(compose_config, override):
+    key, value = override.split("=")
+    with pytest.raises((ConfigCompositionException, OmegaConfBaseException), match=value) as caught:
+        compose_config(override)
+    assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(("word", "value"), [("no", False), ("off", False), ("yes", True)])
+def test_the_words_of_yaml_are_booleans(compose_config, word, value):
+    assert validate_config(compose_config(f"force={word}")).force is value
+    small = compose_config("+experiment=natural", f"++stage.target.recipe.bias_decay={word}")
+    assert validate_config(small).stages[-1].recipe.bias_decay is value

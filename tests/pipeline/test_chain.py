@@ -209,7 +209,7 @@ def test_a_chain_of_other_domains_and_a_thinned_target(compose_config, outputs):
     metrics = read_json(run / "metrics.json")
     assert metrics["condition"] == "texture-second-target"
     assert [stage["name"] for stage in metrics["stages"]] == ["texture", "second", "target"]
-    full = start(compose_config, outputs, "+experiment=scratch").links[0].data
+    full = start(compose_config, outputs, "+experiment=scratch").stages[0].data
     assert metrics["num_train"] == pytest.approx(full.count("train") / 2, abs=4)
     assert metrics["num_test"] == full.count("test")
 

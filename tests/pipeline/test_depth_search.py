@@ -121,7 +121,7 @@ def test_depth_multiplies_with_conditions_and_shares_its_sources(compose_config,
     def keys(*overrides):
         asked = [*SMALL, "+experiment=layerwise", f"paths.outputs={tmp_path}", *overrides]
         run = ChainRunner(validate_config(compose_config(*asked)))
-        return run.config.condition, run.links[0].key, run.folder.name
+        return run.config.condition, run.stages[0].key, run.folder.name
 
     chain = "chain=[natural,texture,target]"
     one, other = keys("transfer.tune_from=fc8"), keys("transfer.tune_from=conv3")

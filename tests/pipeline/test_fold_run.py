@@ -31,7 +31,7 @@ def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
     assert first.folder.name != second.folder.name
     folder = first.run()
     metrics = read_json(folder / "metrics.json")
-    assert metrics["splits"] == {**first.links[-1].data.splits, "fold": 1, "folds": 3}
+    assert metrics["splits"] == {**first.stages[-1].data.splits, "fold": 1, "folds": 3}
     table = pd.read_csv(file)
     held = table[table["fold"] == 1]
     tested = pd.read_csv(folder / "predictions.csv")

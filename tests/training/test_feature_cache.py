@@ -47,7 +47,7 @@ def start(compose_config, source):
 
 def make_ready(runner):
     """What a run does for its last stage before it trains it."""
-    return prepare(runner.links[-1], runner.config)
+    return prepare(runner.stages[-1], runner.config)
 
 
 def entries(outputs):

@@ -86,7 +86,7 @@ def test_knobs_that_are_off_leave_names_as_they_were(start, tmp_path):
     assert len({base, *names}) == len(names) + 1
     assert name("ratio=0.5") != name("ratio=0.5", "ratio_by=group")
     sources = [
-        start(tmp_path, "+experiment=natural", *more).links[0].key
+        start(tmp_path, "+experiment=natural", *more).stages[0].key
         for more in ([], ["test_copies=4"], ["transfer.probe_epochs=1"])
     ]
     assert len(set(sources)) == 1
@@ -95,14 +95,14 @@ def test_knobs_that_are_off_leave_names_as_they_were(start, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["ratio_by=patient"], "ratio_by=patient is none of image, group"),
-        (["test_copies=0"], "test_copies must be 1"),
-        (["recipe.patience=0"], "recipe.patience must be 1 epoch or more"),
-        (["recipe.balance=up"], "recipe.balance=up is none of none, sampling, downsample, loss"),
+        (["ratio_by=patient"], "ratio_by=patient: it must be one of image, group"),
+        (["test_copies=0"], "test_copies: it must be 1"),
+        (["recipe.patience=0"], "recipe.patience: it must be 1 epoch or more"),
+        (["recipe.balance=up"], "recipe.balance=up: it must be one of none, sampling"),
         (["transfer.probe_epochs=99"], "less than recipe.epochs="),
         (["transfer.probe_epochs=1", "transfer.reinitialise=[]"], "needs layers"),
         (["transfer.search=[fc8]"], "transfer.search=fc8 would freeze fc7" ),
-        (["transfer.search=[conv9]"], "transfer.search=conv9 is none of"),
+        (["transfer.search=[conv9]"], "transfer.search=conv9: it must be one of"),
         (["transfer.search=[fc6]", "transfer.tune_from=conv1"], "exclude each other"),
         (["transfer.search=[conv2]", "trainer.devices=2"], "transfer.search needs trainer.devices"),
         (["transfer.mode=frozen", "transfer.reinitialise=[]"], "trains nothing"),

@@ -1,11 +1,13 @@
-"""The installed command `stagetransfer`: all that works on finished runs and on CT series."""
+"""The installed command `stagetransfer` and its subcommands."""
 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from stagetransfer import __version__
 from stagetransfer.cli.board import board
 from stagetransfer.cli.convergence import convergence
 from stagetransfer.cli.example import example
@@ -20,35 +22,51 @@ from stagetransfer.cli.split import split
 from stagetransfer.cli.visualize import visualize
 from stagetransfer.errors import UserError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+HELP = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stagetransfer {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def stagetransfer() -> None:
-    """Does another source domain help? Reports and pictures of runs that train.py left."""
+def stagetransfer(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Does another source domain help? Train chains of domains, and compare finished runs."""
 
 
-app.command()(board)
-app.command()(report)
-app.command()(visualize)
-app.command()(roc)
-app.command()(froc)
-app.command()(convergence)
-app.command()(extract)
-app.command()(split)
-app.command()(predict)
-app.command()(phantom)
-app.command()(example)
-app.command()(export)
+# Hydra reads everything after `train`, its flags (--help, -m, --cfg) included.
+@app.command(
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    },
+)
+def train(context: typer.Context) -> None:
+    """Train a chain, such as +experiment=two_stage; with -m a sweep. See train --help."""
+    from stagetransfer.cli.train import train as run_hydra
+
+    run_hydra(context.args)
+
+
+for command in (
+    report, visualize, board, roc, froc, convergence, predict, export, split, extract, phantom,
+    example,
+):  # fmt: skip
+    app.command()(command)
 
 
 def main() -> None:
-    """The entry point: bad input ends with one line and exit code 2."""
+    """Run the command; bad input ends with one line and exit code 2."""
     try:
         app()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What a run prints at its end: its stages, its figures, where everything lies."""
+"""The summary that a run prints at its end: its stages, its metrics, and where its files are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stagetransfer.files import read_json
 
 
 def print_summary(folder: Path, console: Console | None = None) -> None:
-    """Prints a finished run from its files; fits 80 columns."""
+    """Print the summary of a finished run, from its files, in at most 80 columns."""
     console = console or Console(highlight=False)
     run = read_json(folder / "metrics.json")
     console.print()
@@ -33,7 +33,7 @@ def _fold(splits: dict[str, Any] | None) -> str:
 
 def _stages(stages: list[dict[str, Any]]) -> Table:
     table = Table()
-    for name in ("stage", "from", "epochs", "s", "img/s", "carried", "anew", "frozen"):
+    for name in ("stage", "from", "epochs", "s", "img/s", "carried", "new", "frozen"):
         right = name in ("epochs", "s", "img/s")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for stage in stages:
@@ -50,7 +50,7 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
 
 
 def _span(tensors: list[str]) -> str:
-    """Layers of these tensors, neighbours joined: conv1-fc6."""
+    """Return the layers of these tensors as a range, such as conv1-fc6."""
     layers = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in tensors))
     if not layers:
         return "-"

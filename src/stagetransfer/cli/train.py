@@ -1,4 +1,7 @@
-"""Behind `train.py`: a composed config in, a finished run out, and the exit code."""
+"""`stagetransfer train`, and what train.py calls: from a composed config to a finished run.
+
+Everything heavy (torch, Lightning) is imported after the settings have been checked.
+"""
 
 from __future__ import annotations
 
@@ -6,91 +9,140 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from stagetransfer.cli.run_summary import print_summary
-from stagetransfer.config.validate import validate_config
+from stagetransfer.config.validate import check_folders, validate_config
 from stagetransfer.errors import UserError, cause
-from stagetransfer.pipeline.chain import ChainRunner
-from stagetransfer.pipeline.distributed import PARENT, end_with_parent, follower
+from stagetransfer.pipeline.distributed import PARENT, end_with_parent, is_follower
 from stagetransfer.pipeline.sweep import ONE_DEVICE, Job, refuse
 
 log = logging.getLogger(__name__)
 
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
-def enter(main: Callable[[], None]) -> None:
-    """Calls Hydra's `main`; where Hydra itself ends the process, the code is 2 in place of 1.
 
-    It does so, after a message of its own, on what it cannot compose and on a folder that it cannot
-    make: bad input too. With HYDRA_FULL_ERROR=1 it raises instead, which ends with code 1.
+@hydra.main(version_base="1.3", config_path="pkg://stagetransfer.conf", config_name="config")
+def _train(cfg: DictConfig) -> float | None:
+    return run(cfg)
+
+
+def train(overrides: Sequence[str]) -> None:
+    """Run Hydra on these overrides and flags, with the installed config.
+
+    Args:
+        overrides: as on the command line, such as "+experiment=two_stage", "-m", "ratio=0.2,1.0".
     """
+    sys.argv = ["stagetransfer train", *overrides]
+    # Under DDP, Lightning starts this module again, by the name in this place.
+    sys.modules["__main__"].__spec__ = find_spec("stagetransfer.cli.train")
+    enter(_train)
+
+
+def enter(main: Callable[[], object]) -> None:
+    """Call Hydra's `main`. An override that Hydra refuses ends with one line and exit code 2.
+
+    With HYDRA_FULL_ERROR=1 the traceback is shown.
+    """
+    wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints several lines and exits with code 1
     try:
         main()
-    except SystemExit as end:
-        *_, (frame, _) = traceback.walk_tb(end.__traceback__)
-        if end.code == 1 and frame.f_globals["__name__"].startswith("hydra."):
-            sys.exit(2)
-        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        refuse(_one_line(error))
 
 
-def run(cfg: DictConfig) -> None:
-    """Runs what the config says and prints the summary.
+def _one_line(error: Exception) -> str:
+    """Return Hydra's message without its line breaks and without the config search path."""
+    text = str(error).partition("Config search path")[0]
+    if error.__cause__ is not None and str(error.__cause__) not in text:
+        text += f"\n{error.__cause__}"
+    lines = [line.strip() for line in text.splitlines()]
+    details = ("object_type=", "reference_type=", "full_key:")  # what the rest says already
+    kept = [line for line in lines if line and not line.startswith(details)]
+    return "; ".join(kept).replace(":;", ":")
 
-    Bad input ends the process with code 2 after one line. In a sweep any error fails its own job
-    alone: its cause is written down, and the sweep goes on and lists it at its end.
+
+def run(cfg: DictConfig) -> float | None:
+    """Run what the config says, print the summary, and return the monitored validation figure.
+
+    Hydra's sweepers that search (such as Optuna's) optimise this figure. Bad input ends the process
+    with code 2 after one line. In a sweep an error fails only its own job: its cause is recorded,
+    and the sweep continues and lists it at its end.
     """
     end_with_parent()
-    if follower():
+    if is_follower():
         _follow(cfg)
-        return
+        return None
     job = Job.current()
     try:
-        _run(cfg, job)
+        return _run(cfg, job)
     except Exception as error:
-        known = isinstance(error, UserError)
+        expected = isinstance(error, UserError)
         if job is not None:
             job.fail(cause(error))
-        elif not known:
+        elif not expected:
             raise
-        if not known:
+        if not expected:
             traceback.print_exc()
-        elif job is None or _own_process():
+        elif job is None or _is_own_process():
             refuse(str(error))
-        if _own_process():
+        if _is_own_process():
             sys.exit(1)
         print(f"error: {cause(error)}", file=sys.stderr)
+        return None
 
 
-def _run(cfg: DictConfig, job: Job | None) -> None:
-    asked = list(HydraConfig.get().overrides.task)
+def _run(cfg: DictConfig, job: Job | None) -> float | None:
+    overrides = list(HydraConfig.get().overrides.task)
     if job is not None:
-        job.begin(asked)
+        job.begin(overrides)
     settings = validate_config(cfg)
     if settings.trainer.devices != 1:
         if job is not None:
             raise UserError(ONE_DEVICE.format(settings.trainer.devices))
         os.environ[PARENT] = str(os.getpid())  # the processes of DDP end with this one
-    runner = ChainRunner(settings)
+
+    check_folders(settings)
+
+    from stagetransfer.cli.run_summary import print_summary
+    from stagetransfer.pipeline.chain import ChainRunner
+    from stagetransfer.runs.writer import monitored_figure
+
+    runner = ChainRunner(settings, overrides)
     if job is not None:
-        job.begin(asked, runner.folder)
-    if runner.finished and not runner.config.force:
-        log.info("finished before; force=true runs it anew")
-    print_summary(runner.run())
+        job.begin(overrides, runner.folder)
+    if runner.finished and not settings.force:
+        log.info("this run is already finished; force=true runs it again")
+    folder = runner.run()
+    print_summary(folder)
+    return monitored_figure(folder, settings.stages[-1].recipe.monitor)
 
 
 def _follow(cfg: DictConfig) -> None:
-    """Trains along with the process that leads, which alone speaks."""
+    """Train along with the leading process, which alone prints."""
     logging.disable(logging.WARNING)
+    from stagetransfer.pipeline.chain import ChainRunner
+
     try:
         ChainRunner(validate_config(cfg)).run()
     except UserError:
         return  # the leader meets it too; an exit code here would make Lightning kill the leader
 
 
-def _own_process() -> bool:
-    """Whether the process was started for this run alone."""
+def _is_own_process() -> bool:
+    """Return whether the process was started for this run alone."""
     return HydraConfig.get().mode == RunMode.RUN
+
+
+if __name__ == "__main__":
+    enter(_train)

@@ -1,18 +1,95 @@
-"""Identity of stages and runs: the hash of everything that decides a result."""
+"""Identity: which settings decide a result. The only place that answers this question.
+
+The schema declares the role of each key. From it follow a stage's key and a run's name
+(`key_of`, `stage_identity`), whether two runs can be compared, and which keys `--only` accepts.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import Field, asdict, fields, is_dataclass
+from typing import Any, Literal, cast, get_type_hints
 
-# Raised when a change of this package changes what the same settings lead to, so that stages and
-# runs of an older version are not taken for those of the new one.
-GENERATION = 1
+from stagetransfer.config.schema import Config, Domain, Model, Recipe, Stage, Trainer, Transfer
+
+Role = Literal["decides", "place", "idle"]
+
+# Part of every hash. It is raised when a change of this package changes what the same settings
+# lead to, so that stages and runs of an older version are not mistaken for those of the new one.
+GENERATION = 2
+
+# Callbacks that only observe a training. All others decide its result.
+OBSERVERS = ("feature_images",)
+
+
+def role_of(key: str) -> Role:
+    """Return the role of a flat config key, such as "trainer.devices" or "stage.natural.recipe".
+
+    Keys that the schema does not know belong to a user's own class and decide.
+    """
+    parts = key.split(".")
+    match parts:
+        case ["hydra" | "paths" | "logger", *_]:
+            return "idle"
+        case ["callbacks", name, *_] if name in OBSERVERS:
+            return "idle"
+        case ["domain", _, *rest]:
+            return _role(Domain, rest)
+        case ["stage", _, "recipe", *rest]:
+            return _role(Recipe, rest)
+        case ["stage", _, "transfer", *rest]:
+            return _role(Transfer, rest)
+    return _role(Config, parts)
+
+
+def _role(schema: type, parts: list[str]) -> Role:
+    known: dict[str, Field[Any]] = {one.name: one for one in fields(schema)}
+    if not parts or parts[0] not in known:
+        return "decides"
+    if len(parts) > 1:
+        kind = get_type_hints(schema)[parts[0]]
+        if is_dataclass(kind):
+            return _role(cast(type, kind), parts[1:])
+    return cast(Role, known[parts[0]].metadata["role"])
+
+
+def deciding(settings: Model | Recipe | Transfer | Trainer) -> dict[str, Any]:
+    """Return the settings that decide a result, by name."""
+    values = asdict(settings)
+    chosen = [one.name for one in fields(settings) if one.metadata["role"] != "idle"]
+    return {name: values[name] for name in chosen}
+
+
+def stage_identity(
+    stage: Stage,
+    data: Mapping[str, Any],
+    *,
+    model: Model,
+    trainer: Trainer,
+    callbacks: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return everything that decides a stage's weights, except the stage before it.
+
+    Args:
+        stage: the stage's own settings.
+        data: identity of its images; see `DomainDataModule.identity`.
+        model, trainer, callbacks: the run's settings that all stages share.
+    """
+    return {
+        "name": stage.name,
+        "domain": dict(data),
+        "model": deciding(model),
+        "recipe": deciding(stage.recipe),
+        "transfer": deciding(stage.transfer) if stage.transfer else None,
+        "trainer": deciding(trainer),
+        "callbacks": {name: own for name, own in callbacks.items() if name not in OBSERVERS},
+        "seed": stage.seed,
+    }
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
-    """Return the 16 hexadecimal digits that stand for all that decides a result."""
+    """Return the 16 hexadecimal digits that name a stage or a run with this identity."""
     text = json.dumps({"generation": GENERATION, **identity}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

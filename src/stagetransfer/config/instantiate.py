@@ -1,4 +1,4 @@
-"""Objects that a config names: `_target_` and keywords, through Hydra's own instantiate."""
+"""Objects that a config names by `_target_` and keywords, through Hydra's own instantiate."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from stagetransfer.errors import UserError
 
 
 def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
-    """The callable that `target` names, with its keywords bound.
+    """Return the class or function that `target` names, with its keywords bound.
+
+    Args:
+        target: `_target_` and keywords.
+        key: where the config holds it, for messages.
 
     Raises:
-        UserError: there is no such thing, or it takes no such keyword; `key` is where the config
-            says it.
+        UserError: there is no such class or function, or it does not take one of the keywords.
     """
     if "_target_" not in target:
         raise UserError(f"{key}._target_ is required: the full name of a class or function")
     try:
-        made = instantiate({**target, "_partial_": True})
+        made = instantiate({**target, "_partial_": True, "_convert_": "all"})
     except InstantiationException as error:
         raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
     partial = cast("functools.partial[Any]", made)
     try:
         inspect.signature(partial.func).bind_partial(**partial.keywords)
     except TypeError as error:
-        raise UserError(f"{key}: {target['_target_']} {error}; ~{key}.<name> drops it") from error
+        raise UserError(
+            f"{key}: {target['_target_']} {error}. Remove the keyword with ~{key}.<name>"
+        ) from error
     return partial

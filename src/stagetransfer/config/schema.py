@@ -1,61 +1,92 @@
-"""What a run can be told, typed; plain values only, so that they go into hashes and checkpoints."""
+"""The schema of a run's settings: type, default and role of every key.
+
+A key has one of three roles (see `stagetransfer.config.identity`):
+
+* "decides": it decides the result and is part of the run's hash;
+* "place": it says where the run stands in a sweep (ratio, seed); it decides the result too, but
+  runs that differ in it belong together;
+* "idle": it decides no result (paths, speed, what is shown), so runs that differ in it are equal.
+
+The values are plain, so that they can be hashed, stored in checkpoints and written as YAML.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
 from stagetransfer.names import LAYERS
 
-# Marks a knob that came after the first runs. It is off (None, 0 or empty) by default, and then in
-# no hash: the names of earlier runs still stand for what they did.
-LATER = {"later": True}
+
+def _setting(role: str, default: Any) -> Any:
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata={"role": role})
+    return field(default=default, metadata={"role": role})
+
+
+def decides(default: Any = MISSING) -> Any:
+    """Declare a key that decides the result."""
+    return _setting("decides", default)
+
+
+def place(default: Any = MISSING) -> Any:
+    """Declare a key that says where a run stands in a sweep."""
+    return _setting("place", default)
+
+
+def idle(default: Any = MISSING) -> Any:
+    """Declare a key that decides no result."""
+    return _setting("idle", default)
 
 
 @dataclass
 class Model:
     """The network of every stage; see `stagetransfer.models.AlexNet`."""
 
-    variant: str = "paper"
-    groups: int | None = None
-    lrn_after_pool: bool | None = None
-    input_size: int = 227
-    dropout: float = 0.5
-    initialisation: str = "gaussian"
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    variant: str = decides("paper")
+    groups: int | None = decides(None)
+    lrn_after_pool: bool | None = decides(None)
+    input_size: int = decides(227)
+    dropout: float = decides(0.5)
+    initialisation: str = decides("gaussian")
+    mean: list[float] = decides([0.485, 0.456, 0.406])
+    std: list[float] = decides([0.229, 0.224, 0.225])
 
 
 @dataclass
 class Recipe:
-    """How a stage is trained. `optimizer` and `scheduler` are Hydra targets."""
+    """How a stage is trained. `optimizer` and `scheduler` name a class and its keywords."""
 
-    epochs: int
-    batch_size: int
-    optimizer: dict[str, Any]
-    scheduler: dict[str, Any] | None = None
-    scheduler_interval: str = "epoch"
-    bias_rate: float = 1.0
-    bias_decay: bool = False
-    balance: str = "none"
-    monitor: str = "cross_entropy"
-    patience: int | None = field(default=None, metadata=LATER)
+    epochs: int = decides()
+    batch_size: int = decides()
+    optimizer: dict[str, Any] = decides()
+    scheduler: dict[str, Any] | None = decides(None)
+    scheduler_interval: str = decides("epoch")
+    bias_rate: float = decides(1.0)
+    bias_decay: bool = decides(False)
+    balance: str = decides("none")
+    monitor: str = decides("cross_entropy")
+    patience: int | None = decides(None)
 
 
 @dataclass
 class Transfer:
-    """What happens to the network when a stage begins with the one before."""
+    """What happens to the network when a stage starts from the one before."""
 
-    reinitialise: list[str] = field(default_factory=lambda: ["fc7", "fc8"])
-    mode: str = "full"
-    tune_from: str | None = None
-    rates: list[Any] = field(default_factory=list)
-    probe_epochs: int = field(default=0, metadata=LATER)
-    search: list[str] = field(default_factory=list, metadata=LATER)
+    reinitialise: list[str] = decides(["fc7", "fc8"])
+    mode: str = decides("full")
+    tune_from: str | None = decides(None)
+    rates: list[Any] = decides([])
+    probe_epochs: int = decides(0)
+    search: list[str] = decides([])
 
     def frozen_layers(self) -> tuple[str, ...]:
-        """The layers that are not tuned, in order."""
+        """Return the layers that are not tuned, from the input on."""
         if self.mode == "frozen":
             return tuple(name for name in LAYERS if name not in self.reinitialise)
         return LAYERS[: LAYERS.index(self.tune_from)] if self.tune_from else ()
@@ -63,22 +94,112 @@ class Transfer:
 
 @dataclass
 class Trainer:
-    """What Lightning's Trainer is told about the machine."""
+    """The device, and the arguments of Lightning's Trainer.
 
-    accelerator: str = "auto"
-    devices: int = 1
-    precision: str = "32-true"
-    channels_last: bool = True
-    winograd: bool = True
-    keep_memory: bool = True
-    deterministic: str = "warn"
-    frozen_features_gib: float = 16.0
+    The fields after `frozen_features_gib` are passed to the Trainer as they are; None means
+    Lightning's own default.
+    """
+
+    accelerator: str = idle("auto")
+    devices: int = decides(1)  # times recipe.batch_size: the global batch
+    precision: str = decides("auto")
+    channels_last: bool = idle(True)
+    winograd: bool = idle(True)
+    keep_memory: bool = idle(True)
+    deterministic: Any = idle("warn")
+    frozen_features_gib: float = idle(16.0)
+    strategy: str | None = decides(None)
+    fast_dev_run: Any = decides(False)
+    min_epochs: int | None = decides(None)
+    max_steps: int | None = decides(None)
+    min_steps: int | None = decides(None)
+    max_time: Any = decides(None)
+    limit_train_batches: Any = decides(None)
+    limit_val_batches: Any = decides(None)
+    limit_test_batches: Any = decides(None)
+    overfit_batches: Any = decides(None)
+    val_check_interval: Any = decides(None)
+    check_val_every_n_epoch: int | None = decides(None)
+    num_sanity_val_steps: int = idle(0)
+    log_every_n_steps: int = idle(10)
+    accumulate_grad_batches: int | None = decides(None)
+    gradient_clip_val: float | None = decides(None)
+    gradient_clip_algorithm: str | None = decides(None)
+    benchmark: bool | None = idle(None)
+    inference_mode: bool | None = idle(None)
+    profiler: str | None = idle(None)
+    detect_anomaly: bool | None = idle(None)
+    sync_batchnorm: bool | None = decides(None)
+    reload_dataloaders_every_n_epochs: int | None = idle(None)
+    enable_model_summary: bool = idle(False)
 
 
-def decisive(settings: Recipe | Transfer) -> dict[str, Any]:
-    """What of these settings goes into a stage's hash."""
-    off = {k.name for k in fields(settings) if k.metadata and not getattr(settings, k.name)}
-    return {name: value for name, value in asdict(settings).items() if name not in off}
+@dataclass
+class Domain:
+    """A domain's images and how they are split; see `stagetransfer.data.DomainDataModule`.
+
+    A domain may have further keys, which go to the class that its `_target_` names.
+    """
+
+    layout: str = decides()
+    root: str | None = idle(None)  # a hash of the images decides, not their place
+    options: dict[str, Any] = decides({})
+    validation_share: float = decides(0.15)
+    test_share: float = decides(0.25)
+    split_by: str = decides("group")
+    split_seed: int = decides(0)
+    split_file: str | None = idle(None)  # a hash of the file's content decides
+    fold: int | None = decides(None)
+    fit: str = decides("crop")
+    mirror: bool = decides(True)
+    turn: bool = decides(False)
+    crop: float = decides(0.0)
+    augment: bool = decides(True)
+    workers: int = idle(0)
+    memory_limit_gib: float = idle(4.0)
+    device_memory_limit_gib: float = idle(4.0)
+    check_images: bool = idle(True)
+    index: bool = idle(True)
+
+
+@dataclass
+class Paths:
+    """Where results are written."""
+
+    outputs: str = idle("outputs")
+
+
+@dataclass
+class TopLevel:
+    """The keys of a run's config outside of the groups."""
+
+    chain: list[str] = decides(["target"])
+    condition: str | None = idle(None)
+    ratio: float = place(1.0)
+    ratio_by: str = decides("image")
+    test_copies: int = decides(1)
+    seed: int = place(0)
+    source_seed: int = place(0)
+    force: bool = idle(False)
+    stage: dict[str, Any] = decides({})
+    domain: dict[str, Any] = decides({})
+    callbacks: dict[str, Any] = decides({})
+    logger: dict[str, Any] = idle({})
+
+
+@dataclass
+class Config(TopLevel):
+    """The whole config of a run, as `conf/config.yaml` composes it."""
+
+    model: Model = field(default_factory=Model, metadata={"role": "decides"})
+    recipe: Recipe = field(default_factory=Recipe, metadata={"role": "decides"})
+    transfer: Transfer = field(default_factory=Transfer, metadata={"role": "decides"})
+    trainer: Trainer = field(default_factory=Trainer, metadata={"role": "decides"})
+    paths: Paths = field(default_factory=Paths, metadata={"role": "idle"})
+
+
+# The first entry of the defaults in conf/config.yaml.
+ConfigStore.instance().store(name="schema", node=Config, provider="stagetransfer")
 
 
 @dataclass(frozen=True)
@@ -94,7 +215,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One chain at one ratio and one seed."""
+    """One chain at one ratio and one seed, checked."""
 
     condition: str
     stages: tuple[Stage, ...]
@@ -106,11 +227,12 @@ class RunConfig:
     force: bool
     model: Model
     trainer: Trainer
-    outputs: Path
     callbacks: dict[str, Any]  # name -> `_target_` and keywords of a Lightning callback
-    tree: dict[str, Any]  # the whole config, resolved, kept beside the run
+    logger: dict[str, Any]  # name -> `_target_` and keywords of a Lightning logger
+    outputs: Path
+    tree: dict[str, Any]  # the whole config, resolved; written beside the run
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The names of the stages, in order."""
+        """Return the names of the stages, in order."""
         return tuple(stage.name for stage in self.stages)

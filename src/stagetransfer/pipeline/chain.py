@@ -1,27 +1,31 @@
-"""The chain runner: source stages from the store or trained into it, then the target, recorded."""
+"""Running a chain: source stages from the store or trained into it, then the target, recorded."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
 
-from stagetransfer.config.identity import key_of
+from stagetransfer.config.identity import key_of, stage_identity
 from stagetransfer.config.instantiate import partial_of
-from stagetransfer.config.schema import RunConfig, Stage, decisive
+from stagetransfer.config.schema import RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError, cause
 from stagetransfer.files import read_json, write_json, write_text
 from stagetransfer.names import LAYERS
-from stagetransfer.pipeline.depth_search import search
-from stagetransfer.pipeline.distributed import agree, follower, part
-from stagetransfer.pipeline.stage import Link, prepare, train, weights
+from stagetransfer.pipeline.depth_search import search_depth
+from stagetransfer.pipeline.distributed import (
+    is_follower,
+    leaders_value,
+    leave_process_group,
+)
+from stagetransfer.pipeline.stage import PreparedStage, prepare, source_weights, train
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.pipeline.stage_record import (
     data_entry,
@@ -45,42 +49,56 @@ from stagetransfer.training.machine import resolve_precision
 
 log = logging.getLogger(__name__)
 
+# What the loggers of the stages before wrote; copied, so that a run's folder shows its whole chain.
+LOG_FOLDERS = ("tensorboard", "logs")
+
 
 class ChainRunner:
-    """Runs one chain at one ratio and one seed. Building it checks all input and writes nothing.
+    """Runs one chain at one ratio and one seed.
+
+    Building it reads the data and checks all input, and writes nothing.
+
+    Args:
+        config: the checked settings.
+        overrides: what the command line said, kept beside the run.
+
+    Attributes:
+        config: the settings, with the precision that this machine resolves "auto" to.
+        stages: the chain's stages, ready to be trained.
+        folder: the run's folder; its name ends with 8 digits of the hash of all that decides.
 
     Raises:
-        UserError: the data, the weights or the settings can't lead to a run.
+        UserError: the data, the weights or the settings cannot lead to a run.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        config = with_precision(config)
-        self.config = config
+    def __init__(self, config: RunConfig, overrides: Sequence[str] = ()) -> None:
+        self.overrides = list(overrides)
+        self.config = config = _with_precision(config)
         self.store = StageStore(config.outputs / "stages")
-        self.links: list[Link] = []
+        self.stages: list[PreparedStage] = []
         for number, stage in enumerate(config.stages, 1):
-            _check_recipe(stage)
+            _check_targets(stage)
             data = stage_data(config, stage)
-            before = self.links[-1] if self.links else None
+            before = self.stages[-1] if self.stages else None
             key = self._key(stage, data, before.key if before else None)
-            self.links.append(Link(stage, data, key, number, before))
+            self.stages.append(PreparedStage(stage, data, key, number, before))
         self._check_weights()
-        _check_copies(config, self.links[-1])
+        _check_copies(config, self.stages[-1])
         ratio, seed = format(config.ratio, "g"), config.seed
-        name = f"{config.condition}-r{ratio}-s{seed}-{self.links[-1].key[:8]}"
+        name = f"{config.condition}-r{ratio}-s{seed}-{self.stages[-1].key[:8]}"
         self.folder = config.outputs / "runs" / name
 
     @property
     def finished(self) -> bool:
-        """Whether the run's result is there."""
+        """Return whether the run's result exists."""
         return (self.folder / "metrics.json").is_file()
 
     def run(self) -> Path:
-        """Does what is left to do; the run's folder, with its metrics.json.
+        """Do what is left to do, and return the run's folder with its metrics.json.
 
         An error leaves its cause, one line, in the run's failure.txt until the run is tried again.
         """
-        if follower():
+        if is_follower():
             self._run()
             return self.folder
         with exclusive(self.folder.parent / ".locks" / f"{self.folder.name}.lock", "this run"):
@@ -97,29 +115,32 @@ class ChainRunner:
         return self.folder
 
     def _run(self) -> None:
-        if not follower():
-            write_text(self.folder / "config.yaml", OmegaConf.to_yaml(self.config.tree))
-        records = self._sources(len(self.links) - 1)
-        self._copy_scalars(len(self.links) - 1, self.folder)
-        link = self.links[-1]
-        data = cast(DomainDataModule, link.data)
-        log.info("stage %s: %d images, ratio %g", link.title, data.count("train"), data.ratio)
-        checkpoints, tensorboard = self.folder / "checkpoints", self.folder / "tensorboard"
-        more: dict[str, Any] = {}
-        if link.stage.transfer and link.stage.transfer.search:
-            link, fitted, more["search"] = search(link, self.config, checkpoints, tensorboard)
-            module, _ = prepare(link, self.config)
+        config, checkpoints = self.config, self.folder / "checkpoints"
+        if not is_follower():
+            write_text(self.folder / "config.yaml", OmegaConf.to_yaml(config.tree))
+            write_text(self.folder / "overrides.yaml", OmegaConf.to_yaml(self.overrides))
+        records = self._sources(len(self.stages) - 1)
+        self._copy_logs(len(self.stages) - 1, self.folder)
+        target = self.stages[-1]
+        data = cast(DomainDataModule, target.data)
+        log.info("stage %s: %d images, ratio %g", target.title, data.count("train"), config.ratio)
+        searched: dict[str, Any] = {}
+        if target.stage.transfer and target.stage.transfer.search:
+            target, fitted, searched["search"] = search_depth(
+                target, config, checkpoints=checkpoints, logs=self.folder, run=self.folder.name
+            )
+            module, _ = prepare(target, config)
         else:
-            module, fitted = train(link, self.config, checkpoints, tensorboard)
-        part()
-        if follower():
+            module, fitted = train(
+                target, config, checkpoints=checkpoints, logs=self.folder, run=self.folder.name
+            )
+        leave_process_group()
+        if is_follower():
             return
         module.network.load_state_dict(network_state(fitted.best))
-        copies, seed = self.config.test_copies, derive(link.seed, "test")
-        tested = evaluate(module, data, self.config.trainer, copies=copies, seed=seed)
-        validated = evaluate(module, data, self.config.trainer, split="validation")
-        stages = [*records, trained_entry(link.stage.name, link.key, data, fitted)]
-        config = self.config
+        copies, seed = config.test_copies, derive(target.seed, "test")
+        tested = evaluate(module, data, config.trainer, copies=copies, seed=seed)
+        validated = evaluate(module, data, config.trainer, split="validation")
         write_result(
             self.folder,
             place={
@@ -135,102 +156,110 @@ class ChainRunner:
                 **data_entry(data),
                 "ratio_by": config.ratio_by,
                 "test_copies": config.test_copies,
-                **more,
+                **searched,
             },
-            stages=stages,
+            stages=[*records, trained_entry(target.stage.name, target.key, data, fitted)],
         )
         for name in ("last.ckpt", "search.json"):
             (checkpoints / name).unlink(missing_ok=True)
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
-        """Makes the first `count` stages be in the store; their records."""
+        """Bring the first `count` stages into the store, and return their records."""
         if count == 0:
             return []
-        link = self.links[count - 1]
-        if isinstance(link.data, Pretrained):
-            log.info("stage %s: weights of %s", link.title, link.data.weights)
-            return [weights_entry(link.stage.name, link.key, link.data.weights)]
+        prepared = self.stages[count - 1]
+        if isinstance(prepared.data, Pretrained):
+            log.info("stage %s: weights of %s", prepared.title, prepared.data.weights)
+            return [weights_entry(prepared.stage.name, prepared.key, prepared.data.weights)]
         reused, records = True, list[dict[str, Any]]()
-        if not self.store.finished(link.key):
+        if not self.store.finished(prepared.key):
             records = self._sources(count - 1)
-            with self.store.make(link.key) as folder:
-                if agree(folder is not None):
+            with self.store.make(prepared.key) as folder:
+                if leaders_value(folder is not None):
                     assert folder is not None
                     reused = False
-                    log.info("stage %s: %d images", link.title, link.data.count("train"))
-                    self._copy_scalars(count - 1, folder)
-                    module, fitted = train(link, self.config, folder, folder / "tensorboard")
-                    if not follower():
-                        self._publish(link, folder, records, module, fitted)
-            agree(None)  # followers go on when it is published
-        made: list[dict[str, Any]] = read_json(self.store.path(link.key) / "stage.json")["stages"]
+                    log.info("stage %s: %d images", prepared.title, prepared.data.count("train"))
+                    self._copy_logs(count - 1, folder)
+                    module, fitted = train(
+                        prepared,
+                        self.config,
+                        checkpoints=folder,
+                        logs=folder,
+                        run=self.folder.name,
+                    )
+                    if not is_follower():
+                        self._publish(prepared, folder, records, module, fitted)
+            leaders_value(None)  # followers continue once the stage is published
+        made: list[dict[str, Any]] = read_json(self.store.path(prepared.key) / "stage.json")[
+            "stages"
+        ]
         if not reused:
             return [*records, {**made[-1], "reused": False}]
-        log.info("stage %s: reused from %s", link.title, self.store.path(link.key))
+        log.info("stage %s: reused from %s", prepared.title, self.store.path(prepared.key))
         return [{**record, "reused": True} for record in made]
 
-    def _copy_scalars(self, count: int, folder: Path) -> None:
-        """Puts the scalars of the first `count` stages beside those of the next."""
-        if count and not follower() and not isinstance(self.links[count - 1].data, Pretrained):
-            scalars = self.store.path(self.links[count - 1].key) / "tensorboard"
-            shutil.copytree(scalars, folder / "tensorboard", dirs_exist_ok=True)
+    def _copy_logs(self, count: int, folder: Path) -> None:
+        """Copy the logs of the first `count` stages beside those of the next."""
+        if not count or is_follower() or isinstance(self.stages[count - 1].data, Pretrained):
+            return
+        stored = self.store.path(self.stages[count - 1].key)
+        for name in LOG_FOLDERS:
+            if (stored / name).is_dir():
+                shutil.copytree(stored / name, folder / name, dirs_exist_ok=True)
 
     def _publish(
         self,
-        link: Link,
+        prepared: PreparedStage,
         folder: Path,
         records: Sequence[dict[str, Any]],
         module: AlexNetModule,
         fitted: Fitted,
     ) -> None:
-        data = cast(DomainDataModule, link.data)
+        data = cast(DomainDataModule, prepared.data)
         state = {"state_dict": network_state(fitted.best), "hyper_parameters": dict(module.hparams)}
         torch.save(state, folder / "model.ckpt")
+        entry = trained_entry(prepared.stage.name, prepared.key, data, fitted)
         write_json(
             folder / "stage.json",
             {
-                "stages": [*records, trained_entry(link.stage.name, link.key, data, fitted)],
+                "stages": [*records, entry],
                 "classes": list(data.classes),
-                "identity": self._identity(link.stage, link.data),
+                "identity": self._identity(prepared.stage, data),
                 "versions": versions(),
             },
         )
-        for name in ("last.ckpt", "best.ckpt"):  # a last without its best could not be resumed
+        for name in ("last.ckpt", "best.ckpt"):  # without its best, a last could not be resumed
             (folder / name).unlink(missing_ok=True)
 
     def _identity(self, stage: Stage, data: DomainDataModule | Pretrained) -> dict[str, Any]:
         if isinstance(data, Pretrained):
             return data.identity()
-        return {
-            "name": stage.name,
-            "domain": data.identity(),
-            "model": asdict(self.config.model),
-            "recipe": decisive(stage.recipe),
-            "transfer": decisive(stage.transfer) if stage.transfer else None,
-            "seed": stage.seed,
-            "precision": self.config.trainer.precision,
-            "devices": self.config.trainer.devices,  # times the batch: the global batch
-            **self._test_identity(stage, data),
-        }
-
-    def _test_identity(self, stage: Stage, data: DomainDataModule) -> dict[str, Any]:
-        if self.config.test_copies == 1 or stage is not self.config.stages[-1]:
-            return {}
-        return {"test": {"copies": self.config.test_copies, **data.variants}}
+        config = self.config
+        identity = stage_identity(
+            stage,
+            data.identity(),
+            model=config.model,
+            trainer=config.trainer,
+            callbacks=config.callbacks,
+        )
+        if stage is config.stages[-1]:
+            variants = data.variants if config.test_copies > 1 else {}
+            identity["test"] = {"copies": config.test_copies, **variants}
+        return identity
 
     def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
         return key_of({**self._identity(stage, data), "before": before})
 
     def _check_weights(self) -> None:
-        """Tries given weights on a network without memory, before anything is written."""
-        if not isinstance(self.links[0].data, Pretrained):
+        """Load published weights into a network without memory, before anything is written."""
+        if not isinstance(self.stages[0].data, Pretrained):
             build_network(self.config.model, 2)
             return
-        settings = self.links[1].stage.transfer
+        settings = self.stages[1].stage.transfer
         assert settings is not None
         with torch.device("meta"):
             network = build_network(self.config.model, 2)
-        state = weights(self.links[0], self.config.model, self.config.outputs)
+        state = source_weights(self.stages[0], self.config.model, self.config.outputs)
         transfer(
             network,
             state,
@@ -241,27 +270,28 @@ class ChainRunner:
         )
 
 
-def with_precision(config: RunConfig) -> RunConfig:
+def _with_precision(config: RunConfig) -> RunConfig:
     """Return the config with the precision that "auto" stands for on this machine.
 
     The run's hash and its config.yaml hold this precision: another machine may choose another.
     """
     trainer = config.trainer
     precision = resolve_precision(trainer.precision, trainer.accelerator)
-    tree = {**config.tree, "trainer": {**config.tree["trainer"], "precision": precision}}
+    tree = {**config.tree, "trainer": {**config.tree.get("trainer", {}), "precision": precision}}
     return replace(config, trainer=replace(trainer, precision=precision), tree=tree)
 
 
-def _check_copies(config: RunConfig, last: Link) -> None:
-    if config.test_copies > 1 and not cast(DomainDataModule, last.data).variants:
+def _check_copies(config: RunConfig, target: PreparedStage) -> None:
+    if config.test_copies > 1 and not cast(DomainDataModule, target.data).variants:
+        key = f"domain.{target.stage.name}"
         raise UserError(
-            f"test_copies={config.test_copies}: domain.{last.stage.name} has no random variants; "
-            f"choose some with domain.{last.stage.name}.mirror=true, turn=true or crop=0.1"
+            f"test_copies={config.test_copies}: {key} has no random variants to average over. "
+            f"Choose some with {key}.mirror=true, turn=true or crop=0.1"
         )
 
 
-def _check_recipe(stage: Stage) -> None:
-    """Finds now what would only be found when the stage is trained, hours later."""
+def _check_targets(stage: Stage) -> None:
+    """Find now what would otherwise be found when the stage is trained, hours later."""
     partial_of(stage.recipe.optimizer, "recipe.optimizer")
     if stage.recipe.scheduler:
         partial_of(stage.recipe.scheduler, "recipe.scheduler")

@@ -1,4 +1,4 @@
-"""The best tuning depth, chosen on validation data: each is trained, one is tested."""
+"""Searching the tuning depth: each is trained, the best on validation data is tested."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from typing import Any
 
 from stagetransfer.config.schema import RunConfig
 from stagetransfer.files import atomic_path, read_json, write_json
-from stagetransfer.pipeline.stage import Link, train
+from stagetransfer.pipeline.stage import PreparedStage, train
 from stagetransfer.training import Fitted, TransferRecord
 
 log = logging.getLogger(__name__)
 
 
-def at_depth(link: Link, depth: str) -> Link:
-    """The same link, tuned from one layer on."""
-    assert link.stage.transfer is not None
-    transfer = replace(link.stage.transfer, tune_from=depth, search=[])
-    return replace(link, stage=replace(link.stage, transfer=transfer))
+def at_depth(prepared: PreparedStage, depth: str) -> PreparedStage:
+    """Return the same stage, tuned from one layer on."""
+    assert prepared.stage.transfer is not None
+    transfer = replace(prepared.stage.transfer, tune_from=depth, search=[])
+    return replace(prepared, stage=replace(prepared.stage, transfer=transfer))
 
 
-def search(
-    link: Link, config: RunConfig, folder: Path, tensorboard: Path
-) -> tuple[Link, Fitted, dict[str, Any]]:
-    """Trains the link at each depth of its `transfer.search`; the best on validation data.
+def search_depth(
+    prepared: PreparedStage, config: RunConfig, *, checkpoints: Path, logs: Path, run: str
+) -> tuple[PreparedStage, Fitted, dict[str, Any]]:
+    """Train the stage at each depth of its `transfer.search`; choose one on validation data.
 
-    Each training is that of a run with this one `transfer.tune_from`. The first of equals wins.
-    A killed search goes on where it stopped: search.json tells which depths are done.
+    Each training equals that of a run with this one `transfer.tune_from`. Of equal depths the first
+    is chosen. A killed search continues where it stopped: search.json lists the finished depths.
 
     Args:
-        folder: gets best.ckpt, that of the best depth.
+        checkpoints: folder that gets best.ckpt of the best depth.
+        logs, run: see `stagetransfer.pipeline.stage.train`.
 
     Returns:
-        The link at the best depth, its training, and what is recorded of the search.
+        The stage at the best depth, its training, and the record of the search.
     """
-    assert link.stage.transfer is not None
-    monitor, file = link.stage.recipe.monitor, folder / "search.json"
+    assert prepared.stage.transfer is not None
+    monitor, file = prepared.stage.recipe.monitor, checkpoints / "search.json"
     sign = -1 if monitor == "cross_entropy" else 1
     done: dict[str, Any] = read_json(file) if file.is_file() else {}
 
@@ -46,14 +47,17 @@ def search(
         scores = {depth: sign * done[depth]["validation"][monitor] for depth in done}
         return max(scores, key=scores.__getitem__, default=None)
 
-    for depth in link.stage.transfer.search:
-        own = folder / depth
+    for depth in prepared.stage.transfer.search:
+        own = checkpoints / depth
         if depth not in done:
             log.info("depth %s-fc8", depth)
-            _, fitted = train(at_depth(link, depth), config, own, tensorboard, f"-{depth}")
+            stage = at_depth(prepared, depth)
+            _, fitted = train(
+                stage, config, checkpoints=own, logs=logs, run=run, suffix=f"-{depth}"
+            )
             done[depth] = {**asdict(fitted), "best": ""}
             if best() == depth:
-                with atomic_path(folder / "best.ckpt") as part:
+                with atomic_path(checkpoints / "best.ckpt") as part:
                     shutil.copyfile(fitted.best, part)
             write_json(file, done)
         shutil.rmtree(own, ignore_errors=True)
@@ -65,8 +69,8 @@ def search(
         "chosen": chosen,
     }
     found = done[chosen] | {
-        "best": folder / "best.ckpt",
+        "best": checkpoints / "best.ckpt",
         "transfer": TransferRecord(**done[chosen]["transfer"]),
     }
     log.info("best depth on validation data: %s-fc8", chosen)
-    return at_depth(link, chosen), Fitted(**found), record
+    return at_depth(prepared, chosen), Fitted(**found), record

@@ -1,4 +1,4 @@
-"""The processes of one run: with DDP the first one leads, the others only train along."""
+"""The processes of one run. Under DDP the first is the leader; the followers only train along."""
 
 from __future__ import annotations
 
@@ -7,46 +7,48 @@ import threading
 import time
 from typing import TypeVar
 
-from torch import distributed
-
 T = TypeVar("T")
 
-# The process that this one must not outlive, for children that this package starts.
+# Environment variable with the number of the process that a child must not outlive.
 PARENT = "STAGETRANSFER_PARENT"
 
 
-def follower() -> bool:
-    """Whether another process of this run leads: it alone holds locks, writes and tests."""
+def is_follower() -> bool:
+    """Return whether another process leads this run: the leader alone locks, writes and tests."""
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
 
 
-def agree(value: T) -> T:
-    """The leader's value, in each process of the run; waits for the leader to give it.
+def leaders_value(value: T) -> T:
+    """Return the leader's value in each process of the run, after waiting for the leader.
 
-    Before the first training there is only the leader; a follower that comes later finds what the
-    leader found, since only the leader's own work changes it.
+    Before the first training there is only the leader. A follower that starts later finds what the
+    leader found, because only the leader changes it.
     """
+    from torch import distributed
+
     if not distributed.is_initialized():
         return value
-    box = [value]
-    distributed.broadcast_object_list(box, src=0)
-    return box[0]
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
 
 
-def part() -> None:
-    """Ends the group of processes: the leader goes on as a process of its own."""
+def leave_process_group() -> None:
+    """End the group of processes: the leader continues as a process of its own."""
+    from torch import distributed
+
     if not distributed.is_initialized():
         return
     distributed.destroy_process_group()
-    if not follower():
+    if not is_follower():
         for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             os.environ.pop(name, None)
 
 
 def end_with_parent() -> None:
-    """Ends this process within a second or two when the process named in `PARENT` is gone.
+    """End this process within two seconds after the process named in `PARENT` has ended.
 
-    A child of a killed parent would go on unseen, and in the way of the next try.
+    The child of a killed parent would otherwise continue unseen, and disturb the next try.
     """
     name = os.environ.pop(PARENT, None)
     if name is None:

@@ -1,10 +1,10 @@
-"""A stage of a chain, made ready; and its training, up to its best checkpoint."""
+"""One stage of a chain: its data read, its key known; and its training."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor
 
@@ -13,38 +13,39 @@ from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.models import carry, load_weights
 from stagetransfer.pipeline.feature_store import offer_features
+from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.seeding import derive
 from stagetransfer.training import AlexNetModule, Fitted, StageTransfer, fit
 
 
 @dataclass(frozen=True)
-class Link:
-    """A stage made ready: its data read and checked, its key known."""
+class PreparedStage:
+    """A stage that is ready to be trained: its data is read and checked, and its key is known."""
 
     stage: Stage
     data: DomainDataModule | Pretrained
     key: str
-    number: int  # place in the chain, from 1
-    before: Link | None
+    number: int  # position in the chain, from 1
+    before: PreparedStage | None
 
     @property
     def title(self) -> str:
-        """Names the stage's folder in TensorBoard."""
+        """Return the name of the stage's folder in `tensorboard` and `logs`, such as 2-texture."""
         return f"{self.number}-{self.stage.name}"
 
     @property
     def seed(self) -> int:
-        """Decides every random draw of the stage's training."""
+        """Return the seed of every random draw of the stage's training."""
         return derive(self.stage.seed, self.title)
 
 
-def weights(link: Link, model: Model, outputs: Path) -> dict[str, Tensor]:
-    """The weights that a finished stage hands on."""
-    if isinstance(link.data, Pretrained):
-        source: str | Path = link.data.weights
+def source_weights(stage: PreparedStage, model: Model, outputs: Path) -> dict[str, Tensor]:
+    """Return the weights that a finished stage hands on to the next."""
+    if isinstance(stage.data, Pretrained):
+        source: str | Path = stage.data.weights
     else:
-        source = StageStore(outputs / "stages").path(link.key) / "model.ckpt"
+        source = StageStore(outputs / "stages").path(stage.key) / "model.ckpt"
     return load_weights(
         source,
         model.variant,
@@ -54,12 +55,15 @@ def weights(link: Link, model: Model, outputs: Path) -> dict[str, Tensor]:
     )
 
 
-def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer | None]:
-    """The stage's module and the transfer into it; its data hold features where they can.
+def prepare(
+    prepared: PreparedStage, config: RunConfig
+) -> tuple[AlexNetModule, StageTransfer | None]:
+    """Return the stage's module, and the transfer into it if another stage comes before.
 
-    The module already has the frozen layers' weights, and can compute with them.
+    The module already has the weights of the frozen layers. Where the outputs of these can be
+    cached, the stage's data holds them in place of the images.
     """
-    stage, data = link.stage, cast(DomainDataModule, link.data)
+    stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
     recipe, settings = stage.recipe, stage.transfer
     module = AlexNetModule(
         config.model,
@@ -71,58 +75,66 @@ def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer
         bias_rate=recipe.bias_rate,
         bias_decay=recipe.bias_decay,
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
-        seed=derive(link.seed, "initial"),
+        seed=derive(prepared.seed, "initial"),
         channels_last=config.trainer.channels_last,
         winograd=config.trainer.winograd,
     )
     data.use_features({})
-    if settings is None or link.before is None:
+    if settings is None or prepared.before is None:
         return module, None
-    state, frozen = weights(link.before, config.model, config.outputs), settings.frozen_layers()
+    state = source_weights(prepared.before, config.model, config.outputs)
+    frozen = settings.frozen_layers()
     if frozen:
         carry(module.network, state, frozen)
         module.fix(frozen)
-        of = {"stage": link.before.key, "frozen": frozen, "model": asdict(config.model)}
+        of = {"stage": prepared.before.key, "frozen": frozen, "model": asdict(config.model)}
         offer_features(module, data, of, config.trainer, config.outputs)
     return module, StageTransfer(
         state,
         reinitialise=settings.reinitialise,
         frozen=frozen,
         scheme=config.model.initialisation,
-        seed=derive(link.seed, "anew"),
+        seed=derive(prepared.seed, "anew"),  # the word is part of the seed: keep it
     )
 
 
 def train(
-    link: Link, config: RunConfig, folder: Path, tensorboard: Path, note: str = ""
+    prepared: PreparedStage,
+    config: RunConfig,
+    *,
+    checkpoints: Path,
+    logs: Path,
+    run: str,
+    suffix: str = "",
 ) -> tuple[AlexNetModule, Fitted]:
-    """Trains the stage, or goes on with it where `folder` holds its last checkpoint.
+    """Train the stage, or continue its training where `checkpoints` holds its last checkpoint.
 
     Args:
-        folder: gets best.ckpt and last.ckpt.
-        tensorboard: gets the stage's scalars, in a folder of their own.
-        note: tells this training of the stage from others, in what is shown.
+        checkpoints: folder that gets best.ckpt and last.ckpt.
+        logs: folder below which the loggers write.
+        run: name of the run that trains the stage.
+        suffix: distinguishes this training of the stage from others in the logs.
     """
-    module, transfer = prepare(link, config)
-    recipe, title = link.stage.recipe, link.title + note
-    options: dict[str, Any] = {}
-    if link.stage.transfer:
-        options["probe_epochs"] = link.stage.transfer.probe_epochs
+    module, transfer = prepare(prepared, config)
+    recipe, title = prepared.stage.recipe, prepared.title + suffix
+    settings = prepared.stage.transfer
     fitted = fit(
         module,
-        cast(DomainDataModule, link.data),
+        cast(DomainDataModule, prepared.data),
         title=title,
-        folder=folder,
-        tensorboard=tensorboard / title,
+        folder=checkpoints,
         epochs=recipe.epochs,
         monitor=recipe.monitor,
-        seed=link.seed,
+        seed=prepared.seed,
         settings=config.trainer,
         transfer=transfer,
         patience=recipe.patience,
-        more_callbacks=[
+        probe_epochs=settings.probe_epochs if settings else 0,
+        loggers=stage_loggers(
+            config.logger, logs, title, run, resuming=(checkpoints / "last.ckpt").is_file()
+        ),
+        callbacks=[
             partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
         ],
-        **options,
     )
     return module, fitted

@@ -1,4 +1,4 @@
-"""The shared store of source stages: each is trained once, whoever wants it."""
+"""The store of source stages that all runs share: each stage is trained once."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from stagetransfer.pipeline.distributed import follower
+from stagetransfer.pipeline.distributed import is_follower
 
 log = logging.getLogger(__name__)
 
 
 class StageStore:
-    """Finished stages under `root/<key>/`, told by their file DONE.
+    """Finished stages under `root/<key>/`; the file DONE marks them as finished.
 
     A stage is made in `root/<key>.partial/`, where a killed process leaves its last checkpoint for
-    the next, and appears under its name by one rename. The lock is the operating system's: when
-    its owner dies, however it dies, the next waiter gets it.
+    the next, and gets its name by one rename. The lock belongs to the operating system: when its
+    owner dies, for whatever reason, the next process that waits gets it.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, key: str) -> Path:
-        """Where the finished stage lies."""
+        """Return the folder of the finished stage."""
         return self.root / key
 
     def finished(self, key: str) -> bool:
-        """Whether the stage is there, whole."""
+        """Return whether the stage exists and is complete."""
         return (self.path(key) / "DONE").is_file()
 
     @contextmanager
     def make(self, key: str) -> Iterator[Path | None]:
-        """Gives the folder to make the stage in, or None if another process has made it.
+        """Yield the folder to make the stage in, or None if another process has made it.
 
-        Leaving the block without an error publishes the folder's content as the finished stage;
-        an error leaves the folder for the next try.
+        Leaving the block without an error publishes the content of the folder as the finished
+        stage; an error leaves the folder for the next try.
         """
         partial = self.root / f"{key}.partial"
-        if follower():  # its leader holds the lock, and publishes
+        if is_follower():  # its leader holds the lock, and publishes
             yield partial
             return
         with exclusive(self.root / ".locks" / f"{key}.lock", f"stage {key}"):
-            if (partial / "DONE").is_file():  # its maker was killed just before the rename
+            if (partial / "DONE").is_file():  # its process was killed just before the rename
                 self._publish(key, partial)
             if self.finished(key):
                 yield None
@@ -67,14 +67,14 @@ class StageStore:
 
 @contextmanager
 def exclusive(lock_file: Path, what: str) -> Iterator[None]:
-    """Holds a lock between processes; says once for whom it waits."""
+    """Hold a lock between processes; if another holds it, log once which process that is."""
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     owner = lock_file.with_suffix(".owner")
     lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("%s is being made by %s; waiting for it", what, _name(owner))
+        log.info("%s is being made by %s; waiting for it", what, _describe(owner))
         lock.acquire()
     owner.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     try:
@@ -84,9 +84,9 @@ def exclusive(lock_file: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def _name(owner: Path) -> str:
+def _describe(owner: Path) -> str:
     try:
         who = json.loads(owner.read_text())
         return f"process {who['pid']} on {who['host']}"
-    except (OSError, ValueError):  # the owner is just writing it, or has just left
+    except (OSError, ValueError):  # the owner is just writing it, or has just ended
         return "another process"

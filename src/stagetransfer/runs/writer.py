@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stagetransfer.files import write_json, write_text
+from stagetransfer.files import read_json, write_json, write_text
 from stagetransfer.statistics import figures
 
 
@@ -83,6 +83,13 @@ def write_result(
             "versions": versions(),
         },
     )
+
+
+def monitored_figure(folder: Path, monitor: str) -> float | None:
+    """Return the validation figure of a finished run's target stage; None if it has none."""
+    figures_of_stage = read_json(folder / "metrics.json")["stages"][-1].get("validation", {})
+    value = figures_of_stage.get(monitor)
+    return None if value is None else float(value)
 
 
 def versions() -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -48,7 +49,6 @@ def fit(
     *,
     title: str,
     folder: Path,
-    tensorboard: Path,
     epochs: int,
     monitor: str,
     seed: int,
@@ -56,18 +56,21 @@ def fit(
     transfer: StageTransfer | None,
     patience: int | None = None,
     probe_epochs: int = 0,
-    more_callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Fitted:
-    """Trains a stage, or goes on with it where `folder` holds its last checkpoint.
+    """Train a stage, or continue its training where `folder` holds its last checkpoint.
 
     Args:
-        folder: holds best.ckpt (weights of the epoch with the best `monitor`) and last.ckpt.
-        tensorboard: where the stage's scalars go.
+        title: names the stage in what is shown.
+        folder: gets best.ckpt (weights of the epoch with the best `monitor`) and last.ckpt.
         monitor: a validation figure; cross_entropy is best when lowest, all others when highest.
         seed: decides every random draw of the epochs.
+        transfer: the transfer from the stage before, if there is one.
         patience: epochs without a better `monitor` after which the stage ends; None: never.
-        probe_epochs: so many epochs train only the layers that `transfer` makes anew.
-        more_callbacks: the user's own.
+        probe_epochs: for so many epochs only the layers that `transfer` re-initialises are trained.
+        loggers: Lightning's, for the curves.
+        callbacks: the user's own.
     """
     lowest = monitor == "cross_entropy"
     best = ModelCheckpoint(
@@ -79,7 +82,7 @@ def fit(
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
-    # After validation, not at the end of the epoch: else a resumed run differs.
+    # Saved after validation, not at the end of the epoch: otherwise a resumed run differs.
     last = ModelCheckpoint(
         folder,
         save_top_k=0,
@@ -88,18 +91,12 @@ def fit(
         save_on_train_epoch_end=False,
     )
     clock, watch = Clock(), BestEpoch(monitor, lowest, patience)
-    callbacks: list[pl.Callback] = [SeedEpoch(seed), clock, LogRates(), watch]
-    callbacks += [StageProgress(title, clock), *([transfer] if transfer else []), best, last]
+    all_callbacks: list[pl.Callback] = [SeedEpoch(seed), clock, LogRates(), watch]
+    all_callbacks += [StageProgress(title, clock), *([transfer] if transfer else []), best, last]
     if transfer and probe_epochs:
-        callbacks.append(Probe(transfer.reinitialise, probe_epochs))
-    callbacks += more_callbacks
+        all_callbacks.append(Probe(transfer.reinitialise, probe_epochs))
     trainer = build_trainer(
-        settings,
-        max_epochs=epochs,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(
-            tensorboard.parent, name="", version=tensorboard.name, default_hp_metric=False
-        ),
+        settings, max_epochs=epochs, callbacks=[*all_callbacks, *callbacks], logger=list(loggers)
     )
     resume = folder / "last.ckpt"
     with quiet_lightning():
@@ -172,33 +169,41 @@ def evaluate(
 def build_trainer(
     settings: Trainer, *, callbacks: Sequence[pl.Callback], logger: Any, max_epochs: int = 1
 ) -> pl.Trainer:
-    """A Trainer for the machine that `settings` tells, without Lightning's own terminal output."""
+    """Return a Trainer with these settings and without Lightning's own terminal output.
+
+    `fast_dev_run=n` runs one epoch of n batches, like Lightning's, but writes the checkpoints that
+    the next stage and the test need.
+    """
     prepare_process(keep_memory=settings.keep_memory)
-    deterministic: Any = {"true": True, "false": False}.get(
-        settings.deterministic.lower(), settings.deterministic
-    )
+    arguments = _lightning_arguments(settings)
+    if batches := int(arguments.pop("fast_dev_run")):
+        max_epochs = 1
+        arguments |= dict.fromkeys(
+            ("limit_train_batches", "limit_val_batches", "limit_test_batches"), batches
+        )
+    arguments.setdefault("strategy", "ddp" if settings.devices > 1 else "auto")
     with quiet_lightning():
         return pl.Trainer(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            strategy="ddp" if settings.devices > 1 else "auto",
-            use_distributed_sampler=False,  # the data module shares its images out itself
-            plugins=[_WholeFiles()],
-            precision=settings.precision,  # type: ignore[arg-type]
-            deterministic=deterministic,
+            **arguments,
+            use_distributed_sampler=False,  # the data module distributes its images itself
+            plugins=[_AtomicCheckpoints()],
             max_epochs=max_epochs,
             callbacks=list(callbacks),
             logger=logger,
-            log_every_n_steps=10,
-            num_sanity_val_steps=0,
             enable_progress_bar=False,
-            enable_model_summary=False,
             enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         )
 
 
-class _WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all.
+def _lightning_arguments(settings: Trainer) -> dict[str, Any]:
+    """Return the settings that are arguments of Lightning's Trainer and differ from its default."""
+    names = inspect.signature(pl.Trainer).parameters
+    values = {name: value for name, value in asdict(settings).items() if name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are complete or absent.
 
     Lightning writes them to the system's temporary folder and moves them: across file systems that
     is a copy, and a kill in its middle would leave half a checkpoint.

@@ -23,6 +23,7 @@ _WARNINGS = (
     ".*does not have many workers.*",
     ".*number of training batches.*",
     ".*Checkpoint directory.*exists and is not empty.*",
+    ".*Experiment logs directory.*exists and is not empty.*",
     ".*experiment tracker.*",
     ".*srun. command is available.*",
     ".*isinstance.treespec, LeafSpec.*",

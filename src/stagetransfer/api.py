@@ -1,0 +1,132 @@
+"""StageTransfer from Python or a notebook; see `stagetransfer` for the five lines that it takes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from hydra import compose, initialize_config_module
+
+from stagetransfer.config.validate import validate_config
+from stagetransfer.files import read_json
+from stagetransfer.reporting import make_report
+from stagetransfer.runs.reader import Run, find_runs, read_runs
+
+PathLike = str | os.PathLike[str]
+
+
+class Runs(Sequence[Run]):
+    """Finished runs, in order of condition, ratio and seed."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = list(runs)
+
+    def __getitem__(self, index: int) -> Run:  # type: ignore[override]
+        return self._runs[index]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._runs)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} finished runs>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per run: name, condition, ratio, seeds, image counts, test metrics."""
+        return pd.DataFrame(
+            {
+                "run": run.name,
+                "condition": run.condition,
+                "ratio": run.ratio,
+                "seed": run.seed,
+                "source_seed": run.source_seed,
+                "num_train": run.num_train,
+                "num_test": len(run.ids),
+                **read_json(run.folder / "metrics.json")["test"],
+            }
+            for run in self
+        )
+
+
+def train(
+    experiment: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    outputs: PathLike = "outputs",
+    verbose: bool = True,
+) -> Run:
+    """Train one chain, or find its finished run, and return it.
+
+    Args:
+        experiment: a file of conf/experiment, such as "two_stage"; None: the defaults alone.
+        overrides: what follows `stagetransfer train` on the command line, such as "ratio=0.2".
+        outputs: folder of the runs and of the source stages that they share.
+        verbose: show one line per epoch.
+
+    Raises:
+        UserError: the settings or the data cannot lead to a run.
+    """
+    from stagetransfer.pipeline.chain import ChainRunner
+
+    words = [f"+experiment={experiment}"] if experiment else []
+    words += [f"paths.outputs={os.fspath(outputs)}", *overrides]
+    with initialize_config_module("stagetransfer.conf", version_base="1.3"):
+        settings = validate_config(compose("config", overrides=words))
+    with _progress(verbose):
+        folder = ChainRunner(settings, words).run()
+    return load_runs(folder)[0]
+
+
+def load_runs(*paths: PathLike) -> Runs:
+    """Read the finished runs in these folders: outputs, runs, or single run folders.
+
+    Raises:
+        UserError: a folder holds no run, or a finished run is damaged.
+    """
+    finished, _ = read_runs(find_runs([Path(path) for path in paths or ("outputs",)]))
+    return Runs(finished)
+
+
+def report(
+    *paths: PathLike, out: PathLike | None = None, only: Sequence[str] = (), resamples: int = 2000
+) -> Path:
+    """Write the report on the runs in these folders, and return its folder.
+
+    Args:
+        paths: as for `load_runs`.
+        out: the report's folder; None: `report` beside the runs.
+        only: "key=value" of config.yaml that a run must have.
+        resamples: number of bootstrap resamples behind the intervals.
+
+    Raises:
+        UserError: no run is finished, or the runs cannot be compared.
+    """
+    return make_report(
+        [Path(path) for path in paths or ("outputs",)],
+        Path(out) if out is not None else None,
+        only=only,
+        count=resamples,
+    )
+
+
+class _progress:
+    """Show the package's log lines within the block, without touching the root logger."""
+
+    def __init__(self, verbose: bool) -> None:
+        self._logger = logging.getLogger("stagetransfer")
+        self._handler = logging.StreamHandler()
+        self._level = logging.INFO if verbose else logging.WARNING
+
+    def __enter__(self) -> None:
+        self._before = self._logger.level
+        self._logger.addHandler(self._handler)
+        self._logger.setLevel(self._level)
+
+    def __exit__(self, *exception: object) -> None:
+        self._logger.removeHandler(self._handler)
+        self._logger.setLevel(self._before)

@@ -1,0 +1,62 @@
+"""The loggers of a stage, from the config group `logger`.
+
+Texts in a logger's settings may hold `{folder}` (where the stage's files are written), `{stage}`
+(its number and name, such as 2-texture) and `{run}` (the name of the run that trains it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from stagetransfer.config.instantiate import partial_of
+
+
+def stage_loggers(
+    loggers: Mapping[str, Any], folder: Path, stage: str, run: str, *, resuming: bool
+) -> list[Logger]:
+    """Return new loggers for one training of a stage.
+
+    Args:
+        loggers: name -> `_target_` and keywords.
+        folder, stage, run: what the placeholders stand for.
+        resuming: whether the training continues an earlier one, whose curves are then kept.
+
+    Raises:
+        UserError: a logger cannot be built.
+    """
+    values = {"folder": str(folder), "stage": stage, "run": run}
+    made: list[Logger] = []
+    for name, settings in loggers.items():
+        filled = _filled(settings, values)
+        build = partial_of(filled, f"logger.{name}")
+        if build.func is CSVLogger:
+            _keep_earlier(Path(filled["save_dir"], filled["name"], filled["version"]), resuming)
+        made.append(build())
+    return made
+
+
+def _filled(setting: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(setting, str):
+        for name, value in values.items():
+            setting = setting.replace(f"{{{name}}}", value)
+        return setting
+    if isinstance(setting, Mapping):
+        return {key: _filled(value, values) for key, value in setting.items()}
+    return setting
+
+
+def _keep_earlier(folder: Path, resuming: bool) -> None:
+    """Rename the curves of an interrupted training, which CSVLogger would delete."""
+    earlier = folder / "metrics.csv"
+    if not earlier.is_file():
+        return
+    if resuming:
+        count = len(list(folder.glob("metrics-*.csv")))
+        earlier.rename(folder / f"metrics-{count + 1}.csv")
+    else:
+        for file in folder.glob("metrics*.csv"):
+            file.unlink()
