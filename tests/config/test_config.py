@@ -19,7 +19,7 @@ def options(group):
 GROUPS = [
     (group, option)
     for group in (
-        "model", "recipe", "transfer", "trainer", "paths",
+        "model", "recipe", "transfer", "trainer", "paths", "callbacks", "logger",
         "domain/natural", "domain/texture", "domain/target",
     )
     for option in options(group)
@@ -35,6 +35,13 @@ def test_every_option_of_every_group_composes(compose_config, group, option):
         fill = [f"{group.replace('/', '.')}.{key}=/data" for key in required]
     two_stage = compose_config("+experiment=two_stage", f"{group}={option}", *fill)
     assert validate_config(two_stage).chain == ("natural", "texture", "target")
+
+
+@pytest.mark.parametrize("option", options("debug"))
+def test_every_debug_option_composes(compose_config, option):
+    settings = validate_config(compose_config(f"+debug={option}", "+experiment=two_stage"))
+    assert settings.trainer.fast_dev_run is True
+    assert all(stage.recipe.epochs == 1 for stage in settings.stages)
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))

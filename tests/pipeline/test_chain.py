@@ -49,18 +49,19 @@ def test_what_a_run_leaves(two_stage, outputs):
     assert len(two_stage.name.rsplit("-", 1)[1]) == 8
     left = {path.name for path in two_stage.iterdir()}
     assert left == {
-        "config.yaml", "metrics.json", "predictions.csv", "validation.csv", "checkpoints",
-        "tensorboard",
+        "config.yaml", "overrides.yaml", "metrics.json", "predictions.csv", "validation.csv",
+        "checkpoints", "tensorboard", "logs",
     }  # fmt: skip
     assert [path.name for path in (two_stage / "checkpoints").iterdir()] == ["best.ckpt"]
-    assert {path.name for path in (two_stage / "tensorboard").iterdir()} == {
-        "1-natural", "2-texture", "3-target",
-    }  # fmt: skip
+    for logs in ("tensorboard", "logs"):
+        assert {path.name for path in (two_stage / logs).iterdir()} == {
+            "1-natural", "2-texture", "3-target",
+        }  # fmt: skip
     stages = [path for path in (outputs / "stages").iterdir() if not path.name.startswith(".")]
     assert len(stages) == 2
     for stage in stages:
         assert {path.name for path in stage.iterdir()} == {
-            "model.ckpt", "stage.json", "DONE", "tensorboard",
+            "model.ckpt", "stage.json", "DONE", "tensorboard", "logs",
         }  # fmt: skip
 
 

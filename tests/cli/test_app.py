@@ -1,0 +1,53 @@
+"""The installed command: version, module, training, and what it imports."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from stagetransfer import __version__
+from stagetransfer.cli.app import app
+
+HEAVY = "{'torch', 'pytorch_lightning', 'pandas', 'matplotlib', 'sklearn', 'scipy'}"
+
+
+def python(*words, **options):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
+
+
+def test_version():
+    assert CliRunner().invoke(app, ["--version"]).output == f"stagetransfer {__version__}\n"
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = python("-m", "stagetransfer", "--version", cwd=tmp_path)
+    assert done.stdout == f"stagetransfer {__version__}\n"
+
+
+def test_every_subcommand_has_a_line_of_help():
+    for command in app.registered_commands:
+        assert (command.callback.__doc__ or "").strip(), command.callback
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "ratio=1.7"], ["train", "recipe.epoch=1"]])
+def test_nothing_heavy_is_imported_before_the_first_word(tmp_path, words):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['stagetransfer', *{words!r}]\n"
+        "from stagetransfer.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('loaded:', sorted({HEAVY} & set(sys.modules)))\n"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+
+def test_train_help_starts_with_what_the_program_does_and_names_every_group(tmp_path):
+    done = python("-m", "stagetransfer", "train", "--help", cwd=tmp_path)
+    assert done.stdout.startswith("Train a network on a chain of domains")
+    text, _, listed = done.stdout.partition("hydra/launcher ")
+    for line in listed.splitlines():
+        group, colon, _ = line.partition(": ")
+        if colon and line[0].isalpha() and "/" not in group and group not in ("domain", "All keys"):
+            assert f" {group} " in text.replace("+", " "), group

@@ -1,0 +1,67 @@
+"""The loggers of a stage: placeholders, kept curves, and a user's own."""
+
+import pytest
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from stagetransfer.config.validate import validate_config
+from stagetransfer.errors import UserError
+from stagetransfer.pipeline.loggers import stage_loggers
+
+
+class Recorder:
+    """A logger that keeps its keywords."""
+
+    def __init__(self, name, tags):
+        self.name, self.tags = name, tags
+
+
+@pytest.fixture
+def make(compose_config, tmp_path):
+    def loggers(*overrides, resuming=False):
+        config = validate_config(compose_config("+experiment=scratch", *overrides))
+        return stage_loggers(config.logger, tmp_path, "2-texture", "run-1", resuming=resuming)
+
+    return loggers
+
+
+def test_tensorboard_and_csv_are_the_default(make, tmp_path):
+    tensorboard, csv = make()
+    assert isinstance(tensorboard, TensorBoardLogger)
+    assert tensorboard.log_dir == str(tmp_path / "tensorboard" / "2-texture")
+    assert isinstance(csv, CSVLogger)
+    assert csv.log_dir == str(tmp_path / "logs" / "2-texture")
+
+
+def test_placeholders_are_filled_in_at_any_depth(make, tmp_path):
+    target = f"{Recorder.__module__}.{Recorder.__qualname__}"
+    (*_, own) = make(
+        f"+logger.own._target_={target}", "+logger.own.name='{run} {stage}'",
+        "+logger.own.tags={at:'{folder}',number:3}",
+    )  # fmt: skip
+    assert own.name == "run-1 2-texture"
+    assert own.tags == {"at": str(tmp_path), "number": 3}
+
+
+def test_a_resumed_training_keeps_the_curves_of_the_interrupted_one(make, tmp_path):
+    folder = tmp_path / "logs" / "2-texture"
+    for number in (1, 2):
+        _, csv = make(resuming=number > 1)
+        csv.log_metrics({"validation/accuracy": 0.1 * number}, step=number)
+        csv.save()
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics-1.csv", "metrics.csv"]
+    assert "0.1" in (folder / "metrics-1.csv").read_text()
+    assert "0.2" in (folder / "metrics.csv").read_text()
+
+
+def test_a_training_from_the_start_drops_earlier_curves(make, tmp_path):
+    folder = tmp_path / "logs" / "2-texture"
+    folder.mkdir(parents=True)
+    for name in ("metrics.csv", "metrics-1.csv"):
+        (folder / name).write_text("step\n1\n")
+    make()
+    assert not list(folder.glob("metrics*"))
+
+
+def test_a_logger_that_does_not_exist(make):
+    with pytest.raises(UserError, match="logger.own: "):
+        make("+logger.own._target_=no.such.Logger")

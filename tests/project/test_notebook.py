@@ -1,0 +1,20 @@
+"""The tutorial notebook runs from top to bottom."""
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from conftest import REPOSITORY
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path):
+    notebook = nbformat.read(REPOSITORY / "docs" / "tutorial.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    assert (tmp_path / "outputs" / "report" / "report.html").is_file()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    (frame,) = [cell for cell in cells if "to_frame" in cell.source]
+    assert "two_stage" in frame.outputs[-1]["data"]["text/plain"]
