@@ -264,8 +264,8 @@ def _from_source(default: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return the text with Markdown's signs made harmless, except in code spans."""
+    """Return the text with the special characters of Markdown escaped, except in code spans."""
     parts = text.split("`")
     for i in range(0, len(parts), 2):
-        parts[i] = re.sub(r"([|*_\[\]<>])", r"\\\1", parts[i])
+        parts[i] = re.sub(r"([|*_\[\]])", r"\\\1", parts[i].replace("<", "&lt;"))
     return "`".join(parts)
