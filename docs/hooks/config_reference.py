@@ -1,31 +1,35 @@
-"""The configuration reference as Markdown, made from `conf/` and the dataclasses of the schema.
+"""The configuration reference as Markdown, made from `conf/` and `stagetransfer.config.schema`.
 
-Keys, defaults and comments come from the YAML files; types come from the dataclass whose name
-begins with the group's name (`model` -> `Model`). Both are read as text: nothing is imported, so
-the documentation builds without PyTorch.
+Keys, defaults and comments come from the YAML files. Types come from the dataclass of the schema
+whose name begins with the group's name (`model` -> `Model`), and so do the keys that no YAML file
+sets and the answer to "is this key part of a run's hash?".
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from stagetransfer.config import schema
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONF = REPOSITORY / "conf"
-SCHEMAS = tuple(
-    REPOSITORY / "src/stagetransfer" / name for name in ("config/schema.py", "data/settings.py")
-)
 
 PLUGINS = REPOSITORY / "src/hydra_plugins"
-"""Code that registers config files of its own with Hydra's ConfigStore."""
+"""Code that registers options of its own with Hydra's ConfigStore."""
 
 ORDER = ("experiment", "sweep", "recipe", "model", "transfer", "domain", "trainer")
 """The groups that come first on the page; all others follow by name."""
+
+INTERNAL = ("hydra/help", "hydra/hydra_logging", "hydra/job_logging")
+"""Groups that change what Hydra prints, with nothing to choose."""
 
 INTRODUCTION = """\
 # Configuration reference
@@ -33,8 +37,12 @@ INTRODUCTION = """\
 This page is generated from the files in `conf/` and from the schema when the site is built.
 [Configuration](../configuration.md) explains how the parts work together.
 
-`group=option` on the command line selects another file of a group. `key=value` sets one value.
-`python train.py --cfg job <overrides>` prints the composed config of a command.
+`group=option` on the command line selects another file of a group, and `+group=option` a file of a
+group that is not used by default. `key=value` sets one value. `python train.py --cfg job
+<overrides>` prints the composed config of a command.
+
+The column "in hash" says whether a key is part of a run's hash. Runs that differ only in other keys
+have the same name and the same result.
 """
 
 
@@ -65,8 +73,13 @@ class Option:
                 lines.append(line.removeprefix("#").strip())
         # A sentence ends at the end of a line, before two spaces or before a capital letter.
         header = "\n".join(lines)
-        end = re.search(r"\.(?=\n|\s{2}|\s[A-Z`]|$)", header)
+        end = re.search(r"[.?](?=\n|\s{2}|\s[A-Z`]|$)", header)
         return " ".join((header[: end.end()] if end else header).split())
+
+    @property
+    def is_global(self) -> bool:
+        """Return whether the file sets keys outside of its group."""
+        return "# @package _global_" in self.text
 
     @property
     def bases(self) -> list[str]:
@@ -77,9 +90,10 @@ class Option:
 
 def page() -> str:
     """Return the whole page."""
-    parts = [INTRODUCTION, "## Top level\n", *_key_table(CONF / "config.yaml", "", "RunConfig")]
-    folders = {path.parent for path in CONF.rglob("*.yaml")} - {CONF}
-    groups = sorted(folder.relative_to(CONF).as_posix() for folder in folders)
+    text = (CONF / "config.yaml").read_text(encoding="utf-8")
+    parts = [INTRODUCTION, "## Top level\n", *_key_table(text, "", _settings("TopLevel"))]
+    folders = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")}
+    groups = folders - {".", *INTERNAL}
     for group in sorted(groups, key=lambda name: (_position(name), name)):
         parts += _group(group)
     return "\n".join(parts) + "\n"
@@ -93,24 +107,6 @@ def keys(text: str) -> list[Key]:
     """
     node = yaml.compose(text)
     return list(_walk(node, "", text.splitlines())) if isinstance(node, yaml.MappingNode) else []
-
-
-def schema() -> dict[str, dict[str, tuple[str, str]]]:
-    """Return type and default, as source text, of each field of each dataclass of the schema."""
-    result: dict[str, dict[str, tuple[str, str]]] = {}
-    for path in SCHEMAS:
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
-        for item in ast.walk(tree):
-            if isinstance(item, ast.ClassDef):
-                result[item.name] = {
-                    field.target.id: (
-                        ast.unparse(field.annotation),
-                        ast.unparse(field.value) if field.value else "???",
-                    )
-                    for field in item.body
-                    if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-                }
-    return result
 
 
 def registered(group: str) -> list[tuple[str, str]]:
@@ -132,29 +128,40 @@ def _position(group: str) -> int:
     return ORDER.index(first) if first in ORDER else len(ORDER)
 
 
+def _settings(class_name: str) -> type | None:
+    """Return the dataclass of the schema whose name begins like this."""
+    for name, item in vars(schema).items():
+        if name.startswith(class_name) and isinstance(item, type) and is_dataclass(item):
+            return item
+    return None
+
+
+def _fields(settings: type | None) -> dict[str, Field[Any]]:
+    return {field.name: field for field in fields(settings)} if settings else {}
+
+
 def _group(group: str) -> list[str]:
     options = [
         Option(path.stem, path.read_text(encoding="utf-8"))
         for path in sorted((CONF / group).glob("*.yaml"))
     ]
     names = {option.name for option in options}
-    shared = {"common", "default"} & names or {
+    bases = {"common", "default"} & names or {
         base for option in options for base in option.bases if base in names
     }
     parts = [f"## {group}\n"]
-    if group not in ("experiment", "sweep"):
-        for name in sorted(shared):
-            prefix = "domain.<name>." if group == "domain" else f"{group.replace('/', '.')}."
-            parts += _key_table(CONF / group / f"{name}.yaml", prefix, group.title())
-    selectable = [option for option in options if option.name != "common"]
-    if selectable:
+    for option in options:
+        if option.name in bases and not option.is_global:
+            prefix = "domain.<name>" if group == "domain" else group.replace("/", ".")
+            settings = _settings(group.title())
+            parts += [inspect.getdoc(settings) or "", ""] if settings else []
+            parts += _key_table(option.text, f"{prefix}.", settings)
+    rows = [(option.name, option.summary) for option in options if option.name != "common"]
+    rows += registered(group)
+    if rows:
+        sign = "" if _is_default(group) else "+"
         parts += ["| option | what it is |", "|---|---|"]
-        sign = "+" if group in ("experiment", "sweep") else ""
-        parts += [
-            f"| `{sign}{group}={option.name}` | {_escape(option.summary)} |"
-            for option in selectable
-        ]
-        parts += [f"| `{group}={name}` | {_escape(text)} |" for name, text in registered(group)]
+        parts += [f"| `{sign}{group}={name}` | {_escape(text)} |" for name, text in rows]
         parts.append("")
     for option in options:
         parts += [f'??? note "conf/{group}/{option.name}.yaml"', "    ```yaml"]
@@ -163,25 +170,32 @@ def _group(group: str) -> list[str]:
     return parts
 
 
-def _key_table(path: Path, prefix: str, class_name: str) -> list[str]:
+def _is_default(group: str) -> bool:
+    """Return whether conf/config.yaml, or Hydra itself, uses a file of the group by default."""
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    return group.startswith("hydra/") or any(group in entry for entry in defaults)
+
+
+def _key_table(text: str, prefix: str, settings: type | None) -> list[str]:
     """Return a table of a file's keys, followed by those that only the schema has."""
-    dataclasses = schema()
-    fields = next((dataclasses[n] for n in dataclasses if n.startswith(class_name)), {})
-    found = [key for key in keys(path.read_text(encoding="utf-8")) if key.name != "_partial_"]
-    if class_name != "RunConfig":  # whose fields are also the groups and what follows from them
-        there = {key.name.split(".")[0] for key in found}
-        found += [
-            Key(name, _from_source(default), "")
-            for name, (_, default) in fields.items()
-            if name not in there
-        ]
+    own = _fields(settings)
+    found = [key for key in keys(text) if key.name != "_partial_"]
+    there = {key.name.split(".")[0] for key in found}
+    if prefix:  # at the top level the further fields are the groups
+        found += [Key(f.name, _default(f), "") for f in own.values() if f.name not in there]
     if not found:
         return []
-    rows = ["| key | type | default | what it does |", "|---|---|---|---|"]
+    rows = ["| key | type | default | in hash | what it does |", "|---|---|---|---|---|"]
+    group = _fields(_settings("TopLevel")).get(prefix.split(".")[0])
     for key in found:
-        kind = _kind(fields[key.name][0]) if key.name in fields else _kind_of_value(key.default)
+        field = own.get(key.name)
+        kind = _kind(str(field.type)) if field else _kind_of_value(key.default)
         default = "*required*" if key.default == "???" else f"`{key.default}`" * bool(key.default)
-        rows.append(f"| `{prefix}{key.name}` | {kind} | {default} | {_escape(key.comment)} |")
+        owner = own.get(key.name.split(".")[0], group)
+        role = owner.metadata.get("role") if owner else None
+        hashed = {"idle": "no", "decides": "yes", "place": "yes"}.get(str(role), "")
+        cells = (f"`{prefix}{key.name}`", kind, default, hashed, _escape(key.comment))
+        rows.append(f"| {' | '.join(cells)} |")
     return [*rows, ""]
 
 
@@ -254,13 +268,18 @@ def _kind_of_value(default: str) -> str:
     return "" if value is None else _kind(type(value).__name__)
 
 
-def _from_source(default: str) -> str:
-    """Return a default of a dataclass field as YAML text."""
-    match = re.search(r"default(?:_factory)?=(?:lambda: )?([^,()]+|\[.*?\])", default)
-    text = match[1] if match else default
-    return {"None": "null", "True": "true", "False": "false", "list": "[]", "dict": "{}"}.get(
-        text, text
-    )
+def _default(field: Field[Any]) -> str:
+    """Return a field's default as YAML text."""
+    if field.default_factory is not MISSING:
+        value = field.default_factory()
+    elif field.default is not MISSING:
+        value = field.default
+    else:
+        return "???"
+    if value == "???":
+        return "???"
+    text = yaml.safe_dump(value, default_flow_style=True, width=200)
+    return str(text).removesuffix("\n").removesuffix("\n...")
 
 
 def _escape(text: str) -> str:
