@@ -87,7 +87,8 @@ def api_index() -> str:
     """Return the page of the package itself and of the modules that all subpackages share."""
     names = public_names(PACKAGE / "__init__.py")
     links = [f"* [stagetransfer.{name}]({name}.md): {summary(name)}" for name in subpackages()]
-    shared = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_"))
+    modules = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_"))
+    shared = [name for name in modules if name != "api"]  # which the package itself exports
     options = """
     options:
       show_root_heading: true
@@ -121,7 +122,7 @@ def public_names(path: Path) -> list[str]:
     """Return the strings of a module's `__all__`; empty without one."""
     for item in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "__all__":
-            return [str(name) for name in ast.literal_eval(item.value)]
+            return [name for name in ast.literal_eval(item.value) if not name.startswith("_")]
     return []
 
 
