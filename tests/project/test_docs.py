@@ -5,8 +5,10 @@ import shlex
 import subprocess
 
 import pytest
+import typer
 
 from conftest import REPOSITORY
+from stagetransfer.cli.app import app
 from stagetransfer.config.validate import validate_config
 
 PAGES = [
@@ -15,23 +17,33 @@ PAGES = [
 ]
 
 
-def shell_lines():
+def shell_commands():
     """Yield the words of each command in the ```bash blocks, with continued lines joined."""
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
-                yield shlex.split(line, comments=True)
+                words = shlex.split(line, comments=True)
+                while "&&" in words:
+                    yield words[: words.index("&&")]
+                    words = words[words.index("&&") + 1 :]
+                yield words
 
 
-COMMANDS = [words[2:] for words in shell_lines() if words[:2] == ["python", "train.py"]]
+TRAININGS = [
+    words[2:]
+    for words in shell_commands()
+    if words[:2] in (["python", "train.py"], ["stagetransfer", "train"])
+]
+SUBCOMMANDS = [words[1:] for words in shell_commands() if words[:1] == ["stagetransfer"]]
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) > 15
+    assert len(TRAININGS) > 30
+    assert len(SUBCOMMANDS) > 15
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_command_composes(compose_config, words):
+@pytest.mark.parametrize("words", TRAININGS, ids=" ".join)
+def test_a_training_composes(compose_config, words):
     # Of a sweep's choices (a,b,c outside brackets) the first represents all; options of Hydra
     # itself are no overrides.
     options = {"-m", "--cfg", "job"}
@@ -39,6 +51,16 @@ def test_a_command_composes(compose_config, words):
         word if "[" in word else re.sub(r",.*", "", word) for word in words if word not in options
     ]
     assert validate_config(compose_config(*overrides)).chain[-1] == "target"
+
+
+@pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
+def test_a_subcommand_takes_these_arguments(words):
+    command = typer.main.get_command(app)
+    if words[0].startswith("-"):
+        assert words[0] in {option for parameter in command.params for option in parameter.opts}
+    else:
+        # Parses and checks the arguments without running the command.
+        command.commands[words[0]].make_context(words[0], words[1:])
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -63,11 +85,7 @@ def test_links_between_files_lead_somewhere(page):
 
 
 def test_what_the_commands_write_is_ignored_by_git():
-    written = [
-        words[words.index("--out") + 1]
-        for words in shell_lines()
-        if words[:1] == ["stagetransfer"] and "--out" in words
-    ]
+    written = [words[words.index("--out") + 1] for words in SUBCOMMANDS if "--out" in words]
     written += ["site", "multirun", "build", "dist", ".venv", "phantom", "outputs/runs"]
     result = subprocess.run(
         ["git", "check-ignore", "--no-index", *(f"{path}/x" for path in written)],
