@@ -86,7 +86,7 @@ def test_links_between_files_lead_somewhere(page):
 
 def test_what_the_commands_write_is_ignored_by_git():
     written = [words[words.index("--out") + 1] for words in SUBCOMMANDS if "--out" in words]
-    written += ["site", "multirun", "build", "dist", ".venv", "phantom", "outputs/runs"]
+    written += ["site", "multirun", "mlruns", "build", "dist", ".venv", "phantom", "outputs/runs"]
     result = subprocess.run(
         ["git", "check-ignore", "--no-index", *(f"{path}/x" for path in written)],
         cwd=REPOSITORY,
