@@ -185,6 +185,9 @@ def _key_table(text: str, prefix: str, settings: type | None) -> list[str]:
         found += [Key(f.name, _default(f), "") for f in own.values() if f.name not in there]
     if not found:
         return []
+    # A comment in the schema counts where the YAML file has none.
+    source = inspect.getsource(settings) if settings else ""
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE))
     rows = ["| key | type | default | in hash | what it does |", "|---|---|---|---|---|"]
     group = _fields(_settings("TopLevel")).get(prefix.split(".")[0])
     for key in found:
@@ -194,7 +197,8 @@ def _key_table(text: str, prefix: str, settings: type | None) -> list[str]:
         owner = own.get(key.name.split(".")[0], group)
         role = owner.metadata.get("role") if owner else None
         hashed = {"idle": "no", "decides": "yes", "place": "yes"}.get(str(role), "")
-        cells = (f"`{prefix}{key.name}`", kind, default, hashed, _escape(key.comment))
+        comment = _escape(key.comment or comments.get(key.name, ""))
+        cells = (f"`{prefix}{key.name}`", kind, default, hashed, comment)
         rows.append(f"| {' | '.join(cells)} |")
     return [*rows, ""]
 
