@@ -63,5 +63,5 @@ def test_a_training_from_the_start_drops_earlier_curves(make, tmp_path):
 
 
 def test_a_logger_that_does_not_exist(make):
-    with pytest.raises(UserError, match="logger.own: "):
+    with pytest.raises(UserError, match=r"logger\.own: "):
         make("+logger.own._target_=no.such.Logger")
