@@ -23,11 +23,13 @@ from benchmarks.sets import CLASSES, KINDS
 from stagetransfer.config.schema import Model, Trainer
 from stagetransfer.data import DomainDataModule
 from stagetransfer.models import AlexNet
-from stagetransfer.training import AlexNetModule
-from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
+from stagetransfer.training import ClassifierModule, OptimizerSettings
 from stagetransfer.training.fit import build_trainer
+from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
+from stagetransfer.training.measure_speed import MeasureSpeed
 from stagetransfer.training.progress import StageProgress
+from stagetransfer.training.seed_epoch import SeedEpoch
 
 SIZES = {"paper": 227, "torchvision": 224}
 WORKERS = os.cpu_count() or 1
@@ -186,12 +188,18 @@ class _Plain(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
 
-def _train(data: DomainDataModule, module: AlexNetModule, case: Case, gate: Gate) -> None:
-    clock = Clock()
+def _train(data: DomainDataModule, module: ClassifierModule, case: Case, gate: Gate) -> None:
+    speed = MeasureSpeed()
     with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         trainer = build_trainer(
             Trainer(precision=case.precision),
-            callbacks=[SeedEpoch(0), clock, LogRates(), StageProgress("", clock), _Turns(gate)],
+            callbacks=[
+                SeedEpoch(0),
+                speed,
+                LogLearningRates(),
+                StageProgress("", speed),
+                _Turns(gate),
+            ],
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             max_epochs=gate.rounds,
         )
@@ -199,9 +207,10 @@ def _train(data: DomainDataModule, module: AlexNetModule, case: Case, gate: Gate
         trainer.fit(module, datamodule=data)
 
 
-def _module(case: Case) -> AlexNetModule:
+def _module(case: Case) -> ClassifierModule:
     model = Model(variant=case.network, input_size=case.size)
-    return AlexNetModule(model, [f"class{i}" for i in range(CLASSES)], _sgd())
+    optimizer = OptimizerSettings(_sgd(), lr=1e-3, weight_decay=5e-4)
+    return ClassifierModule(model, [f"class{i}" for i in range(CLASSES)], optimizer)
 
 
 def _sgd() -> Any:

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import LAYERS, VARIANTS, AlexNet, LocalResponseNorm, carry, layer_of
+from stagetransfer.models import LAYERS, VARIANTS, AlexNet, LocalResponseNorm, copy_layers, layer_of
 
 PARAMETERS = {  # FACTS, section 3
     "grouped": {1000: 60_965_224, 61: 57_118_141, 7: 56_896_903},
@@ -68,7 +68,7 @@ def test_smallest_size_and_one_less(variant):
     smallest = 63 if variant == "torchvision" else 39
     found = sides(meta(7, variant, input_size=smallest), smallest)
     assert found["pool5"] == 1
-    with pytest.raises(UserError, match=f"too small .* use {smallest} or more"):
+    with pytest.raises(UserError, match=f"={smallest - 1}: too small .* Use {smallest} or more"):
         meta(7, variant, input_size=smallest - 1)
     with pytest.raises(RuntimeError, match="Output size is too small"):
         sides(meta(7, variant, input_size=smallest), smallest - 1)
@@ -129,7 +129,7 @@ def test_torchvision_form_gives_torchvisions_output():
     theirs = torchvision.models.alexnet(num_classes=5).eval()
     ours = AlexNet(5, "torchvision", input_size=99).eval()
     state = dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True))
-    carry(ours, state)
+    copy_layers(ours, state)
     x = torch.randn(2, 3, 99, 99)
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
@@ -146,14 +146,14 @@ def test_forward_and_backward_at_227():
 def test_layer_of():
     assert layer_of("conv1.weight") == "conv1"
     assert layer_of("network.fc6.bias") == "fc6"
-    with pytest.raises(UserError, match=r"fc9\.weight: in none of"):
+    with pytest.raises(UserError, match=r"fc9\.weight: is in none of"):
         layer_of("fc9.weight")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variant": "vgg"}, "variant=vgg: unknown; use one of paper, bvlc"),
+        ({"variant": "vgg"}, r"model\.variant=vgg: unknown\. Use one of paper, bvlc"),
         ({"num_classes": 0}, "num_classes=0"),
         ({"groups": 3}, "groups=3: does not divide"),
         ({"groups": 0}, "groups=0: does not divide"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stagetransfer.models import Linear
+from stagetransfer.models import BlockedLinear
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def three_threads():
 
 def pair(inputs=1024, outputs=2048, **options):
     torch.manual_seed(0)
-    plain, ours = nn.Linear(inputs, outputs, **options), Linear(inputs, outputs, **options)
+    plain, ours = nn.Linear(inputs, outputs, **options), BlockedLinear(inputs, outputs, **options)
     ours.load_state_dict(plain.state_dict())
     return plain, ours
 
@@ -47,7 +47,7 @@ def test_equals_pytorch(number, bias):
 @pytest.mark.parametrize(("threads", "pieces"), [(1, 1), (2, 4), (3, 4), (4, 8), (6, 8), (16, 32)])
 def test_pieces_are_the_power_of_two_above_the_threads(threads, pieces):
     torch.set_num_threads(threads)
-    assert Linear(1024, 2048)._pieces(rows(2, 1024)) == pieces
+    assert BlockedLinear(1024, 2048)._pieces(rows(2, 1024)) == pieces
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import AlexNet, carry, load_weights
+from stagetransfer.models import AlexNet, copy_layers, load_weights
 from stagetransfer.models.caffe_weights import CAFFE_MEAN, fold_input, read_caffemodel, read_npy
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -156,7 +156,7 @@ def image():
 def caffe_pool5_and_fc6(caffe_layers, image):
     """What Caffe computes, with B, G, R in and its own weights."""
     network = AlexNet(2, "bvlc", input_size=71).eval()
-    carry(network, tensors(caffe_layers), caffe_layers)
+    copy_layers(network, tensors(caffe_layers), caffe_layers)
     mean = torch.tensor(CAFFE_MEAN).view(3, 1, 1)
     with torch.no_grad():
         x = (image - mean).flip(1)
@@ -191,7 +191,7 @@ def our_fc6(path, image, groups):
     network = AlexNet(2, "bvlc", groups=groups, input_size=71).eval()
     state = load_weights(path, "bvlc", groups=groups)
     assert len(state) == 12
-    carry(network, state, ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6"))
+    copy_layers(network, state, ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6"))
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     with torch.no_grad():
         return upto(network, "fc6")((image / 255 - mean) / std)

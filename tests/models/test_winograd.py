@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stagetransfer.models import Conv2d
+from stagetransfer.models import WinogradConv2d
 from stagetransfer.models import winograd as convolution
 from stagetransfer.models.winograd import _Plan, toom_cook
 
@@ -23,7 +23,7 @@ def pair(channels=32, filters=40, kernel=5, **options):
     torch.manual_seed(1)
     options = {"padding": 2} | options
     plain = nn.Conv2d(channels, filters, kernel, **options)
-    ours = Conv2d(channels, filters, kernel, **options)
+    ours = WinogradConv2d(channels, filters, kernel, **options)
     ours.load_state_dict(plain.state_dict())
     return plain, ours
 

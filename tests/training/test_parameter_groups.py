@@ -18,17 +18,17 @@ def test_first_match_wins():
 
 
 def test_every_layer_must_be_covered():
-    with pytest.raises(UserError, match=r"no rate to fc6, fc7, fc8; end the list with"):
+    with pytest.raises(UserError, match=r"transfer\.rates: no entry matches fc6, fc7, fc8\."):
         rates_by_layer(LAYERS, [["conv.", 1]])
 
 
 def test_a_pattern_that_matches_nothing_is_a_mistake():
-    with pytest.raises(UserError, match="'cnov1' matches none of conv1"):
+    with pytest.raises(UserError, match=r"transfer\.rates: 'cnov1' matches none of .* conv1"):
         rates_by_layer(LAYERS, [["cnov1", 0.1], [".*", 1]])
 
 
 def test_a_broken_pattern_is_named():
-    with pytest.raises(UserError, match=r"transfer.rates: '\[' is no pattern"):
+    with pytest.raises(UserError, match=r"transfer\.rates: '\[' is not a regular expression"):
         rates_by_layer(LAYERS, [["[", 1], [".*", 1]])
 
 

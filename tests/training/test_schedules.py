@@ -26,7 +26,8 @@ def test_patience_ends_a_stage_also_when_it_was_killed_as_it_ended(
     (stage,) = read_json(whole / "metrics.json")["stages"]
     assert (stage["epochs"], stage["best_epoch"]) == (2, 1)
 
-    from stagetransfer.training.callbacks import Clock, SeedEpoch
+    from stagetransfer.training.measure_speed import MeasureSpeed
+    from stagetransfer.training.seed_epoch import SeedEpoch
 
     def first(self, trainer, module):
         if trainer.current_epoch == 1:
@@ -39,7 +40,7 @@ def test_patience_ends_a_stage_also_when_it_was_killed_as_it_ended(
         if at == 0:
             patch.setattr(SeedEpoch, "on_train_epoch_start", first)
         else:
-            patch.setattr(Clock, "on_fit_end", ended)
+            patch.setattr(MeasureSpeed, "on_fit_end", ended)
         with pytest.raises(Killed):
             start(tmp_path / "broken", *PATIENT).run()
     resumed = start(tmp_path / "broken", *PATIENT).run()
@@ -50,7 +51,7 @@ def test_patience_ends_a_stage_also_when_it_was_killed_as_it_ended(
 
 
 def test_a_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, monkeypatch):
-    from stagetransfer.training.callbacks import SeedEpoch
+    from stagetransfer.training.seed_epoch import SeedEpoch
 
     seen = []
     original = SeedEpoch.on_train_epoch_start
@@ -98,7 +99,7 @@ def test_the_best_depth_is_chosen_on_validation_and_it_alone_is_tested(
 
     def spied_test(module, *arguments, **options):
         if options.get("split", "test") == "test":
-            tested.append(module._fixed)
+            tested.append(module._num_fixed)
         return evaluate(module, *arguments, **options)
 
     def spied_train(link, *arguments):

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 _LARGE = 2**20  # weights
 
 
-class Linear(nn.Linear):
+class BlockedLinear(nn.Linear):
     """`torch.nn.Linear`, in pieces where that is faster: the same sums.
 
     That is on the CPU, in float32 without autocast, with two threads or more, for (N, in_features)
     and a large weight that divides into the next power of two above the number of threads; all
     else is PyTorch's own.
 
-        fc6 = Linear(9216, 4096)
+        fc6 = BlockedLinear(9216, 4096)
     """
 
     def forward(self, input: Tensor) -> Tensor:

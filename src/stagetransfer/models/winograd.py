@@ -36,7 +36,7 @@ _NEAR = 24 * 2**20  # floats of one kind in work at once: 96 MB
 _FEWEST_CHANNELS = 32
 
 
-class Conv2d(nn.Conv2d):
+class WinogradConv2d(nn.Conv2d):
     """`torch.nn.Conv2d`, by Winograd's method where that takes fewer multiplications.
 
     That is on the CPU, in float32 without autocast, channels-last, for one group of 32 channels
@@ -45,7 +45,7 @@ class Conv2d(nn.Conv2d):
     some 5e-5 of their size. Differentiable once; a backward pass with create_graph=True raises
     RuntimeError. `winograd = False` turns it off.
 
-        conv2 = Conv2d(96, 256, 5, padding=2)
+        conv2 = WinogradConv2d(96, 256, 5, padding=2)
     """
 
     winograd = True
@@ -242,7 +242,9 @@ class _Winograd(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         # PyTorch's once_differentiable lets a constant outer gradient through, with a silent zero.
         if torch.is_grad_enabled():
-            raise RuntimeError("Conv2d has no second derivative: do without create_graph=True")
+            raise RuntimeError(
+                "WinogradConv2d has no second derivative: do without create_graph=True"
+            )
         filters, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
         images, channels, height, width = ctx.shape

@@ -33,13 +33,13 @@ from stagetransfer.pipeline.stage_store import StageStore, exclusive
 from stagetransfer.runs.writer import versions, write_result
 from stagetransfer.seeding import derive
 from stagetransfer.training import (
-    AlexNetModule,
+    ClassifierModule,
     Fitted,
+    apply_transfer,
     build_network,
     evaluate,
     network_state,
     rates_by_layer,
-    transfer,
 )
 from stagetransfer.training.machine import resolve_precision
 
@@ -180,7 +180,7 @@ class ChainRunner:
         link: Link,
         folder: Path,
         records: Sequence[dict[str, Any]],
-        module: AlexNetModule,
+        module: ClassifierModule,
         fitted: Fitted,
     ) -> None:
         data = cast(DomainDataModule, link.data)
@@ -231,7 +231,7 @@ class ChainRunner:
         with torch.device("meta"):
             network = build_network(self.config.model, 2)
         state = weights(self.links[0], self.config.model, self.config.outputs)
-        transfer(
+        apply_transfer(
             network,
             state,
             reinitialise=settings.reinitialise,

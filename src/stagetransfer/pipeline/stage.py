@@ -11,11 +11,17 @@ from torch import Tensor
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.models import carry, load_weights
+from stagetransfer.models import copy_layers, load_weights
 from stagetransfer.pipeline.feature_store import offer_features
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.seeding import derive
-from stagetransfer.training import AlexNetModule, Fitted, StageTransfer, fit
+from stagetransfer.training import (
+    ClassifierModule,
+    Fitted,
+    OptimizerSettings,
+    StageTransfer,
+    fit,
+)
 
 
 @dataclass(frozen=True)
@@ -54,22 +60,27 @@ def weights(link: Link, model: Model, outputs: Path) -> dict[str, Tensor]:
     )
 
 
-def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer | None]:
+def prepare(link: Link, config: RunConfig) -> tuple[ClassifierModule, StageTransfer | None]:
     """The stage's module and the transfer into it; its data hold features where they can.
 
     The module already has the frozen layers' weights, and can compute with them.
     """
     stage, data = link.stage, cast(DomainDataModule, link.data)
     recipe, settings = stage.recipe, stage.transfer
-    module = AlexNetModule(
-        config.model,
-        data.classes,
+    optimizer = OptimizerSettings(
         partial_of(recipe.optimizer, "recipe.optimizer"),
-        partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
-        scheduler_interval=recipe.scheduler_interval,
+        lr=float(recipe.optimizer["lr"]),
+        weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
         rates=(settings.rates if settings else None) or [[".*", 1.0]],
         bias_rate=recipe.bias_rate,
         bias_decay=recipe.bias_decay,
+        scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
+        scheduler_interval=recipe.scheduler_interval,
+    )
+    module = ClassifierModule(
+        config.model,
+        data.classes,
+        optimizer,
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
         seed=derive(link.seed, "initial"),
         channels_last=config.trainer.channels_last,
@@ -80,8 +91,8 @@ def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer
         return module, None
     state, frozen = weights(link.before, config.model, config.outputs), settings.frozen_layers()
     if frozen:
-        carry(module.network, state, frozen)
-        module.fix(frozen)
+        copy_layers(module.network, state, frozen)
+        module.set_frozen_layers(frozen)
         of = {"stage": link.before.key, "frozen": frozen, "model": asdict(config.model)}
         offer_features(module, data, of, config.trainer, config.outputs)
     return module, StageTransfer(
@@ -95,7 +106,7 @@ def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer
 
 def train(
     link: Link, config: RunConfig, folder: Path, tensorboard: Path, note: str = ""
-) -> tuple[AlexNetModule, Fitted]:
+) -> tuple[ClassifierModule, Fitted]:
     """Trains the stage, or goes on with it where `folder` holds its last checkpoint.
 
     Args:
