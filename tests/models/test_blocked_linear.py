@@ -38,16 +38,16 @@ def gradients(layer, x):
 def test_equals_pytorch(number, bias):
     plain, ours = pair(bias=bias)
     x = rows(number, 1024)
-    assert ours._pieces(x) == 4
+    assert ours._num_blocks(x) == 4
     exact = gradients(copy.deepcopy(plain).double(), x.double())
     for mine, right in zip(gradients(ours, x), exact, strict=True):
         assert float((mine - right).norm()) <= 1e-6 * float(right.norm())
 
 
-@pytest.mark.parametrize(("threads", "pieces"), [(1, 1), (2, 4), (3, 4), (4, 8), (6, 8), (16, 32)])
-def test_pieces_are_the_power_of_two_above_the_threads(threads, pieces):
+@pytest.mark.parametrize(("threads", "blocks"), [(1, 1), (2, 4), (3, 4), (4, 8), (6, 8), (16, 32)])
+def test_blocks_are_the_power_of_two_above_the_threads(threads, blocks):
     torch.set_num_threads(threads)
-    assert BlockedLinear(1024, 2048)._pieces(rows(2, 1024)) == pieces
+    assert BlockedLinear(1024, 2048)._num_blocks(rows(2, 1024)) == blocks
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_code_in_an_npy_is_refused(tmp_path, call):
     trace = tmp_path / "trace"
     evil = Evil(call, f"__import__('os').mkdir({str(trace)!r})" if call is eval else str(trace))
     path = write(tmp_path, npy(pickle.dumps(wrapped({"fc8": [evil, evil]}))), "net.npy")
-    with pytest.raises(UserError, match=r"net\.npy: refused, its pickle asks for .* plain arrays"):
+    with pytest.raises(UserError, match=r"net\.npy: refused, .* asks for .* plain arrays"):
         load_weights(path)
     assert not trace.exists()
 

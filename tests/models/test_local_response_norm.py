@@ -37,9 +37,9 @@ def test_equals_pytorch(shape, channels, size, alpha, beta, k, seed):
     torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("near", [1, 100, 200])
-def test_a_batch_in_parts_equals_the_whole(monkeypatch, near):
-    monkeypatch.setattr(lrn, "_NEAR", near)
+@pytest.mark.parametrize("chunk", [1, 100, 200])
+def test_a_batch_in_parts_equals_the_whole(monkeypatch, chunk):
+    monkeypatch.setattr(lrn, "_CHUNK", chunk)
     x = torch.randn(5, 7, 3, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     (expected, expected_grad), (y, grad) = both(x, 5, 0.3, 0.75, 1.0)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)

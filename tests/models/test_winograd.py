@@ -42,7 +42,7 @@ def error(found, exact):
 
 
 @pytest.mark.parametrize("r", [3, 5])
-@pytest.mark.parametrize("m", convolution._TILES)
+@pytest.mark.parametrize("m", convolution._TILE_SIDES)
 def test_one_dimension_equals_a_correlation(m, r):
     a, b, g = toom_cook(m, r)
     random = np.random.default_rng(0)
@@ -59,11 +59,11 @@ def test_one_dimension_equals_a_correlation(m, r):
     kernel=st.sampled_from([3, 5]),
     padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     bias=st.booleans(),
-    m=st.sampled_from(convolution._TILES),
-    near=st.sampled_from([1, 20_000, 10**9]),
+    m=st.sampled_from(convolution._TILE_SIDES),
+    chunk=st.sampled_from([1, 20_000, 10**9]),
     seed=st.integers(0, 99),
 )
-def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, m, near, seed):
+def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, m, chunk, seed):
     """Output and all gradients, whatever the tiles leave over and however the batch is parted."""
     plain, ours = pair(2, 3, kernel, padding=padding, bias=bias)
     if height + 2 * padding[0] < kernel or width + 2 * padding[1] < kernel:
@@ -72,8 +72,8 @@ def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "_DTYPE", torch.float64)
         patch.setattr(convolution, "_FEWEST_CHANNELS", 1)
-        patch.setattr(convolution, "_TILES", [m])
-        patch.setattr(convolution, "_NEAR", near)
+        patch.setattr(convolution, "_TILE_SIDES", [m])
+        patch.setattr(convolution, "_CHUNK", chunk)
         patch.setattr(_Plan, "cost", lambda *channels: 0)
         assert ours.double()._plan(x) is not None
         found = gradients(ours, x)
@@ -85,7 +85,7 @@ def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias,
     ("channels", "filters", "kernel", "side"),
     [(96, 256, 5, 27), (64, 192, 5, 27), (256, 384, 3, 13), (384, 256, 3, 13), (96, 256, 5, 9)],
 )
-def test_float32_is_as_near_as_said(channels, filters, kernel, side):
+def test_float32_error_is_within_the_documented_bounds(channels, filters, kernel, side):
     plain, ours = pair(channels, filters, kernel, padding=kernel // 2)
     x = images(8, channels, side, side).relu_()
     assert ours._plan(x) is not None

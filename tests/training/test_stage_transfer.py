@@ -4,7 +4,7 @@ import torch
 from stagetransfer.config.schema import Transfer
 from stagetransfer.errors import UserError
 from stagetransfer.models import LAYERS, AlexNet, initialise, layer_of
-from stagetransfer.training import apply_transfer
+from stagetransfer.training import StageTransfer
 
 
 def make(classes, seed):
@@ -21,7 +21,7 @@ def source():
 def moved(source, **changes):
     network = make(7, 2)
     settings = {"reinitialise": ("fc7", "fc8"), "frozen": (), "scheme": "gaussian", "seed": 3}
-    record = apply_transfer(network, source.state_dict(), **(settings | changes))
+    record = StageTransfer(source.state_dict(), **(settings | changes)).apply(network)
     return network, record
 
 
@@ -61,14 +61,7 @@ def test_carrying_another_shape_is_refused_whole(source):
     network = make(7, 2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(UserError, match=r"fc8\.weight"):
-        apply_transfer(
-            network,
-            source.state_dict(),
-            reinitialise=("fc7",),
-            frozen=(),
-            scheme="gaussian",
-            seed=0,
-        )
+        StageTransfer(source.state_dict(), reinitialise=("fc7",)).apply(network)
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
 
 

@@ -33,22 +33,13 @@ _HIDDEN = 4096
 
 @dataclass(frozen=True)
 class VariantSettings:
-    """What distinguishes one variant from the others.
-
-    Attributes:
-        filters: number of filters of conv1 to conv5.
-        groups: number of groups in conv2, conv4 and conv5.
-        lrn_after_pool: order of LRN and pooling; None: no LRN.
-        bias: initial bias of conv2, conv4, conv5, fc6 and fc7 in the gaussian scheme.
-        torchvision: conv1 is padded, pools round down, an adaptive pool follows pool5, and dropout
-            comes before fc6 and fc7 instead of after them.
-    """
+    """What distinguishes one variant from the others."""
 
     filters: tuple[int, int, int, int, int]
     groups: int
-    lrn_after_pool: bool | None
-    bias: float
-    torchvision: bool = False
+    lrn_after_pool: bool | None  # None: no LRN
+    bias: float  # initial bias of conv2, conv4, conv5, fc6 and fc7 in the gaussian scheme
+    torchvision: bool = False  # padded conv1, pools round down, adaptive pool, early dropout
 
 
 _WIDE = (96, 256, 384, 384, 256)

@@ -35,7 +35,7 @@ from stagetransfer.seeding import derive
 from stagetransfer.training import (
     ClassifierModule,
     Fitted,
-    apply_transfer,
+    StageTransfer,
     build_network,
     evaluate,
     network_state,
@@ -231,14 +231,11 @@ class ChainRunner:
         with torch.device("meta"):
             network = build_network(self.config.model, 2)
         state = weights(self.links[0], self.config.model, self.config.outputs)
-        apply_transfer(
-            network,
+        StageTransfer(
             state,
             reinitialise=settings.reinitialise,
-            frozen=(),
             scheme=self.config.model.initialisation,
-            seed=0,
-        )
+        ).apply(network)
 
 
 def with_precision(config: RunConfig) -> RunConfig:

@@ -11,7 +11,7 @@ from stagetransfer.training.module import (
 )
 from stagetransfer.training.parameter_groups import parameter_groups, rates_by_layer
 from stagetransfer.training.schedules import one_cycle
-from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord, apply_transfer
+from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
 
 __all__ = [
     "CaffeSGD",
@@ -21,7 +21,6 @@ __all__ = [
     "StageTransfer",
     "TestResult",
     "TransferRecord",
-    "apply_transfer",
     "build_network",
     "evaluate",
     "feature_shape",

@@ -60,23 +60,12 @@ class StageTransfer(pl.Callback):
         self.record = TransferRecord()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Change the network before the optimiser is built, and log what was done.
-
-        Raises:
-            UserError: `source` lacks a parameter to carry over, or has it in another shape.
-        """
+        """Change the network before the optimiser is built, and log what was done."""
         if stage != "fit" or self.source is None:
             return
         module = cast(ClassifierModule, pl_module)
         resuming = trainer.ckpt_path is not None
-        self.record = apply_transfer(
-            module.network,
-            None if resuming else self.source,
-            reinitialise=self.reinitialise,
-            frozen=self.frozen,
-            scheme=self.scheme,
-            seed=self.seed,
-        )
+        self.record = self.apply(module.network, only_freeze=resuming)
         module.set_frozen_layers(self.frozen)
         self.source = None  # frees some 230 MB
         log.info(
@@ -85,31 +74,26 @@ class StageTransfer(pl.Callback):
             *(_layers(names) for names in vars(self.record).values()),
         )
 
+    def apply(self, network: AlexNet, *, only_freeze: bool = False) -> TransferRecord:
+        """Change `network` and return what was done.
 
-def apply_transfer(
-    network: AlexNet,
-    source: Mapping[str, Tensor] | None,
-    *,
-    reinitialise: Sequence[str],
-    frozen: Sequence[str],
-    scheme: str,
-    seed: int,
-) -> TransferRecord:
-    """Change `network` as `StageTransfer` describes and return what was done.
-
-    Without a `source`, layers are only frozen.
-    """
-    if source is not None:
-        copy_layers(network, source, [layer for layer in LAYERS if layer not in reinitialise])
-        initialise(network, scheme, reinitialise, torch.Generator().manual_seed(seed))
-    record = TransferRecord()
-    for name, parameter in network.named_parameters():
-        is_new = layer_of(name) in reinitialise
-        (record.reinitialised if is_new else record.carried).append(name)
-        if layer_of(name) in frozen:
-            parameter.requires_grad_(False)
-            record.frozen.append(name)
-    return record
+        Raises:
+            UserError: `source` lacks a parameter to carry over, or has it in another shape.
+        """
+        if not only_freeze:
+            assert self.source is not None
+            carried = [layer for layer in LAYERS if layer not in self.reinitialise]
+            copy_layers(network, self.source, carried)
+            generator = torch.Generator().manual_seed(self.seed)
+            initialise(network, self.scheme, self.reinitialise, generator)
+        record = TransferRecord()
+        for name, parameter in network.named_parameters():
+            is_new = layer_of(name) in self.reinitialise
+            (record.reinitialised if is_new else record.carried).append(name)
+            if layer_of(name) in self.frozen:
+                parameter.requires_grad_(False)
+                record.frozen.append(name)
+        return record
 
 
 def _layers(names: Sequence[str]) -> str:
