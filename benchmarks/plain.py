@@ -1,4 +1,4 @@
-"""A network with PyTorch's own layers in place of the framework's faster ones."""
+"""Replacing the framework's faster layers by PyTorch's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stagetransfer.models import AlexNet, BlockedLinear, LocalResponseNorm, Wino
 def make_plain(
     network: AlexNet, *, convolutions: bool = True, linear: bool = True, lrn: bool = True
 ) -> None:
-    """Changes these layers in place; linear layers are drawn anew."""
+    """Replace these layers in place; new linear layers have new random weights."""
     for child, module in list(network.named_children()):
         if isinstance(module, WinogradConv2d) and convolutions:
             module.winograd = False
