@@ -61,19 +61,19 @@ def test_blocks_are_the_power_of_two_above_the_threads(threads, blocks):
         (1024, 2048, rows(3, 1024).double()),
     ],
 )
-def test_all_else_is_pytorchs_own(inputs, outputs, x):
+def test_other_cases_use_pytorchs_product(inputs, outputs, x):
     plain, ours = pair(inputs, outputs)
     assert torch.equal(ours.to(x.dtype)(x), plain.to(x.dtype)(x))
 
 
-def test_autocast_has_pytorchs_own():
+def test_autocast_uses_pytorchs_product():
     plain, ours = pair()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ours(rows(3, 1024)), plain(rows(3, 1024)))
 
 
 @pytest.mark.parametrize("fixed", ["input", "weight", "bias"])
-def test_gradients_that_nobody_asks_for_are_left_out(fixed):
+def test_gradients_that_are_not_needed_are_not_computed(fixed):
     _, ours = pair()
     x = rows(3, 1024).requires_grad_(fixed != "input")
     for name, parameter in ours.named_parameters():
@@ -83,7 +83,7 @@ def test_gradients_that_nobody_asks_for_are_left_out(fixed):
     assert {name for name, grad in grads.items() if grad is None} == {fixed}
 
 
-def test_second_derivative():
+def test_second_derivative_equals_pytorchs():
     plain, ours = pair()
     results = []
     for layer in (plain, ours):

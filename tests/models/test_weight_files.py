@@ -13,7 +13,7 @@ from stagetransfer.models.weight_files import expand_groups
 
 @pytest.fixture
 def small():
-    """A state dict of a few layers; sizes are checked by `carry` only."""
+    """A state dict of a few layers; only `copy_layers` checks their sizes."""
     torch.manual_seed(0)
     return {
         "conv1.weight": torch.randn(4, 3, 2, 2),
@@ -53,7 +53,7 @@ def test_safetensors(tmp_path, small):
         load_weights(path)
 
 
-def test_what_is_left_out_is_listed(tmp_path, small, caplog):
+def test_tensors_that_are_left_out_are_logged(tmp_path, small, caplog):
     torch.save(
         small | {"loss.weight": torch.ones(2), "fc8_flickr.bias": torch.ones(3)}, tmp_path / "n.pt"
     )
@@ -99,13 +99,13 @@ def test_code_and_damage_in_a_checkpoint_are_refused(tmp_path, small):
         ({}, r"net\.pt: .*, only none"),
     ],
 )
-def test_foreign_checkpoints(tmp_path, content, message):
+def test_foreign_checkpoints_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "net.pt")
     with pytest.raises(UserError, match=message):
         load_weights(tmp_path / "net.pt")
 
 
-def test_bad_arguments(tmp_path):
+def test_bad_arguments_are_refused(tmp_path):
     (tmp_path / "net.bin").touch()
     (tmp_path / "net.caffemodel").touch()
     for arguments, message in (
@@ -135,7 +135,7 @@ def test_torchvisions_weights_from_its_cache(tmp_path, small, monkeypatch):
         load_weights("torchvision", "torchvision")
 
 
-def test_torchvisions_weights_without_a_net(tmp_path, monkeypatch):
+def test_torchvisions_weights_without_internet(tmp_path, monkeypatch):
     def unreachable(*_, **__):
         raise urllib.error.URLError("no net")
 
@@ -176,7 +176,7 @@ def meta(*arguments, **options):
         return AlexNet(*arguments, **options)
 
 
-def test_carry_copies_the_named_layers_only():
+def test_only_the_named_layers_are_copied():
     source, target = AlexNet(2, input_size=39), AlexNet(3, input_size=39)
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     names = copy_layers(target, source.state_dict(), ("conv1", "fc6"))
@@ -204,14 +204,14 @@ def test_carry_copies_the_named_layers_only():
         ({"num_classes": 1000}, {}, r"\+- fc8.weight.*fc8.bias: file \(1000,\).*leave fc8 out"),
     ],
 )
-def test_carry_says_what_differs_and_what_to_set(file, network, message):
+def test_the_error_lists_differences_and_what_to_set(file, network, message):
     state = meta(**({"num_classes": 7} | file)).state_dict()
     with pytest.raises(UserError, match=message) as caught:
         copy_layers(meta(**({"num_classes": 7} | network)), state)
     assert "\n" not in str(caught.value)
 
 
-def test_carry_copies_all_or_nothing():
+def test_all_layers_are_copied_or_none():
     network = AlexNet(2, input_size=39)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state = AlexNet(2, input_size=39).state_dict()
