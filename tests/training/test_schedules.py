@@ -6,6 +6,8 @@ import torch
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.models import LAYERS, layer_of
+from stagetransfer.training.measure_speed import MeasureSpeed
+from stagetransfer.training.seed_epoch import SeedEpoch
 
 PATIENT = (
     "+experiment=scratch", "recipe.epochs=6", "recipe.patience=1", "recipe.monitor=accuracy",
@@ -23,9 +25,6 @@ def test_patience_ends_a_stage_even_if_it_was_killed_at_its_end(start, tmp_path,
     whole = start(tmp_path / "whole", *PATIENT).run()
     (stage,) = read_json(whole / "metrics.json")["stages"]
     assert (stage["epochs"], stage["best_epoch"]) == (2, 1)
-
-    from stagetransfer.training.measure_speed import MeasureSpeed
-    from stagetransfer.training.seed_epoch import SeedEpoch
 
     def kill_in_second_epoch(self, trainer, module):
         if trainer.current_epoch == 1:
@@ -49,8 +48,6 @@ def test_patience_ends_a_stage_even_if_it_was_killed_at_its_end(start, tmp_path,
 
 
 def test_linear_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, monkeypatch):
-    from stagetransfer.training.seed_epoch import SeedEpoch
-
     seen = []
     original = SeedEpoch.on_train_epoch_start
 

@@ -59,7 +59,7 @@ class StageProgress(pl.Callback):
             self._bar.update(
                 self._bar.task_ids[0],
                 completed=trainer.global_step,
-                epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
+                epoch=_epoch(trainer),
                 metrics=f"{self.speed.images_per_second:.0f} img/s {self.metrics}",
             )
 
@@ -70,13 +70,9 @@ class StageProgress(pl.Callback):
             f" acc {value['validation/accuracy']:.3f} recall {value['validation/recall']:.3f}"
         )
         if self._bar is None and trainer.is_global_zero:
+            speed = self.speed.images_per_second
             log.info(
-                "  %s epoch %d/%s  %.0f img/s  %s",
-                self.title,
-                trainer.current_epoch + 1,
-                trainer.max_epochs,
-                self.speed.images_per_second,
-                self.metrics,
+                "  %s epoch %s  %.0f img/s  %s", self.title, _epoch(trainer), speed, self.metrics
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -91,3 +87,7 @@ class StageProgress(pl.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _epoch(trainer: pl.Trainer) -> str:
+    return f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
