@@ -1,4 +1,4 @@
-"""One stage's training and test, four ways; each runs its rounds in a process of its own."""
+"""Training and test of one stage in four ways, each in its own process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from benchmarks.sets import CLASSES, KINDS
 from stagetransfer.config.schema import Model, Trainer
 from stagetransfer.data import DomainDataModule
 from stagetransfer.models import AlexNet
-from stagetransfer.training import AlexNetModule
-from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
+from stagetransfer.training import ClassifierModule, OptimizerSettings
 from stagetransfer.training.fit import build_trainer
+from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
+from stagetransfer.training.measure_speed import MeasureSpeed
 from stagetransfer.training.progress import StageProgress
+from stagetransfer.training.seed_epoch import SeedEpoch
 
 SIZES = {"paper": 227, "torchvision": 224}
 WORKERS = os.cpu_count() or 1
@@ -35,34 +37,34 @@ WORKERS = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Case:
-    """What all candidates of one comparison share."""
+    """The settings that all candidates of one comparison share."""
 
     network: str
     data: str
-    root: Path  # a set that `sets.make` wrote
+    root: Path  # a data set written by `sets.make`
     batch: int
-    images: int  # in the set that is trained or tested on: one epoch is one round
+    images: int  # number of images per epoch; one epoch is one round
     precision: str = "32-true"
 
     @property
     def size(self) -> int:
-        """Side of the network's input."""
+        """Return the side of the network's input in pixels."""
         return SIZES[self.network]
 
 
 def ours(case: Case, gate: Gate) -> None:
-    """A stage of the framework, with all that it does in an epoch but validation."""
+    """Train a stage of the framework, with everything in an epoch except validation."""
     _train(_data(case), _module(case), case, gate)
 
 
 def plain_lightning(case: Case, gate: Gate) -> None:
-    """The reference's network, images and optimiser in a LightningModule as the manual has it."""
+    """Train the reference's network, images and optimiser in a minimal LightningModule."""
     with quiet_lightning():
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
             max_epochs=gate.rounds,
-            callbacks=[_Turns(gate)],
+            callbacks=[_RoundPerEpoch(gate)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -72,7 +74,7 @@ def plain_lightning(case: Case, gate: Gate) -> None:
 
 
 def reference(case: Case, gate: Gate) -> None:
-    """The loop of torchvision's references/classification/train.py, in float32."""
+    """Train with the loop of torchvision's references/classification/train.py, in float32."""
     device = _device()
     network = reference_network(case.network).to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
@@ -90,7 +92,7 @@ def reference(case: Case, gate: Gate) -> None:
 
 
 def ceiling(case: Case, gate: Gate) -> None:
-    """Our network and optimiser on one batch that lies in memory, ready for conv1."""
+    """Train our network and optimiser on one batch in memory: an upper bound of the speed."""
     keep_freed_memory()
     module = _module(case).to(_device()).train()
     images, labels = _fixed(case)
@@ -105,9 +107,9 @@ def ceiling(case: Case, gate: Gate) -> None:
 
 
 def our_test(case: Case, gate: Gate) -> None:
-    """The framework's test of a stage: probabilities of every test image."""
+    """Test a stage of the framework: probabilities of every test image."""
     trainer = build_trainer(
-        Trainer(precision=case.precision), callbacks=[_Turns(gate)], logger=False
+        Trainer(precision=case.precision), callbacks=[_RoundPerEpoch(gate)], logger=False
     )
     module, data = _module(case), _data(case)
     with quiet_lightning():
@@ -116,7 +118,7 @@ def our_test(case: Case, gate: Gate) -> None:
 
 
 def reference_test(case: Case, gate: Gate) -> None:
-    """`evaluate` of torchvision's references/classification/train.py."""
+    """Test with `evaluate` of torchvision's references/classification/train.py."""
     device = _device()
     network = reference_network(case.network).to(device).eval()
     loader = _loader(case, "test")
@@ -128,7 +130,7 @@ def reference_test(case: Case, gate: Gate) -> None:
 
 
 def test_ceiling(case: Case, gate: Gate) -> None:
-    """The network alone, forward."""
+    """Test the network alone on one batch in memory: an upper bound of the speed."""
     keep_freed_memory()
     module = _module(case).to(_device()).eval()
     images, _ = _fixed(case)
@@ -139,7 +141,7 @@ def test_ceiling(case: Case, gate: Gate) -> None:
 
 
 def reference_network(name: str) -> nn.Module:
-    """The same layers from PyTorch's own modules."""
+    """Return a network with the same layers from PyTorch's own modules."""
     if name == "torchvision":
         network: nn.Module = models.alexnet(num_classes=CLASSES)
         return network
@@ -151,8 +153,8 @@ def reference_network(name: str) -> nn.Module:
     return network
 
 
-class _Turns(pl.Callback):
-    """An epoch a round."""
+class _RoundPerEpoch(pl.Callback):
+    """Make one epoch one round."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
@@ -164,7 +166,7 @@ class _Turns(pl.Callback):
         self.gate.end()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "test":  # before the first batch is asked for: workers do not work ahead
+        if stage == "test":  # before workers can load the first batches
             self.gate.begin()
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -186,12 +188,18 @@ class _Plain(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
 
-def _train(data: DomainDataModule, module: AlexNetModule, case: Case, gate: Gate) -> None:
-    clock = Clock()
+def _train(data: DomainDataModule, module: ClassifierModule, case: Case, gate: Gate) -> None:
+    speed = MeasureSpeed()
     with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         trainer = build_trainer(
             Trainer(precision=case.precision),
-            callbacks=[SeedEpoch(0), clock, LogRates(), StageProgress("", clock), _Turns(gate)],
+            callbacks=[
+                SeedEpoch(0),
+                speed,
+                LogLearningRates(),
+                StageProgress("", speed),
+                _RoundPerEpoch(gate),
+            ],
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             max_epochs=gate.rounds,
         )
@@ -199,9 +207,10 @@ def _train(data: DomainDataModule, module: AlexNetModule, case: Case, gate: Gate
         trainer.fit(module, datamodule=data)
 
 
-def _module(case: Case) -> AlexNetModule:
+def _module(case: Case) -> ClassifierModule:
     model = Model(variant=case.network, input_size=case.size)
-    return AlexNetModule(model, [f"class{i}" for i in range(CLASSES)], _sgd())
+    optimizer = OptimizerSettings(_sgd(), lr=1e-3, weight_decay=5e-4)
+    return ClassifierModule(model, [f"class{i}" for i in range(CLASSES)], optimizer)
 
 
 def _sgd() -> Any:
@@ -224,7 +233,7 @@ def _data(case: Case) -> DomainDataModule:
 
 
 def _loader(case: Case, split: str) -> DataLoader[Any]:
-    """As in the reference; small images are only enlarged, as ours are."""
+    """Load images as the reference does; small images are only enlarged, as in our data module."""
     size = case.size
     steps: list[Any]
     if split == "train" and KINDS[case.data].crop:

@@ -1,9 +1,10 @@
 """DeSaliNet against Captum's guided backpropagation: python -m benchmarks.desalinet
 
-The same network, the same 64 images of 227 pixels, in turn. "class": one score of fc8, which both
-take back to the input. "features": all of pool5 with its own activations; Captum takes the
-gradient of half its sum of squares, which is the same seed. Captum takes LRN by its gradient; ours
-does so by lrn="gradient", and leaves it out by default, as the paper does.
+Both methods take turns on the same network and the same 64 images of 227 pixels. With the seed
+"class", both go back from one output of fc8 to the input. With the seed "features", they start from
+the whole of pool5 with its own activations; Captum does this by the gradient of half its sum of
+squares. Captum uses the gradient of LRN, as ours does with lrn="gradient". By default ours leaves
+LRN out, as the paper does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from stagetransfer.models import AlexNet
 
 
 class _Energy(nn.Module):
-    """Half the sum of squares of what a network gives for each image: (N, 1)."""
+    """Half the sum of squares of a network's output for each image, (N, 1)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -36,7 +37,7 @@ class _Energy(nn.Module):
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=64)
@@ -76,7 +77,7 @@ def main() -> None:
     table = Table(
         title=f"{arguments.batch} images of {arguments.size} pixels, {arguments.rounds} rounds"
     )
-    for column in ("seed", "method", "seconds (least-greatest)", "of Captum's time"):
+    for column in ("seed", "method", "seconds (min-max)", "relative to Captum"):
         table.add_column(column)
     for key, values in seconds.items():
         seed, name = key.split("|")

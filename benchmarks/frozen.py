@@ -1,8 +1,9 @@
-"""What an epoch costs by tuning depth: python -m benchmarks.frozen
+"""Time per epoch for each tuning depth: python -m benchmarks.frozen
 
-Trains layer-wise configurations on the embedded target, from a network with random weights, with
-what lies below the tuned layers computed once an image, and anew each epoch. An epoch is timed from
-one line of the log to the next: training, validation and checkpoint. The first is not counted.
+Trains layer-wise configurations on the embedded target from a network with random weights. The
+frozen layers are computed once per image, and for comparison again in each epoch. The time of an
+epoch is that between two lines of the log: training, validation and checkpoint. The first epoch is
+not counted.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depths", default="fc8,fc7,fc6,conv1", help="the last is compared with")
+    parser.add_argument(
+        "--depths", default="fc8,fc7,fc6,conv1", help="tuning depths; the last is the baseline"
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--size", type=int, default=227, help="side of the input in pixels")
-    parser.add_argument("overrides", nargs="*", help="more of train.py's overrides")
+    parser.add_argument("overrides", nargs="*", help="further overrides of train.py")
     arguments = parser.parse_args()
     if arguments.epochs < 2:
         parser.error("--epochs must be 2 or more")
@@ -55,11 +58,11 @@ def main() -> None:
                 ]
                 seconds[depth, once] = _epochs(command)
     base = statistics.median(seconds[depths[-1], False])
-    table = Table(title=f"Seconds an epoch after the first, input {arguments.size}")
-    for name in ("tuned", "frozen layers", "seconds: median (least-greatest)", "times faster"):
+    table = Table(title=f"Seconds per epoch after the first, input {arguments.size}")
+    for name in ("tuned", "frozen layers", "seconds: median (min-max)", "times faster"):
         table.add_column(name, justify="right" if name == "times faster" else "left")
     for (depth, once), values in seconds.items():
-        how = "-" if depth == "conv1" else "once an image" if once else "each epoch"
+        how = "-" if depth == "conv1" else "once per image" if once else "each epoch"
         faster = f"{base / statistics.median(values):.1f}"
         tuned = "only fc8" if depth == "fc8" else f"{depth}-fc8"
         table.add_row(tuned, how, spread(values), faster)
@@ -69,7 +72,7 @@ def main() -> None:
 
 
 def _epochs(command: list[str]) -> list[float]:
-    """Seconds from each epoch's line to the next."""
+    """Return the seconds between the log lines of successive epochs."""
     ends = []
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

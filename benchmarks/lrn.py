@@ -1,7 +1,7 @@
 """Local response normalisation, forward and backward: python -m benchmarks.lrn
 
-(32, 96, 55, 55), conv1's output. `nn.LocalResponseNorm` has no bfloat16 kernel on the CPU: under
-autocast it widens to float32, and so it does here.
+The input has the shape of conv1's output, (32, 96, 55, 55). `nn.LocalResponseNorm` has no bfloat16
+kernel on the CPU; under autocast it computes in float32, and so it does here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.tables import show
 from benchmarks.timing import spread, time_in_turn
 from stagetransfer.models import LocalResponseNorm
 
-FORMS = {
+INPUTS = {
     "bfloat16, channels last": (torch.bfloat16, torch.channels_last),
     "float32, channels last": (torch.float32, torch.channels_last),
     "float32, contiguous": (torch.float32, torch.contiguous_format),
@@ -25,11 +25,11 @@ FORMS = {
 
 
 def measure(rounds: int, shape: tuple[int, int, int, int] = (32, 96, 55, 55)) -> None:
-    """Prints the table."""
+    """Print the table."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     rows = []
-    for name, (dtype, layout) in FORMS.items():
+    for name, (dtype, layout) in INPUTS.items():
         x, grad = (
             torch.randn(shape, device=device).to(dtype).contiguous(memory_format=layout)
             for _ in range(2)
@@ -47,13 +47,13 @@ def measure(rounds: int, shape: tuple[int, int, int, int] = (32, 96, 55, 55)) ->
 def _step(norm: nn.Module, x: Tensor, grad: Tensor) -> None:
     x = x.detach().requires_grad_()
     with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
-        widened = type(norm) is nn.LocalResponseNorm and x.device.type == "cpu"
-        y = norm(x.float() if widened else x)
+        uses_float32 = type(norm) is nn.LocalResponseNorm and x.device.type == "cpu"
+        y = norm(x.float() if uses_float32 else x)
     y.backward(grad.to(y.dtype))
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     measure(parser.parse_args().rounds)

@@ -94,7 +94,7 @@ def _train_plain(overrides: Sequence[str]) -> None:
     def norm(size: int, alpha: float, beta: float, k: float) -> nn.Module:
         return nn.LocalResponseNorm(size, alpha, beta, k)
 
-    with mock.patch.multiple(alexnet, LocalResponseNorm=norm, Linear=nn.Linear):
+    with mock.patch.multiple(alexnet, LocalResponseNorm=norm, BlockedLinear=nn.Linear):
         _train(overrides)
 
 

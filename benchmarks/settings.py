@@ -1,7 +1,7 @@
-"""What each setting is worth: python -m benchmarks.settings
+"""The effect of each setting on speed: python -m benchmarks.settings
 
-One training step of our network on one batch that lies in memory, with one setting changed at a
-time, in turn. `--compile` adds torch.compile, which takes a minute or more to begin.
+Measures one training step of our network on one batch in memory, with one setting changed at a
+time. `--compile` adds torch.compile, which needs a minute or more to compile.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ from stagetransfer.training.machine import keep_freed_memory, resolve_precision
 
 
 def main() -> None:
-    """Prints the table of each network."""
+    """Print one table per network."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--bfloat16", action="store_true", help="also where it is emulated")
-    asked = parser.parse_args()
-    for name in asked.network:
-        _measure(name, asked.rounds, asked.batch, compiled=asked.compile, half=asked.bfloat16)
+    parser.add_argument("--bfloat16", action="store_true", help="measure it even if emulated")
+    options = parser.parse_args()
+    for name in options.network:
+        _measure(
+            name, options.rounds, options.batch, compiled=options.compile, half=options.bfloat16
+        )
 
 
 def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) -> None:
     auto = resolve_precision("auto", "auto")
-    usual: dict[str, Any] = {"precision": auto}
+    defaults: dict[str, Any] = {"precision": auto}
     changes: dict[str, dict[str, Any]] = {
-        "as set": {},
+        "default": {},
         "contiguous": {"layout": torch.contiguous_format},
         "optimiser foreach": {"optimiser": {"foreach": True}},
-        "optimiser in single steps": {"optimiser": {"foreach": False}},
+        "optimiser without foreach": {"optimiser": {"foreach": False}},
         "PyTorch's convolutions": {"plain": "convolutions"},
         "PyTorch's linear layers": {"plain": "linear"},
     }
@@ -57,15 +59,15 @@ def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) 
         changes["bfloat16, emulated"] = {"precision": "bf16-mixed"}
     if compiled:
         changes["torch.compile"] = {"compiled": True}
-    steps = {key: _step(name, batch, **(usual | change)) for key, change in changes.items()}
+    steps = {key: _step(name, batch, **(defaults | change)) for key, change in changes.items()}
     seconds = time_in_turn(steps, rounds)
     rows = []
     for key, values in seconds.items():
-        pairs = zip(values, seconds["as set"], strict=True)
-        ratio = statistics.median(own / usual for own, usual in pairs)
+        pairs = zip(values, seconds["default"], strict=True)
+        ratio = statistics.median(changed / default for changed, default in pairs)
         rows.append((key, spread(values), f"{ratio:.2f}"))
     title = f"{name}, one step on a batch of {batch}, input {SIZES[name]}, {auto}, {rounds} rounds"
-    show(title, ("setting", "seconds", "of as set"), rows)
+    show(title, ("setting", "seconds", "relative to default"), rows)
 
 
 def _step(

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import LAYERS, VARIANTS, AlexNet, LocalResponseNorm, carry, layer_of
+from stagetransfer.models import LAYERS, VARIANTS, AlexNet, LocalResponseNorm, copy_layers, layer_of
 
 PARAMETERS = {  # FACTS, section 3
     "grouped": {1000: 60_965_224, 61: 57_118_141, 7: 56_896_903},
@@ -15,7 +15,7 @@ COUNTED = {"paper": "ungrouped", "bvlc": "grouped", "caffenet": "grouped"}
 
 
 def meta(*args, **kwargs):
-    """A network without memory: shapes and counts only."""
+    """A network without memory: only shapes and counts."""
     with torch.device("meta"):
         return AlexNet(*args, **kwargs)
 
@@ -48,7 +48,7 @@ def test_groups_override_the_variant():
 
 @pytest.mark.parametrize("variant", ["paper", "bvlc", "caffenet"])
 @pytest.mark.parametrize(("size", "first"), [(227, 55), (224, 54)])
-def test_sizes_with_caffes_pools(variant, size, first):
+def test_output_sizes_with_caffes_pools(variant, size, first):
     network = meta(7, variant, input_size=size)
     found = sides(network, size)
     assert found["conv1"] == first
@@ -57,18 +57,18 @@ def test_sizes_with_caffes_pools(variant, size, first):
 
 
 @pytest.mark.parametrize("size", [63, 224, 227, 256])
-def test_torchvision_form_takes_any_size(size):
+def test_torchvision_variant_takes_any_size(size):
     network = meta(7, "torchvision", input_size=size)
     assert sides(network, size)["avgpool"] == 6
     assert network.fc6.in_features == 9216
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_smallest_size_and_one_less(variant):
+def test_smallest_size_and_one_pixel_less(variant):
     smallest = 63 if variant == "torchvision" else 39
     found = sides(meta(7, variant, input_size=smallest), smallest)
     assert found["pool5"] == 1
-    with pytest.raises(UserError, match=f"too small .* use {smallest} or more"):
+    with pytest.raises(UserError, match=f"={smallest - 1}: too small .* Use {smallest} or more"):
         meta(7, variant, input_size=smallest - 1)
     with pytest.raises(RuntimeError, match="Output size is too small"):
         sides(meta(7, variant, input_size=smallest), smallest - 1)
@@ -105,7 +105,7 @@ def test_lrn_order_override():
     assert swapped == [name for name, _ in meta(7, "caffenet").named_children()]
 
 
-def test_details():
+def test_groups_stride_dropout_and_layer_types():
     network = meta(7, "bvlc", dropout=0.3)
     assert [m.groups for m in network if isinstance(m, nn.Conv2d)] == [1, 2, 1, 2, 2]
     assert (network.conv1.stride, network.conv1.padding) == ((4, 4), (0, 0))
@@ -124,12 +124,12 @@ def test_a_slice_keeps_modules_and_names():
     assert network[0] is network.conv1
 
 
-def test_torchvision_form_gives_torchvisions_output():
+def test_torchvision_variant_gives_torchvisions_output():
     torch.manual_seed(1)
     theirs = torchvision.models.alexnet(num_classes=5).eval()
     ours = AlexNet(5, "torchvision", input_size=99).eval()
     state = dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True))
-    carry(ours, state)
+    copy_layers(ours, state)
     x = torch.randn(2, 3, 99, 99)
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
@@ -143,17 +143,17 @@ def test_forward_and_backward_at_227():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_layer_of():
+def test_layer_of_a_parameter():
     assert layer_of("conv1.weight") == "conv1"
     assert layer_of("network.fc6.bias") == "fc6"
-    with pytest.raises(UserError, match=r"fc9\.weight: in none of"):
+    with pytest.raises(UserError, match=r"fc9\.weight: is in none of"):
         layer_of("fc9.weight")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variant": "vgg"}, "variant=vgg: unknown; use one of paper, bvlc"),
+        ({"variant": "vgg"}, r"model\.variant=vgg: unknown\. Use one of paper, bvlc"),
         ({"num_classes": 0}, "num_classes=0"),
         ({"groups": 3}, "groups=3: does not divide"),
         ({"groups": 0}, "groups=0: does not divide"),
@@ -161,6 +161,6 @@ def test_layer_of():
         ({"variant": "torchvision", "lrn_after_pool": True}, "has no LRN"),
     ],
 )
-def test_bad_arguments(change, message):
+def test_bad_arguments_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         meta(**({"num_classes": 7} | change))

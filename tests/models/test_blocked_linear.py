@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stagetransfer.models import Linear
+from stagetransfer.models import BlockedLinear
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def three_threads():
 
 def pair(inputs=1024, outputs=2048, **options):
     torch.manual_seed(0)
-    plain, ours = nn.Linear(inputs, outputs, **options), Linear(inputs, outputs, **options)
+    plain, ours = nn.Linear(inputs, outputs, **options), BlockedLinear(inputs, outputs, **options)
     ours.load_state_dict(plain.state_dict())
     return plain, ours
 
@@ -38,16 +38,16 @@ def gradients(layer, x):
 def test_equals_pytorch(number, bias):
     plain, ours = pair(bias=bias)
     x = rows(number, 1024)
-    assert ours._pieces(x) == 4
+    assert ours._num_blocks(x) == 4
     exact = gradients(copy.deepcopy(plain).double(), x.double())
     for mine, right in zip(gradients(ours, x), exact, strict=True):
         assert float((mine - right).norm()) <= 1e-6 * float(right.norm())
 
 
-@pytest.mark.parametrize(("threads", "pieces"), [(1, 1), (2, 4), (3, 4), (4, 8), (6, 8), (16, 32)])
-def test_pieces_are_the_power_of_two_above_the_threads(threads, pieces):
+@pytest.mark.parametrize(("threads", "blocks"), [(1, 1), (2, 4), (3, 4), (4, 8), (6, 8), (16, 32)])
+def test_blocks_are_the_power_of_two_above_the_threads(threads, blocks):
     torch.set_num_threads(threads)
-    assert Linear(1024, 2048)._pieces(rows(2, 1024)) == pieces
+    assert BlockedLinear(1024, 2048)._num_blocks(rows(2, 1024)) == blocks
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,19 @@ def test_pieces_are_the_power_of_two_above_the_threads(threads, pieces):
         (1024, 2048, rows(3, 1024).double()),
     ],
 )
-def test_all_else_is_pytorchs_own(inputs, outputs, x):
+def test_other_cases_use_pytorchs_product(inputs, outputs, x):
     plain, ours = pair(inputs, outputs)
     assert torch.equal(ours.to(x.dtype)(x), plain.to(x.dtype)(x))
 
 
-def test_autocast_has_pytorchs_own():
+def test_autocast_uses_pytorchs_product():
     plain, ours = pair()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ours(rows(3, 1024)), plain(rows(3, 1024)))
 
 
 @pytest.mark.parametrize("fixed", ["input", "weight", "bias"])
-def test_gradients_that_nobody_asks_for_are_left_out(fixed):
+def test_gradients_that_are_not_needed_are_not_computed(fixed):
     _, ours = pair()
     x = rows(3, 1024).requires_grad_(fixed != "input")
     for name, parameter in ours.named_parameters():
@@ -83,7 +83,7 @@ def test_gradients_that_nobody_asks_for_are_left_out(fixed):
     assert {name for name, grad in grads.items() if grad is None} == {fixed}
 
 
-def test_second_derivative():
+def test_second_derivative_equals_pytorchs():
     plain, ours = pair()
     results = []
     for layer in (plain, ours):

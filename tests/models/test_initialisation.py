@@ -11,7 +11,7 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def made(scheme="gaussian", layers=LAYERS, seed=3, network=None, **kwargs):
+def initialised(scheme="gaussian", layers=LAYERS, seed=3, network=None, **kwargs):
     network = AlexNet(7, input_size=39, **kwargs) if network is None else network
     initialise(network, scheme, layers, seeded(seed))
     return network
@@ -40,12 +40,12 @@ def test_gaussian_table(variant, bias):
 
 
 def test_xavier_and_kaiming_follow_fan_in():
-    network = made("xavier", variant="bvlc")  # grouped: half the fan-in
+    network = initialised("xavier", variant="bvlc")  # grouped: half the fan-in
     for layer, std in spread(network).items():
         weight = network.get_submodule(layer).weight
         assert std == pytest.approx(math.sqrt(1 / fan_in(network, layer)), rel=0.02), layer
         assert weight.abs().max() <= math.sqrt(3 / fan_in(network, layer)) + 1e-7
-    made("kaiming", network=network)
+    initialised("kaiming", network=network)
     for layer, std in spread(network).items():
         weight = network.get_submodule(layer).weight
         assert std == pytest.approx(math.sqrt(2 / fan_in(network, layer)), rel=0.02), layer
@@ -54,7 +54,7 @@ def test_xavier_and_kaiming_follow_fan_in():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_same_seed_same_tensors_whatever_the_global_generator(scheme):
+def test_the_same_seed_gives_the_same_tensors_for_any_global_seed(scheme):
     states = []
     for noise in (5, 6):
         torch.manual_seed(noise)
@@ -66,28 +66,28 @@ def test_same_seed_same_tensors_whatever_the_global_generator(scheme):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_a_layer_is_the_same_whichever_others_are_made():
-    network = made(layers=["fc7", "fc8"])
+def test_a_layer_does_not_depend_on_which_others_are_initialised():
+    network = initialised(layers=["fc7", "fc8"])
     kept = network.fc8.weight.clone(), network.fc7.weight.clone()
-    made(layers=["fc8", "fc6", "fc7"], network=network)
+    initialised(layers=["fc8", "fc6", "fc7"], network=network)
     assert torch.equal(network.fc8.weight, kept[0])
     assert torch.equal(network.fc7.weight, kept[1])
 
 
 def test_layers_and_seeds_differ():
-    network = made(layers=["conv4", "conv3", "fc7", "fc8"])
+    network = initialised(layers=["conv4", "conv3", "fc7", "fc8"])
     starts = [network.get_submodule(i).weight.flatten()[:99] for i in ("conv3", "conv4", "fc8")]
     assert not torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[1], starts[2])
     first = network.fc8.weight.clone()
-    made(layers=["fc8"], seed=4, network=network)
+    initialised(layers=["fc8"], seed=4, network=network)
     assert not torch.equal(network.fc8.weight, first)
 
 
-def test_other_layers_are_left_alone():
+def test_other_layers_are_unchanged():
     network = AlexNet(7, input_size=39)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    made("kaiming", layers=["fc7", "fc8"], network=network)
+    initialised("kaiming", layers=["fc7", "fc8"], network=network)
     changed = {name for name, t in network.state_dict().items() if not torch.equal(t, before[name])}
     assert changed == {"fc7.weight", "fc7.bias", "fc8.weight", "fc8.bias"}
 
@@ -104,15 +104,15 @@ def test_without_a_generator_the_global_seed_decides():
 
 
 def test_values_do_not_depend_on_the_dtype():
-    single = made(layers=["fc8"]).fc8.weight
-    double = made(layers=["fc8"], network=AlexNet(7, input_size=39).double()).fc8.weight
+    single = initialised(layers=["fc8"]).fc8.weight
+    double = initialised(layers=["fc8"], network=AlexNet(7, input_size=39).double()).fc8.weight
     assert torch.equal(single.double(), double)
 
 
-def test_bad_arguments():
+def test_bad_arguments_are_refused():
     with torch.device("meta"):
         network = AlexNet(7)
-    with pytest.raises(UserError, match="scheme=he: unknown; use one of " + ", ".join(SCHEMES)):
+    with pytest.raises(UserError, match="initialisation=he: .* one of " + ", ".join(SCHEMES)):
         initialise(network, "he")
     with pytest.raises(UserError, match=r"layers=\['fc9'\]: unknown"):
         initialise(network, layers=["fc8", "fc9"])

@@ -37,9 +37,9 @@ def test_equals_pytorch(shape, channels, size, alpha, beta, k, seed):
     torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("near", [1, 100, 200])
-def test_a_batch_in_parts_equals_the_whole(monkeypatch, near):
-    monkeypatch.setattr(lrn, "_NEAR", near)
+@pytest.mark.parametrize("chunk", [1, 100, 200])
+def test_a_batch_in_chunks_equals_the_whole(monkeypatch, chunk):
+    monkeypatch.setattr(lrn, "_CHUNK", chunk)
     x = torch.randn(5, 7, 3, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     (expected, expected_grad), (y, grad) = both(x, 5, 0.3, 0.75, 1.0)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
@@ -47,7 +47,7 @@ def test_a_batch_in_parts_equals_the_whole(monkeypatch, near):
 
 
 @pytest.mark.parametrize(("size", "beta"), [(5, 0.75), (4, 0.75), (3, 1.2)])
-def test_gradient_against_differences(size, beta):
+def test_gradient_agrees_with_finite_differences(size, beta):
     x = torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(LocalResponseNorm(size, 0.5, beta), (x,))
 
@@ -84,7 +84,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     torch.testing.assert_close(grad, expected_grad.to(dtype), rtol=2e-2, atol=1e-4)
 
 
-def test_input_is_untouched_and_empty_batch_passes():
+def test_input_is_unchanged_and_an_empty_batch_is_accepted():
     x = torch.randn(1, 5, 2, 2)
     kept = x.clone()
     LocalResponseNorm()(x)
@@ -99,6 +99,6 @@ def test_second_derivative_is_refused():
             torch.autograd.grad(outer(LocalResponseNorm()(x)), x, create_graph=True)
 
 
-def test_too_few_dimensions():
+def test_too_few_dimensions_are_refused():
     with pytest.raises(ValueError, match="not 2"):
         LocalResponseNorm()(torch.ones(2, 3))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stagetransfer.models import Conv2d
+from stagetransfer.models import WinogradConv2d
 from stagetransfer.models import winograd as convolution
 from stagetransfer.models.winograd import _Plan, toom_cook
 
@@ -19,11 +19,11 @@ def images(*shape, seed=0, dtype=torch.float32):
 
 
 def pair(channels=32, filters=40, kernel=5, **options):
-    """PyTorch's layer and ours with the same weights; a padding of 2 unless told."""
+    """PyTorch's layer and ours with the same weights; the default padding is 2."""
     torch.manual_seed(1)
     options = {"padding": 2} | options
     plain = nn.Conv2d(channels, filters, kernel, **options)
-    ours = Conv2d(channels, filters, kernel, **options)
+    ours = WinogradConv2d(channels, filters, kernel, **options)
     ours.load_state_dict(plain.state_dict())
     return plain, ours
 
@@ -42,7 +42,7 @@ def error(found, exact):
 
 
 @pytest.mark.parametrize("r", [3, 5])
-@pytest.mark.parametrize("m", convolution._TILES)
+@pytest.mark.parametrize("m", convolution._TILE_SIDES)
 def test_one_dimension_equals_a_correlation(m, r):
     a, b, g = toom_cook(m, r)
     random = np.random.default_rng(0)
@@ -59,12 +59,12 @@ def test_one_dimension_equals_a_correlation(m, r):
     kernel=st.sampled_from([3, 5]),
     padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     bias=st.booleans(),
-    m=st.sampled_from(convolution._TILES),
-    near=st.sampled_from([1, 20_000, 10**9]),
+    m=st.sampled_from(convolution._TILE_SIDES),
+    chunk=st.sampled_from([1, 20_000, 10**9]),
     seed=st.integers(0, 99),
 )
-def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, m, near, seed):
-    """Output and all gradients, whatever the tiles leave over and however the batch is parted."""
+def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias, m, chunk, seed):
+    """Output and all gradients, for partly filled tiles and any split of the batch."""
     plain, ours = pair(2, 3, kernel, padding=padding, bias=bias)
     if height + 2 * padding[0] < kernel or width + 2 * padding[1] < kernel:
         return
@@ -72,8 +72,8 @@ def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "_DTYPE", torch.float64)
         patch.setattr(convolution, "_FEWEST_CHANNELS", 1)
-        patch.setattr(convolution, "_TILES", [m])
-        patch.setattr(convolution, "_NEAR", near)
+        patch.setattr(convolution, "_TILE_SIDES", [m])
+        patch.setattr(convolution, "_CHUNK", chunk)
         patch.setattr(_Plan, "cost", lambda *channels: 0)
         assert ours.double()._plan(x) is not None
         found = gradients(ours, x)
@@ -85,7 +85,7 @@ def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias,
     ("channels", "filters", "kernel", "side"),
     [(96, 256, 5, 27), (64, 192, 5, 27), (256, 384, 3, 13), (384, 256, 3, 13), (96, 256, 5, 9)],
 )
-def test_float32_is_as_near_as_said(channels, filters, kernel, side):
+def test_float32_error_is_within_the_documented_bounds(channels, filters, kernel, side):
     plain, ours = pair(channels, filters, kernel, padding=kernel // 2)
     x = images(8, channels, side, side).relu_()
     assert ours._plan(x) is not None
@@ -114,7 +114,7 @@ def test_float32_is_as_near_as_said(channels, filters, kernel, side):
         ({}, images(8, 32, 20, 20, dtype=torch.float64)),
     ],
 )
-def test_all_else_is_pytorchs_own(options, x):
+def test_other_cases_use_pytorchs_convolution(options, x):
     plain, ours = pair(**options)
     for mine, theirs in zip(
         gradients(ours.to(x.dtype), x), gradients(plain.to(x.dtype), x), strict=True
@@ -130,21 +130,21 @@ def test_can_be_turned_off():
     assert torch.equal(ours(x), plain(x))
 
 
-def test_autocast_has_pytorchs_own():
+def test_autocast_uses_pytorchs_convolution():
     plain, ours = pair()
     x = images(8, 32, 20, 20)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ours(x), plain(x))
 
 
-def test_an_input_too_small_is_pytorchs_error():
+def test_too_small_an_input_raises_pytorchs_error():
     _, ours = pair(padding=0)
     with pytest.raises(RuntimeError, match="Kernel size can't be"):
         ours(images(80, 32, 4, 4))
 
 
 @pytest.mark.parametrize("fixed", ["input", "weight", "bias"])
-def test_gradients_that_nobody_asks_for_are_left_out(fixed):
+def test_gradients_that_are_not_needed_are_not_computed(fixed):
     plain, ours = pair()
     results = []
     for layer in (plain, ours):
@@ -160,7 +160,7 @@ def test_gradients_that_nobody_asks_for_are_left_out(fixed):
 
 
 @pytest.mark.parametrize("layout", ["expanded", torch.contiguous_format, torch.channels_last])
-def test_any_layout_of_the_outer_gradient(layout):
+def test_any_memory_format_of_the_outer_gradient(layout):
     plain, ours = pair()
     x = images(8, 32, 20, 20)
     outer = torch.ones(()).expand(8, 40, 20, 20)
@@ -186,7 +186,7 @@ def test_second_derivative_is_refused():
         torch.autograd.grad(ours(x).sum(), x, create_graph=True)
 
 
-def test_keeps_channels_last_and_the_tiles_alone():
+def test_output_is_channels_last_and_only_filters_and_tiles_are_saved():
     _, ours = pair()
     x = images(8, 32, 20, 20).requires_grad_()
     saved = []
@@ -202,14 +202,14 @@ def test_keeps_channels_last_and_the_tiles_alone():
     assert sum(t.numel() for t in saved) == 11 * 11 * 32 * 40
 
 
-def test_an_image_alone_is_treated_as_in_a_batch():
+def test_a_single_image_is_computed_as_in_a_batch():
     _, ours = pair()
     x = images(8, 32, 20, 20)
     assert ours._plan(x) == ours._plan(x[:1])
-    assert error(ours(x[:1]), ours(x)[:1]) < 5e-5  # products of other sizes round otherwise
+    assert error(ours(x[:1]), ours(x)[:1]) < 5e-5  # products of other sizes round differently
 
 
-def test_the_same_in_each_run():
+def test_repeated_runs_give_equal_results():
     _, ours = pair()
     x = images(8, 32, 20, 20)
     for one, other in zip(gradients(ours, x), gradients(ours, x), strict=True):

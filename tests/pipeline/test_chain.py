@@ -175,7 +175,7 @@ def test_a_killed_stage_goes_on_from_its_last_checkpoint(compose_config, tmp_pat
     """Breaking off after the first epoch and going on gives the bits of an undisturbed run."""
     whole = start(compose_config, tmp_path / "whole", "+experiment=natural").run()
 
-    from stagetransfer.training.callbacks import SeedEpoch
+    from stagetransfer.training.seed_epoch import SeedEpoch
 
     class Killed(Exception):
         pass

@@ -17,7 +17,7 @@ from stagetransfer.files import read_json
 from stagetransfer.models import AlexNet, initialise
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.stage import prepare
-from stagetransfer.training import AlexNetModule, read_features
+from stagetransfer.training import ClassifierModule, OptimizerSettings, read_features
 
 PLAIN = "trainer.frozen_features_gib=0"
 
@@ -135,7 +135,7 @@ def test_a_kill_amid_the_features_leaves_nothing_that_passes_for_them(start, tmp
 
 def module_of(dropout=0.5, variant="paper"):
     model = Model(input_size=67, dropout=dropout, variant=variant)
-    return AlexNetModule(model, ["a", "b"], torch.optim.SGD)
+    return ClassifierModule(model, ["a", "b"], OptimizerSettings(torch.optim.SGD, lr=0.1))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_dropout_is_drawn_from_the_first_tuned_layers_input_on(variant, first, l
     from stagetransfer.models import LAYERS
 
     module = module_of(variant=variant)
-    module.fix(LAYERS[: LAYERS.index(first)])
+    module.set_frozen_layers(LAYERS[: LAYERS.index(first)])
     module.train()
     module.on_train_epoch_start()
     drops = {n: m for n, m in module.network.named_children() if isinstance(m, torch.nn.Dropout)}

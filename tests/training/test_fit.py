@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stagetransfer.config.schema import Trainer
-from stagetransfer.models import Conv2d
+from stagetransfer.models import WinogradConv2d
 from stagetransfer.pipeline.stage import prepare
 from stagetransfer.training import machine
 
@@ -29,7 +29,7 @@ def test_images_come_to_the_network_in_its_layout(start, tmp_path, asked, layout
 def test_winograd_reaches_every_convolution(start, tmp_path, asked):
     run = start(tmp_path, "+experiment=scratch", f"trainer.winograd={asked}")
     module, _ = prepare(run.stages[-1], run.config)
-    layers = [layer for layer in module.network if isinstance(layer, Conv2d)]
+    layers = [layer for layer in module.network if isinstance(layer, WinogradConv2d)]
     assert [layer.winograd for layer in layers] == [asked] * 5
 
 

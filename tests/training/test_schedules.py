@@ -1,4 +1,4 @@
-"""Schedules of every experiment: patience, LP-FT, rates that decay by depth, the best depth."""
+"""Patience, LP-FT, learning rates that decay by depth, and the search for the best depth."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ import torch
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.models import LAYERS, layer_of
+from stagetransfer.training.measure_speed import MeasureSpeed
+from stagetransfer.training.seed_epoch import SeedEpoch
 
 PATIENT = (
     "+experiment=scratch", "recipe.epochs=6", "recipe.patience=1", "recipe.monitor=accuracy",
@@ -18,28 +20,24 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_patience_ends_a_stage_also_when_it_was_killed_as_it_ended(
-    start, tmp_path, monkeypatch, at
-):
-    """At next to no rate nothing gets better: the second epoch is the last, whatever comes."""
+def test_patience_ends_a_stage_even_if_it_was_killed_at_its_end(start, tmp_path, monkeypatch, at):
+    """With almost no learning rate nothing improves, so the second epoch is always the last."""
     whole = start(tmp_path / "whole", *PATIENT).run()
     (stage,) = read_json(whole / "metrics.json")["stages"]
     assert (stage["epochs"], stage["best_epoch"]) == (2, 1)
 
-    from stagetransfer.training.callbacks import Clock, SeedEpoch
-
-    def first(self, trainer, module):
+    def kill_in_second_epoch(self, trainer, module):
         if trainer.current_epoch == 1:
             raise Killed
 
-    def ended(self, trainer, module):
+    def kill(self, trainer, module):
         raise Killed
 
     with monkeypatch.context() as patch:
         if at == 0:
-            patch.setattr(SeedEpoch, "on_train_epoch_start", first)
+            patch.setattr(SeedEpoch, "on_train_epoch_start", kill_in_second_epoch)
         else:
-            patch.setattr(Clock, "on_fit_end", ended)
+            patch.setattr(MeasureSpeed, "on_fit_end", kill)
         with pytest.raises(Killed):
             start(tmp_path / "broken", *PATIENT).run()
     resumed = start(tmp_path / "broken", *PATIENT).run()
@@ -49,9 +47,7 @@ def test_patience_ends_a_stage_also_when_it_was_killed_as_it_ended(
     assert (resumed / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
 
 
-def test_a_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, monkeypatch):
-    from stagetransfer.training.callbacks import SeedEpoch
-
+def test_linear_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, monkeypatch):
     seen = []
     original = SeedEpoch.on_train_epoch_start
 
@@ -76,7 +72,7 @@ def test_a_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, monke
     assert changed(target_epochs[1], target_epochs[2]) == {*LAYERS[1:]}
 
 
-def test_rate_decay_goes_down_from_the_classifier(compose_config):
+def test_rate_decay_lowers_the_learning_rate_from_fc8_to_conv1(compose_config):
     settings = validate_config(compose_config("+experiment=natural", "transfer=rate_decay"))
     rates = dict(map(tuple, settings.stages[-1].transfer.rates))
     assert [rates[layer] for layer in LAYERS] == pytest.approx([0.9**k for k in range(7, -1, -1)])
@@ -88,7 +84,7 @@ DEPTHS = (
 )  # fmt: skip
 
 
-def test_the_best_depth_is_chosen_on_validation_and_it_alone_is_tested(
+def test_best_depth_is_chosen_on_validation_data_and_only_it_is_tested(
     start, tmp_path, monkeypatch
 ):
     from stagetransfer.pipeline import chain, depth_search
@@ -96,23 +92,23 @@ def test_the_best_depth_is_chosen_on_validation_and_it_alone_is_tested(
     tested, trained = [], []
     evaluate, train = chain.evaluate, depth_search.train
 
-    def spied_test(module, *arguments, **options):
+    def spy_on_evaluate(module, *arguments, **options):
         if options.get("split", "test") == "test":
-            tested.append(module._fixed)
+            tested.append(module._num_fixed)
         return evaluate(module, *arguments, **options)
 
-    def spied_train(link, *arguments):
+    def spy_on_train(link, *arguments):
         trained.append(link.stage.transfer.tune_from)
         if trained == ["fc8", "conv4"]:
             raise Killed
         return train(link, *arguments)
 
-    monkeypatch.setattr(chain, "evaluate", spied_test)
-    monkeypatch.setattr(depth_search, "train", spied_train)
+    monkeypatch.setattr(chain, "evaluate", spy_on_evaluate)
+    monkeypatch.setattr(depth_search, "train", spy_on_train)
     with pytest.raises(Killed):
         start(tmp_path, *DEPTHS).run()
     run = start(tmp_path, *DEPTHS).run()
-    assert trained == ["fc8", "conv4", "conv4"]  # what was done is not done again
+    assert trained == ["fc8", "conv4", "conv4"]  # a finished depth is not trained again
     assert len(tested) == 1
     metrics = read_json(run / "metrics.json")
     found = metrics["search"]

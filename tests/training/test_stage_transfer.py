@@ -4,7 +4,7 @@ import torch
 from stagetransfer.config.schema import Transfer
 from stagetransfer.errors import UserError
 from stagetransfer.models import LAYERS, AlexNet, initialise, layer_of
-from stagetransfer.training import transfer
+from stagetransfer.training import StageTransfer
 
 
 def make(classes, seed):
@@ -18,15 +18,15 @@ def source():
     return make(11, 1)
 
 
-def moved(source, **changes):
+def transferred(source, **changes):
     network = make(7, 2)
     settings = {"reinitialise": ("fc7", "fc8"), "frozen": (), "scheme": "gaussian", "seed": 3}
-    record = transfer(network, source.state_dict(), **(settings | changes))
+    record = StageTransfer(source.state_dict(), **(settings | changes)).apply(network)
     return network, record
 
 
-def test_default_carries_the_features_and_fc6_and_makes_the_classifier_anew(source):
-    network, record = moved(source)
+def test_default_carries_conv1_to_fc6_over_and_reinitialises_fc7_and_fc8(source):
+    network, record = transferred(source)
     for name, tensor in network.named_parameters():
         same = name.startswith(("conv", "fc6"))
         assert (name in record.carried) == same
@@ -38,31 +38,30 @@ def test_default_carries_the_features_and_fc6_and_makes_the_classifier_anew(sour
     assert len(record.carried) + len(record.reinitialised) == 16
 
 
-def test_new_layers_depend_on_the_seed_alone(source):
+def test_reinitialised_layers_depend_only_on_the_seed(source):
     torch.manual_seed(5)
-    one, _ = moved(source)
+    one, _ = transferred(source)
     torch.manual_seed(6)
-    two, _ = moved(source, reinitialise=("fc6", "fc7", "fc8"))
-    other, _ = moved(source, seed=4)
+    two, _ = transferred(source, reinitialise=("fc6", "fc7", "fc8"))
+    other, _ = transferred(source, seed=4)
     assert torch.equal(one.fc8.weight, two.fc8.weight)
     assert not torch.equal(one.fc8.weight, other.fc8.weight)
     assert not torch.equal(one.fc6.weight, two.fc6.weight)
 
 
 def test_frozen_layers_need_no_gradient_and_are_recorded(source):
-    network, record = moved(source, frozen=("conv1", "conv2"))
+    network, record = transferred(source, frozen=("conv1", "conv2"))
     frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
     assert frozen == record.frozen == [
         "conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias",
     ]  # fmt: skip
 
 
-def test_carrying_another_shape_is_refused_whole(source):
+def test_a_source_of_another_shape_is_refused_and_changes_nothing(source):
     network = make(7, 2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(UserError, match=r"fc8\.weight"):
-        transfer(network, source.state_dict(), reinitialise=("fc7",), frozen=(), scheme="gaussian",
-                 seed=0)  # fmt: skip
+        StageTransfer(source.state_dict(), reinitialise=("fc7",)).apply(network)
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
 
 
@@ -77,7 +76,7 @@ def test_carrying_another_shape_is_refused_whole(source):
         (Transfer(tune_from="fc8", reinitialise=["fc8"]), LAYERS[:7]),
     ],
 )
-def test_what_is_frozen(settings, frozen):
+def test_frozen_layers_of_transfer_settings(settings, frozen):
     assert settings.frozen_layers() == frozen
 
 

@@ -1,4 +1,4 @@
-"""Options of every experiment: balance, ratio by group, averaged tests."""
+"""Options of every experiment: class balance, ratio by group, averaged tests, bad values."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def target(**options):
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))
-def test_downsampling_keeps_the_rarest_class_whole_and_as_many_of_each_other(labels, seed):
+def test_downsampling_leaves_as_many_images_of_each_class_as_of_the_rarest(labels, seed):
     labels = np.array(labels)
     rows = downsample(labels, np.arange(len(labels)), seed)
     counts = np.unique(labels, return_counts=True)[1]
@@ -27,7 +27,7 @@ def test_downsampling_keeps_the_rarest_class_whole_and_as_many_of_each_other(lab
     assert len(set(rows.tolist())) == len(rows) == counts.min() * len(counts)
 
 
-def test_downsampled_subsets_are_nested_and_drawn_from_the_seed():
+def test_downsampled_subsets_are_nested_and_depend_on_the_seed():
     labels = np.repeat([0, 1, 2], [60, 20, 90])
     parts = [downsample(labels, subset(labels, r, 3), 3) for r in (0.2, 0.5, 1.0)]
     assert [len(part) for part in parts] == [12, 30, 60]
@@ -35,7 +35,7 @@ def test_downsampled_subsets_are_nested_and_drawn_from_the_seed():
     assert set(downsample(labels, np.arange(170), 4)) != set(parts[2])
 
 
-def test_the_data_module_downsamples_training_images_alone():
+def test_the_data_module_downsamples_only_training_images():
     plain, balanced = target(seed=1), target(seed=1, downsampled=True)
     rarest = min(plain.count_by_class("train").values())
     assert set(balanced.count_by_class("train").values()) == {rarest}
@@ -66,12 +66,12 @@ def test_a_ratio_by_group_without_groups_is_refused(tmp_path):
         TargetDataModule(name="target", layout="folder", root=tmp_path, ratio=0.5, ratio_by="group")
 
 
-def test_knobs_that_are_off_leave_names_as_they_were(start, tmp_path):
+def test_options_at_their_default_do_not_change_run_names(start, tmp_path):
     def name(*overrides):
         return start(tmp_path, "+experiment=natural", *overrides).folder.name
 
     base = name()
-    # As this command was named before the knobs were there.
+    # Options without effect here: no ratio, no frozen layers.
     for same in ("ratio_by=group", "trainer.frozen_features_gib=1"):
         assert name(same) == base, same
     off = name("domain.target.mirror=false", "domain.target.turn=false")
@@ -120,7 +120,7 @@ def test_copies_of_images_that_have_no_variants_are_refused(start, tmp_path):
         start(tmp_path, "test_copies=3", "domain.target.mirror=false", "domain.target.turn=false")
 
 
-def test_averaged_tests_are_drawn_from_the_seed_and_recorded(start, tmp_path):
+def test_averaged_tests_depend_on_the_seed_and_are_recorded(start, tmp_path):
     asked = ["+experiment=scratch", "recipe.epochs=1", "domain.target.augment=false"]
     one = start(tmp_path / "a", *asked).run()
     four = start(tmp_path / "a", *asked, "test_copies=4").run()

@@ -14,7 +14,7 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.explain.colour_scales import coloured, plain
 from stagetransfer.explain.desalinet import desalinet
 from stagetransfer.explain.image_grids import tiled_filters
-from stagetransfer.training.module import AlexNetModule
+from stagetransfer.training.module import ClassifierModule
 
 _MOST = 16  # classes; one image of each is shown
 
@@ -38,7 +38,7 @@ class LogFeatureImages(pl.Callback):
         logger = trainer.logger
         if epoch % self.every or not isinstance(logger, TensorBoardLogger):
             return
-        network = cast(AlexNetModule, pl_module).network
+        network = cast(ClassifierModule, pl_module).network
         data = cast(DomainDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         if self._inputs is None:
             labels = data.samples.labels[data.rows["validation"]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import Conv2d, Linear
+from stagetransfer.models import BlockedLinear, WinogradConv2d
 
 aten = torch.ops.aten
 
@@ -183,9 +183,9 @@ def _nothing(module: nn.Module, x: Tensor) -> tuple[Tensor, Back]:
 
 COMMON: Rules = {
     nn.Conv2d.forward: _convolution,
-    Conv2d.forward: _convolution,
+    WinogradConv2d.forward: _convolution,
     nn.Linear.forward: _linear,
-    Linear.forward: _linear,
+    BlockedLinear.forward: _linear,
     nn.MaxPool2d.forward: _max_pool,
     nn.AdaptiveAvgPool2d.forward: _mean_pool,
     nn.Flatten.forward: _flatten,

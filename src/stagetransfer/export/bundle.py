@@ -13,7 +13,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.export.model_card import model_card
 from stagetransfer.export.onnx_file import Agreement, compare, require_onnx, write_onnx
 from stagetransfer.files import atomic_folder
-from stagetransfer.models.weights import DESCRIPTION
+from stagetransfer.models import METADATA_KEY
 from stagetransfer.pipeline.restore import FinishedRun, open_runs
 from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
@@ -61,11 +61,11 @@ def export_run(
         tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         # One key only: of several, safetensors keeps no order, and the same run would give other
         # bytes each time, and a stage that starts from them another hash.
-        content = save(tensors, {DESCRIPTION: description})
+        content = save(tensors, {METADATA_KEY: description})
         (part / "model.safetensors").write_bytes(content)
         agreement = None
         if onnx:
-            write_onnx(network, part / "model.onnx", {DESCRIPTION: description})
+            write_onnx(network, part / "model.onnx", {METADATA_KEY: description})
             agreement = compare(network, part / "model.onnx")
             if not agreement.holds:
                 raise UserError(

@@ -1,22 +1,25 @@
-"""AlexNet in its published forms: layers, starting weights, weights from files."""
+"""AlexNet in its published variants: layers, operators, initial weights, weight files."""
 
 from stagetransfer.models.alexnet import AlexNet, layer_of
-from stagetransfer.models.blocked_linear import Linear
+from stagetransfer.models.blocked_linear import BlockedLinear
+from stagetransfer.models.copy_layers import copy_layers
 from stagetransfer.models.initialisation import initialise
 from stagetransfer.models.local_response_norm import LocalResponseNorm
-from stagetransfer.models.weights import carry, load_weights
-from stagetransfer.models.winograd import Conv2d
+from stagetransfer.models.weight_files import METADATA_KEY, expand_groups, load_weights
+from stagetransfer.models.winograd import WinogradConv2d
 from stagetransfer.names import LAYERS, SCHEMES, VARIANTS
 
 __all__ = [
     "LAYERS",
+    "METADATA_KEY",
     "SCHEMES",
     "VARIANTS",
     "AlexNet",
-    "Conv2d",
-    "Linear",
+    "BlockedLinear",
     "LocalResponseNorm",
-    "carry",
+    "WinogradConv2d",
+    "copy_layers",
+    "expand_groups",
     "initialise",
     "layer_of",
     "load_weights",

@@ -1,8 +1,7 @@
-"""A large linear layer on several cores, each with a part of the weight of its own.
+"""A large linear layer whose weight is split into blocks, one or two per processor core.
 
-AlexNet's fc6 and fc7 multiply few rows by a large matrix. Cut into pieces it is a batch of products
-that the cores share out, in less time than the one product (measured on two cores:
-benchmarks/RESULTS.md).
+AlexNet's fc6 and fc7 multiply few rows by a large matrix. As a batch of smaller products, which the
+cores share, this takes less time than as one product (measured in benchmarks/RESULTS.md).
 """
 
 from typing import Any, cast
@@ -13,23 +12,23 @@ from torch import Tensor, nn
 _LARGE = 2**20  # weights
 
 
-class Linear(nn.Linear):
-    """`torch.nn.Linear`, in pieces where that is faster: the same sums.
+class BlockedLinear(nn.Linear):
+    """`torch.nn.Linear` with the same result, computed in blocks where that is faster.
 
-    That is on the CPU, in float32 without autocast, with two threads or more, for (N, in_features)
-    and a large weight that divides into the next power of two above the number of threads; all
-    else is PyTorch's own.
+    This is the case on the CPU, in float32 without autocast, with two threads or more, for input
+    (N, in_features) and a large weight that divides into as many blocks as the next power of two
+    above the number of threads. In all other cases PyTorch's own product is used.
 
-        fc6 = Linear(9216, 4096)
+        fc6 = BlockedLinear(9216, 4096)
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        pieces = self._pieces(input)
-        if pieces < 2:
+        blocks = self._num_blocks(input)
+        if blocks < 2:
             return super().forward(input)
-        return cast(Tensor, _Pieces.apply(input, self.weight, self.bias, pieces))
+        return cast(Tensor, _Blocked.apply(input, self.weight, self.bias, blocks))
 
-    def _pieces(self, x: Tensor) -> int:
+    def _num_blocks(self, x: Tensor) -> int:
         threads = torch.get_num_threads()
         number = 2 ** threads.bit_length() if threads > 1 else 1
         if (
@@ -46,17 +45,17 @@ class Linear(nn.Linear):
         return 1
 
 
-class _Pieces(torch.autograd.Function):
-    """Cuts the weight along its outputs forward, along its inputs backward."""
+class _Blocked(torch.autograd.Function):
+    """Splits the weight by outputs in the forward pass and by inputs in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pieces: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, blocks: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.pieces = pieces
-        parts = weight.view(pieces, -1, weight.shape[1])
-        product = torch.bmm(x.expand(pieces, -1, -1), parts.transpose(1, 2)).transpose(0, 1)
+        ctx.blocks = blocks
+        parts = weight.view(blocks, -1, weight.shape[1])
+        product = torch.bmm(x.expand(blocks, -1, -1), parts.transpose(1, 2)).transpose(0, 1)
         y = x.new_empty(len(x), len(weight))
-        torch.add(product, 0 if bias is None else bias.view(pieces, -1), out=y.view(product.shape))
+        torch.add(product, 0 if bias is None else bias.view(blocks, -1), out=y.view(product.shape))
         return y
 
     @staticmethod
@@ -64,15 +63,11 @@ class _Pieces(torch.autograd.Function):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         grad_x = None
-        if of_x:
-            parts = weight.view(len(weight), ctx.pieces, -1).transpose(0, 1)
-            product = torch.bmm(grad.expand(ctx.pieces, -1, -1), parts)
+        if needs_x:
+            parts = weight.view(len(weight), ctx.blocks, -1).transpose(0, 1)
+            product = torch.bmm(grad.expand(ctx.blocks, -1, -1), parts)
             grad_x = product.transpose(0, 1).reshape(x.shape)
-        return (
-            grad_x,
-            grad.t() @ x if of_weight else None,
-            grad.sum(0) if of_bias else None,
-            None,
-        )
+        grad_weight = grad.t() @ x if needs_weight else None
+        return grad_x, grad_weight, grad.sum(0) if needs_bias else None, None

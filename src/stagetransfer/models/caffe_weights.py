@@ -1,6 +1,6 @@
-"""Caffe's published AlexNet weights as data: `.caffemodel`, `.npy`, and their other input.
+"""Caffe's published AlexNet weights: `.caffemodel` and `.npy` files, and Caffe's other input.
 
-Both formats are read by hand, so that no generated protobuf code is needed and nothing in a file is
+Both formats are decoded here, so that no generated protobuf code is needed and nothing in a file is
 ever executed. Field numbers: BVLC/caffe, src/caffe/proto/caffe.proto.
 """
 
@@ -18,9 +18,13 @@ from torch import Tensor
 from stagetransfer.errors import UserError
 
 CAFFE_MEAN = (122.67892, 116.66877, 104.00699)
-"""Mean colour of ImageNet in R, G, B, on 0..255, that Caffe's models subtract."""
+"""ImageNet's mean colour in R, G, B, in 0..255, which Caffe's models subtract."""
 
-_POOL5_CHANNELS = 256  # in every published form
+_POOL5_CHANNELS = 256  # in every published variant
+
+# Field number of a layer message in NetParameter (`layers` of 2013, `layer` of today) -> field
+# numbers of the layer's name and blobs.
+_LAYER_FIELDS = {2: (4, 6), 100: (1, 7)}
 
 Array = NDArray[np.float32]
 Field = tuple[int, int | memoryview]
@@ -29,27 +33,34 @@ Field = tuple[int, int | memoryview]
 def fold_input(
     weight: Tensor, bias: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    """conv1 for our input that gives exactly what Caffe's conv1 gives for Caffe's input.
+    """Return conv1 for our input that gives exactly what Caffe's conv1 gives for Caffe's input.
 
-    Caffe's input is z = v - M, in B, G, R, with v on 0..255 and M = `CAFFE_MEAN`; ours is
-    x = (v / 255 - mean) / std, in R, G, B. So z = 255 std x + (255 mean - M): a linear map by
-    channel, exact wherever conv1 pads nothing.
+    Caffe's input is z = v - M in B, G, R, with v in 0..255 and M = `CAFFE_MEAN`. Ours is
+    x = (v / 255 - mean) / std in R, G, B. So z = 255 std x + (255 mean - M), which is linear per
+    channel. The result is exact wherever conv1 does not pad.
 
-    `weight` (filters, 3, height, width), `bias` (filters,); computed in float64, returned in their
-    own dtype.
+    Args:
+        weight: (filters, 3, height, width).
+        bias: (filters,).
+        mean, std: per channel of our input.
+
+    Returns:
+        Weight and bias, computed in float64 and converted back to their own dtypes.
     """
     rgb = weight.double().flip(1)
-    means, stds, theirs = (torch.tensor(v, dtype=torch.float64) for v in (mean, std, CAFFE_MEAN))
-    folded = torch.einsum("fchw,c->fchw", rgb, 255 * stds)
-    moved = bias.double() + torch.einsum("fchw,c->f", rgb, 255 * means - theirs)
-    return folded.to(weight.dtype), moved.to(bias.dtype)
+    ours, scale, caffe = (torch.tensor(v, dtype=torch.float64) for v in (mean, std, CAFFE_MEAN))
+    folded = torch.einsum("fchw,c->fchw", rgb, 255 * scale)
+    shifted = bias.double() + torch.einsum("fchw,c->f", rgb, 255 * ours - caffe)
+    return folded.to(weight.dtype), shifted.to(bias.dtype)
 
 
 def read_caffemodel(path: Path) -> dict[str, Tensor]:
-    """`conv1.weight`, `conv1.bias`, ... of every layer with blobs, float32, in Caffe's layout.
+    """Return conv1.weight, conv1.bias, ... of every layer with blobs, in float32.
 
-    Convolutions (out, in / groups, height, width), fully connected layers (out, in). Both kinds of
-    layer message, `layers` of 2013 and `layer` of today. UserError for a damaged or foreign file.
+    Convolutions are (out, in / groups, height, width), fully connected layers (out, in).
+
+    Raises:
+        UserError: the file is damaged or has another format.
     """
     state: dict[str, Tensor] = {}
     try:
@@ -60,15 +71,11 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
                     state |= _parameters(name, blobs)
     except ValueError as error:
         raise UserError(
-            f"{path}: damaged, or no .caffemodel ({error}); download it again"
+            f"{path}: damaged, or not a .caffemodel ({error}). Download it again."
         ) from error
     if not state:
-        raise UserError(f"{path}: holds no layer with weights; is it a .caffemodel?")
+        raise UserError(f"{path}: holds no layer with weights. Use a .caffemodel of AlexNet.")
     return state
-
-
-_LAYER_FIELDS = {2: (4, 6), 100: (1, 7)}
-"""Field of NetParameter -> fields of its layer message that hold name and blobs."""
 
 
 def _layer(message: memoryview, name_field: int, blobs_field: int) -> tuple[str, list[Array]]:
@@ -90,49 +97,47 @@ def _blob(message: memoryview) -> Array:
         if number in legacy and isinstance(value, int):
             legacy[number] = value
         elif number == 7 and isinstance(value, memoryview):
-            shape = _dimensions(value)
+            shape = list(_dimensions(value))
         elif number in chunks and isinstance(value, memoryview):
             chunks[number].append(value)
-    raw, kind = (chunks[5], "<f4") if chunks[5] else (chunks[8], "<f8")
-    values = np.frombuffer(b"".join(raw), kind).astype(np.float32)
+    data, dtype = (chunks[5], "<f4") if chunks[5] else (chunks[8], "<f8")
+    values = np.frombuffer(b"".join(data), dtype).astype(np.float32)
     shape = list(legacy.values()) if shape is None else shape
     if math.prod(shape) != values.size:
         raise ValueError(f"a blob of shape {shape} holds {values.size} numbers")
     return values.reshape(shape)
 
 
-def _dimensions(message: memoryview) -> list[int]:
-    dimensions: list[int] = []
+def _dimensions(message: memoryview) -> Iterator[int]:
     for number, value in _fields(message):
         if number == 1 and isinstance(value, int):
-            dimensions.append(value)
+            yield value
         elif number == 1 and isinstance(value, memoryview):
             position = 0
             while position < len(value):
                 dimension, position = _varint(value, position)
-                dimensions.append(dimension)
-    return dimensions
+                yield dimension
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
-    """Number and value of each field of a protobuf message; ValueError if it is cut off.
+    """Yield number and value of each field of a protobuf message; ValueError if it is cut short.
 
     https://protobuf.dev/programming-guides/encoding
     """
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
+        number, wire_type = key >> 3, key & 7
+        if wire_type == 0:
             value, position = _varint(message, position)
             yield number, value
             continue
-        if wire == 2:
+        if wire_type == 2:
             length, position = _varint(message, position)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
+        elif wire_type in (1, 5):
+            length = 8 if wire_type == 1 else 4
         else:
-            raise ValueError(f"wire type {wire}")
+            raise ValueError(f"wire type {wire_type}")
         if position + length > len(message):
             raise ValueError("it ends too early")
         yield number, message[position : position + length]
@@ -140,6 +145,7 @@ def _fields(message: memoryview) -> Iterator[Field]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return a variable-length integer and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(message):
@@ -149,15 +155,19 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, position
-    raise ValueError("a number of more than ten bytes")
+    raise ValueError("a number has more than ten bytes")
 
 
 def read_npy(path: Path) -> dict[str, Tensor]:
-    """The widespread `bvlc_alexnet.npy`, a pickled {'conv1': [weight, bias], ...}, as above.
+    """Return the parameters in the widespread `bvlc_alexnet.npy`, as `read_caffemodel` does.
 
-    Its convolutions are (height, width, in / groups, out), its fully connected layers (in, out),
-    and fc6 sees pool5 flattened in the order height, width, channel: all are permuted. Nothing is
-    executed: of the pickle only arrays and plain containers are read, else UserError.
+    The file is a pickled {'conv1': [weight, bias], ...}. Its convolutions are (height, width,
+    in / groups, out), its fully connected layers (in, out), and fc6 expects pool5 flattened in the
+    order height, width, channel. All are permuted. Nothing is executed: only arrays and plain
+    containers are read from the pickle.
+
+    Raises:
+        UserError: the file is damaged, has another format or contains other objects.
     """
     try:
         with path.open("rb") as file:
@@ -167,13 +177,14 @@ def read_npy(path: Path) -> dict[str, Tensor]:
             state |= _parameters(name, [_from_tensorflow(name, weight.values), bias.values])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # a damaged pickle raises whatever its damage leads to
+    except Exception as error:  # a damaged pickle raises all kinds of errors
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: damaged, or not of the form {{'conv1': [weight, bias], ...}} ({reason})"
+            f"{path}: damaged, or not of the form {{'conv1': [weight, bias], ...}} ({reason}). "
+            "Download it again."
         ) from error
     if not state:
-        raise UserError(f"{path}: holds no layer")
+        raise UserError(f"{path}: holds no layer. Use AlexNet's weights.")
     return state
 
 
@@ -189,7 +200,7 @@ def _from_tensorflow(name: str, weight: Array) -> Array:
 
 
 def _parameters(name: str, blobs: list[Array]) -> dict[str, Tensor]:
-    """Weight and bias of a layer; old files write (1, 1, out, in) and (1, 1, 1, out)."""
+    """Return weight and bias of a layer; old files write (1, 1, out, in) and (1, 1, 1, out)."""
     weight = blobs[0]
     if not name.startswith("conv") and weight.ndim == 4 and weight.shape[:2] == (1, 1):
         weight = weight[0, 0]
@@ -206,7 +217,7 @@ def _unpickled(file: BinaryIO) -> dict[str, Any]:
     _, _, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype != np.dtype(object):
         raise ValueError(f"one array of {dtype}")
-    # Python 2 wrote the widespread file: its byte strings are arrays' contents.
+    # The widespread file was written by Python 2: its byte strings hold the arrays' contents.
     (layers,) = _ArrayUnpickler(file, encoding="latin1").load().values
     if not isinstance(layers, dict):
         raise ValueError(f"one {type(layers).__name__}")
@@ -214,7 +225,7 @@ def _unpickled(file: BinaryIO) -> dict[str, Any]:
 
 
 class _Dtype:
-    """Stands in for a pickled numpy.dtype of floats or objects."""
+    """Replaces a pickled numpy.dtype of floats or objects."""
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in ("f2", "f4", "f8", "O", "O8"):
@@ -226,10 +237,10 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for a pickled numpy.ndarray; `values` is an array, or a list of objects.
+    """Replaces a pickled numpy.ndarray; `values` is an array of numbers or a list of objects.
 
-    NumPy's own reconstruction trusts the pickle about dtypes and flags, with which crafted bytes
-    become pointers; this one reads numbers only.
+    NumPy's own reconstruction trusts the dtypes and flags in the pickle, with which crafted bytes
+    could become pointers.
     """
 
     values: Any
@@ -247,14 +258,14 @@ class _Array:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """`_codecs.encode` as Python 3 writes bytes in an old pickle protocol."""
+    """Replaces `_codecs.encode`, by which Python 3 writes bytes in old pickle protocols."""
     if encoding != "latin1":
-        raise ValueError(f"bytes as {encoding}")
+        raise ValueError(f"bytes encoded as {encoding}")
     return text.encode(encoding)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    _ADMITTED = {  # noqa: RUF012
+    _ALLOWED = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): _Array,
         ("numpy._core.multiarray", "_reconstruct"): _Array,
         ("numpy", "ndarray"): _Array,
@@ -263,9 +274,9 @@ class _ArrayUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ADMITTED:
+        if (module, name) not in self._ALLOWED:
             raise UserError(
-                f"refused, its pickle asks for {module}.{name} and might run code; "
-                "use a file of plain arrays"
+                f"refused, because its pickle asks for {module}.{name} and might run code. "
+                "Use a file of plain arrays."
             )
-        return self._ADMITTED[module, name]
+        return self._ALLOWED[module, name]

@@ -2,9 +2,9 @@
 
     b_c = a_c * s_c ** -beta,   s_c = k + alpha / n * sum(a_j ** 2 for j in window(c))
 
-Krizhevsky, Sutskever, Hinton 2012, section 3.3, with alpha divided by the window's size n as in
-Caffe and in `torch.nn.LocalResponseNorm`. The window of channel c holds the channels from
-c - n // 2 to c + (n - 1) // 2, cut off at the first and the last channel.
+Source: Krizhevsky, Sutskever & Hinton 2012, section 3.3, with alpha divided by the window's size n
+as in Caffe and in `torch.nn.LocalResponseNorm`. The window of channel c holds the channels from
+c - n // 2 to c + (n - 1) // 2 that exist.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,19 @@ import torch
 from torch import Tensor, nn
 
 _HALF = (torch.bfloat16, torch.float16)
-_NEAR = 2**18  # elements that a thread works on at once: a megabyte in float32
+_CHUNK = 2**18  # elements per thread at once: 1 MB in float32
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
-    """`torch.nn.LocalResponseNorm` with the same result, in less time.
+    """`torch.nn.LocalResponseNorm` with the same result in less time.
 
-    Takes and returns (N, C, ...) with three dimensions or more, keeping dtype and memory format;
-    bfloat16 and float16 are computed in float32. Differentiable once; a backward pass with
-    create_graph=True raises RuntimeError.
+    It takes and returns (N, C, ...) with three dimensions or more, and keeps dtype and memory
+    format. bfloat16 and float16 are computed in float32.
 
         norm1 = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+
+    Raises:
+        RuntimeError: a backward pass with create_graph=True, because there is no second derivative.
     """
 
     def __init__(
@@ -34,19 +36,19 @@ class LocalResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() < 3:
-            raise ValueError(f"LRN needs (N, C, ...) of 3 dimensions or more, not {input.dim()}")
+            raise ValueError(f"LRN needs 3 or more dimensions (N, C, ...), not {input.dim()}")
         result = _Normalise.apply(input, self.size, self.alpha, self.beta, self.k)
         return cast(Tensor, result)
 
 
 class _Normalise(torch.autograd.Function):
-    """Keeps the input and s for the backward pass: one tensor more than the input itself."""
+    """LRN and its gradient. It keeps the input and s for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
         y, scale = torch.empty_like(x), torch.empty_like(x, dtype=_wide(x.dtype))
-        for some, out, s in zip(*map(_parts, (x, y, scale)), strict=True):
+        for some, out, s in zip(*map(_chunks, (x, y, scale)), strict=True):
             wide = some.to(s.dtype)
             _window_sum(wide.square(), size // 2, (size - 1) // 2, s).mul_(alpha / size).add_(k)
             out.copy_(_inverse_power(s, beta).mul_(wide))
@@ -55,15 +57,15 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        # PyTorch's once_differentiable lets a constant outer gradient through, with a silent zero.
+        # With PyTorch's once_differentiable, a constant outer gradient silently gives zero.
         if torch.is_grad_enabled():
-            raise RuntimeError("LRN has no second derivative: do without create_graph=True")
+            raise RuntimeError("LRN has no second derivative. Drop create_graph=True.")
         # dx_c = g_c s_c^-beta - 2 alpha beta / n * x_c * sum(g_j x_j s_j^(-beta-1)), where j are
-        # the channels whose window holds c: the window mirrored.
+        # the channels whose window contains c, that is the mirrored window.
         x, scale = ctx.saved_tensors
         result = torch.empty_like(x)
         factor = -2 * ctx.alpha * ctx.beta / ctx.size
-        for some, outer, out, s in zip(*map(_parts, (x, grad, result, scale)), strict=True):
+        for some, outer, out, s in zip(*map(_chunks, (x, grad, result, scale)), strict=True):
             wide = some.to(s.dtype)
             direct = _inverse_power(s, ctx.beta).mul_(outer)
             terms = direct.mul(wide).div_(s)
@@ -73,11 +75,11 @@ class _Normalise(torch.autograd.Function):
         return result, None, None, None, None
 
 
-def _parts(x: Tensor) -> Sequence[Tensor]:
-    """Some images at a time, so that what lies between two steps stays in a processor's caches."""
+def _chunks(x: Tensor) -> Sequence[Tensor]:
+    """Split the batch on the CPU, so that intermediate results stay in the processor's caches."""
     if x.device.type != "cpu":
         return (x,)
-    return x.chunk(max(1, x.numel() // (_NEAR * torch.get_num_threads())))
+    return x.chunk(max(1, x.numel() // (_CHUNK * torch.get_num_threads())))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -85,7 +87,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def _inverse_power(s: Tensor, beta: float) -> Tensor:
-    """s ** -beta as a new tensor; for the usual beta by roots, which cost a fraction of `pow`."""
+    """Return s ** -beta. For the usual beta, roots take a fraction of the time of `pow`."""
     if beta == 0.75:
         root = s.rsqrt()
         return root.sqrt().mul_(root)
@@ -93,7 +95,7 @@ def _inverse_power(s: Tensor, beta: float) -> Tensor:
 
 
 def _window_sum(x: Tensor, before: int, after: int, out: Tensor) -> Tensor:
-    """out[:, c] = sum of x[:, c - before : c + after + 1], channels outside x being zero."""
+    """Write into out[:, c] the sum of x[:, c - before : c + after + 1]; return `out`."""
     out.copy_(x)
     for shift in range(1, before + 1):
         out[:, shift:] += x[:, :-shift]

@@ -37,13 +37,13 @@ from stagetransfer.pipeline.stage_store import StageStore, exclusive
 from stagetransfer.runs.writer import versions, write_result
 from stagetransfer.seeding import derive
 from stagetransfer.training import (
-    AlexNetModule,
+    ClassifierModule,
     Fitted,
+    StageTransfer,
     build_network,
     evaluate,
     network_state,
     rates_by_layer,
-    transfer,
 )
 from stagetransfer.training.machine import resolve_precision
 
@@ -212,7 +212,7 @@ class ChainRunner:
         prepared: PreparedStage,
         folder: Path,
         records: Sequence[dict[str, Any]],
-        module: AlexNetModule,
+        module: ClassifierModule,
         fitted: Fitted,
     ) -> None:
         data = cast(DomainDataModule, prepared.data)
@@ -260,14 +260,11 @@ class ChainRunner:
         with torch.device("meta"):
             network = build_network(self.config.model, 2)
         state = source_weights(self.stages[0], self.config.model, self.config.outputs)
-        transfer(
-            network,
+        StageTransfer(
             state,
             reinitialise=settings.reinitialise,
-            frozen=(),
             scheme=self.config.model.initialisation,
-            seed=0,
-        )
+        ).apply(network)
 
 
 def _with_precision(config: RunConfig) -> RunConfig:

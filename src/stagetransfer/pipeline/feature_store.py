@@ -13,7 +13,7 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.data import DomainDataModule
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.training import (
-    AlexNetModule,
+    ClassifierModule,
     feature_shape,
     read_features,
     write_features,
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def offer_features(
-    module: AlexNetModule,
+    module: ClassifierModule,
     data: DomainDataModule,
     of: Mapping[str, Any],
     settings: Trainer,

@@ -15,7 +15,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
-from stagetransfer.models import AlexNet, carry, load_weights
+from stagetransfer.models import AlexNet, copy_layers, load_weights
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.training import build_network
 
@@ -91,7 +91,7 @@ class FinishedRun:
         if num_classes is None:
             num_classes = len(state["fc8.bias"])
         network = build_network(model, num_classes)
-        carry(network, state)
+        copy_layers(network, state)
         return network.eval()
 
 

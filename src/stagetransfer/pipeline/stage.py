@@ -11,12 +11,18 @@ from torch import Tensor
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.models import carry, load_weights
+from stagetransfer.models import copy_layers, load_weights
 from stagetransfer.pipeline.feature_store import offer_features
 from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.seeding import derive
-from stagetransfer.training import AlexNetModule, Fitted, StageTransfer, fit
+from stagetransfer.training import (
+    ClassifierModule,
+    Fitted,
+    OptimizerSettings,
+    StageTransfer,
+    fit,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def source_weights(stage: PreparedStage, model: Model, outputs: Path) -> dict[st
 
 def prepare(
     prepared: PreparedStage, config: RunConfig
-) -> tuple[AlexNetModule, StageTransfer | None]:
+) -> tuple[ClassifierModule, StageTransfer | None]:
     """Return the stage's module, and the transfer into it if another stage comes before.
 
     The module already has the weights of the frozen layers. Where the outputs of these can be
@@ -65,15 +71,20 @@ def prepare(
     """
     stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
     recipe, settings = stage.recipe, stage.transfer
-    module = AlexNetModule(
-        config.model,
-        data.classes,
+    optimizer = OptimizerSettings(
         partial_of(recipe.optimizer, "recipe.optimizer"),
-        partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
-        scheduler_interval=recipe.scheduler_interval,
+        lr=float(recipe.optimizer["lr"]),
+        weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
         rates=(settings.rates if settings else None) or [[".*", 1.0]],
         bias_rate=recipe.bias_rate,
         bias_decay=recipe.bias_decay,
+        scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
+        scheduler_interval=recipe.scheduler_interval,
+    )
+    module = ClassifierModule(
+        config.model,
+        data.classes,
+        optimizer,
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
         seed=derive(prepared.seed, "initial"),
         channels_last=config.trainer.channels_last,
@@ -85,8 +96,8 @@ def prepare(
     state = source_weights(prepared.before, config.model, config.outputs)
     frozen = settings.frozen_layers()
     if frozen:
-        carry(module.network, state, frozen)
-        module.fix(frozen)
+        copy_layers(module.network, state, frozen)
+        module.set_frozen_layers(frozen)
         of = {"stage": prepared.before.key, "frozen": frozen, "model": asdict(config.model)}
         offer_features(module, data, of, config.trainer, config.outputs)
     return module, StageTransfer(
@@ -106,7 +117,7 @@ def train(
     logs: Path,
     run: str,
     suffix: str = "",
-) -> tuple[AlexNetModule, Fitted]:
+) -> tuple[ClassifierModule, Fitted]:
     """Train the stage, or continue its training where `checkpoints` holds its last checkpoint.
 
     Args:

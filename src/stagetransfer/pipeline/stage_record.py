@@ -7,7 +7,7 @@ from typing import Any
 
 from stagetransfer.data import DomainDataModule
 from stagetransfer.runs.writer import Predictions
-from stagetransfer.training import Fitted, Tested
+from stagetransfer.training import Fitted, TestResult
 
 
 def trained_entry(name: str, key: str, data: DomainDataModule, fitted: Fitted) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def data_entry(data: DomainDataModule) -> dict[str, Any]:
     }
 
 
-def predictions(data: DomainDataModule, tested: Tested) -> Predictions:
+def predictions(data: DomainDataModule, tested: TestResult) -> Predictions:
     """Return the network's predictions with the names, patients and classes of the images."""
     rows, labels, probabilities = tested
     samples = data.samples

@@ -1,19 +1,25 @@
-"""Training of one stage: the LightningModule, the transfer into it, its callbacks."""
+"""Training of one stage: the LightningModule, the transfer from the stage before, the callbacks."""
 
 from stagetransfer.training.caffe_sgd import CaffeSGD
 from stagetransfer.training.feature_cache import feature_shape, read_features, write_features
 from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
-from stagetransfer.training.module import AlexNetModule, Tested, build_network
-from stagetransfer.training.parameter_groups import rates_by_layer
+from stagetransfer.training.module import (
+    ClassifierModule,
+    OptimizerSettings,
+    TestResult,
+    build_network,
+)
+from stagetransfer.training.parameter_groups import parameter_groups, rates_by_layer
 from stagetransfer.training.schedules import one_cycle
-from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord, transfer
+from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
 
 __all__ = [
-    "AlexNetModule",
     "CaffeSGD",
+    "ClassifierModule",
     "Fitted",
+    "OptimizerSettings",
     "StageTransfer",
-    "Tested",
+    "TestResult",
     "TransferRecord",
     "build_network",
     "evaluate",
@@ -21,8 +27,8 @@ __all__ = [
     "fit",
     "network_state",
     "one_cycle",
+    "parameter_groups",
     "rates_by_layer",
     "read_features",
-    "transfer",
     "write_features",
 ]

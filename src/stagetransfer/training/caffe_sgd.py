@@ -1,6 +1,4 @@
-"""Momentum as Caffe and Tajbakhsh 2016 have it: the rate inside the velocity."""
-
-from __future__ import annotations
+"""SGD whose momentum includes the learning rate, as in Caffe and Tajbakhsh et al. 2016."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,26 +10,26 @@ from torch.optim import SGD
 class CaffeSGD(SGD):
     """`torch.optim.SGD` with the update of Tajbakhsh et al. 2016 (arXiv 1706.00712):
 
-        V <- mu V - rate dL,   W <- W + V
+        V <- mu V - lr dL,   W <- W + V
 
-    torch keeps a sum of gradients that each step multiplies by the rate of that step, so that a
-    change of the rate changes the weight of all gradients before. Here they keep the rate they
-    came with: torch's buffer B stands for V = -rate B, and is rescaled when the rate changes.
+    PyTorch sums gradients in a buffer B and multiplies the whole sum by the learning rate of the
+    present step. Here every gradient keeps the learning rate of its own step: V = -lr B, so B is
+    rescaled whenever the learning rate changes.
 
-    Takes what SGD takes, fused too. A rate that falls to exactly 0 stops its weights at once.
+    The arguments are those of SGD, including `fused`. If a learning rate falls to exactly 0, its
+    weights stop at once.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update."""
         for group in self.param_groups:
-            rate = group["lr"]
-            before = group.setdefault("rate_of_buffer", rate)
-            if rate in (0, before):
+            lr = group["lr"]
+            before = group.setdefault("rate_of_buffer", lr)
+            if lr in (0, before):
                 continue
             for parameter in group["params"]:
                 buffer = self.state.get(parameter, {}).get("momentum_buffer")
                 if buffer is not None:
-                    buffer.mul_(before / rate)
-            group["rate_of_buffer"] = rate
+                    buffer.mul_(before / lr)
+            group["rate_of_buffer"] = lr
         return super().step(closure)

@@ -16,11 +16,11 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.data import DomainDataModule
 from stagetransfer.training.fit import build_trainer
 from stagetransfer.training.machine import quiet_lightning
-from stagetransfer.training.module import AlexNetModule
+from stagetransfer.training.module import ClassifierModule
 
 
-def feature_shape(module: AlexNetModule) -> tuple[int, ...]:
-    """Shape of one image's features, with channels last; see `AlexNetModule.predict_step`."""
+def feature_shape(module: ClassifierModule) -> tuple[int, ...]:
+    """Shape of one image's features, with channels last; see `ClassifierModule.predict_step`."""
     size = module.network.input_size
     module.eval()
     shape = module.features(torch.zeros(1, 3, size, size)).shape[1:]
@@ -29,7 +29,7 @@ def feature_shape(module: AlexNetModule) -> tuple[int, ...]:
 
 
 def write_features(
-    module: AlexNetModule, data: DomainDataModule, settings: Trainer, folder: Path
+    module: ClassifierModule, data: DomainDataModule, settings: Trainer, folder: Path
 ) -> None:
     """Writes train.npy, validation.npy and, where there is a test set, test.npy: float32, a row
     for each of `data.whole`.

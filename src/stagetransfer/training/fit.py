@@ -22,11 +22,13 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
 from stagetransfer.training.best_epoch import BestEpoch
-from stagetransfer.training.callbacks import Clock, LogRates, SeedEpoch
-from stagetransfer.training.linear_probe import Probe
+from stagetransfer.training.linear_probe import LinearProbe
+from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import prepare_process, quiet_lightning
-from stagetransfer.training.module import AlexNetModule, Tested
+from stagetransfer.training.measure_speed import MeasureSpeed
+from stagetransfer.training.module import ClassifierModule, TestResult
 from stagetransfer.training.progress import StageProgress
+from stagetransfer.training.seed_epoch import SeedEpoch
 from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
 
 
@@ -44,7 +46,7 @@ class Fitted:
 
 
 def fit(
-    module: AlexNetModule,
+    module: ClassifierModule,
     data: DomainDataModule,
     *,
     title: str,
@@ -90,11 +92,11 @@ def fit(
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
-    clock, watch = Clock(), BestEpoch(monitor, lowest, patience)
-    all_callbacks: list[pl.Callback] = [SeedEpoch(seed), clock, LogRates(), watch]
-    all_callbacks += [StageProgress(title, clock), *([transfer] if transfer else []), best, last]
+    speed, best_epoch = MeasureSpeed(), BestEpoch(monitor, lowest, patience)
+    all_callbacks: list[pl.Callback] = [SeedEpoch(seed), speed, LogLearningRates(), best_epoch]
+    all_callbacks += [StageProgress(title, speed), *([transfer] if transfer else []), best, last]
     if transfer and probe_epochs:
-        all_callbacks.append(Probe(transfer.reinitialise, probe_epochs))
+        all_callbacks.append(LinearProbe(transfer.reinitialise, probe_epochs))
     trainer = build_trainer(
         settings, max_epochs=epochs, callbacks=[*all_callbacks, *callbacks], logger=list(loggers)
     )
@@ -108,11 +110,11 @@ def fit(
         )
     return Fitted(
         best=folder / "best.ckpt",
-        epochs=watch.last + 1,
-        best_epoch=watch.epoch + 1,
-        seconds=clock.seconds,
-        images_per_second=clock.images_per_second,
-        validation=watch.figures,
+        epochs=best_epoch.last_epoch + 1,
+        best_epoch=best_epoch.epoch + 1,
+        seconds=speed.seconds,
+        images_per_second=speed.images_per_second,
+        validation=best_epoch.metrics,
         transfer=transfer.record if transfer else TransferRecord(),
     )
 
@@ -129,14 +131,14 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def evaluate(
-    module: AlexNetModule,
+    module: ClassifierModule,
     data: DomainDataModule,
     settings: Trainer,
     *,
     split: str = "test",
     copies: int = 1,
     seed: int = 0,
-) -> Tested:
+) -> TestResult:
     """Runs the test set, or another split, through the module.
 
     Always on one device: several would pad the set, and count some images twice.
@@ -159,7 +161,7 @@ def evaluate(
             build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
                 module, datamodule=data, verbose=False
             )
-        rows, labels, probabilities = module.tested()
+        rows, labels, probabilities = module.test_result()
         total = probabilities if total is None else total + probabilities
     data.vary, data.tested = False, "test"
     assert total is not None

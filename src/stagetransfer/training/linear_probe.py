@@ -1,6 +1,4 @@
-"""Probe, then tune: the new layers learn first, on features that stay as they came."""
-
-from __future__ import annotations
+"""A callback for LP-FT: first train the new layers alone, then all layers."""
 
 from collections.abc import Sequence
 
@@ -9,16 +7,16 @@ import pytorch_lightning as pl
 from stagetransfer.models import layer_of
 
 
-class Probe(pl.Callback):
-    """For the first epochs only some layers are trained; then all that the transfer tunes.
+class LinearProbe(pl.Callback):
+    """Train only the given layers during the first epochs of a stage, then all that are not frozen.
 
-    LP-FT of Kumar et al. 2022 (arXiv 2202.10054) within one stage: a layer without a gradient is
-    passed over by the optimiser, so its rate and schedule are as they would be anyway. What the
-    epoch is decides alone: a resumed run goes on as it would have.
+    This is LP-FT (linear probing, then fine-tuning; Kumar et al. 2022, arXiv 2202.10054) within
+    one stage and one learning-rate schedule. The optimiser skips parameters without a gradient.
+    The epoch number alone decides which layers are trained, so a resumed run behaves the same.
 
     Args:
-        layers: those that are trained from the start.
-        epochs: for how many epochs the others wait.
+        layers: the layers that are trained from the start.
+        epochs: number of epochs that the other layers wait.
     """
 
     def __init__(self, layers: Sequence[str], epochs: int) -> None:
@@ -26,8 +24,7 @@ class Probe(pl.Callback):
         self.epochs = epochs
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning."""
-        tuning = trainer.current_epoch >= self.epochs
-        for group in trainer.optimizers[0].param_groups:  # the frozen layers are in none
+        train_all = trainer.current_epoch >= self.epochs
+        for group in trainer.optimizers[0].param_groups:  # frozen layers are in no group
             for parameter in group["params"]:
-                parameter.requires_grad_(tuning or layer_of(group["name"]) in self.layers)
+                parameter.requires_grad_(train_all or layer_of(group["name"]) in self.layers)

@@ -1,10 +1,8 @@
-"""The LightningModule of every stage."""
-
-from __future__ import annotations
+"""The LightningModule that trains, validates and tests the network of every stage."""
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, cast
 
@@ -29,41 +27,58 @@ from stagetransfer.config.schema import Model
 from stagetransfer.data.feature_set import AnyBatch, FeatureBatch
 from stagetransfer.data.images import Batch
 from stagetransfer.errors import UserError
-from stagetransfer.models import LAYERS, AlexNet, Conv2d, initialise
-from stagetransfer.training.parameter_groups import EVERY_LAYER, parameter_groups
+from stagetransfer.models import LAYERS, AlexNet, WinogradConv2d, initialise
+from stagetransfer.training.parameter_groups import SAME_RATE, parameter_groups
 
-Tested = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+TestResult = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Rows (N,), labels (N,) and class probabilities (N, C) of the images of a test."""
 
 
-class AlexNetModule(pl.LightningModule):
-    """AlexNet, cross-entropy, and an optimiser with rates by layer.
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimiser, the learning rate of each layer, and the schedule.
+
+    Attributes:
+        factory: makes the optimiser from its parameter groups, each of which has its own `lr` and
+            `weight_decay`. Example: `functools.partial(torch.optim.SGD, lr=0.01, momentum=0.9)`.
+        lr: learning rate of a layer whose factor in `rates` is 1.
+        weight_decay, rates, bias_rate, bias_decay: see `parameter_groups`.
+        scheduler: makes a learning-rate scheduler from the optimiser. If it has an argument
+            `total_steps`, it also gets the number of steps (or epochs) of the stage.
+        scheduler_interval: whether the scheduler advances every "epoch" or every "step".
+    """
+
+    factory: Callable[..., Optimizer]
+    lr: float
+    weight_decay: float = 0.0
+    rates: Sequence[Sequence[Any]] = SAME_RATE
+    bias_rate: float = 1.0
+    bias_decay: bool = False
+    scheduler: Callable[..., LRScheduler] | None = None
+    scheduler_interval: str = "epoch"
+
+
+class ClassifierModule(pl.LightningModule):
+    """A classification network, its loss, its metrics and its optimiser.
+
+    A subclass can override three small steps: `configure_network`, `loss`, `configure_metrics`.
 
     Args:
-        model: the network.
-        classes: class names; their number is fc8's width.
-        optimizer: a torch optimiser that lacks only its parameters; its `lr` is the rate of a
-            layer whose policy says 1, its `weight_decay` that of the weights.
-        scheduler: a torch scheduler that lacks only its optimiser; `total_steps` is filled in
-            where it has that argument.
-        scheduler_interval: "epoch" or "step".
-        rates, bias_rate, bias_decay: see `policy.parameter_groups`.
-        class_weights: (C,) weights of the loss, or None.
-        seed: draws the initial weights.
-        channels_last: keep images and filters in that order; it decides nothing but speed.
-        winograd: as in `network.Conv2d`; it decides nothing but speed, and rounding.
+        model: settings of the network.
+        classes: class names; their number is the number of outputs.
+        optimizer: used only by training.
+        class_weights: (C,) weights of the training loss; None: all classes count alike.
+        seed: decides the initial weights.
+        channels_last: whether to store images and filters channels-last. Changes only the speed.
+        winograd: see `WinogradConv2d`. Changes only the speed and the rounding.
     """
 
     def __init__(
         self,
         model: Model,
         classes: Sequence[str],
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., LRScheduler] | None = None,
+        optimizer: OptimizerSettings,
         *,
-        scheduler_interval: str = "epoch",
-        rates: Sequence[Sequence[Any]] = EVERY_LAYER,
-        bias_rate: float = 1.0,
-        bias_decay: bool = False,
         class_weights: Tensor | None = None,
         seed: int = 0,
         channels_last: bool = True,
@@ -72,34 +87,47 @@ class AlexNetModule(pl.LightningModule):
         super().__init__()
         # Plain containers: a checkpoint must be readable without unpickling code.
         self.save_hyperparameters({"model": asdict(model), "classes": list(classes)})
-        self.network = build_network(model, len(classes))
-        generator = torch.Generator().manual_seed(seed)
-        initialise(self.network, model.initialisation, generator=generator)
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.network.to(memory_format=self.layout)
+        self.network = self.configure_network(model, len(classes), seed)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network.to(memory_format=self.memory_format)
         for layer in self.network:
-            if isinstance(layer, Conv2d):
+            if isinstance(layer, WinogradConv2d):
                 layer.winograd = winograd
         self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval
-        self.rates = rates
-        self.bias_rate = bias_rate
-        self.bias_decay = bias_decay
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
-        self.validation_figures = _figures(len(classes))
-        self._fixed = 0  # so many of the network's modules are a fixed function of the image
+        self.validation_metrics = self.configure_metrics(len(classes))
+        self._num_fixed = 0  # the first so many children of the network are a fixed function
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def fix(self, frozen: Sequence[str]) -> None:
-        """Makes what lies below the first tuned layer a fixed function of the image.
+    def configure_network(self, model: Model, num_classes: int, seed: int) -> AlexNet:
+        """Return the network with its initial weights."""
+        network = build_network(model, num_classes)
+        initialise(network, model.initialisation, generator=torch.Generator().manual_seed(seed))
+        return network
 
-        No gradient is kept for it and no dropout is drawn within. The dropout right in front of
-        the first tuned layer is that layer's own, and goes on.
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the training loss of logits (B, C) and labels (B,): the cross-entropy in nats."""
+        weights = cast(Tensor | None, self.class_weights)
+        return F.cross_entropy(logits, labels, weight=weights)
 
-        Args:
-            frozen: the layers that are not tuned.
+    def configure_metrics(self, num_classes: int) -> MetricCollection:
+        """Return the validation metrics besides the cross-entropy, computed on probabilities."""
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+                "precision": MulticlassPrecision(num_classes, average="macro"),
+                "recall": MulticlassRecall(num_classes, average="macro"),
+                "f1": MulticlassF1Score(num_classes, average="macro"),
+                "auroc": MulticlassAUROC(num_classes, average="macro"),
+            }
+        )
+
+    def set_frozen_layers(self, frozen: Sequence[str]) -> None:
+        """Treat everything before the first layer that is trained as a fixed function.
+
+        No gradients are computed there and dropout is off. Dropout directly before the first
+        trained layer belongs to that layer and stays on.
         """
         modules = list(self.network.named_children())
         end = next(
@@ -107,115 +135,107 @@ class AlexNetModule(pl.LightningModule):
         )
         while end and isinstance(modules[end - 1][1], nn.Dropout):
             end -= 1
-        self._fixed = end if frozen else 0
+        self._num_fixed = end if frozen else 0
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, S, S) to what the fixed part gives, (B, F) or (B, C, H, W)."""
-        x = x.contiguous(memory_format=self.layout)
+        """Return the output of the fixed part, (B, F) or (B, C, H, W), for images (B, 3, S, S)."""
+        x = x.contiguous(memory_format=self.memory_format)
         with torch.no_grad():
-            for module in islice(self.network.children(), self._fixed):
+            for module in islice(self.network.children(), self._num_fixed):
                 x = module(x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, S, S) to logits (B, C)."""
-        return self._tuned(self.features(x))
+        """Return the logits (B, C) of images (B, 3, S, S)."""
+        return self._forward_trained(self.features(x))
 
-    def _tuned(self, x: Tensor) -> Tensor:
-        for module in islice(self.network.children(), self._fixed, None):
+    def _forward_trained(self, x: Tensor) -> Tensor:
+        for module in islice(self.network.children(), self._num_fixed, None):
             x = module(x)
         return x
 
     def _logits(self, batch: AnyBatch) -> Tensor:
-        return (
-            self._tuned(batch.features) if isinstance(batch, FeatureBatch) else self(batch.images)
-        )
+        if isinstance(batch, FeatureBatch):
+            return self._forward_trained(batch.features)
+        return self(batch.images)  # type: ignore[no-any-return]
 
     def on_train_epoch_start(self) -> None:
-        """Lightning trains all modules; the fixed part stays as in a test."""
-        for module in islice(self.network.children(), self._fixed):
+        """Put the fixed part back into eval mode: Lightning sets all modules to training mode."""
+        for module in islice(self.network.children(), self._num_fixed):
             module.eval()
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """The features of a batch, float32, with channels last: (B, F) or (B, H, W, C)."""
+        """Return the features of a batch in float32, channels last: (B, F) or (B, H, W, C)."""
         x = self.features(batch.images).float()
         return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch in nats, weighted by class if asked."""
-        weights = cast(Tensor | None, self.class_weights)
-        loss = F.cross_entropy(self._logits(batch), batch.labels, weight=weights)
+        loss = self.loss(self._logits(batch), batch.labels)
         self.log("train/cross_entropy", loss, on_step=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Gathers the validation figures; the loss is never weighted here."""
+        """Update the validation metrics. Class weights do not apply here."""
         logits = self._logits(batch).float()
         self.validation_loss.update(F.cross_entropy(logits, batch.labels), len(batch.labels))
-        self.validation_figures.update(logits.softmax(1), batch.labels)
+        self.validation_metrics.update(logits.softmax(1), batch.labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs validation/<figure>; a loss that is no number ends the stage with one line."""
+        """Log the validation metrics.
+
+        Raises:
+            UserError: the validation loss is infinite or not a number.
+        """
         loss = self.validation_loss.compute()
         if not torch.isfinite(loss):
             raise UserError(
-                f"training diverged: the validation cross-entropy after epoch "
-                f"{self.current_epoch + 1} is {loss.item()}; lower recipe.optimizer.lr"
+                f"recipe.optimizer.lr: training diverged, the validation cross-entropy after epoch "
+                f"{self.current_epoch + 1} is {loss.item()}. Choose a lower learning rate."
             )
-        self.log("validation/cross_entropy", loss)
-        self.log_dict(
-            {
-                f"validation/{name}": value
-                for name, value in self.validation_figures.compute().items()
-            }
-        )
+        metrics = {"cross_entropy": loss, **self.validation_metrics.compute()}
+        self.log_dict({f"validation/{name}": value for name, value in metrics.items()})
         self.validation_loss.reset()
-        self.validation_figures.reset()
+        self.validation_metrics.reset()
 
     def on_test_epoch_start(self) -> None:
-        """Forgets an earlier test."""
         self._tested.clear()
 
     def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Keeps what `tested` returns."""
+        """Keep rows, labels and probabilities for `test_result`."""
         probabilities = self._logits(batch).double().softmax(1)
         self._tested.append((batch.rows.cpu(), batch.labels.cpu(), probabilities.cpu()))
 
-    def tested(self) -> Tested:
-        """Rows (N,), labels (N,) and class probabilities (N, C) of the last test."""
-        rows, labels, probabilities = (torch.cat(part).numpy() for part in zip(*self._tested, strict=True))  # noqa: E501  # fmt: skip
-        return rows, labels, probabilities
+    def test_result(self) -> TestResult:
+        """Return rows (N,), labels (N,) and class probabilities (N, C) of the last test."""
+        rows, labels, probabilities = map(torch.cat, zip(*self._tested, strict=True))
+        return rows.numpy(), labels.numpy(), probabilities.numpy()
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over all groups of the layer policy, and the scheduler."""
-        known = getattr(self.optimizer, "keywords", {})
+        """Return the optimiser with one group per parameter, and the scheduler if there is one."""
+        settings = self.optimizer
         groups = parameter_groups(
             self.network,
-            lr=float(known["lr"]),
-            weight_decay=float(known.get("weight_decay", 0.0)),
-            rates=self.rates,
-            bias_rate=self.bias_rate,
-            bias_decay=self.bias_decay,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            rates=settings.rates,
+            bias_rate=settings.bias_rate,
+            bias_decay=settings.bias_decay,
         )
-        optimizer = self.optimizer(groups)
-        if self.scheduler is None:
+        optimizer = settings.factory(groups)
+        if settings.scheduler is None:
             return optimizer
-        total = {}
-        if "total_steps" in inspect.signature(self.scheduler).parameters:
-            assert self.trainer.max_epochs is not None
+        arguments = {}
+        if "total_steps" in inspect.signature(settings.scheduler).parameters:
             steps = int(self.trainer.estimated_stepping_batches)
-            total["total_steps"] = (
-                steps if self.scheduler_interval == "step" else self.trainer.max_epochs
-            )
-        schedule = {
-            "scheduler": self.scheduler(optimizer, **total),
-            "interval": self.scheduler_interval,
-        }
+            epochs = self.trainer.max_epochs
+            arguments["total_steps"] = steps if settings.scheduler_interval == "step" else epochs
+        scheduler = settings.scheduler(optimizer, **arguments)
+        schedule = {"scheduler": scheduler, "interval": settings.scheduler_interval}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def build_network(model: Model, num_classes: int) -> AlexNet:
-    """The network that these settings describe."""
+    """Return the network that the settings describe, with PyTorch's default initial weights."""
     return AlexNet(
         num_classes,
         model.variant,
@@ -223,16 +243,4 @@ def build_network(model: Model, num_classes: int) -> AlexNet:
         lrn_after_pool=model.lrn_after_pool,
         input_size=model.input_size,
         dropout=model.dropout,
-    )
-
-
-def _figures(num_classes: int) -> MetricCollection:
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "precision": MulticlassPrecision(num_classes, average="macro"),
-            "recall": MulticlassRecall(num_classes, average="macro"),
-            "f1": MulticlassF1Score(num_classes, average="macro"),
-            "auroc": MulticlassAUROC(num_classes, average="macro"),
-        }
     )

@@ -1,6 +1,4 @@
-"""Rates by layer: an ordered list of (pattern, rate); the first match decides."""
-
-from __future__ import annotations
+"""Learning rates by layer: an ordered list of (pattern, factor); the first match decides."""
 
 import re
 from collections.abc import Sequence
@@ -11,38 +9,42 @@ from torch import nn
 from stagetransfer.errors import UserError
 from stagetransfer.models import layer_of
 
-EVERY_LAYER: tuple[tuple[str, float], ...] = ((".*", 1.0),)
+SAME_RATE: tuple[tuple[str, float], ...] = ((".*", 1.0),)
+"""Every layer is trained at the optimiser's own learning rate."""
 
 
 def rates_by_layer(
-    layers: Sequence[str], rates: Sequence[Sequence[Any]] = EVERY_LAYER
+    layers: Sequence[str], rates: Sequence[Sequence[Any]] = SAME_RATE
 ) -> dict[str, float]:
-    """The rate of each layer: that of the first pattern that matches its whole name.
+    """Return the factor by which each layer's learning rate differs from the optimiser's.
 
     Args:
-        layers: names such as "conv1".
-        rates: pairs (regular expression, rate); the rate multiplies the optimiser's.
+        layers: layer names such as "conv1".
+        rates: pairs (regular expression, factor). A layer gets the factor of the first expression
+            that matches its whole name.
 
     Raises:
-        UserError: a layer that no pattern covers, a pattern that is none or matches nothing.
+        UserError: an invalid expression, one that matches no layer, or a layer without a match.
     """
     result: dict[str, float] = {}
-    for layer in layers:
-        for pattern, rate in rates:
-            try:
-                hit = re.fullmatch(pattern, layer)
-            except re.error as error:
-                raise UserError(f"transfer.rates: {pattern!r} is no pattern: {error}") from error
-            if hit:
-                result[layer] = float(rate)
-                break
-    uncovered = [layer for layer in layers if layer not in result]
-    if uncovered:
-        names = ", ".join(uncovered)
-        raise UserError(f"transfer.rates gives no rate to {names}; end the list with ['.*', 1]")
-    unused = [str(p) for p, _ in rates if not any(re.fullmatch(p, layer) for layer in layers)]
-    if unused:
-        raise UserError(f"transfer.rates: {unused[0]!r} matches none of {', '.join(layers)}")
+    for pattern, factor in rates:
+        try:
+            matches = [layer for layer in layers if re.fullmatch(pattern, layer)]
+        except re.error as error:
+            raise UserError(
+                f"transfer.rates: {pattern!r} is not a regular expression ({error}). Correct it."
+            ) from error
+        if not matches:
+            raise UserError(
+                f"transfer.rates: {str(pattern)!r} matches none of the layers {', '.join(layers)}. "
+                "Correct or remove it."
+            )
+        for layer in matches:
+            result.setdefault(layer, float(factor))
+    if missing := [layer for layer in layers if layer not in result]:
+        raise UserError(
+            f"transfer.rates: no entry matches {', '.join(missing)}. End the list with ['.*', 1]."
+        )
     return result
 
 
@@ -51,27 +53,29 @@ def parameter_groups(
     *,
     lr: float,
     weight_decay: float = 0.0,
-    rates: Sequence[Sequence[Any]] = EVERY_LAYER,
+    rates: Sequence[Sequence[Any]] = SAME_RATE,
     bias_rate: float = 1.0,
     bias_decay: bool = False,
 ) -> list[dict[str, Any]]:
-    """One optimiser group for the weights and one for the biases of each tuned layer.
+    """Return one optimiser group for each parameter that requires a gradient.
 
-    All groups are made at once and by identity of the parameters: every parameter that requires a
-    gradient is in exactly one. `lr` of a group is lr * rate(layer) [* bias_rate for biases].
+    The learning rate of a group is `lr` times the factor of its layer, for biases also times
+    `bias_rate`. Groups are built by identity: Lightning's helper compares values and so drops
+    biases that are equal.
 
     Args:
-        network: a network whose parameters are named "<layer>.weight" and "<layer>.bias".
-        lr: the optimiser's rate.
-        weight_decay: on weights; on biases only with `bias_decay`.
+        network: its parameters are named "<layer>.weight" and "<layer>.bias".
+        lr: the optimiser's learning rate.
+        weight_decay: weight decay of the weights; biases have it only with `bias_decay`.
         rates: see `rates_by_layer`.
-        bias_rate: rate of a bias over that of its layer's weights (2 in Caffe and Tajbakhsh 2016).
+        bias_rate: learning rate of biases relative to weights (2 in Caffe and Tajbakhsh 2016).
+        bias_decay: whether weight decay also applies to biases.
 
     Returns:
-        Groups with the keys params, lr, weight_decay and name ("conv1.weight").
+        Groups with the keys params, lr, weight_decay and name (such as "conv1.weight").
     """
-    layers = dict.fromkeys(layer_of(name) for name, _ in network.named_parameters())
-    rate = rates_by_layer(list(layers), rates)
+    layers = list(dict.fromkeys(layer_of(name) for name, _ in network.named_parameters()))
+    factors = rates_by_layer(layers, rates)
     groups = []
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
@@ -80,7 +84,7 @@ def parameter_groups(
         groups.append(
             {
                 "params": [parameter],
-                "lr": lr * rate[layer_of(name)] * (bias_rate if is_bias else 1.0),
+                "lr": lr * factors[layer_of(name)] * (bias_rate if is_bias else 1.0),
                 "weight_decay": 0.0 if is_bias and not bias_decay else weight_decay,
                 "name": name,
             }

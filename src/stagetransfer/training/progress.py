@@ -1,6 +1,4 @@
-"""What the terminal shows while a stage is trained."""
-
-from __future__ import annotations
+"""A callback that shows the progress of a stage: a bar on a terminal, else one line per epoch."""
 
 import logging
 import sys
@@ -10,25 +8,29 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stagetransfer.training.callbacks import Clock
+from stagetransfer.training.measure_speed import MeasureSpeed
 
 log = logging.getLogger(__name__)
 
 
 class StageProgress(pl.Callback):
-    """One bar a stage: epoch, time left, images per second, validation figures.
+    """Show epoch, remaining time, images per second and validation metrics of a stage.
 
-    Where the output is no terminal (a log file, a cluster's job) each epoch is a line instead.
+    On a terminal this is one progress bar per stage. Elsewhere (a log file, a cluster's job) it is
+    one log line per epoch.
+
+    Args:
+        title: the stage's name in the output.
+        speed: the callback that measures the images per second.
     """
 
-    def __init__(self, title: str, clock: Clock) -> None:
+    def __init__(self, title: str, speed: MeasureSpeed) -> None:
         self.title = title
-        self.clock = clock
-        self.figures = ""
+        self.speed = speed
+        self.metrics = ""
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning."""
         if not trainer.is_global_zero or not sys.stdout.isatty():
             return
         columns = (
@@ -36,12 +38,12 @@ class StageProgress(pl.Callback):
             BarColumn(bar_width=16),
             TextColumn("{task.fields[epoch]}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
         )
         self._bar = Progress(*columns, console=Console())
         steps = int(trainer.estimated_stepping_batches)
         self._bar.add_task(
-            self.title, total=steps, completed=trainer.global_step, epoch="", figures=""
+            self.title, total=steps, completed=trainer.global_step, epoch="", metrics=""
         )
         self._bar.start()
 
@@ -53,43 +55,39 @@ class StageProgress(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Called by Lightning."""
         if self._bar is not None:
             self._bar.update(
                 self._bar.task_ids[0],
                 completed=trainer.global_step,
-                epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
-                figures=f"{self.clock.images_per_second:.0f} img/s {self.figures}",
+                epoch=_epoch(trainer),
+                metrics=f"{self.speed.images_per_second:.0f} img/s {self.metrics}",
             )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning."""
         value = trainer.callback_metrics
-        self.figures = (
+        self.metrics = (
             f"val: loss {value['validation/cross_entropy']:.3f}"
             f" acc {value['validation/accuracy']:.3f} recall {value['validation/recall']:.3f}"
         )
         if self._bar is None and trainer.is_global_zero:
+            speed = self.speed.images_per_second
             log.info(
-                "  %s epoch %d/%s  %.0f img/s  %s",
-                self.title,
-                trainer.current_epoch + 1,
-                trainer.max_epochs,
-                self.clock.images_per_second,
-                self.figures,
+                "  %s epoch %s  %.0f img/s  %s", self.title, _epoch(trainer), speed, self.metrics
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning."""
         self._stop()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Called by Lightning; leaves the terminal as it was."""
-        self._stop()
+        self._stop()  # restores the terminal
 
     def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _epoch(trainer: pl.Trainer) -> str:
+    return f"{trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -1,6 +1,4 @@
-"""Schedules that torch lacks for groups with rates of their own."""
-
-from __future__ import annotations
+"""Learning-rate schedules that PyTorch lacks for groups with different learning rates."""
 
 import math
 
@@ -11,15 +9,15 @@ from torch.optim.lr_scheduler import LambdaLR
 def one_cycle(
     optimizer: Optimizer, *, total_steps: int, rise: float = 0.25, start: float = 0.1
 ) -> LambdaLR:
-    """Each group's rate rises in a line from `start` times its own, then falls as a half cosine.
+    """Return a schedule that raises each group's learning rate linearly, then lowers it to 0.
 
-    torch's OneCycleLR takes one peak for all groups, or a list by hand; here each group's own rate
-    (the layer policy's) is its peak.
+    The peak of each group is its own learning rate; the fall is half a cosine. PyTorch's
+    OneCycleLR needs the peaks as an argument instead.
 
     Args:
-        total_steps: steps of the whole stage.
+        total_steps: number of steps of the whole stage.
         rise: share of the steps before the peak, in (0, 1).
-        start: rate at the first step over the peak, in (0, 1].
+        start: learning rate at the first step, as a share of the peak, in (0, 1].
     """
     peak = max(1, round(rise * total_steps))
 

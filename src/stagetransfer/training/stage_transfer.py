@@ -1,6 +1,4 @@
-"""What happens between two stages: carry the features, make the classifier anew, freeze."""
-
-from __future__ import annotations
+"""The transfer between two stages: carry features over, re-initialise the classifier, freeze."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,15 +9,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from stagetransfer.models import LAYERS, AlexNet, carry, initialise, layer_of
-from stagetransfer.training.module import AlexNetModule
+from stagetransfer.models import LAYERS, AlexNet, copy_layers, initialise, layer_of
+from stagetransfer.training.module import ClassifierModule
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TransferRecord:
-    """Names of the tensors that were carried, made anew, and frozen (a subset of the carried)."""
+    """Names of the parameters that were carried over, re-initialised and frozen.
+
+    The frozen ones are also among those carried over.
+    """
 
     carried: list[str] = field(default_factory=list)
     reinitialised: list[str] = field(default_factory=list)
@@ -27,21 +28,19 @@ class TransferRecord:
 
 
 class StageTransfer(pl.Callback):
-    """Gives a stage's network the features of the stage before.
+    """Start a stage from the features of the stage before it.
 
-    Suzuki 2018: "the feature extractor is kept, the classifier (Fc7, Fc8) is initialised anew",
-    and then the whole network is trained. When a fit resumes from its own checkpoint, the weights
-    are those of the checkpoint: only the freezing is done again.
+    By default all layers but the classifier (fc7, fc8) are carried over, the classifier is
+    re-initialised, and then the whole network is trained (Suzuki et al. 2018, arXiv 1810.06282).
+    When training resumes from its own checkpoint, only the freezing is repeated, because the
+    checkpoint holds the weights.
 
     Args:
-        source: state dict of the stage before, under the names of `network.AlexNet`.
-        reinitialise: layers made anew; all others are carried.
-        frozen: layers that are not trained; none of them may be re-initialised.
-        scheme: how the new layers are initialised.
-        seed: draws them.
-
-    Raises:
-        UserError: on set-up, where `source` lacks a carried tensor or has another shape.
+        source: state dict of the stage before, with `AlexNet`'s parameter names.
+        reinitialise: the layers to re-initialise; all others are carried over.
+        frozen: the layers that are not trained; none of them may be re-initialised.
+        scheme: the initialisation scheme; see `stagetransfer.models.initialise`.
+        seed: decides the new weights.
     """
 
     def __init__(
@@ -61,52 +60,41 @@ class StageTransfer(pl.Callback):
         self.record = TransferRecord()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Before the optimiser is built: carries, re-initialises, freezes and says so."""
+        """Change the network before the optimiser is built, and log what was done."""
         if stage != "fit" or self.source is None:
             return
-        module = cast(AlexNetModule, pl_module)
-        network = module.network
+        module = cast(ClassifierModule, pl_module)
         resuming = trainer.ckpt_path is not None
-        self.record = transfer(
-            network,
-            None if resuming else self.source,
-            reinitialise=self.reinitialise,
-            frozen=self.frozen,
-            scheme=self.scheme,
-            seed=self.seed,
-        )
-        module.fix(self.frozen)
-        self.source = None  # 230 MB that a finished transfer has no use for
+        self.record = self.apply(module.network, only_freeze=resuming)
+        module.set_frozen_layers(self.frozen)
+        self.source = None  # frees some 230 MB
         log.info(
-            "  %s: carried %s; anew %s; frozen %s",
+            "  %s: carried over %s; re-initialised %s; frozen %s",
             "resumed" if resuming else "transfer",
             *(_layers(names) for names in vars(self.record).values()),
         )
 
+    def apply(self, network: AlexNet, *, only_freeze: bool = False) -> TransferRecord:
+        """Change `network` and return what was done.
 
-def transfer(
-    network: AlexNet,
-    source: Mapping[str, Tensor] | None,
-    *,
-    reinitialise: Sequence[str],
-    frozen: Sequence[str],
-    scheme: str,
-    seed: int,
-) -> TransferRecord:
-    """Changes the network as `StageTransfer` says; with no source only freezes. The record."""
-    if source is not None:
-        carry(network, source, [layer for layer in LAYERS if layer not in reinitialise])
-        generator = torch.Generator().manual_seed(seed)
-        initialise(network, scheme, reinitialise, generator)
-    record = TransferRecord()
-    for name, parameter in network.named_parameters():
-        anew = layer_of(name) in reinitialise
-        (record.reinitialised if anew else record.carried).append(name)
-        if layer_of(name) in frozen:
-            parameter.requires_grad_(False)
-            record.frozen.append(name)
-    return record
+        Raises:
+            UserError: `source` lacks a parameter to carry over, or has it in another shape.
+        """
+        if not only_freeze:
+            assert self.source is not None
+            carried = [layer for layer in LAYERS if layer not in self.reinitialise]
+            copy_layers(network, self.source, carried)
+            generator = torch.Generator().manual_seed(self.seed)
+            initialise(network, self.scheme, self.reinitialise, generator)
+        record = TransferRecord()
+        for name, parameter in network.named_parameters():
+            is_new = layer_of(name) in self.reinitialise
+            (record.reinitialised if is_new else record.carried).append(name)
+            if layer_of(name) in self.frozen:
+                parameter.requires_grad_(False)
+                record.frozen.append(name)
+        return record
 
 
 def _layers(names: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(layer_of(name) for name in names)) or "none"
+    return ", ".join(dict.fromkeys(map(layer_of, names))) or "none"

@@ -1,0 +1,48 @@
+import functools
+
+import pytest
+import torch
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from stagetransfer.config.schema import Model
+from stagetransfer.data.images import Batch
+from stagetransfer.training import ClassifierModule, OptimizerSettings
+
+SMALL = Model(input_size=39)
+
+
+def settings(**options):
+    return OptimizerSettings(functools.partial(torch.optim.SGD, momentum=0.9), lr=0.1, **options)
+
+
+def test_learning_rates_and_weight_decay_come_from_the_settings():
+    options = {"weight_decay": 0.2, "rates": [["fc8", 10], [".*", 1]], "bias_rate": 2}
+    optimizer = ClassifierModule(SMALL, ["a", "b"], settings(**options)).configure_optimizers()
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    assert groups["conv1.weight"]["lr"] == pytest.approx(0.1)
+    assert groups["fc8.weight"]["lr"] == pytest.approx(1.0)
+    assert groups["fc8.bias"]["lr"] == pytest.approx(2.0)
+    assert groups["fc8.weight"]["weight_decay"] == 0.2
+    assert groups["fc8.bias"]["weight_decay"] == 0
+    assert {group["momentum"] for group in groups.values()} == {0.9}
+
+
+def test_a_subclass_can_override_network_loss_and_metrics():
+    class Custom(ClassifierModule):
+        def configure_network(self, model, num_classes, seed):
+            network = super().configure_network(model, num_classes, seed)
+            torch.nn.init.zeros_(network.fc8.weight)
+            return network
+
+        def loss(self, logits, labels):
+            return logits.sum() + 7
+
+        def configure_metrics(self, num_classes):
+            return MetricCollection({"top1": MulticlassAccuracy(num_classes)})
+
+    module = Custom(SMALL, ["a", "b"], settings())
+    batch = Batch(torch.zeros(2, 3, 39, 39), torch.tensor([0, 1]), torch.tensor([0, 1]))
+    assert module.training_step(batch, 0).item() == 7
+    module.validation_step(batch, 0)
+    assert set(module.validation_metrics.compute()) == {"top1"}
