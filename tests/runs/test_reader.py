@@ -6,7 +6,7 @@ import pytest
 
 from made_runs import make_run, make_sweep
 from stagetransfer.errors import UserError
-from stagetransfer.runs.comparability import check_comparable, select
+from stagetransfer.runs.comparability import check_comparable, runs_with
 from stagetransfer.runs.reader import find_runs, read_runs
 
 
@@ -74,7 +74,7 @@ def test_changed_predictions_are_noticed(tmp_path):
 def test_half_a_run_is_one_line(tmp_path):
     folder = make_run(tmp_path / "a")
     (folder / "metrics.json").write_text('{"classes": ["x"')
-    assert "metrics.json: can't be read" in refused(folder)
+    assert "metrics.json: cannot be read" in refused(folder)
     folder = make_run(tmp_path / "b")
     (folder / "predictions.csv").unlink()
     assert "predictions.csv: missing" in refused(folder)
@@ -90,14 +90,14 @@ def test_other_test_sets_are_refused(tmp_path):
     message = refused(tmp_path)
     assert a.name in message
     assert b.name in message
-    assert "180 of them in one alone" in message
+    assert "180 belong to only one of them" in message
 
 
 def test_other_groups_labels_and_classes_are_refused(tmp_path):
     a = make_run(tmp_path / "a")
-    assert "other groups" in refused(a, make_run(tmp_path / "b", seed=1, groups_per_class=11))
-    assert "other groups" in refused(a, make_run(tmp_path / "n", seed=1, groups_per_class=None))
-    assert "other classes" in refused(a, make_run(tmp_path / "c", seed=1, classes=("A", "B")))
+    assert "different groups" in refused(a, make_run(tmp_path / "b", seed=1, groups_per_class=11))
+    assert "different groups" in refused(a, make_run(tmp_path / "n", seed=1, groups_per_class=None))
+    assert "different classes" in refused(a, make_run(tmp_path / "c", seed=1, classes=("A", "B")))
     d = make_run(tmp_path / "d", seed=1)
     table = (d / "predictions.csv").read_text().splitlines()
     first = table[1].split(",")
@@ -108,7 +108,7 @@ def test_other_groups_labels_and_classes_are_refused(tmp_path):
     assert wrong
     text = "\n".join(table).replace(rows[0], ",".join(fields))
     (d / "predictions.csv").write_text(text + "\n")
-    assert "other labels of 1 test images" in refused(a, d)
+    assert "different labels of 1 test images" in refused(a, d)
 
 
 def test_another_fingerprint_is_refused(tmp_path):
@@ -121,8 +121,8 @@ def test_two_recipes_of_one_place_are_refused_with_the_keys(tmp_path):
     make_run(tmp_path, epochs=9, key="1")
     make_run(tmp_path, epochs=14, key="2")
     message = refused(tmp_path)
-    assert "differ in recipe.epochs (9 and 14);" in message
-    runs = select(read(tmp_path)[0], ["recipe.epochs=14"])
+    assert "differ in recipe.epochs (9 and 14)" in message
+    runs = runs_with(read(tmp_path)[0], ["recipe.epochs=14"])
     assert [run.name for run in runs] == ["scratch-r1-s0-2"]
     check_comparable(runs)
 
@@ -155,4 +155,4 @@ def test_what_decides_nothing_may_differ(tmp_path):
 def test_only_needs_a_key_and_a_value(tmp_path):
     make_run(tmp_path)
     with pytest.raises(UserError, match="KEY=VALUE"):
-        select(read(tmp_path)[0], ["epochs"])
+        runs_with(read(tmp_path)[0], ["epochs"])

@@ -15,7 +15,7 @@ from stagetransfer.statistics import (
     difference,
     interval,
     resample,
-    resampled_figures,
+    resampled_metrics,
     slope_difference,
     slope_interval,
 )
@@ -61,7 +61,7 @@ def one_study(world, rng, number):
     classes = [f"class{i}" for i in range(world.classes)]
     resamples = resample(labels, groups, classes, seeds=world.seeds, count=399, random_state=number)
     flat = probabilities.reshape(-1, *probabilities.shape[2:])
-    found = resampled_figures(resamples, flat)
+    found = resampled_metrics(resamples, flat)
     truth = world.truth(bases)
     ratios, seeds = np.repeat(RATIOS, world.seeds), np.tile(np.arange(world.seeds), 3)
     half = 3 * world.seeds

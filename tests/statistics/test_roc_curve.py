@@ -11,7 +11,7 @@ from stagetransfer.statistics import (
     interval,
     mcclish,
     resample,
-    resampled_figures,
+    resampled_metrics,
     resampled_roc,
     roc,
 )
@@ -86,7 +86,7 @@ def test_resampled_area_is_that_of_the_report():
     labels, groups = rng.integers(0, 3, 120), rng.integers(0, 40, 120)
     p = rng.dirichlet([1, 1, 1], (2, 120))
     drawn = resample(labels, groups, "abc", seeds=2, count=50)
-    expected = resampled_figures(drawn, p)["auroc:b"]
+    expected = resampled_metrics(drawn, p)["auroc:b"]
     found = resampled_roc(drawn, labels == 1, p[:, :, 1], lambda curve: curve.area()[:, None])
     np.testing.assert_allclose(found[:, :, 0], expected, atol=1e-12)
 

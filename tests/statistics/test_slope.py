@@ -9,7 +9,7 @@ from stagetransfer.statistics import (
     Runs,
     line,
     resample,
-    resampled_figures,
+    resampled_metrics,
     slope_difference,
     slope_interval,
 )
@@ -97,7 +97,7 @@ def sweep(skills, seed=0, n=120, groups=30):
     right = rng.random(n) < np.reshape(skills, (-1, 1))
     p = np.where(right[..., None], np.eye(2)[labels], 1 - np.eye(2)[labels])
     drawn = resample(labels, group, NAMES, seeds=3, count=500)
-    return drawn, resampled_figures(drawn, p)["accuracy"]
+    return drawn, resampled_metrics(drawn, p)["accuracy"]
 
 
 def test_bootstrap_is_about_the_least_squares_slope():

@@ -26,20 +26,27 @@ def convergence(
     """Validation AUC by mini-batches, and how many until 95 % of its final value."""
     import pandas as pd
 
-    from stagetransfer.reporting.convergence_plots import plot, table, validation_auc
-    from stagetransfer.reporting.curve_files import comparable_runs, write
+    from stagetransfer.reporting.convergence_plots import (
+        convergence_plot,
+        convergence_table,
+        validation_auc,
+    )
+    from stagetransfer.reporting.curve_files import write_curve_files
+    from stagetransfer.runs.gather import gather_runs
 
-    found, unfinished = comparable_runs(runs, only or ())
-    logs = {part.name: validation_auc(part) for run in found for part in run.parts}
+    found = gather_runs(runs, only=only or ())
+    logs = {part.name: validation_auc(part) for run in found.runs for part in run.parts}
     if all(log.empty for log in logs.values()):
-        raise UserError(f"{runs[0]}: no run's tensorboard/ holds validation/auroc; run them anew")
+        raise UserError(
+            f"{runs[0]}: no run has validation/auroc in logs/*/metrics.csv. Runs of earlier "
+            "versions have no such file; run them again with force=true."
+        )
     curves = pd.concat([log for log in logs.values() if not log.empty], ignore_index=True)
-    numbers = table(curves)
-    out = out or found[0].folder.parent.parent / "convergence"
-    conditions = list(dict.fromkeys(numbers["condition"]))
-    figure = plot(curves, numbers, conditions)
-    write(out, {"convergence": numbers, "curves": curves}, {"convergence": figure})
-    for (ratio, condition), of in numbers.groupby(["ratio", "condition"], sort=False):
+    table = convergence_table(curves)
+    out = out or found.outputs / "convergence"
+    figure = convergence_plot(curves, table, list(dict.fromkeys(table["condition"])))
+    write_curve_files(out, {"convergence": table, "curves": curves}, {"convergence": figure})
+    for (ratio, condition), of in table.groupby(["ratio", "condition"], sort=False):
         few, most = of["batches"].min(), of["batches"].max()
         span = f"{few}" if few == most else f"{few} to {most}"
         typer.echo(
@@ -47,7 +54,7 @@ def convergence(
             f"AUC, {of['final_auroc'].mean():.3f}; seeds: {of['seed'].nunique()}"
         )
     for name in [name for name, log in logs.items() if log.empty]:
-        typer.echo(f"left out: {name} has no validation/auroc in its tensorboard/")
-    for name in unfinished:
-        typer.echo(f"left out: {name} is unfinished")
+        typer.echo(f"left out: {name} has no validation/auroc in logs/*/metrics.csv")
+    for run in found.unfinished:
+        typer.echo(f"left out: {run.folder.name} is unfinished")
     typer.echo(f"written  {out / 'convergence.csv'}")

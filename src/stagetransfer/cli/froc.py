@@ -43,7 +43,7 @@ def froc(
     if rate and min(rate) <= 0:
         raise UserError("--rate: a mean number of false positives a case must be above 0")
 
-    from stagetransfer.reporting.curve_files import write
+    from stagetransfer.reporting.curve_files import write_curve_files
     from stagetransfer.reporting.froc_comparison import compare, plot, read_systems
     from stagetransfer.runs.reader import find_runs
     from stagetransfer.statistics import CPM
@@ -54,7 +54,7 @@ def froc(
     beside = find_runs([first])[0].parent if first.is_dir() else first
     out = out or beside.parent / "froc"
     tables = {"figures": result.figures, "pairs": result.pairs, "curves": result.curves}
-    write(out, tables, {"froc": plot(result, by_case=by_case)})
+    write_curve_files(out, tables, {"froc": plot(result, by_case=by_case)})
     for line in [*result.words, *result.notes]:
         typer.echo(line)
     typer.echo(f"written  {out / 'figures.csv'}")

@@ -49,31 +49,32 @@ def roc(
     if mcclish and partial is None:
         raise UserError("--mcclish: standardises the partial area; give --partial RATE as well")
 
-    from stagetransfer.reporting.curve_files import comparable_runs, write
+    from stagetransfer.reporting.curve_files import write_curve_files
     from stagetransfer.reporting.plots import roc_plot
-    from stagetransfer.runs.roc_study import Operation, RocStudy
+    from stagetransfer.runs.gather import gather_runs
+    from stagetransfer.runs.roc_study import RocMetrics, RocStudy
     from stagetransfer.runs.study import Study
 
-    found, unfinished = comparable_runs(runs, only or ())
-    study = Study(found, count)
-    rocs = RocStudy(study, Operation(tuple(rates), partial, mcclish), positive)
+    found = gather_runs(runs, only=only or ())
+    study = Study(found.runs, count)
+    rocs = RocStudy(study, RocMetrics(tuple(rates), partial, mcclish), positive)
     if not rocs.positives:
         raise UserError(
             f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of it and two "
             "of other classes; choose another --positive"
         )
-    figures, curves = rocs.figures(), rocs.curves()
-    pairs, words = rocs.pairs()
-    out = out or found[0].folder.parent.parent / "roc"
-    plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, figures, curves) for ratio in study.ratios}
-    write(out, {"figures": figures, "pairs": pairs, "curves": curves}, plots)
-    for line in words:
+    metrics, curves = rocs.metrics_table(), rocs.curves()
+    pairs, sentences = rocs.pairs()
+    out = out or found.outputs / "roc"
+    plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, metrics, curves) for ratio in study.ratios}
+    write_curve_files(out, {"figures": metrics, "pairs": pairs, "curves": curves}, plots)
+    for line in sentences:
         typer.echo(line)
     if study.few:
         few = ", ".join(study.few)
         typer.echo(f"fewer than ten groups in {few}: intervals are not to be trusted")
     for name in rocs.left_out:
         typer.echo(f"left out: {name}, for which the test set has too few images")
-    for name in unfinished:
-        typer.echo(f"left out: {name} is unfinished")
+    for run in found.unfinished:
+        typer.echo(f"left out: {run.folder.name} is unfinished")
     typer.echo(f"written  {out / 'figures.csv'}")

@@ -25,7 +25,8 @@ from stagetransfer.reporting.blocks import (
     ratio_said,
     span,
 )
-from stagetransfer.runs.reader import Run, read_predictions
+from stagetransfer.runs.reader import read_predictions
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     Interval,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from stagetransfer.errors import UserError
 from stagetransfer.figures import COLOURS, LINES, MARKERS, STYLE
 from stagetransfer.reporting.plots import grid, legend
-from stagetransfer.runs.reader import Run, find_runs, read_runs
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.run import Run
 from stagetransfer.statistics import (
     Curve,
     Detections,

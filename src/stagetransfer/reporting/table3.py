@@ -23,7 +23,7 @@ from stagetransfer.reporting.blocks import (
 )
 from stagetransfer.reporting.published_results import TABLE_3
 from stagetransfer.reporting.table2 import few_note, mark
-from stagetransfer.runs.reader import Run
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     PER_RATIO,
@@ -140,7 +140,7 @@ def _differences(study: Study, sloped: list[str]) -> list[Block]:
     rows, lines, numbers = [], [], []
     for figure, (said, unit) in FIGURES.items():
         found: list[tuple[str, str, Interval, int]] = []
-        for a, b in study.couples():
+        for a, b in study.condition_pairs():
             if a not in sloped or b not in sloped:
                 continue
             x, y, left_out = _shared(study, a, b)

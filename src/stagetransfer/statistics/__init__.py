@@ -5,7 +5,7 @@ from stagetransfer.statistics.bootstrap import (
     difference,
     holm,
     interval,
-    resampled_figures,
+    resampled_metrics,
 )
 from stagetransfer.statistics.calibration import (
     Reliability,
@@ -25,7 +25,7 @@ from stagetransfer.statistics.froc_curve import (
     resampled_froc,
 )
 from stagetransfer.statistics.mcnemar import McNemar, mcnemar
-from stagetransfer.statistics.metrics import figures
+from stagetransfer.statistics.metrics import classification_metrics
 from stagetransfer.statistics.resampling import Resamples, few_groups, resample
 from stagetransfer.statistics.roc_curve import Curve, mcclish, resampled_roc, roc
 from stagetransfer.statistics.sentences import NATS, PER_RATIO, POINTS, Unit, sentence
@@ -48,6 +48,7 @@ __all__ = [
     "Runs",
     "Unit",
     "case_resamples",
+    "classification_metrics",
     "convergence",
     "delong",
     "delong_covariance",
@@ -56,7 +57,6 @@ __all__ = [
     "difference",
     "ece_interval",
     "few_groups",
-    "figures",
     "fit_temperature",
     "froc",
     "holm",
@@ -66,8 +66,8 @@ __all__ = [
     "mcnemar",
     "reliability",
     "resample",
-    "resampled_figures",
     "resampled_froc",
+    "resampled_metrics",
     "resampled_roc",
     "roc",
     "sentence",

@@ -29,7 +29,7 @@ interval is then about that seed's run alone, and says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,8 +60,13 @@ class Interval:
     seeds: int
     seeds_resampled: bool
 
+    def clipped(self, highest: float = 1.0) -> Interval:
+        """Return the same interval with its ends clipped to [0, `highest`]."""
+        low, high = (float(np.clip(end, 0, highest)) for end in (self.low, self.high))
+        return replace(self, low=low, high=high)
 
-def resampled_figures(resamples: Resamples, probabilities: ArrayLike) -> dict[str, Array]:
+
+def resampled_metrics(resamples: Resamples, probabilities: ArrayLike) -> dict[str, Array]:
     """Each figure of each of K runs on each row of the resamples' weights.
 
     probabilities: (K, n, C) in [0, 1], the runs' predictions on the test set of the resamples,

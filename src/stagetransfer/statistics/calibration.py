@@ -16,7 +16,7 @@ figures of one test set only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -119,9 +119,7 @@ def ece_interval(resamples: Resamples, probabilities: ArrayLike, bins: int = BIN
     """
     values = resampled_ece(resamples, probabilities, bins)
     values[resamples.drawn] -= values[resamples.drawn].mean(0) - values[0]
-    found = interval(resamples, values)
-    low, high = (float(np.clip(end, 0, 1)) for end in (found.low, found.high))
-    return replace(found, low=low, high=high)
+    return interval(resamples, values).clipped()
 
 
 def _bin(confidence: Array, bins: int) -> NDArray[np.intp]:

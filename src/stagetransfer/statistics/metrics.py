@@ -19,7 +19,9 @@ Array = NDArray[np.float64]
 EPSILON = float(np.finfo(np.float64).eps)  # 2.2e-16, at which scikit-learn's log_loss clips too
 
 
-def figures(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
+def classification_metrics(
+    labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]
+) -> dict[str, Any]:
     """Accuracy, macro averages, a table by class and the confusion matrix, ready for JSON.
 
     labels: (n,) integers, positions in `classes`. probabilities: (n, C), each in [0, 1]; the

@@ -49,7 +49,7 @@ class Line:
 class Runs:
     """A figure of the K runs of a condition, at several ratios.
 
-    values: (1 + B + D, K) from `resampled_figures`. ratios: (K,) in (0, 1]. seeds: (K,), each
+    values: (1 + B + D, K) from `resampled_metrics`. ratios: (K,) in (0, 1]. seeds: (K,), each
     run's place 0 .. S - 1 among the resampled seeds. Runs may be missing; at least one seed needs
     two ratios.
     """
