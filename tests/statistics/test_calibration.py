@@ -8,11 +8,11 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from stagetransfer.statistics import (
+    apply_temperature,
     ece_interval,
     fit_temperature,
     reliability,
     resample,
-    tempered,
 )
 from stagetransfer.statistics.calibration import resampled_ece
 
@@ -62,11 +62,11 @@ def test_worse_than_chance_the_temperature_has_a_bound():
     assert fit_temperature([0, 0, 0], [[0.0, 9.0]] * 3) == pytest.approx(100, rel=1e-3)
 
 
-def test_tempered_divides_the_logits():
+def test_a_temperature_divides_the_logits():
     _, logits = sample(3)
-    p = tempered(softmax(logits, axis=1), 2.5)
+    p = apply_temperature(softmax(logits, axis=1), 2.5)
     np.testing.assert_allclose(p, softmax(logits / 2.5, axis=1))
-    np.testing.assert_allclose(tempered([[1.0, 0.0]], 2.0).sum(), 1)
+    np.testing.assert_allclose(apply_temperature([[1.0, 0.0]], 2.0).sum(), 1)
 
 
 def plain_ece(labels, probabilities, bins):

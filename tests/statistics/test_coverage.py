@@ -11,7 +11,7 @@ import pytest
 from scipy.special import ndtr
 
 from stagetransfer.statistics import (
-    Runs,
+    RatioSeries,
     difference,
     interval,
     resample,
@@ -65,7 +65,7 @@ def one_study(world, rng, number):
     truth = world.truth(bases)
     ratios, seeds = np.repeat(RATIOS, world.seeds), np.tile(np.arange(world.seeds), 3)
     half = 3 * world.seeds
-    a, b = (Runs(found["accuracy"][:, k : k + half], ratios, seeds) for k in (0, half))
+    a, b = (RatioSeries(found["accuracy"][:, k : k + half], ratios, seeds) for k in (0, half))
     slope_a, slope_b = (np.polyfit(RATIOS, truth[k : k + 3], 1)[0] for k in (0, 3))
 
     def last(name, condition):

@@ -6,11 +6,11 @@ from scipy import stats
 
 from stagetransfer.statistics import (
     CPM,
-    case_resamples,
-    detections,
+    collect_detections,
     difference,
     froc,
     interval,
+    resample_cases,
     resampled_froc,
 )
 
@@ -30,7 +30,7 @@ CANDIDATES = [
 
 def system(candidates=CANDIDATES, known=ALL):
     cases, lesions, scores = zip(*candidates, strict=True) if candidates else ((), (), ())
-    return detections(cases, lesions, scores, all_lesions=known)
+    return collect_detections(cases, lesions, scores, all_lesions=known)
 
 
 def test_the_example_by_hand():
@@ -119,7 +119,7 @@ def test_interval_over_cases_holds_the_truth_and_is_no_wider_than_needed():
         found = system(candidates, known)
         estimates.append(froc(found).sensitivity_at([0.5])[0, 0])
         if study < 120:
-            drawn = case_resamples(found, count=200)
+            drawn = resample_cases(found, count=200)
             results.append(interval(drawn, at_one(drawn, found)))
     assert np.mean([of.low <= truth <= of.high for of in results]) >= 0.9
     needed = 2 * stats.t.ppf(0.975, 29) * np.std(estimates)
@@ -131,7 +131,7 @@ def test_two_systems_in_pairs():
     known, candidates = simulated(rng, 80)
     better = [(c, lesion, s + 0.8 * bool(lesion)) for c, lesion, s in candidates]
     a, b = system(better, known), system(candidates, known)
-    drawn = case_resamples(a, count=999)
+    drawn = resample_cases(a, count=999)
     found = difference(drawn, at_one(drawn, a), at_one(drawn, b))
     points = [froc(of).sensitivity_at([0.5])[0, 0] for of in (a, b)]
     assert found.estimate == pytest.approx(points[0] - points[1])

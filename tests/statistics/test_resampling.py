@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagetransfer.statistics import few_groups, resample
-from stagetransfer.statistics.resampling import divide
+from stagetransfer.statistics.resampling import divide_strata
 
 NAMES = ("a", "b", "c", "d")
 
@@ -38,7 +38,7 @@ def test_each_class_has_a_stratum_of_its_holders(test_set):
     _, group = np.unique(groups, return_inverse=True)
     holds = np.zeros((group.max() + 1, 4), bool)
     holds[group, labels] = True
-    stratum = divide(holds)
+    stratum = divide_strata(holds)
     assert sorted(set(stratum)) == list(range(stratum.max() + 1))
     for present in np.unique(labels):
         assert any(holds[stratum == s, present].all() for s in set(stratum))
@@ -47,14 +47,14 @@ def test_each_class_has_a_stratum_of_its_holders(test_set):
 def test_a_class_that_only_goes_with_rarer_ones_gets_a_part_of_their_stratum():
     # c (column 0) is the commonest class and always beside a rarer one: a or b.
     holds = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1], [1, 0, 1], [0, 0, 1]], bool)
-    stratum = divide(holds)
+    stratum = divide_strata(holds)
     assert stratum[0] == stratum[1] != stratum[2]
     assert stratum[3] == stratum[4] == stratum[5] not in (stratum[0], stratum[2])
 
 
 def test_groups_belong_to_their_rarest_class():
     holds = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [0, 1]], bool)
-    assert divide(holds).tolist() == [0, 0, 0, 1, 1]
+    assert divide_strata(holds).tolist() == [0, 0, 0, 1, 1]
 
 
 def test_weights_have_the_variance_of_a_mean():

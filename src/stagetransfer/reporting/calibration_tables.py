@@ -31,10 +31,10 @@ from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     Interval,
     Reliability,
+    apply_temperature,
     ece_interval,
     fit_temperature,
     reliability,
-    tempered,
 )
 from stagetransfer.statistics.calibration import BINS
 
@@ -87,7 +87,7 @@ def _condition(study: Study, name: str, runs: Sequence[Run]) -> _Condition:
         temperatures.append(fit_temperature(labels, logs))
         order = sorted(range(len(run.ids)), key=run.ids.__getitem__)
         trained.append(run.probabilities[order])
-        at_own.append(tempered(trained[-1], temperatures[-1]))
+        at_own.append(apply_temperature(trained[-1], temperatures[-1]))
     return _Condition(name, temperatures, np.stack(trained), np.stack(at_own))
 
 

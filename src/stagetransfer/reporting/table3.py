@@ -28,10 +28,10 @@ from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     PER_RATIO,
     Interval,
-    Runs,
+    RatioSeries,
     Unit,
+    fit_line,
     holm,
-    line,
     sentence,
     slope_difference,
     slope_interval,
@@ -98,7 +98,7 @@ def _slope(study: Study, condition: str, figure: str) -> dict[str, object]:
     seeds = sorted({run.seed for run in runs})
     ratios = [run.ratio for run in runs]
     values = study.values(runs, figure)
-    fitted = line(ratios, values[0])
+    fitted = fit_line(ratios, values[0])
     result = slope_interval(study.resamples(len(seeds)), _runs(study, runs, seeds, figure))
     return {
         "figure": figure,
@@ -121,8 +121,8 @@ def _slope(study: Study, condition: str, figure: str) -> dict[str, object]:
     }
 
 
-def _runs(study: Study, runs: list[Run], seeds: list[int], figure: str) -> Runs:
-    return Runs(
+def _runs(study: Study, runs: list[Run], seeds: list[int], figure: str) -> RatioSeries:
+    return RatioSeries(
         study.values(runs, figure),
         np.array([run.ratio for run in runs]),
         np.array([seeds.index(run.seed) for run in runs]),

@@ -54,23 +54,34 @@ def check_comparable(runs: Sequence[Run]) -> None:
         UserError: two runs cannot be compared; the message names both and the reason.
     """
     for run in runs[1:]:
-        _check_test_sets(runs[0], run)
+        _check_same_test_set(runs[0], run)
     of_place: dict[tuple[str, float, int], Run] = {}
     of_condition: dict[str, Run] = {}
     for run in runs:
         check_unique(of_place.setdefault(run.place, run), run, "condition, ratio and seed")
         other = of_condition.setdefault(run.condition, run)
-        both = f"{other.name} and {run.name}: one condition, but"
-        if other.chain != run.chain:
-            raise UserError(
-                f"{both} the chains {'-'.join(other.chain)} and {'-'.join(run.chain)}. Give one of "
-                "them another condition=."
-            )
-        if unlike := describe_differences(other, run, ignore_place=True):
-            raise UserError(
-                f"{both} they differ in {unlike}; they must not be averaged. {ONLY_HINT}, or give "
-                "one another condition=."
-            )
+        check_same_recipe(other, run, ignore_place=True)
+
+
+def check_same_recipe(
+    a: Run, b: Run, *, ignore_place: bool = False, ignore: Collection[str] = ()
+) -> None:
+    """Check that two runs of one condition were trained alike; the options are as in `differences`.
+
+    Raises:
+        UserError: their chains or their settings differ.
+    """
+    both = f"{a.name} and {b.name}: one condition, but"
+    if a.chain != b.chain:
+        raise UserError(
+            f"{both} the chains {'-'.join(a.chain)} and {'-'.join(b.chain)}. Give one of them "
+            "another condition=."
+        )
+    if unlike := describe_differences(a, b, ignore_place=ignore_place, ignore=ignore):
+        raise UserError(
+            f"{both} they differ in {unlike}; they must not be averaged. {ONLY_HINT}, or give "
+            "one another condition=."
+        )
 
 
 def check_unique(a: Run, b: Run, shared: str) -> None:
@@ -148,40 +159,48 @@ def describe_differences(
     return text + (f" and {len(unlike) - 6} more" if len(unlike) > 6 else "")
 
 
-def _check_test_sets(a: Run, b: Run) -> None:
-    both = f"{a.name} and {b.name} cannot be compared:"
+def check_same_data(a: Run, b: Run) -> None:
+    """Check that the classes and the data of the target domain are the same.
+
+    Raises:
+        UserError: they differ.
+    """
+    if a.classes != b.classes:
+        raise _incomparable(a, b, f"different classes ({_few(a.classes)} and {_few(b.classes)})")
+    if a.fingerprint != b.fingerprint:
+        fingerprints = f"(fingerprints {a.fingerprint} and {b.fingerprint})"
+        raise _incomparable(a, b, f"the data of their target domain differ {fingerprints}")
+
+
+def _check_same_test_set(a: Run, b: Run) -> None:
     if a.splits != b.splits:
         raise UserError(
-            f"{both} their split files or folds differ, or only one has any. Report them "
-            f"separately, by --only domain.{a.chain[-1]}.split_file=... (null: none)."
+            f"{a.name} and {b.name} cannot be compared: their split files or folds differ, or only "
+            f"one has any. Report them separately, by --only domain.{a.chain[-1]}.split_file=... "
+            "(null: none)."
         )
-    reason = ""
-    if a.classes != b.classes:
-        reason = f"different classes ({_few(a.classes)} and {_few(b.classes)})"
-    elif unshared := {*a.ids} ^ {*b.ids}:
-        reason = (
-            f"different test sets ({len(a.ids)} and {len(b.ids)} images; {len(unshared)} belong to "
-            f"only one of them, such as {min(unshared)!r})"
-        )
-    elif unlike := _unlike_images(a, b, a.labels.tolist(), b.labels.tolist()):
-        reason = f"different labels of {len(unlike)} test images, such as {unlike[0]!r}"
-    elif unlike := _unlike_images(
-        a, b, a.groups or [""] * len(a.ids), b.groups or [""] * len(b.ids)
-    ):
-        reason = f"different groups of {len(unlike)} test images, such as {unlike[0]!r}"
-    elif a.fingerprint != b.fingerprint:
-        reason = (
-            f"the data of their target domain differ (fingerprints {a.fingerprint} and "
-            f"{b.fingerprint})"
-        )
-    if reason:
-        raise UserError(f"{both} {reason}. Report them separately.")
+    if a.classes == b.classes:
+        if unshared := {*a.ids} ^ {*b.ids}:
+            raise _incomparable(
+                a,
+                b,
+                f"different test sets ({len(a.ids)} and {len(b.ids)} images; {len(unshared)} "
+                f"belong to only one of them, such as {min(unshared)!r})",
+            )
+        for what, of_a, of_b in (
+            ("labels", a.labels.tolist(), b.labels.tolist()),
+            ("groups", a.groups or [""] * len(a.ids), b.groups or [""] * len(b.ids)),
+        ):
+            values = dict(zip(b.ids, of_b, strict=True))
+            unlike = [name for name, x in zip(a.ids, of_a, strict=True) if x != values[name]]
+            if unlike:
+                example = f"{len(unlike)} test images, such as {unlike[0]!r}"
+                raise _incomparable(a, b, f"different {what} of {example}")
+    check_same_data(a, b)
 
 
-def _unlike_images(a: Run, b: Run, of_a: Sequence[Any], of_b: Sequence[Any]) -> list[str]:
-    """Return the ids of the images for which two runs hold different values."""
-    values = dict(zip(b.ids, of_b, strict=True))
-    return [name for name, value in zip(a.ids, of_a, strict=True) if value != values[name]]
+def _incomparable(a: Run, b: Run, reason: str) -> UserError:
+    return UserError(f"{a.name} and {b.name} cannot be compared: {reason}. Report them separately.")
 
 
 def _as_text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stagetransfer.errors import UserError
-from stagetransfer.runs.comparability import ONLY_HINT, check_unique, describe_differences
+from stagetransfer.runs.comparability import check_same_data, check_same_recipe, check_unique
 from stagetransfer.runs.run import Run, UnfinishedRun
 
 
@@ -64,16 +64,8 @@ def _pool(folds: Sequence[Run]) -> Run:
     fold_key = f"domain.{first.chain[-1]}.fold"
     tested_by: dict[str, Run] = {}
     for run in folds:
-        both = f"{first.name} and {run.name}: folds of one condition, but"
-        if run.chain != first.chain or run.classes != first.classes:
-            raise UserError(f"{both} with different chains or classes. Report them separately.")
-        if run.fingerprint != first.fingerprint:
-            raise UserError(
-                f"{both} the data of their target domain differ (fingerprints {first.fingerprint} "
-                f"and {run.fingerprint}). Report them separately."
-            )
-        if unlike := describe_differences(first, run, ignore=(fold_key,)):
-            raise UserError(f"{both} they differ in {unlike}. {ONLY_HINT}.")
+        check_same_data(first, run)
+        check_same_recipe(first, run, ignore=(fold_key,))
         for name in run.ids:
             if tested_by.setdefault(name, run) is not run:
                 raise UserError(

@@ -16,7 +16,6 @@ from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     Curve,
-    DeLong,
     Interval,
     delong,
     delong_difference,
@@ -153,7 +152,7 @@ class RocStudy:
         table = pd.DataFrame(rows)
         if rows:
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
-            table["p_holm"] = by.transform(_holm)
+            table["p_holm"] = by.transform(lambda p: np.array(holm(list(p))))
         sentences = []
         for i, result in areas.items():
             row, p_value = rows[i], float(table["p_holm"][i])
@@ -201,18 +200,15 @@ def rows_at(table: pd.DataFrame, condition: str, ratio: float, name: str) -> pd.
 
 
 def _row(
-    place: dict[str, Any], metric: str, result: Interval | DeLong, runs: Sequence[Run], method: str
+    place: dict[str, Any], metric: str, result: Interval, runs: Sequence[Run], method: str
 ) -> dict[str, Any]:
-    numbers = {"estimate": result.estimate, "low": result.low, "high": result.high}
-    seeds = " ".join(str(run.seed) for run in runs)
-    return {**place, "figure": metric, **numbers, "p": result.p_value, "seeds": seeds} | {
-        "method": method
+    return {
+        **place,
+        "figure": metric,
+        "estimate": result.estimate,
+        "low": result.low,
+        "high": result.high,
+        "p": result.p_value,
+        "seeds": " ".join(str(run.seed) for run in runs),
+        "method": method,
     }
-
-
-def _holm(p_values: pd.Series[float]) -> Array:
-    """Return corrected p-values; those that are not defined stay NaN and do not count."""
-    p = np.array(p_values, np.float64)
-    defined = np.isfinite(p)
-    p[defined] = holm(p[defined].tolist())
-    return p

@@ -153,11 +153,12 @@ class Study:
             for a, b in self.condition_pairs()
             if self.at(a, ratio) and self.at(b, ratio)
         ]
+        compared = [pair for pair in pairs if pair.seeds]
         for metric in metrics:
-            results = {i: pair.metrics.get(metric) for i, pair in enumerate(pairs)}
-            p_values = {i: x.p_value for i, x in results.items() if x and np.isfinite(x.p_value)}
-            for i, p_value in zip(p_values, holm(list(p_values.values())), strict=True):
-                pairs[i].holm[metric] = p_value
+            corrected = holm([pair.metrics[metric].p_value for pair in compared])
+            for pair, p_value in zip(compared, corrected, strict=True):
+                if np.isfinite(p_value):
+                    pair.holm[metric] = p_value
         return pairs
 
     def condition_pairs(self) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,8 @@ validation data (`transfer.search`) has the depth "searched", whichever it found
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from stagetransfer.names import LAYERS
 from stagetransfer.runs.run import Run, UnfinishedRun
@@ -38,26 +37,20 @@ def name_depths(
 
     Such a name is "natural conv4-fc8"; the name of a condition in a config holds no space.
     """
-    depths = [tuned_depth(run) for run in runs]
-    planned = [_planned_depth(run.config) if run.place else None for run in unfinished]
+    finished = [(run.condition, tuned_depth(run)) for run in runs]
+    planned = [(run.place[0] if run.place else "", _planned_depth(run)) for run in unfinished]
     found: dict[str, set[str | None]] = defaultdict(set)
-    for run, depth in zip(runs, depths, strict=True):
-        found[run.condition].add(depth)
-    for other, depth in zip(unfinished, planned, strict=True):
-        if other.place:
-            found[other.place[0]].add(depth)
+    for condition, depth in (*finished, *planned):
+        found[condition].add(depth)
 
     def named(condition: str, depth: str | None) -> str:
         return f"{condition} {depth}" if depth and len(found[condition]) > 1 else condition
 
     return (
+        [replace(run, condition=named(*of)) for run, of in zip(runs, finished, strict=True)],
         [
-            replace(run, condition=named(run.condition, depth))
-            for run, depth in zip(runs, depths, strict=True)
-        ],
-        [
-            replace(run, place=(named(run.place[0], depth), *run.place[1:])) if run.place else run
-            for run, depth in zip(unfinished, planned, strict=True)
+            replace(run, place=(named(*of), *run.place[1:])) if run.place else run
+            for run, of in zip(unfinished, planned, strict=True)
         ],
     )
 
@@ -73,10 +66,11 @@ def depth_settings(target: str) -> tuple[str, ...]:
     return (*SETTINGS, *(f"stage.{target}.{key}" for key in SETTINGS))
 
 
-def _planned_depth(config: Mapping[str, Any]) -> str | None:
+def _planned_depth(run: UnfinishedRun) -> str | None:
     """Return the depth that a run without a record will have, by its config alone."""
+    config = run.config
     chain: Sequence[str] = config.get("chain") or ()
-    if len(chain) < 2:
+    if len(chain) < 2 or run.place is None:
         return None
     if config.get("transfer.search"):
         return SEARCHED
