@@ -1,4 +1,4 @@
-"""Makes run folders as stagetransfer.runs.writer writes them, without any training."""
+"""Make run folders as stagetransfer.runs.writer writes them, without any training."""
 
 from __future__ import annotations
 
@@ -51,10 +51,14 @@ def make_run(
     folds: int = 3,
     digest: str = "d1ce",
 ) -> Path:
-    """A run folder under outputs/runs; the better the condition and the more data, the better.
+    """Write a run folder under outputs/runs and return it.
 
-    skill: in place of the condition's. validation: figures of the target stage. fold: tested on the
-    groups whose number leaves this rest, of `folds`.
+    The predictions are better for better conditions and for more training data.
+
+    Args:
+        skill: quality of the predictions; None: that of the condition.
+        validation: validation metrics of the target stage.
+        fold: test on the groups whose number modulo `folds` is this; None: on all groups.
     """
     chain = chain or CHAINS[condition]
     place = f"{condition}{tune_from}{mode}{search}{ratio}{seed}{fold}"
@@ -161,7 +165,7 @@ def make_sweep(
     seeds: tuple[int, ...] = (0, 1, 2),
     **rest: object,
 ) -> Path:
-    """All runs of a sweep; the outputs folder."""
+    """Write all runs of a sweep and return the outputs folder."""
     for condition in conditions:
         for ratio in ratios:
             for seed in seeds:

@@ -58,7 +58,7 @@ def test_each_draw_agrees_with_scikit_learn(seed):
         assert {name: found[name][row, run] for name in found} == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_test_set_as_it_is_gives_the_figures_of_the_run():
+def test_row_0_gives_the_metrics_of_the_run():
     labels, groups, p = study(0)
     drawn = resample(labels, groups, NAMES, seeds=3, count=50)
     found = resampled_metrics(drawn, p)
@@ -90,7 +90,7 @@ def test_order_of_images_and_names_of_groups_do_not_matter(seed):
             )
 
 
-def test_a_shuffle_of_the_groups_names_is_but_another_draw():
+def test_shuffled_group_names_act_like_another_random_state():
     labels, groups, p = study(3, n=400, groups=60)
     found = []
     for names in (groups, np.random.default_rng(0).permutation(60)[groups]):
@@ -102,7 +102,7 @@ def test_a_shuffle_of_the_groups_names_is_but_another_draw():
     assert (a.low, a.high) == pytest.approx((b.low, b.high), abs=0.08 * width)
 
 
-def test_of_independent_images_and_one_seed_it_is_the_textbooks_interval():
+def test_independent_images_and_one_seed_give_the_textbook_interval():
     """Accuracy with each image its own group, of one class: a mean of n, with n - 1 degrees."""
     labels, prediction = np.zeros(400, int), np.arange(400) % 4 == 0
     drawn = resample(labels, None, ("a", "b"), seeds=1, count=20_000)
@@ -116,7 +116,7 @@ def test_of_independent_images_and_one_seed_it_is_the_textbooks_interval():
     assert (found.seeds, found.seeds_resampled) == (1, False)
 
 
-def test_with_many_groups_and_one_seed_it_is_scipys_bootstrap():
+def test_many_groups_and_one_seed_give_the_interval_of_scipys_bootstrap():
     """Groups of four images that are right or wrong together more often than not; a difference."""
     rng = np.random.default_rng(7)
     groups = np.repeat(np.arange(200), 4)
@@ -135,7 +135,7 @@ def test_with_many_groups_and_one_seed_it_is_scipys_bootstrap():
     )
 
 
-def test_of_seeds_alone_it_is_as_wide_as_students_t():
+def test_seeds_alone_give_the_width_of_students_t():
     """All images of a run are right or wrong together, so groups add nothing."""
     labels = np.zeros(30, int)
     drawn = resample(labels, None, ("a", "b"), seeds=4, count=4000)
@@ -148,7 +148,7 @@ def test_of_seeds_alone_it_is_as_wide_as_students_t():
     assert found.high - found.estimate > found.estimate - found.low
 
 
-def test_interaction_counts_once():
+def test_the_interaction_counts_once():
     """Right or wrong at random in each image and each seed: the variance of S n coins."""
     rng = np.random.default_rng(5)
     widths = []
@@ -161,7 +161,7 @@ def test_interaction_counts_once():
     assert expected < np.mean(widths) < 1.45 * expected  # three times would be sqrt(3) = 1.73
 
 
-def test_difference_of_a_run_and_itself_is_nothing():
+def test_the_difference_of_a_run_and_itself_is_zero():
     labels, groups, p = study(1)
     drawn = resample(labels, groups, NAMES, seeds=3, count=200)
     a = resampled_metrics(drawn, p)["f1"]
@@ -169,7 +169,7 @@ def test_difference_of_a_run_and_itself_is_nothing():
     assert (found.estimate, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
-def test_difference_is_in_pairs():
+def test_the_difference_is_paired():
     """Two conditions that err on the same images differ far more surely than their intervals
     let one think."""
     labels, groups, p = study(2, n=300, groups=60)
@@ -199,7 +199,7 @@ def test_p_value_and_interval_agree(seed, count):
     assert (found.p_value <= 0.05) == (found.low > 0 or found.high < 0)
 
 
-def test_what_is_not_defined_is_not_a_number():
+def test_an_undefined_metric_is_nan():
     labels = np.array([0, 0, 1, 1])
     drawn = resample(labels, None, NAMES, seeds=2, count=20)  # no image of NOR
     found = resampled_metrics(drawn, np.full((2, 4, 3), 1 / 3))
@@ -208,7 +208,7 @@ def test_what_is_not_defined_is_not_a_number():
     assert interval(drawn, found["recall"]).estimate == pytest.approx(1 / 3)
 
 
-def test_refuses_runs_that_are_not_the_seeds():
+def test_another_number_of_runs_than_of_seeds_is_refused():
     labels, groups, p = study(0)
     drawn = resample(labels, groups, NAMES, seeds=2, count=20)
     with pytest.raises(ValueError, match="2 runs"):
@@ -224,5 +224,5 @@ def test_holm_agrees_with_statsmodels(p_values):
     assert holm(p_values) == pytest.approx(list(expected), abs=1e-9)
 
 
-def test_holm_of_nothing():
+def test_holm_of_an_empty_list():
     assert holm([]) == []

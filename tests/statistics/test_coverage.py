@@ -69,7 +69,7 @@ def one_study(world, rng, number):
     slope_a, slope_b = (np.polyfit(RATIOS, truth[k : k + 3], 1)[0] for k in (0, 3))
 
     def last(name, condition):
-        """The figure of the condition's runs at r = 1."""
+        """The metric of the condition's runs at r = 1."""
         stop = (condition + 1) * half
         return found[name][:, stop - world.seeds : stop]
 
@@ -98,7 +98,7 @@ def coverage(world, studies, monkeypatch):
     return {name: np.mean([study[name] for study in held]) for name in held[0]}
 
 
-def test_intervals_hold_the_truth(monkeypatch):
+def test_intervals_contain_the_true_value(monkeypatch):
     """A quick look: 93 to 97 %, give or take 3 standard errors of so few studies."""
     studies = 300
     found = coverage(World(seeds=5, classes=3), studies, monkeypatch)
@@ -118,6 +118,6 @@ def test_intervals_hold_the_truth(monkeypatch):
     ],
     ids=str,
 )
-def test_intervals_hold_the_truth_in_93_to_97_percent(world, monkeypatch):
+def test_intervals_contain_the_true_value_in_93_to_97_percent(world, monkeypatch):
     found = coverage(world, 3000, monkeypatch)  # a standard error of 0.4 %
     assert all(0.93 <= share <= 0.97 for share in found.values()), found

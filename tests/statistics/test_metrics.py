@@ -51,7 +51,7 @@ def test_of_three_images_by_hand():
     assert found["auroc"] == 1.0
 
 
-def test_is_json_of_plain_numbers():
+def test_the_result_can_be_written_as_json():
     labels, p = predictions(0)
     found = classification_metrics(labels, p.astype(np.float32), NAMES)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -69,7 +69,7 @@ def test_a_class_without_images():
     json.dumps(found, allow_nan=False)
 
 
-def test_a_certain_error_costs_a_finite_loss():
+def test_a_probability_of_zero_gives_a_finite_loss():
     found = classification_metrics([0], [[0.0, 1.0]], ("a", "b"))
     assert found["cross_entropy"] == pytest.approx(-np.log(2**-52))
 
@@ -85,6 +85,6 @@ def test_a_certain_error_costs_a_finite_loss():
         ([0], [[3.0, -2.0]], "numbers from 0 to 1"),
     ],
 )
-def test_refuses_what_does_not_fit(labels, p, message):
+def test_unfit_arrays_are_refused(labels, p, message):
     with pytest.raises(ValueError, match=message):
         classification_metrics(labels, p, ("a", "b"))

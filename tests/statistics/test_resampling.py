@@ -33,7 +33,7 @@ def test_no_class_vanishes(test_set, seeds):
 
 @settings(max_examples=150, deadline=None)
 @given(test_sets)
-def test_each_class_has_a_stratum_of_its_holders(test_set):
+def test_each_class_has_a_stratum_of_groups_that_contain_it(test_set):
     labels, groups = test_set
     _, group = np.unique(groups, return_inverse=True)
     holds = np.zeros((group.max() + 1, 4), bool)
@@ -44,7 +44,7 @@ def test_each_class_has_a_stratum_of_its_holders(test_set):
         assert any(holds[stratum == s, present].all() for s in set(stratum))
 
 
-def test_a_class_that_only_goes_with_rarer_ones_gets_a_part_of_their_stratum():
+def test_a_class_that_only_occurs_with_rarer_ones_gets_part_of_their_stratum():
     # c (column 0) is the commonest class and always beside a rarer one: a or b.
     holds = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1], [1, 0, 1], [0, 0, 1]], bool)
     stratum = divide_strata(holds)
@@ -87,13 +87,13 @@ def test_images_of_a_group_stay_together_and_their_order_does_not_matter():
     assert drawn.weights.shape[1] == len(set(groups))
 
 
-def test_without_groups_each_image_is_one():
+def test_without_groups_each_image_is_a_group():
     drawn = resample([0, 0, 1, 1, 1], None, ("a", "b"), seeds=1, count=10)
     assert drawn.weights.shape == (1 + 10 + 5, 5)
     assert (drawn.seeds == 1).all()
 
 
-def test_random_state_decides():
+def test_the_random_state_decides_the_draw():
     arguments = ([0, 0, 1, 1, 1, 1], None, ("a", "b"))
     first, same, other = (
         resample(*arguments, seeds=3, count=50, random_state=state) for state in (0, 0, 1)
@@ -114,7 +114,7 @@ def test_few_groups_names_classes_and_counts():
     ("changed", "message"),
     [({"groups": [0]}, "must be"), ({"seeds": 0}, "1 or more"), ({"count": 0}, "1 or more")],
 )
-def test_refuses_what_does_not_fit(changed, message):
+def test_unfit_arrays_are_refused(changed, message):
     arguments = {"labels": [0, 1], "groups": [0, 1], "classes": NAMES, "seeds": 1, **changed}
     with pytest.raises(ValueError, match=message):
         resample(**arguments)

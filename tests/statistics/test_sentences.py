@@ -51,7 +51,7 @@ def test_sentence(found, options, expected):
     assert sentence("two_stage", "natural", found, **options) == f"two_stage - natural: {expected}"
 
 
-def test_the_room_imports_nothing_above_it():
+def test_statistics_imports_no_other_part_of_the_package():
     allowed = {"__future__", "collections", "dataclasses", "itertools", "typing"}
     allowed |= {"numpy", "scipy", "sklearn"}
     for file in Path(stagetransfer.statistics.__file__).parent.glob("*.py"):

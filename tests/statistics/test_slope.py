@@ -64,7 +64,7 @@ def test_bad_fit(y, bad):
     assert fit_line(RATIOS, y).bad_fit is bad
 
 
-def test_one_run_a_ratio_cannot_tell_noise_from_a_curve():
+def test_one_run_per_ratio_cannot_distinguish_noise_from_a_curve():
     r = np.unique(RATIOS)
     curved, straight = fit_line(r, np.log(r)), fit_line(r, 1 - r)
     assert np.isnan(curved.lack_of_fit_p)
@@ -73,7 +73,7 @@ def test_one_run_a_ratio_cannot_tell_noise_from_a_curve():
     assert not fit_line(r, np.full(5, 0.9)).bad_fit
 
 
-def test_of_two_runs():
+def test_a_line_through_two_runs():
     found = fit_line([0.5, 1.0], [0.1, 0.4])
     assert found.slope == pytest.approx(0.6)
     assert np.isnan([found.low, found.high, found.p_value]).all()
@@ -81,7 +81,7 @@ def test_of_two_runs():
 
 
 @pytest.mark.parametrize("r", [[1.0, 1.0, 1.0], [1.0], [0.2, 1.0]])
-def test_refuses_what_has_no_line(r):
+def test_too_few_ratios_are_refused(r):
     with pytest.raises(ValueError, match="two different ratios"):
         fit_line(r, [0.1, 0.2, 0.3])
 
@@ -91,7 +91,7 @@ SEEDS = np.tile([0, 1, 2], 5)
 
 
 def sweep(skills, seed=0, n=120, groups=30):
-    """Resamples, and the figures of 15 runs at RATIOS that are right with these chances."""
+    """Resamples, and the accuracies of 15 runs at RATIOS with these chances to be correct."""
     rng = np.random.default_rng(seed)
     labels, group = rng.integers(0, 2, n), rng.integers(0, groups, n)
     right = rng.random(n) < np.reshape(skills, (-1, 1))
@@ -100,7 +100,7 @@ def sweep(skills, seed=0, n=120, groups=30):
     return drawn, resampled_metrics(drawn, p)["accuracy"]
 
 
-def test_bootstrap_is_about_the_least_squares_slope():
+def test_the_bootstrap_interval_contains_the_least_squares_slope():
     drawn, values = sweep(0.6 + 0.3 * RATIOS)
     for kept in (slice(None), slice(2, 13)):  # all runs, and a sweep with runs missing
         found = slope_interval(drawn, RatioSeries(values[:, kept], RATIOS[kept], SEEDS[kept]))
