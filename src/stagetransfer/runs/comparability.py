@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from stagetransfer.errors import UserError
@@ -11,8 +11,6 @@ from stagetransfer.runs.tuning_depth import depth_settings, split_depth, tuned_d
 
 Role = Literal["decides", "place", "idle"]
 AnyRun = TypeVar("AnyRun", Run, UnfinishedRun)
-
-ONLY_HINT = "Select one of them with --only KEY=VALUE"
 
 
 def role_of(key: str) -> Role:
@@ -48,7 +46,7 @@ def runs_with(runs: Sequence[AnyRun], only: Sequence[str]) -> list[AnyRun]:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Check that all runs can stand in one report.
+    """Check that all runs can be compared in one report.
 
     Raises:
         UserError: two runs cannot be compared; the message names both and the reason.
@@ -77,10 +75,10 @@ def check_same_recipe(
             f"{both} the chains {'-'.join(a.chain)} and {'-'.join(b.chain)}. Give one of them "
             "another condition=."
         )
-    if unlike := describe_differences(a, b, ignore_place=ignore_place, ignore=ignore):
+    if unlike := differences(a, b, ignore_place=ignore_place, ignore=ignore):
         raise UserError(
-            f"{both} they differ in {unlike}; they must not be averaged. {ONLY_HINT}, or give "
-            "one another condition=."
+            f"{both} they differ in {_describe(unlike)}; they must not be averaged. Select one of "
+            "them with --only KEY=VALUE, or give one another condition=."
         )
 
 
@@ -95,14 +93,14 @@ def check_unique(a: Run, b: Run, shared: str) -> None:
     """
     if a is b:
         return
-    unlike = describe_differences(a, b)
-    if not unlike:  # their stages then differ in data or in versions
+    text = _describe(differences(a, b))
+    if not text:  # their stages then differ in data or in versions
         pairs = zip(a.stages, b.stages, strict=False)
         names = [str(x["name"]) for x, y in pairs if x.get("key") != y.get("key")]
-        unlike = f"the keys of stage {', '.join(names)}" if names else "their hash"
+        text = f"the keys of stage {', '.join(names)}" if names else "their hash"
     raise UserError(
-        f"{a.name} and {b.name}: the same {shared}, but they differ in {unlike}. Report one of "
-        f"them, or: {ONLY_HINT}."
+        f"{a.name} and {b.name}: the same {shared}, but they differ in {text}. Give one of them "
+        "alone, or select one with --only KEY=VALUE."
     )
 
 
@@ -143,20 +141,6 @@ def differences(
     if None not in depths and depths[0] != depths[1] and not named:
         result["tuned layers"] = depths
     return result
-
-
-def describe_differences(
-    a: Run,
-    b: Run,
-    *,
-    ignore_place: bool = False,
-    ignore: Collection[str] = (),
-) -> str:
-    """Return up to six of the `differences` as text; "" if there are none."""
-    unlike = differences(a, b, ignore_place=ignore_place, ignore=ignore)
-    shown = list(unlike.items())[:6]
-    text = ", ".join(f"{key} ({_as_text(x)} and {_as_text(y)})" for key, (x, y) in shown)
-    return text + (f" and {len(unlike) - 6} more" if len(unlike) > 6 else "")
 
 
 def check_same_data(a: Run, b: Run) -> None:
@@ -201,6 +185,13 @@ def _check_same_test_set(a: Run, b: Run) -> None:
 
 def _incomparable(a: Run, b: Run, reason: str) -> UserError:
     return UserError(f"{a.name} and {b.name} cannot be compared: {reason}. Report them separately.")
+
+
+def _describe(unlike: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return up to six differences as text."""
+    shown = list(unlike.items())[:6]
+    text = ", ".join(f"{key} ({_as_text(x)} and {_as_text(y)})" for key, (x, y) in shown)
+    return text + (f" and {len(unlike) - 6} more" if len(unlike) > 6 else "")
 
 
 def _as_text(value: Any) -> str:

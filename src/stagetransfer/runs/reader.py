@@ -30,7 +30,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
     Args:
         paths: run folders, `runs` folders, outputs folders, or Hydra's sweep folders within an
-            outputs folder, which stand for all runs of that outputs folder.
+            outputs folder, which mean all runs of that outputs folder.
 
     Raises:
         UserError: a path does not exist or holds no run.

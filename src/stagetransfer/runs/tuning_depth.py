@@ -1,4 +1,4 @@
-"""The tuning depth of the target stage, by which runs of one condition are told apart.
+"""The tuning depth of the target stage, which distinguishes runs of one condition.
 
 A depth is named after the layers that are tuned, as by Tajbakhsh et al. 2016 (IEEE TMI 35(5)):
 conv1-fc8 is the whole network, fc8 the last layer alone. A run that searched its own depth on
