@@ -14,7 +14,7 @@ from stagetransfer.errors import UserError
 def convergence(
     runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. [default: convergence beside runs]")
+        Path | None, typer.Option(help="Where to write; default: convergence/ beside runs/.")
     ] = None,
     only: OnlySettings = None,
 ) -> None:

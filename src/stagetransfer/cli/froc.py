@@ -30,17 +30,17 @@ def froc(
     ] = None,
     positive: Annotated[
         str | None,
-        typer.Option(help="The class of lesions, for runs. [default: the second of two]"),
+        typer.Option(help="The class of lesions, for runs; default: the second of two."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write. [default: froc beside the first CSV, or beside runs]"),
+        typer.Option(help="Where to write; default: froc/ beside the first CSV, or beside runs/."),
     ] = None,
     rate: Annotated[
         list[float] | None,
         typer.Option(
             help="A number of false positives per case at which to read the sensitivity; may be "
-            "repeated. [default: 1/8 ... 8]"
+            "repeated. Default: 1/8, 1/4, 1/2, 1, 2, 4 and 8."
         ),
     ] = None,
     by_case: Annotated[

@@ -16,20 +16,20 @@ RATES = [0.01, 0.05, 0.1, 0.2, 0.4]
 def roc(
     runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. [default: roc beside runs]")
+        Path | None, typer.Option(help="Where to write; default: roc/ beside runs/.")
     ] = None,
     positive: Annotated[
         list[str] | None,
         typer.Option(
             help="A class to compare with the rest; may be repeated. "
-            "[default: every class, or the second of two]"
+            "Default: every class, or the second of two."
         ),
     ] = None,
     rate: Annotated[
         list[float] | None,
         typer.Option(
             help="A false-positive rate at which to read the sensitivity; may be repeated. "
-            f"[default: {RATES}]"
+            f"Default: {', '.join(map(str, RATES))}."
         ),
     ] = None,
     partial: Annotated[

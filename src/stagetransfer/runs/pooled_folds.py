@@ -51,8 +51,8 @@ def pool_folds(
             pooled.append(_pool([by_fold[number] for number in range(count)]))
     if not whole and not pooled:
         raise UserError(
-            f"{incomplete[0].folder.name}: {incomplete[0].missing_folds}, and no other condition "
-            "has runs on all folds. Wait for them, or report one fold with --only "
+            f"{incomplete[0].folder.name}: {incomplete[0].missing_folds}; no condition has "
+            "runs on all folds. Wait for them, or report one fold with --only "
             f"domain.{folded[0].chain[-1]}.fold=0."
         )
     return [*whole, *pooled], [*unfinished, *incomplete]
