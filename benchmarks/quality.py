@@ -63,7 +63,7 @@ def _show(study: Study, speeds: dict[str, list[float]]) -> None:
     rows = []
     for figure in FIGURES:
         fast, plain = (study.interval(name, study.main_ratio, figure) for name in speeds)
-        other = pair.figures[figure]
+        other = pair.metrics[figure]
         ends = sorted((sign * other.low + 0, sign * other.high + 0))
         rows.append(
             (

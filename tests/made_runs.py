@@ -1,4 +1,4 @@
-"""Makes run folders as stagetransfer.runs.writer writes them, without any training."""
+"""Make run folders as stagetransfer.runs.writer writes them, without any training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from stagetransfer.statistics import figures
+from stagetransfer.statistics import classification_metrics
 
 CLASSES = ("CON", "GGO", "NOR")
 CHAINS = {
@@ -54,10 +51,14 @@ def make_run(
     folds: int = 3,
     digest: str = "d1ce",
 ) -> Path:
-    """A run folder under outputs/runs; the better the condition and the more data, the better.
+    """Write a run folder under outputs/runs and return it.
 
-    skill: in place of the condition's. validation: figures of the target stage. fold: tested on the
-    groups whose number leaves this rest, of `folds`.
+    The predictions are better for better conditions and for more training data.
+
+    Args:
+        skill: quality of the predictions; None: that of the condition.
+        validation: validation metrics of the target stage.
+        fold: test on the groups whose number modulo `folds` is this; None: on all groups.
     """
     chain = chain or CHAINS[condition]
     place = f"{condition}{tune_from}{mode}{search}{ratio}{seed}{fold}"
@@ -114,7 +115,7 @@ def make_run(
         tested = np.array(number) % groups_per_class % folds == fold
         table, labels, probabilities = table[tested], labels[tested], probabilities[tested]
     table.to_csv(folder / "predictions.csv", index=False)
-    result = figures(labels, probabilities, classes)
+    result = classification_metrics(labels, probabilities, classes)
     train = {name: round(ratio * 40 * (c + 1)) for c, name in enumerate(classes)}
     stages = [
         {
@@ -164,7 +165,7 @@ def make_sweep(
     seeds: tuple[int, ...] = (0, 1, 2),
     **rest: object,
 ) -> Path:
-    """All runs of a sweep; the outputs folder."""
+    """Write all runs of a sweep and return the outputs folder."""
     for condition in conditions:
         for ratio in ratios:
             for seed in seeds:
@@ -172,17 +173,29 @@ def make_sweep(
     return outputs
 
 
-def add_scalars(folder: Path, epochs: int = 3) -> None:
-    """TensorBoard files of the target stage, as Lightning's logger leaves them."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    chain = metrics["chain"]
-    writer = EventFileWriter(str(folder / "tensorboard" / f"{len(chain)}-{chain[-1]}"))
-    for epoch in range(epochs):
-        for tag, value in (
-            ("epoch", epoch),
-            ("validation/cross_entropy", 1 / (epoch + 1)),
-            ("validation/accuracy", 0.5 + epoch / 10),
-        ):
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-            writer.add_event(Event(step=10 * (epoch + 1) - 1, summary=summary))
-    writer.close()
+def add_learning_curve(folder: Path, epochs: int = 3) -> None:
+    """Write validation metrics of the target stage, in every tenth optimiser step."""
+    rows = [
+        {"validation/cross_entropy": 1 / (epoch + 1), "validation/accuracy": 0.5 + epoch / 10}
+        for epoch in range(epochs)
+    ]
+    write_metrics_csv(folder, dict(zip(range(9, 10 * epochs, 10), rows, strict=True)))
+
+
+def write_metrics_csv(
+    folder: Path, by_step: dict[int, dict[str, float]], name: str = "metrics.csv", epoch: int = 0
+) -> None:
+    """Write the target stage's metrics as Lightning's CSVLogger does: one row per logging call.
+
+    Args:
+        by_step: validation metrics by optimiser step (from 0), one step per epoch.
+        epoch: number of the first epoch, from 0.
+    """
+    chain = json.loads((folder / "metrics.json").read_text())["chain"]
+    rows: list[dict[str, float]] = []
+    for i, (step, values) in enumerate(by_step.items(), start=epoch):
+        rows.append({"epoch": i, "step": step - 1, "train/cross_entropy": 2.0})
+        rows.append({"epoch": i, "step": step, **values})
+    file = folder / "logs" / f"{len(chain)}-{chain[-1]}" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(file, index=False)

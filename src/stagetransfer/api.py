@@ -11,9 +11,10 @@ import pandas as pd
 from hydra import compose, initialize_config_module
 
 from stagetransfer.config.validate import validate_config
-from stagetransfer.files import read_json
 from stagetransfer.reporting import make_report
-from stagetransfer.runs.reader import Run, find_runs, read_runs
+from stagetransfer.runs import Run
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.study import condition_order
 
 PathLike = str | os.PathLike[str]
 
@@ -47,7 +48,7 @@ class Runs(Sequence[Run]):
                 "source_seed": run.source_seed,
                 "num_train": run.num_train,
                 "num_test": len(run.ids),
-                **read_json(run.folder / "metrics.json")["test"],
+                **run.metrics,
             }
             for run in self
         )
@@ -89,7 +90,7 @@ def load_runs(*paths: PathLike) -> Runs:
         UserError: a folder holds no run, or a finished run is damaged.
     """
     finished, _ = read_runs(find_runs([Path(path) for path in paths or ("outputs",)]))
-    return Runs(finished)
+    return Runs(sorted(finished, key=lambda run: (condition_order(run.condition), *run.place)))
 
 
 def report(

@@ -1,30 +1,24 @@
-"""`stagetransfer roc`, `froc` and `convergence`, from files to files."""
+"""The commands `stagetransfer roc`, `froc` and `convergence`, from files to files."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from typer.testing import CliRunner
 
+from made_runs import make_run, make_sweep, write_metrics_csv
 from stagetransfer.cli.app import app
 from stagetransfer.errors import UserError
 
-sys.path.append(str(Path(__file__).parent / "report"))
-from made_runs import make_run, make_sweep
 
-
-def call(*words: object) -> str:
-    """What the command prints; its UserError, if any, is raised."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
+def call(*arguments: object) -> str:
+    """Return what the command prints; raise its UserError, if any."""
+    result = CliRunner().invoke(app, [str(word) for word in arguments])
     if result.exception is not None:
         raise result.exception
     return result.output
@@ -35,13 +29,8 @@ def written(folder: Path) -> set[str]:
 
 
 def add_auroc(folder: Path, values: dict[int, float]) -> None:
-    """validation/auroc by optimiser step, as Lightning's logger leaves it."""
-    chain = json.loads((folder / "metrics.json").read_text())["chain"]
-    writer = EventFileWriter(str(folder / "tensorboard" / f"{len(chain)}-{chain[-1]}"))
-    for step, value in values.items():
-        summary = Summary(value=[Summary.Value(tag="validation/auroc", simple_value=value)])
-        writer.add_event(Event(step=step, summary=summary))
-    writer.close()
+    """Write validation/auroc by optimiser step, counted from 0."""
+    write_metrics_csv(folder, {step: {"validation/auroc": x} for step, x in values.items()})
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +41,19 @@ def sweep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def roc_output(sweep):
-    words = ("--rate", 0.1, "--rate", 0.3, "--partial", 0.2, "--mcclish", "--count", 200)
-    return sweep / "roc", call("roc", sweep, *words)
+    arguments = ("--rate", 0.1, "--rate", 0.3, "--partial", 0.2, "--mcclish", "--count", 200)
+    return sweep / "roc", call("roc", sweep, *arguments)
 
 
 def test_roc_writes_tables_and_plots(roc_output):
-    out, said = roc_output
+    out, output = roc_output
     plots = {f"roc-r{r}.{kind}" for r in ("0.2", "1") for kind in ("png", "svg")}
     assert written(out) == {"figures.csv", "pairs.csv", "curves.csv", *plots}
-    assert "r = 1, AUROC of GGO: two_stage - scratch: +" in said
-    assert said.rstrip().endswith("figures.csv")
+    assert "r = 1, AUROC of GGO: two_stage - scratch: +" in output
+    assert output.rstrip().endswith("figures.csv")
 
 
-def test_rocs_figures_are_those_of_the_predictions(sweep, roc_output):
+def test_roc_metrics_agree_with_the_predictions(sweep, roc_output):
     table = pd.read_csv(roc_output[0] / "figures.csv")
     assert len(table) == 2 * 2 * 3 * (4 + 1)
     expected: dict[tuple[str, float, str], list[tuple[float, float]]] = {}
@@ -87,7 +76,7 @@ def test_rocs_figures_are_those_of_the_predictions(sweep, roc_output):
         assert rows["high"].between(rows["low"], 1).all()
 
 
-def test_rocs_pairs_and_curves(roc_output):
+def test_roc_pairs_and_curves(roc_output):
     pairs, figures, curves = (
         pd.read_csv(roc_output[0] / f"{name}.csv") for name in ("pairs", "figures", "curves")
     )
@@ -106,51 +95,51 @@ def test_rocs_pairs_and_curves(roc_output):
     assert both["sensitivity"].tolist() == pytest.approx(both["estimate"].tolist())
 
 
-def test_rocs_words_are_corrected_as_its_table_is(tmp_path):
+def test_roc_sentences_use_the_corrected_p_values_of_the_table(tmp_path):
     make_sweep(tmp_path, ratios=(1.0,), seeds=(0, 1))
-    said = call("roc", tmp_path, "--count", 500).splitlines()
+    output = call("roc", tmp_path, "--count", 500).splitlines()
     pairs = pd.read_csv(tmp_path / "roc" / "pairs.csv")
     pairs = pairs[(pairs["figure"] == "auroc") & (pairs["method"] == "bootstrap")]
     assert (pairs["p_holm"] > pairs["p"]).any()
     for row in pairs.to_dict("records"):
-        (line,) = (x for x in said if f"of {row['class']}: {row['a']} - {row['b']}: " in x)
+        (line,) = (x for x in output if f"of {row['class']}: {row['a']} - {row['b']}: " in x)
         assert ("], evidence of" in line) == (row["p_holm"] <= 0.05)
 
 
 def test_the_same_runs_give_the_same_files(sweep, roc_output, tmp_path):
-    words = ("--rate", 0.1, "--rate", 0.3, "--partial", 0.2, "--mcclish", "--count", 200)
-    call("roc", sweep / "runs", *words, "--out", tmp_path)
+    arguments = ("--rate", 0.1, "--rate", 0.3, "--partial", 0.2, "--mcclish", "--count", 200)
+    call("roc", sweep / "runs", *arguments, "--out", tmp_path)
     for name in written(tmp_path):
         assert (tmp_path / name).read_bytes() == (roc_output[0] / name).read_bytes(), name
 
 
 def test_of_two_classes_the_second_is_positive(tmp_path):
     run = make_run(tmp_path, classes=("healthy", "nodule"), groups_per_class=9)
-    said = call("roc", run, "--count", 100, "--out", tmp_path / "a")
+    output = call("roc", run, "--count", 100, "--out", tmp_path / "a")
     assert set(pd.read_csv(tmp_path / "a" / "figures.csv")["class"]) == {"nodule"}
-    assert "fewer than ten groups in healthy, nodule" in said
+    assert "fewer than ten groups in healthy, nodule" in output
     call("roc", run, "--count", 100, "--out", tmp_path / "b", "--positive", "healthy")
     assert set(pd.read_csv(tmp_path / "b" / "figures.csv")["class"]) == {"healthy"}
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("--positive", "XYZ"), "--positive XYZ: none of the classes CON, GGO, NOR"),
         (("--rate", 1.5), "--rate"),
         (("--partial", 0), "--partial 0"),
         (("--mcclish",), "--mcclish"),
-        (("--only", "seed=7"), "no finished run with seed=7"),
+        (("--only", "seed=7"), "--only seed=7: no finished run"),
     ],
 )
-def test_roc_refuses_in_one_line(sweep, words, said):
-    with pytest.raises(UserError, match=said):
-        call("roc", sweep, *words)
+def test_roc_refuses_in_one_line(sweep, arguments, message):
+    with pytest.raises(UserError, match=message):
+        call("roc", sweep, *arguments)
 
 
 @pytest.fixture
 def tables(tmp_path):
-    """Lesions and the candidates of two systems, in 24 cases; case 0 has no candidate."""
+    """Write the lesions and the candidates of two systems in 24 cases; case 0 has no candidate."""
     rng = np.random.default_rng(0)
     lesions, rows = ["case,lesion"], {"old": ["case,lesion,score"], "new": ["case,lesion,score"]}
     for i in range(24):
@@ -168,7 +157,7 @@ def tables(tmp_path):
 
 def test_froc_of_two_systems(tables):
     files = tables / "old.csv", tables / "new.csv"
-    said = call("froc", *files, "--lesions", tables / "lesions.csv", "--count", 500)
+    output = call("froc", *files, "--lesions", tables / "lesions.csv", "--count", 500)
     out = tables / "froc"
     names = {"figures.csv", "pairs.csv", "curves.csv", "froc.png", "froc.svg"}
     assert written(out) == names
@@ -179,31 +168,31 @@ def test_froc_of_two_systems(tables):
     # Case 0 has no candidates and counts: 23 cases with three false ones each, of 24.
     curves = pd.read_csv(out / "curves.csv")
     assert curves["false_positives_per_case"].max() == pytest.approx(3 * 23 / 24)
-    assert "old: its candidates end at 2.88 false positives a case" in said
+    assert "old: its candidates end at 2.88 false positives a case" in output
     mean = pairs.set_index("figure").loc["mean_sensitivity"]
     assert (mean["a"], mean["b"]) == ("new", "old")
     gap = wide.loc["mean_sensitivity", "new"] - wide.loc["mean_sensitivity", "old"]
     assert mean["estimate"] == pytest.approx(gap)
     assert mean["low"] > 0
-    assert "mean_sensitivity: new - old: +" in said
-    assert "seed" not in said
+    assert "mean_sensitivity: new - old: +" in output
+    assert "seed" not in output
 
 
 def test_froc_by_case_and_few_cases(tmp_path):
     (tmp_path / "lesions.csv").write_text("case,lesion\na,1\na,2\nb,1\nc,\n")
     (tmp_path / "s.csv").write_text("score,case,lesion\n3,a,1\n2,c,\n1,b,1\n")
-    words = ("froc", tmp_path / "s.csv", "--lesions", tmp_path / "lesions.csv", "--rate", 0.1)
-    said = call(*words)
+    arguments = ("froc", tmp_path / "s.csv", "--lesions", tmp_path / "lesions.csv", "--rate", 0.1)
+    output = call(*arguments)
     read = pd.read_csv(tmp_path / "froc" / "figures.csv")["estimate"][0]
     assert read == pytest.approx(1 / 3 + 0 / 3)
-    call(*words, "--by-case")
+    call(*arguments, "--by-case")
     read = pd.read_csv(tmp_path / "froc" / "figures.csv")["estimate"][0]
     assert read == pytest.approx(1 / 2)
-    assert "fewer than ten cases without lesions, cases with lesions" in said
+    assert "fewer than ten cases without lesions, cases with lesions" in output
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("old.csv", "case,score\nc1,1\n", "old.csv: no column lesion"),
         ("old.csv", "case,lesion,score\nc99,,1\n", "old.csv: case 'c99' of a candidate is not"),
@@ -214,9 +203,9 @@ def test_froc_by_case_and_few_cases(tmp_path):
         ("lesions.csv", "case,lesion\nc1,\n", "lesions.csv: no lesion"),
     ],
 )
-def test_froc_refuses_in_one_line(tables, file, text, said):
+def test_froc_refuses_in_one_line(tables, file, text, message):
     (tables / file).write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         call("froc", tables / "old.csv", "--lesions", tables / "lesions.csv")
 
 
@@ -230,7 +219,7 @@ def test_convergence(tmp_path):
         slow, fast = (make_run(tmp_path, name, seed=seed) for name in ("scratch", "natural"))
         add_auroc(slow, {9: 0.5, 19: 0.7, 29 + 10 * seed: 0.78, 79: 0.8})
         add_auroc(fast, {9: 0.79, 19: 0.8})
-    said = call("convergence", tmp_path)
+    output = call("convergence", tmp_path)
     out = tmp_path / "convergence"
     names = {"convergence.csv", "curves.csv", "convergence.png", "convergence.svg"}
     assert written(out) == names
@@ -244,11 +233,11 @@ def test_convergence(tmp_path):
     assert table.loc[("scratch", 0), "all_batches"] == 80
     assert table["target_auroc"].tolist() == pytest.approx([0.76] * 4)
     assert list(dict.fromkeys(table.index.get_level_values(0))) == ["scratch", "natural"]
-    assert "r = 1, scratch: 30 to 40 mini-batches until 95 % of the final validation AUC" in said
+    assert "r = 1, scratch: 30 to 40 mini-batches until 95 % of the final validation AUC" in output
 
 
-def test_convergence_tells_initialisations_and_depths_apart(tmp_path):
-    """Fig. 10: tuned against scratch with three initialisations; and tuned less deep."""
+def test_convergence_distinguishes_initialisations_and_depths(tmp_path):
+    """As in Fig. 10: fine-tuning at two depths, and from scratch with three initialisations."""
     for scheme, batches in (("gaussian", 40), ("xavier", 30), ("kaiming", 20)):
         run = make_run(tmp_path, f"scratch_{scheme}", chain=("target",))
         add_auroc(run, {batches - 1: 0.9, 99: 0.9})
@@ -265,12 +254,12 @@ def test_convergence_tells_initialisations_and_depths_apart(tmp_path):
     }
 
 
-def test_convergence_says_what_it_leaves_out(tmp_path):
+def test_convergence_reports_what_it_leaves_out(tmp_path):
     run, bare = (make_run(tmp_path, seed=seed) for seed in (0, 1))
     going = make_run(tmp_path, seed=2, finished=False)
-    with pytest.raises(UserError, match="no run's tensorboard/ holds validation/auroc"):
+    with pytest.raises(UserError, match="no run has validation/auroc in logs/"):
         call("convergence", tmp_path)
     add_auroc(run, {9: 0.5})
-    said = call("convergence", tmp_path)
-    assert f"left out: {bare.name} has no validation/auroc" in said
-    assert f"left out: {going.name} is unfinished" in said
+    output = call("convergence", tmp_path)
+    assert f"left out: {bare.name} has no validation/auroc" in output
+    assert f"left out: {going.name} is unfinished" in output

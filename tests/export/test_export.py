@@ -21,7 +21,7 @@ from stagetransfer.export import export_run
 from stagetransfer.export.onnx_file import Agreement, compare, write_onnx
 from stagetransfer.models import LAYERS, AlexNet, load_weights
 from stagetransfer.pipeline.chain import ChainRunner
-from stagetransfer.pipeline.restore import open_runs
+from stagetransfer.pipeline.restore import restore_runs
 
 
 def start(compose_config, outputs, *overrides):
@@ -45,7 +45,7 @@ def exported(run):
 
 
 def test_the_files_predict_what_the_run_predicted(run, exported):
-    finished = open_runs([run])[0]
+    finished = restore_runs([run])[0]
     images = finished.data.inputs("test", range(finished.data.count("test")))
     table = pd.read_csv(run / "predictions.csv")
     recorded = table[[f"p_{name}" for name in finished.data.classes]].to_numpy()
@@ -102,7 +102,7 @@ def test_an_exported_file_is_a_source(compose_config, exported, tmp_path):
     ).run()  # fmt: skip
     entry = json.loads((folder / "metrics.json").read_text())["stages"][0]
     assert entry["weights"] == str(file)
-    trained = open_runs([folder])[0].network().state_dict()
+    trained = restore_runs([folder])[0].network().state_dict()
     for name, tensor in load_file(file).items():  # frozen: what was carried is what there is
         same = torch.equal(trained[name], tensor)
         assert same == (name.split(".")[0] in LAYERS[:6])
@@ -167,7 +167,7 @@ def test_other_weights_do_not_agree(exported):
 def test_what_is_refused(run, exported, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is there already; remove it"):
         export_run(run)
-    with pytest.raises(UserError, match="no finished run here"):
+    with pytest.raises(UserError, match="holds no run"):
         export_run(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r'onnxruntime; install it by pip .*\[export\]"'):

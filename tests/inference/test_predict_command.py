@@ -201,9 +201,9 @@ def test_patches_and_16_bit_slices(trained, tmp_path):
 
 
 def test_a_patch_of_the_test_set_is_judged_as_in_the_test(trained, tmp_path):
-    from stagetransfer.pipeline.restore import open_runs
+    from stagetransfer.pipeline.restore import restore_runs
 
-    one = open_runs([trained])[0]
+    one = restore_runs([trained])[0]
     row = int(one.data.rows["test"][0])
     Image.fromarray(one.data.samples.images[row]).save(tmp_path / "p.png")
     good(trained, tmp_path / "p.png", "--out", tmp_path / "out")

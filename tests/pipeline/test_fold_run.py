@@ -10,7 +10,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.chain import ChainRunner
-from stagetransfer.pipeline.restore import open_runs
+from stagetransfer.pipeline.restore import restore_runs
 
 
 def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
@@ -39,9 +39,9 @@ def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
     assert metrics["num_train"] + metrics["num_validation"] == len(table) - len(held)
     print_summary(folder)
     assert "fold 1 of 0 to 2" in " ".join(capsys.readouterr().out.split())
-    assert open_runs([folder])[0].data.splits == metrics["splits"]
+    assert restore_runs([folder])[0].data.splits == metrics["splits"]
     table["fold"] = (table["fold"] + 1) % 3  # the same folds, numbered otherwise
     table.to_csv(file, index=False)
     assert runner(1).folder.name not in (first.folder.name, second.folder.name)
     with pytest.raises(UserError, match=r"folds\.csv has changed since this run"):
-        _ = open_runs([folder])[0].data
+        _ = restore_runs([folder])[0].data

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from statsmodels.stats.multitest import multipletests
 
-from made_runs import add_scalars, make_run
+from made_runs import add_learning_curve, make_run
 from stagetransfer.reporting import make_report
 from stagetransfer.reporting.depth_tables import FIGURES, answer, choose, layerwise_sections
 from stagetransfer.reporting.run_tables import unlike_conditions
@@ -17,7 +17,7 @@ from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.runs.tuning_depth import DEPTHS, LAYERS, depth, tell_depths
+from stagetransfer.runs.tuning_depth import DEPTHS, LAYERS, name_depths, tuned_depth
 
 # The truth and what validation says of it: at r = 0.2 tune little, with all data tune all.
 SKILLS = {
@@ -27,7 +27,7 @@ SKILLS = {
 
 
 def study_of(outputs, count=200):
-    runs, unfinished = tell_depths(*read_runs(find_runs([outputs])))
+    runs, unfinished = name_depths(*read_runs(find_runs([outputs])))
     check_comparable(runs)
     return Study(runs, count), unfinished
 
@@ -73,12 +73,12 @@ def test_depths_are_conditions_of_their_own_and_never_averaged(study):
     assert study.conditions == ["scratch", *NAMES]
     for name in study.conditions:
         assert [run.seed for run in study.at(name, 0.2)] == [0, 1]
-        assert len({depth(run) for run in study.at(name)}) == 1
+        assert len({tuned_depth(run) for run in study.at(name)}) == 1
     assert unlike_conditions(study) == []
 
 
 def test_each_depth_meets_the_deepest_and_the_deepest_the_other_conditions(study):
-    assert set(study.couples()) == {
+    assert set(study.condition_pairs()) == {
         ("natural conv1-fc8", "scratch"),
         ("natural conv4-fc8", "natural conv1-fc8"),
         ("natural fc8", "natural conv1-fc8"),
@@ -153,7 +153,7 @@ def test_validation_chooses_and_the_test_set_compares(study):
     assert [pair.b for pair in at_all.against] == [NAMES[1], "scratch"]  # the second best
     pairs = [*at_few.against, *at_all.against]
     for name in FIGURES:
-        raw = [pair.figures[name].p_value for pair in pairs]
+        raw = [pair.metrics[name].p_value for pair in pairs]
         theirs = multipletests(raw, method="holm")[1]
         assert [pair.holm[name] for pair in pairs] == pytest.approx(theirs)
     for pair in pairs:
@@ -163,7 +163,7 @@ def test_validation_chooses_and_the_test_set_compares(study):
             for x, y in zip(study.at(pair.a, ratio), study.at(pair.b, ratio), strict=True)
             if pair in (at_few if ratio == 0.2 else at_all).against
         ]
-        assert pair.figures["accuracy"].estimate == pytest.approx(np.mean(gaps), abs=1e-9)
+        assert pair.metrics["accuracy"].estimate == pytest.approx(np.mean(gaps), abs=1e-9)
 
 
 def recorded(run):
@@ -204,7 +204,7 @@ def page(outputs, **rest):
 
 def test_the_report_has_the_section_and_its_files(outputs):
     for folder in (outputs / "runs").iterdir():
-        add_scalars(folder)
+        add_learning_curve(folder)
     lines = page(outputs)
     start = lines.index("## How deep to tune: natural")
     text = "\n".join(lines[start : lines.index("## Less training data")])

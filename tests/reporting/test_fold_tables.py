@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_runs import add_scalars, make_run
+from made_runs import add_learning_curve, make_run
 from stagetransfer.errors import UserError
 from stagetransfer.reporting import make_report
-from stagetransfer.reporting.curve_files import comparable_runs
 from stagetransfer.reporting.tensorboard_board import write_board
-from stagetransfer.runs.pooled_folds import pool
+from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.pooled_folds import pool_folds
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
 
@@ -20,7 +20,7 @@ def make_folds(outputs, conditions=("scratch", "two_stage"), seeds=(0, 1), **set
     for condition in conditions:
         for seed in seeds:
             for fold in range(3):
-                add_scalars(make_run(outputs, condition, seed=seed, fold=fold, **settings))
+                add_learning_curve(make_run(outputs, condition, seed=seed, fold=fold, **settings))
     return outputs
 
 
@@ -34,7 +34,7 @@ def outputs(tmp_path_factory):
 
 
 def test_pooled_each_image_stands_once_with_the_prediction_of_its_own_fold(outputs, tmp_path):
-    runs, _ = pool(*read(outputs))
+    runs, _ = pool_folds(*read(outputs))
     assert [run.place for run in runs] == [
         (c, 1.0, s) for c in ("scratch", "two_stage") for s in (0, 1)
     ]
@@ -69,9 +69,9 @@ def test_the_report_has_pooled_and_per_fold_figures(outputs):
 
 
 def test_the_board_and_the_curves_take_the_pool(outputs):
-    runs, unfinished = comparable_runs([outputs])
-    assert [len(run.parts) for run in runs] == [3] * 4
-    assert not unfinished
+    found = gather_runs([outputs])
+    assert [len(run.parts) for run in found.runs] == [3] * 4
+    assert not found.unfinished
     board = write_board(outputs, count=50)
     assert len([p for p in board.iterdir() if p.name.endswith("-3folds")]) == 4
 
@@ -102,8 +102,8 @@ def test_no_place_with_all_folds_says_what_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"digest": "beef"}, "folds of other split files"),
-        ({"fingerprint": "beef"}, "data differ"),
+        ({"digest": "beef"}, "folds come from different split files"),
+        ({"fingerprint": "beef"}, "target domain differ"),
         ({"epochs": 8}, r"differ in recipe\.epochs"),
     ],
 )
@@ -112,14 +112,14 @@ def test_folds_that_do_not_belong_together_are_refused(tmp_path, settings, said)
     make_run(tmp_path, fold=1)
     make_run(tmp_path, fold=2, **settings)
     with pytest.raises(UserError, match=said):
-        pool(*read(tmp_path))
+        pool_folds(*read(tmp_path))
 
 
 def test_the_same_fold_twice_is_refused(tmp_path):
     make_folds(tmp_path, ("scratch",), (0,))
     make_run(tmp_path, fold=1, key="cafe", epochs=5)
-    with pytest.raises(UserError, match=r"ratio, seed and fold, but differ in recipe\.epochs"):
-        pool(*read(tmp_path))
+    with pytest.raises(UserError, match=r"ratio, seed and fold, but they differ in recipe\.epochs"):
+        pool_folds(*read(tmp_path))
 
 
 def test_folds_are_not_compared_with_one_test_set(tmp_path):

@@ -93,7 +93,7 @@ def test_pairs_are_of_shared_seeds_with_statsmodels_p_values(sweep):
         of_a, of_b = (tables(outputs, name, 1.0)[: len(pair.seeds)] for name in (a, b))
         for figure in ("accuracy", "f1"):
             means = [np.mean([sklearn_figures(t)[figure] for t in of]) for of in (of_a, of_b)]
-            assert pair.figures[figure].estimate == CLOSE(means[0] - means[1], abs=1e-9)
+            assert pair.metrics[figure].estimate == CLOSE(means[0] - means[1], abs=1e-9)
         for seed, x, y in zip(pair.seeds, of_a, of_b, strict=True):
             right = [(t["label"] == t["prediction"]).to_numpy() for t in (x, y)]
             counts = [[(right[0] == i) & (right[1] == j) for j in (True, False)] for i in (1, 0)]
@@ -101,7 +101,7 @@ def test_pairs_are_of_shared_seeds_with_statsmodels_p_values(sweep):
             ours = pair.mcnemar[seed]
             assert ours.p_value == CLOSE(theirs.pvalue, abs=1e-9)
             assert ours.only_a == counts[0][1].sum()
-    raw = [pair.figures["f1"].p_value for pair in pairs.values()]
+    raw = [pair.metrics["f1"].p_value for pair in pairs.values()]
     theirs = multipletests(raw, method="holm")[1]
     assert [pair.holm["f1"] for pair in pairs.values()] == CLOSE(theirs, abs=1e-9)
 

@@ -1,4 +1,4 @@
-"""Run folders are found, read whole, or refused in one line that says why."""
+"""Run folders are found and read, or refused in one line with the reason."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from made_runs import make_run, make_sweep
 from stagetransfer.errors import UserError
-from stagetransfer.runs.comparability import check_comparable, select
+from stagetransfer.runs.comparability import check_comparable, runs_with
 from stagetransfer.runs.reader import find_runs, read_runs
 
 
@@ -32,13 +32,13 @@ def test_runs_are_found_in_every_kind_of_folder_and_count_once(tmp_path):
     assert find_runs(paths) == [b, a]
 
 
-def test_of_one_run_in_two_places_the_finished_one_counts(tmp_path):
+def test_if_a_run_is_in_two_places_the_finished_one_counts(tmp_path):
     make_run(tmp_path / "a", finished=False)
     b = make_run(tmp_path / "b")
     assert find_runs([tmp_path / "a", tmp_path / "b"]) == [b]
 
 
-def test_finished_unfinished_and_failed_are_told_apart(tmp_path):
+def test_finished_unfinished_and_failed_runs_are_distinguished(tmp_path):
     make_run(tmp_path, seed=0)
     make_run(tmp_path, seed=1, finished=False)
     make_run(tmp_path, seed=2, finished=False, failure="out of memory\nTraceback ...")
@@ -50,7 +50,7 @@ def test_finished_unfinished_and_failed_are_told_apart(tmp_path):
     ]
 
 
-def test_a_failure_before_a_finish_is_forgotten(tmp_path):
+def test_a_failure_before_the_finish_does_not_count(tmp_path):
     make_run(tmp_path, failure="was killed")
     finished, others = read(tmp_path)
     assert len(finished) == 1
@@ -58,12 +58,12 @@ def test_a_failure_before_a_finish_is_forgotten(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "nowhere"])
-def test_no_run_is_one_line(tmp_path, name):
+def test_a_folder_without_runs_is_refused_in_one_line(tmp_path, name):
     with pytest.raises(UserError, match="run folders"):
         find_runs([tmp_path / name])
 
 
-def test_changed_predictions_are_noticed(tmp_path):
+def test_changed_predictions_are_detected(tmp_path):
     folder = make_run(tmp_path)
     content = json.loads((folder / "metrics.json").read_text())
     content["test"]["accuracy"] -= 0.01
@@ -71,10 +71,10 @@ def test_changed_predictions_are_noticed(tmp_path):
     assert "not that of metrics.json" in refused(tmp_path)
 
 
-def test_half_a_run_is_one_line(tmp_path):
+def test_an_incomplete_run_is_refused_in_one_line(tmp_path):
     folder = make_run(tmp_path / "a")
     (folder / "metrics.json").write_text('{"classes": ["x"')
-    assert "metrics.json: can't be read" in refused(folder)
+    assert "metrics.json: cannot be read" in refused(folder)
     folder = make_run(tmp_path / "b")
     (folder / "predictions.csv").unlink()
     assert "predictions.csv: missing" in refused(folder)
@@ -85,19 +85,19 @@ def test_half_a_run_is_one_line(tmp_path):
     assert "no key 'fingerprint'" in refused(folder)
 
 
-def test_other_test_sets_are_refused(tmp_path):
+def test_different_test_sets_are_refused(tmp_path):
     a, b = make_run(tmp_path, seed=0), make_run(tmp_path, seed=1, test_set="other")
     message = refused(tmp_path)
     assert a.name in message
     assert b.name in message
-    assert "180 of them in one alone" in message
+    assert "180 belong to only one of them" in message
 
 
-def test_other_groups_labels_and_classes_are_refused(tmp_path):
+def test_different_groups_labels_and_classes_are_refused(tmp_path):
     a = make_run(tmp_path / "a")
-    assert "other groups" in refused(a, make_run(tmp_path / "b", seed=1, groups_per_class=11))
-    assert "other groups" in refused(a, make_run(tmp_path / "n", seed=1, groups_per_class=None))
-    assert "other classes" in refused(a, make_run(tmp_path / "c", seed=1, classes=("A", "B")))
+    assert "different groups" in refused(a, make_run(tmp_path / "b", seed=1, groups_per_class=11))
+    assert "different groups" in refused(a, make_run(tmp_path / "n", seed=1, groups_per_class=None))
+    assert "different classes" in refused(a, make_run(tmp_path / "c", seed=1, classes=("A", "B")))
     d = make_run(tmp_path / "d", seed=1)
     table = (d / "predictions.csv").read_text().splitlines()
     first = table[1].split(",")
@@ -108,26 +108,26 @@ def test_other_groups_labels_and_classes_are_refused(tmp_path):
     assert wrong
     text = "\n".join(table).replace(rows[0], ",".join(fields))
     (d / "predictions.csv").write_text(text + "\n")
-    assert "other labels of 1 test images" in refused(a, d)
+    assert "different labels of 1 test images" in refused(a, d)
 
 
-def test_another_fingerprint_is_refused(tmp_path):
+def test_a_different_fingerprint_is_refused(tmp_path):
     make_run(tmp_path, seed=0)
     make_run(tmp_path, seed=1, fingerprint="beef")
     assert "fingerprints f00d and beef" in refused(tmp_path)
 
 
-def test_two_recipes_of_one_place_are_refused_with_the_keys(tmp_path):
+def test_two_recipes_at_one_place_are_refused_with_their_keys(tmp_path):
     make_run(tmp_path, epochs=9, key="1")
     make_run(tmp_path, epochs=14, key="2")
     message = refused(tmp_path)
-    assert "differ in recipe.epochs (9 and 14);" in message
-    runs = select(read(tmp_path)[0], ["recipe.epochs=14"])
+    assert "differ in recipe.epochs (9 and 14)" in message
+    runs = runs_with(read(tmp_path)[0], ["recipe.epochs=14"])
     assert [run.name for run in runs] == ["scratch-r1-s0-2"]
     check_comparable(runs)
 
 
-def test_twins_with_one_config_are_refused_by_their_keys(tmp_path):
+def test_two_runs_with_one_config_are_refused_with_their_stages(tmp_path):
     make_run(tmp_path, key="1")
     make_run(tmp_path, key="2")
     assert "the keys of stage target" in refused(tmp_path)
@@ -145,8 +145,8 @@ def test_a_condition_has_one_chain(tmp_path):
     assert "the chains natural-target and texture-target" in refused(tmp_path)
 
 
-def test_what_decides_nothing_may_differ(tmp_path):
-    """Workers, paths, and the seed of the sources over seeds."""
+def test_settings_that_do_not_affect_the_result_may_differ(tmp_path):
+    """These are workers, paths, and the seed of the source stages."""
     make_sweep(tmp_path / "a", ("natural",), (1.0,), (0,))
     make_sweep(tmp_path / "b", ("natural",), (1.0,), (1,), source_seed=1)
     check_comparable(read(tmp_path / "a", tmp_path / "b")[0])
@@ -155,4 +155,4 @@ def test_what_decides_nothing_may_differ(tmp_path):
 def test_only_needs_a_key_and_a_value(tmp_path):
     make_run(tmp_path)
     with pytest.raises(UserError, match="KEY=VALUE"):
-        select(read(tmp_path)[0], ["epochs"])
+        runs_with(read(tmp_path)[0], ["epochs"])

@@ -9,12 +9,12 @@ from sklearn import metrics
 from statsmodels.stats.multitest import multipletests
 
 from stagetransfer.statistics import (
+    classification_metrics,
     difference,
-    figures,
     holm,
     interval,
     resample,
-    resampled_figures,
+    resampled_metrics,
 )
 
 NAMES = ("CON", "GGO", "NOR")
@@ -35,7 +35,7 @@ def study(seed, n=90, runs=3, groups=20, skill=1.0):
 def test_each_draw_agrees_with_scikit_learn(seed):
     labels, groups, p = study(seed)
     drawn = resample(labels, groups, NAMES, seeds=3, count=4, random_state=seed)
-    found = resampled_figures(drawn, p)
+    found = resampled_metrics(drawn, p)
     for row, run in product(range(5), range(3)):
         weight = drawn.weights[row, drawn.groups]
         prediction = p[run].argmax(1)
@@ -58,12 +58,12 @@ def test_each_draw_agrees_with_scikit_learn(seed):
         assert {name: found[name][row, run] for name in found} == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_test_set_as_it_is_gives_the_figures_of_the_run():
+def test_row_0_gives_the_metrics_of_the_run():
     labels, groups, p = study(0)
     drawn = resample(labels, groups, NAMES, seeds=3, count=50)
-    found = resampled_figures(drawn, p)
+    found = resampled_metrics(drawn, p)
     for name in MACRO:
-        expected = [figures(labels, run, NAMES)[name] for run in p]
+        expected = [classification_metrics(labels, run, NAMES)[name] for run in p]
         assert found[name][0] == pytest.approx(expected, abs=1e-12)
         assert interval(drawn, found[name]).estimate == pytest.approx(np.mean(expected), abs=1e-12)
 
@@ -81,7 +81,7 @@ def test_order_of_images_and_names_of_groups_do_not_matter(seed):
         (labels, renamed, p),
     ):
         drawn = resample(y, g, NAMES, seeds=3, count=100)
-        found = resampled_figures(drawn, q)
+        found = resampled_metrics(drawn, q)
         results.append([interval(drawn, found[name]) for name in MACRO])
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
@@ -90,24 +90,24 @@ def test_order_of_images_and_names_of_groups_do_not_matter(seed):
             )
 
 
-def test_a_shuffle_of_the_groups_names_is_but_another_draw():
+def test_shuffled_group_names_act_like_another_random_state():
     labels, groups, p = study(3, n=400, groups=60)
     found = []
     for names in (groups, np.random.default_rng(0).permutation(60)[groups]):
         drawn = resample(labels, names, NAMES, seeds=3, count=4000)
-        found.append(interval(drawn, resampled_figures(drawn, p)["accuracy"]))
+        found.append(interval(drawn, resampled_metrics(drawn, p)["accuracy"]))
     a, b = found
     assert a.estimate == pytest.approx(b.estimate, abs=1e-12)
     width = a.high - a.low
     assert (a.low, a.high) == pytest.approx((b.low, b.high), abs=0.08 * width)
 
 
-def test_of_independent_images_and_one_seed_it_is_the_textbooks_interval():
+def test_independent_images_and_one_seed_give_the_textbook_interval():
     """Accuracy with each image its own group, of one class: a mean of n, with n - 1 degrees."""
     labels, prediction = np.zeros(400, int), np.arange(400) % 4 == 0
     drawn = resample(labels, None, ("a", "b"), seeds=1, count=20_000)
     found = interval(
-        drawn, resampled_figures(drawn, np.eye(2)[prediction.astype(int)][None])["accuracy"]
+        drawn, resampled_metrics(drawn, np.eye(2)[prediction.astype(int)][None])["accuracy"]
     )
     half = stats.t.ppf(0.975, 399) * (~prediction).std(ddof=1) / 20
     assert found.estimate == 0.75
@@ -116,14 +116,14 @@ def test_of_independent_images_and_one_seed_it_is_the_textbooks_interval():
     assert (found.seeds, found.seeds_resampled) == (1, False)
 
 
-def test_with_many_groups_and_one_seed_it_is_scipys_bootstrap():
+def test_many_groups_and_one_seed_give_the_interval_of_scipys_bootstrap():
     """Groups of four images that are right or wrong together more often than not; a difference."""
     rng = np.random.default_rng(7)
     groups = np.repeat(np.arange(200), 4)
     ease = rng.normal(size=200)[groups]
     right = [ease + rng.normal(size=800) + skill > 0 for skill in (0.9, 0.5)]
     drawn = resample(np.zeros(800, int), groups, ("a", "b"), seeds=1, count=4000)
-    runs = (resampled_figures(drawn, np.eye(2)[1 - of.astype(int)][None]) for of in right)
+    runs = (resampled_metrics(drawn, np.eye(2)[1 - of.astype(int)][None]) for of in right)
     a, b = (figures["accuracy"] for figures in runs)
     found = difference(drawn, a, b)
     of_groups = np.reshape(right[0].astype(float) - right[1], (200, 4)).mean(1)
@@ -135,7 +135,7 @@ def test_with_many_groups_and_one_seed_it_is_scipys_bootstrap():
     )
 
 
-def test_of_seeds_alone_it_is_as_wide_as_students_t():
+def test_seeds_alone_give_the_width_of_students_t():
     """All images of a run are right or wrong together, so groups add nothing."""
     labels = np.zeros(30, int)
     drawn = resample(labels, None, ("a", "b"), seeds=4, count=4000)
@@ -148,28 +148,28 @@ def test_of_seeds_alone_it_is_as_wide_as_students_t():
     assert found.high - found.estimate > found.estimate - found.low
 
 
-def test_interaction_counts_once():
+def test_the_interaction_counts_once():
     """Right or wrong at random in each image and each seed: the variance of S n coins."""
     rng = np.random.default_rng(5)
     widths = []
     for _ in range(40):
         p = np.eye(2)[rng.integers(0, 2, (8, 200))]
         drawn = resample(np.zeros(200, int), None, ("a", "b"), seeds=8, count=400)
-        found = interval(drawn, resampled_figures(drawn, p)["accuracy"])
+        found = interval(drawn, resampled_metrics(drawn, p)["accuracy"])
         widths.append(found.high - found.low)
     expected = 2 * 1.96 * 0.5 / np.sqrt(1600)
     assert expected < np.mean(widths) < 1.45 * expected  # three times would be sqrt(3) = 1.73
 
 
-def test_difference_of_a_run_and_itself_is_nothing():
+def test_the_difference_of_a_run_and_itself_is_zero():
     labels, groups, p = study(1)
     drawn = resample(labels, groups, NAMES, seeds=3, count=200)
-    a = resampled_figures(drawn, p)["f1"]
+    a = resampled_metrics(drawn, p)["f1"]
     found = difference(drawn, a, a)
     assert (found.estimate, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
-def test_difference_is_in_pairs():
+def test_the_difference_is_paired():
     """Two conditions that err on the same images differ far more surely than their intervals
     let one think."""
     labels, groups, p = study(2, n=300, groups=60)
@@ -177,7 +177,7 @@ def test_difference_is_in_pairs():
     wrong = (p.argmax(2) != labels).all(0)
     better[:, np.nonzero(wrong)[0][:25]] = np.eye(3)[labels[np.nonzero(wrong)[0][:25]]]
     drawn = resample(labels, groups, NAMES, seeds=3, count=999)
-    a, b = (resampled_figures(drawn, q)["accuracy"] for q in (better, p))
+    a, b = (resampled_metrics(drawn, q)["accuracy"] for q in (better, p))
     found = difference(drawn, a, b)
     assert found.estimate == pytest.approx(min(25, wrong.sum()) / 300)
     assert found.low > 0
@@ -193,28 +193,28 @@ def test_p_value_and_interval_agree(seed, count):
     labels, groups, p = study(seed, skill=0.6)
     _, _, q = study(seed, skill=1.1)
     drawn = resample(labels, groups, NAMES, seeds=3, count=count)
-    a, b = (resampled_figures(drawn, x)["recall"] for x in (p, q))
+    a, b = (resampled_metrics(drawn, x)["recall"] for x in (p, q))
     found = difference(drawn, a, b)
     assert 0 < found.p_value <= 1
     assert (found.p_value <= 0.05) == (found.low > 0 or found.high < 0)
 
 
-def test_what_is_not_defined_is_not_a_number():
+def test_an_undefined_metric_is_nan():
     labels = np.array([0, 0, 1, 1])
     drawn = resample(labels, None, NAMES, seeds=2, count=20)  # no image of NOR
-    found = resampled_figures(drawn, np.full((2, 4, 3), 1 / 3))
+    found = resampled_metrics(drawn, np.full((2, 4, 3), 1 / 3))
     assert np.isnan(interval(drawn, found["auroc"]).low)
     assert interval(drawn, found["auroc:CON"]).estimate == 0.5
     assert interval(drawn, found["recall"]).estimate == pytest.approx(1 / 3)
 
 
-def test_refuses_runs_that_are_not_the_seeds():
+def test_another_number_of_runs_than_of_seeds_is_refused():
     labels, groups, p = study(0)
     drawn = resample(labels, groups, NAMES, seeds=2, count=20)
     with pytest.raises(ValueError, match="2 runs"):
-        interval(drawn, resampled_figures(drawn, p)["f1"])
+        interval(drawn, resampled_metrics(drawn, p)["f1"])
     with pytest.raises(ValueError, match="probabilities must be"):
-        resampled_figures(drawn, p[0])
+        resampled_metrics(drawn, p[0])
 
 
 @settings(max_examples=15, deadline=None)  # statsmodels takes a tenth of a second for each
@@ -224,5 +224,5 @@ def test_holm_agrees_with_statsmodels(p_values):
     assert holm(p_values) == pytest.approx(list(expected), abs=1e-9)
 
 
-def test_holm_of_nothing():
+def test_holm_of_an_empty_list():
     assert holm([]) == []

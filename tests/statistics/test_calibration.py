@@ -8,17 +8,17 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from stagetransfer.statistics import (
+    apply_temperature,
     ece_interval,
     fit_temperature,
     reliability,
     resample,
-    tempered,
 )
 from stagetransfer.statistics.calibration import resampled_ece
 
 
 def sample(seed, n=300, classes=5, sure=1.0):
-    """Labels and logits; a `sure` of 1 is calibrated, more is too sure."""
+    """Return labels and logits; `sure` = 1 is calibrated, more is overconfident."""
     random = np.random.default_rng(seed)
     logits = 2 * random.normal(size=(n, classes))
     labels = np.array([random.choice(classes, p=p) for p in softmax(logits, axis=1)])
@@ -41,7 +41,7 @@ def test_temperature_is_the_optimum(seed, sure):
     assert loss(labels, logits, found) <= loss(labels, logits, float(np.exp(other.x[0]))) + 1e-8
 
 
-def test_temperature_is_that_by_which_the_network_is_too_sure():
+def test_the_temperature_is_the_factor_of_overconfidence():
     labels, logits = sample(1, 20000, sure=3.0)
     assert fit_temperature(labels, logits) == pytest.approx(3, abs=0.1)
 
@@ -62,11 +62,11 @@ def test_worse_than_chance_the_temperature_has_a_bound():
     assert fit_temperature([0, 0, 0], [[0.0, 9.0]] * 3) == pytest.approx(100, rel=1e-3)
 
 
-def test_tempered_divides_the_logits():
+def test_a_temperature_divides_the_logits():
     _, logits = sample(3)
-    p = tempered(softmax(logits, axis=1), 2.5)
+    p = apply_temperature(softmax(logits, axis=1), 2.5)
     np.testing.assert_allclose(p, softmax(logits / 2.5, axis=1))
-    np.testing.assert_allclose(tempered([[1.0, 0.0]], 2.0).sum(), 1)
+    np.testing.assert_allclose(apply_temperature([[1.0, 0.0]], 2.0).sum(), 1)
 
 
 def plain_ece(labels, probabilities, bins):
@@ -81,7 +81,7 @@ def plain_ece(labels, probabilities, bins):
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
-def test_ece_is_that_of_a_plain_loop(bins):
+def test_ece_equals_that_of_a_plain_loop(bins):
     labels, logits = sample(4, sure=2.0)
     p = softmax(logits, axis=1)
     found = reliability(labels, p, bins)
@@ -108,7 +108,7 @@ def test_resampled_ece_begins_with_the_test_set_and_weights_groups():
     assert values[1, 0] == pytest.approx(sum(sums) / weights.sum(), abs=1e-12)
 
 
-def test_the_interval_holds_the_estimate_and_tells_a_network_that_is_too_sure():
+def test_the_ece_interval_contains_the_estimate_and_detects_overconfidence():
     labels, logits = sample(6, 400, 3)
     groups = np.arange(400) % 40
     resamples = resample(labels, groups, ["a", "b", "c"], seeds=2, count=400)

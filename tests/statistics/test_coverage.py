@@ -11,11 +11,11 @@ import pytest
 from scipy.special import ndtr
 
 from stagetransfer.statistics import (
-    Runs,
+    RatioSeries,
     difference,
     interval,
     resample,
-    resampled_figures,
+    resampled_metrics,
     slope_difference,
     slope_interval,
 )
@@ -61,15 +61,15 @@ def one_study(world, rng, number):
     classes = [f"class{i}" for i in range(world.classes)]
     resamples = resample(labels, groups, classes, seeds=world.seeds, count=399, random_state=number)
     flat = probabilities.reshape(-1, *probabilities.shape[2:])
-    found = resampled_figures(resamples, flat)
+    found = resampled_metrics(resamples, flat)
     truth = world.truth(bases)
     ratios, seeds = np.repeat(RATIOS, world.seeds), np.tile(np.arange(world.seeds), 3)
     half = 3 * world.seeds
-    a, b = (Runs(found["accuracy"][:, k : k + half], ratios, seeds) for k in (0, half))
+    a, b = (RatioSeries(found["accuracy"][:, k : k + half], ratios, seeds) for k in (0, half))
     slope_a, slope_b = (np.polyfit(RATIOS, truth[k : k + 3], 1)[0] for k in (0, 3))
 
     def last(name, condition):
-        """The figure of the condition's runs at r = 1."""
+        """The metric of the condition's runs at r = 1."""
         stop = (condition + 1) * half
         return found[name][:, stop - world.seeds : stop]
 
@@ -98,7 +98,7 @@ def coverage(world, studies, monkeypatch):
     return {name: np.mean([study[name] for study in held]) for name in held[0]}
 
 
-def test_intervals_hold_the_truth(monkeypatch):
+def test_intervals_contain_the_true_value(monkeypatch):
     """A quick look: 93 to 97 %, give or take 3 standard errors of so few studies."""
     studies = 300
     found = coverage(World(seeds=5, classes=3), studies, monkeypatch)
@@ -118,6 +118,6 @@ def test_intervals_hold_the_truth(monkeypatch):
     ],
     ids=str,
 )
-def test_intervals_hold_the_truth_in_93_to_97_percent(world, monkeypatch):
+def test_intervals_contain_the_true_value_in_93_to_97_percent(world, monkeypatch):
     found = coverage(world, 3000, monkeypatch)  # a standard error of 0.4 %
     assert all(0.93 <= share <= 0.97 for share in found.values()), found

@@ -100,7 +100,7 @@ def test_two_medical_tests_of_the_original_data(scores, contrast):
     assert (found.estimate, found.low, found.high, found.p_value) == pytest.approx(expected)
 
 
-def test_its_interval_holds_the_truth():
+def test_the_interval_contains_the_true_value():
     """Normal scores one apart: AUC = Phi(1 / sqrt(2)); 400 studies of 40 + 60 images."""
     rng = np.random.default_rng(0)
     truth = stats.norm.cdf(1 / np.sqrt(2))
@@ -120,7 +120,7 @@ def test_under_no_difference_one_in_twenty_is_significant():
     assert 0.025 <= np.mean(np.array(p_values) <= 0.05) <= 0.075
 
 
-def test_it_agrees_with_the_bootstrap_where_each_image_is_a_group():
+def test_delong_agrees_with_the_bootstrap_if_each_image_is_a_group():
     rng = np.random.default_rng(2)
     positive = np.repeat([1, 0], [150, 150])
     scores = rng.normal(size=300) + positive

@@ -6,11 +6,11 @@ from scipy import stats
 
 from stagetransfer.statistics import (
     CPM,
-    case_resamples,
-    detections,
+    collect_detections,
     difference,
     froc,
     interval,
+    resample_cases,
     resampled_froc,
 )
 
@@ -30,7 +30,7 @@ CANDIDATES = [
 
 def system(candidates=CANDIDATES, known=ALL):
     cases, lesions, scores = zip(*candidates, strict=True) if candidates else ((), (), ())
-    return detections(cases, lesions, scores, all_lesions=known)
+    return collect_detections(cases, lesions, scores, all_lesions=known)
 
 
 def test_the_example_by_hand():
@@ -58,7 +58,7 @@ def studies(draw):
 
 
 def brute_force(known, candidates, weight):
-    """(threshold, false positives a case, sensitivity), all counted anew at each threshold."""
+    """(threshold, false positives per case, sensitivity), each counted again at each threshold."""
     total = sum(weight[case] for case, lesion in known if lesion)
     points = []
     for t in [np.inf, *sorted({score for *_, score in candidates}, reverse=True)]:
@@ -71,7 +71,7 @@ def brute_force(known, candidates, weight):
 
 @settings(max_examples=60, deadline=None)
 @given(study=studies(), seed=st.integers(0, 100))
-def test_it_is_the_brute_force_reference(study, seed):
+def test_the_curve_equals_a_brute_force_reference(study, seed):
     known, candidates = study
     found = system(candidates, known)
     weights = np.random.default_rng(seed).integers(1, 4, (3, len(found.cases)))
@@ -90,7 +90,7 @@ def test_it_is_the_brute_force_reference(study, seed):
 
 
 def simulated(rng, num_cases=60, skill=1.5, other=None):
-    """Half the cases with 1 to 3 lesions of one difficulty a case; about 2 false a case."""
+    """Half the cases have 1 to 3 lesions of one difficulty; about 2 false positives per case."""
     known, candidates = [], []
     for i in range(num_cases):
         lesions = [str(j) for j in range(1 + i % 3)] if i % 2 else [""]
@@ -109,7 +109,7 @@ def at_one(resamples, found):
     return resampled_froc(resamples, found, lambda curve: curve.sensitivity_at([0.5]))[:, :, 0]
 
 
-def test_interval_over_cases_holds_the_truth_and_is_no_wider_than_needed():
+def test_the_interval_over_cases_contains_the_true_value_and_is_no_wider_than_needed():
     rng = np.random.default_rng(0)
     known, candidates = simulated(rng, 6000)
     truth = froc(system(candidates, known)).sensitivity_at([0.5])[0, 0]
@@ -119,19 +119,19 @@ def test_interval_over_cases_holds_the_truth_and_is_no_wider_than_needed():
         found = system(candidates, known)
         estimates.append(froc(found).sensitivity_at([0.5])[0, 0])
         if study < 120:
-            drawn = case_resamples(found, count=200)
+            drawn = resample_cases(found, count=200)
             results.append(interval(drawn, at_one(drawn, found)))
     assert np.mean([of.low <= truth <= of.high for of in results]) >= 0.9
     needed = 2 * stats.t.ppf(0.975, 29) * np.std(estimates)
     assert np.mean([of.high - of.low for of in results]) == pytest.approx(needed, rel=0.15)
 
 
-def test_two_systems_in_pairs():
+def test_two_systems_are_compared_in_pairs():
     rng = np.random.default_rng(2)
     known, candidates = simulated(rng, 80)
     better = [(c, lesion, s + 0.8 * bool(lesion)) for c, lesion, s in candidates]
     a, b = system(better, known), system(candidates, known)
-    drawn = case_resamples(a, count=999)
+    drawn = resample_cases(a, count=999)
     found = difference(drawn, at_one(drawn, a), at_one(drawn, b))
     points = [froc(of).sensitivity_at([0.5])[0, 0] for of in (a, b)]
     assert found.estimate == pytest.approx(points[0] - points[1])
@@ -141,7 +141,7 @@ def test_two_systems_in_pairs():
 
 
 @pytest.mark.parametrize(
-    ("candidates", "known", "said"),
+    ("candidates", "known", "message"),
     [
         ([("x", "", 1.0)], ALL, "case 'x' of a candidate"),
         ([("b", "2", 1.0)], ALL, "lesion '2' of a candidate in case 'b'"),
@@ -150,6 +150,6 @@ def test_two_systems_in_pairs():
         ([], [("a", "")], "no lesion"),
     ],
 )
-def test_what_does_not_fit(candidates, known, said):
-    with pytest.raises(ValueError, match=said):
+def test_inconsistent_lists_are_refused(candidates, known, message):
+    with pytest.raises(ValueError, match=message):
         system(candidates, known)

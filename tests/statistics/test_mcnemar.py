@@ -30,6 +30,6 @@ def test_without_any_difference():
     assert mcnemar([0, 1], [0, 0], [0, 2]).p_value == 1
 
 
-def test_refuses_other_lengths():
+def test_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match=r"must be \(n,\)"):
         mcnemar([0, 1], [0, 1], [0])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from stagetransfer.statistics import figures
+from stagetransfer.statistics import classification_metrics
 
 NAMES = ("CON", "GGO", "NOR", "EMP")
 
@@ -22,7 +22,7 @@ def predictions(seed, n=200, classes=4):
 @given(seed=st.integers(0, 10**6))
 def test_agrees_with_scikit_learn(seed):
     labels, p = predictions(seed)
-    found = figures(labels, p, NAMES)
+    found = classification_metrics(labels, p, NAMES)
     prediction = p.argmax(1)
     expected = {
         "accuracy": metrics.accuracy_score(labels, prediction),
@@ -43,7 +43,7 @@ def test_agrees_with_scikit_learn(seed):
 
 
 def test_of_three_images_by_hand():
-    found = figures([0, 0, 1], [[0.5, 0.5], [0.2, 0.8], [0.0, 1.0]], ("a", "b"))
+    found = classification_metrics([0, 0, 1], [[0.5, 0.5], [0.2, 0.8], [0.0, 1.0]], ("a", "b"))
     assert found["confusion"] == [[1, 1], [0, 1]]  # rows are labels
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["recall"] == pytest.approx(0.75)
@@ -51,9 +51,9 @@ def test_of_three_images_by_hand():
     assert found["auroc"] == 1.0
 
 
-def test_is_json_of_plain_numbers():
+def test_the_result_can_be_written_as_json():
     labels, p = predictions(0)
-    found = figures(labels, p.astype(np.float32), NAMES)
+    found = classification_metrics(labels, p.astype(np.float32), NAMES)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
         *("accuracy", "precision", "recall", "f1", "cross_entropy", "auroc"),
@@ -62,15 +62,15 @@ def test_is_json_of_plain_numbers():
 
 
 def test_a_class_without_images():
-    found = figures([0, 0, 1], np.eye(3)[[0, 0, 1]], ("a", "b", "c"))
+    found = classification_metrics([0, 0, 1], np.eye(3)[[0, 0, 1]], ("a", "b", "c"))
     assert found["auroc"] is None
     assert found["recall"] == pytest.approx(2 / 3)  # that of c is 0 / 0 and counts as 0
     assert found["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
     json.dumps(found, allow_nan=False)
 
 
-def test_a_certain_error_costs_a_finite_loss():
-    found = figures([0], [[0.0, 1.0]], ("a", "b"))
+def test_a_probability_of_zero_gives_a_finite_loss():
+    found = classification_metrics([0], [[0.0, 1.0]], ("a", "b"))
     assert found["cross_entropy"] == pytest.approx(-np.log(2**-52))
 
 
@@ -85,6 +85,6 @@ def test_a_certain_error_costs_a_finite_loss():
         ([0], [[3.0, -2.0]], "numbers from 0 to 1"),
     ],
 )
-def test_refuses_what_does_not_fit(labels, p, message):
+def test_unfit_arrays_are_refused(labels, p, message):
     with pytest.raises(ValueError, match=message):
-        figures(labels, p, ("a", "b"))
+        classification_metrics(labels, p, ("a", "b"))

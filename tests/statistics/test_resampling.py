@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagetransfer.statistics import few_groups, resample
-from stagetransfer.statistics.resampling import divide
+from stagetransfer.statistics.resampling import divide_strata
 
 NAMES = ("a", "b", "c", "d")
 
@@ -33,28 +33,28 @@ def test_no_class_vanishes(test_set, seeds):
 
 @settings(max_examples=150, deadline=None)
 @given(test_sets)
-def test_each_class_has_a_stratum_of_its_holders(test_set):
+def test_each_class_has_a_stratum_of_groups_that_contain_it(test_set):
     labels, groups = test_set
     _, group = np.unique(groups, return_inverse=True)
     holds = np.zeros((group.max() + 1, 4), bool)
     holds[group, labels] = True
-    stratum = divide(holds)
+    stratum = divide_strata(holds)
     assert sorted(set(stratum)) == list(range(stratum.max() + 1))
     for present in np.unique(labels):
         assert any(holds[stratum == s, present].all() for s in set(stratum))
 
 
-def test_a_class_that_only_goes_with_rarer_ones_gets_a_part_of_their_stratum():
+def test_a_class_that_only_occurs_with_rarer_ones_gets_part_of_their_stratum():
     # c (column 0) is the commonest class and always beside a rarer one: a or b.
     holds = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1], [1, 0, 1], [0, 0, 1]], bool)
-    stratum = divide(holds)
+    stratum = divide_strata(holds)
     assert stratum[0] == stratum[1] != stratum[2]
     assert stratum[3] == stratum[4] == stratum[5] not in (stratum[0], stratum[2])
 
 
 def test_groups_belong_to_their_rarest_class():
     holds = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [0, 1]], bool)
-    assert divide(holds).tolist() == [0, 0, 0, 1, 1]
+    assert divide_strata(holds).tolist() == [0, 0, 0, 1, 1]
 
 
 def test_weights_have_the_variance_of_a_mean():
@@ -87,13 +87,13 @@ def test_images_of_a_group_stay_together_and_their_order_does_not_matter():
     assert drawn.weights.shape[1] == len(set(groups))
 
 
-def test_without_groups_each_image_is_one():
+def test_without_groups_each_image_is_a_group():
     drawn = resample([0, 0, 1, 1, 1], None, ("a", "b"), seeds=1, count=10)
     assert drawn.weights.shape == (1 + 10 + 5, 5)
     assert (drawn.seeds == 1).all()
 
 
-def test_random_state_decides():
+def test_the_random_state_decides_the_draw():
     arguments = ([0, 0, 1, 1, 1, 1], None, ("a", "b"))
     first, same, other = (
         resample(*arguments, seeds=3, count=50, random_state=state) for state in (0, 0, 1)
@@ -114,7 +114,7 @@ def test_few_groups_names_classes_and_counts():
     ("changed", "message"),
     [({"groups": [0]}, "must be"), ({"seeds": 0}, "1 or more"), ({"count": 0}, "1 or more")],
 )
-def test_refuses_what_does_not_fit(changed, message):
+def test_unfit_arrays_are_refused(changed, message):
     arguments = {"labels": [0, 1], "groups": [0, 1], "classes": NAMES, "seeds": 1, **changed}
     with pytest.raises(ValueError, match=message):
         resample(**arguments)

@@ -11,7 +11,7 @@ from stagetransfer.statistics import (
     interval,
     mcclish,
     resample,
-    resampled_figures,
+    resampled_metrics,
     resampled_roc,
     roc,
 )
@@ -33,7 +33,7 @@ def images(seed, n=40, ties=True):
     up_to=st.floats(0.01, 0.99),
     weighted=st.booleans(),
 )
-def test_points_and_areas_are_scikit_learns(seed, n, ties, up_to, weighted):
+def test_points_and_areas_agree_with_scikit_learn(seed, n, ties, up_to, weighted):
     positive, scores, weights = images(seed, n, ties)
     curve = roc(positive, scores, weights[None] if weighted else None)
     sample = {"sample_weight": weights if weighted else None}
@@ -57,7 +57,7 @@ def test_sensitivity_on_a_curve_drawn_by_hand():
     assert curve.area(0.5)[0] == pytest.approx(0.25 * 0.5 + 0.25 * (0.5 + 0.625) / 2)
 
 
-def test_a_rate_meets_its_point_through_rounding():
+def test_a_rate_matches_its_point_despite_rounding():
     """0.1 and 0.2 of weight lie above: their sum is not 0.3, but the step up is at 0.3."""
     scores, weights = [9, 8, 7, 6, 5], [0.5, 0.1, 0.2, 0.5, 0.7]
     curve = roc([1, 0, 0, 1, 0], scores, [weights])
@@ -65,7 +65,7 @@ def test_a_rate_meets_its_point_through_rounding():
     assert curve.sensitivity_at([0.3])[0] == pytest.approx(1)
 
 
-def test_each_row_is_a_curve_of_its_own_also_in_blocks(monkeypatch):
+def test_each_row_is_its_own_curve_also_in_blocks(monkeypatch):
     positive, scores, _ = images(1, 30)
     drawn = resample(positive.astype(int), np.arange(30) % 12, "ab", seeds=1, count=9)
 
@@ -81,17 +81,17 @@ def test_each_row_is_a_curve_of_its_own_also_in_blocks(monkeypatch):
     np.testing.assert_array_equal(resampled_roc(drawn, positive, scores, read), whole)
 
 
-def test_resampled_area_is_that_of_the_report():
+def test_the_resampled_area_equals_that_of_the_report():
     rng = np.random.default_rng(4)
     labels, groups = rng.integers(0, 3, 120), rng.integers(0, 40, 120)
     p = rng.dirichlet([1, 1, 1], (2, 120))
     drawn = resample(labels, groups, "abc", seeds=2, count=50)
-    expected = resampled_figures(drawn, p)["auroc:b"]
+    expected = resampled_metrics(drawn, p)["auroc:b"]
     found = resampled_roc(drawn, labels == 1, p[:, :, 1], lambda curve: curve.area()[:, None])
     np.testing.assert_allclose(found[:, :, 0], expected, atol=1e-12)
 
 
-def test_interval_at_an_operating_point_holds_the_truth():
+def test_the_interval_at_an_operating_point_contains_the_true_value():
     """Normal scores one apart: at the false-positive rate 0.2 the sensitivity is known."""
     rng = np.random.default_rng(0)
     truth = 0.5628  # 1 - Phi(Phi^-1(0.8) - 1)
@@ -106,7 +106,7 @@ def test_interval_at_an_operating_point_holds_the_truth():
     assert 0.90 <= held / 100 <= 0.99
 
 
-def test_difference_at_an_operating_point_is_in_pairs():
+def test_the_difference_at_an_operating_point_is_paired():
     rng = np.random.default_rng(1)
     positive = np.repeat([0, 1], 100)
     hard = rng.normal(size=200)
@@ -120,15 +120,15 @@ def test_difference_at_an_operating_point_is_in_pairs():
 
 
 @pytest.mark.parametrize(
-    ("positive", "scores", "said"),
+    ("positive", "scores", "message"),
     [
         ([1, 1], [0, 1], "a positive and a negative"),
         ([1, 0], [0, 1, 2], r"must be \(n,\)"),
         ([1, 0], [np.nan, 1], "finite"),
     ],
 )
-def test_bad_arrays(positive, scores, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_arrays(positive, scores, message):
+    with pytest.raises(ValueError, match=message):
         roc(positive, scores)
 
 

@@ -41,8 +41,8 @@ def result(estimate=0.004, low=-0.009, high=0.017, p_value=0.5, seeds=3):
         (
             result(seeds=1),
             {"few": {"HCM": 9, "RET": 4}},
-            "+0.4 points [-0.9, 1.7], no evidence of a difference; one seed only, how seeds "
-            "differ is unknown; not to be trusted: fewer than ten groups in HCM, RET",
+            "+0.4 points [-0.9, 1.7], no evidence of a difference; one seed only, so it is "
+            "unknown how seeds differ; not reliable: fewer than ten groups in HCM, RET",
         ),
         (result(NAN, NAN, NAN, NAN), {}, "not defined on this test set"),
     ],
@@ -51,7 +51,7 @@ def test_sentence(found, options, expected):
     assert sentence("two_stage", "natural", found, **options) == f"two_stage - natural: {expected}"
 
 
-def test_the_room_imports_nothing_above_it():
+def test_statistics_imports_no_other_part_of_the_package():
     allowed = {"__future__", "collections", "dataclasses", "itertools", "typing"}
     allowed |= {"numpy", "scipy", "sklearn"}
     for file in Path(stagetransfer.statistics.__file__).parent.glob("*.py"):

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stagetransfer.statistics import (
-    Runs,
-    line,
+    RatioSeries,
+    fit_line,
     resample,
-    resampled_figures,
+    resampled_metrics,
     slope_difference,
     slope_interval,
 )
@@ -24,7 +24,7 @@ def test_agrees_with_statsmodels_and_scipy(seed, slope, n):
     r = rng.permutation(RATIOS)[:n]
     r[:2] = 0.2, 1.0
     y = 0.5 + slope * r + rng.normal(0, 0.1, n)
-    found = line(r, y)
+    found = fit_line(r, y)
     fit = sm.OLS(y, sm.add_constant(r)).fit()
     assert (found.intercept, found.slope) == pytest.approx(tuple(fit.params), abs=1e-9)
     assert (found.low, found.high) == pytest.approx(tuple(fit.conf_int()[1]), abs=1e-9)
@@ -39,7 +39,7 @@ def test_lack_of_fit_agrees_with_the_comparison_of_models(seed):
     y = RATIOS + 0.3 * np.sqrt(RATIOS) + rng.normal(0, 0.05, 15)
     straight = sm.OLS(y, sm.add_constant(RATIOS)).fit()
     free = sm.OLS(y, (RATIOS[:, None] == np.unique(RATIOS)).astype(float)).fit()
-    assert line(RATIOS, y).lack_of_fit_p == pytest.approx(
+    assert fit_line(RATIOS, y).lack_of_fit_p == pytest.approx(
         free.compare_f_test(straight)[1], abs=1e-9
     )
 
@@ -61,29 +61,29 @@ def noise(scale, seed=0):
     ],
 )
 def test_bad_fit(y, bad):
-    assert line(RATIOS, y).bad_fit is bad
+    assert fit_line(RATIOS, y).bad_fit is bad
 
 
-def test_one_run_a_ratio_cannot_tell_noise_from_a_curve():
+def test_one_run_per_ratio_cannot_distinguish_noise_from_a_curve():
     r = np.unique(RATIOS)
-    curved, straight = line(r, np.log(r)), line(r, 1 - r)
+    curved, straight = fit_line(r, np.log(r)), fit_line(r, 1 - r)
     assert np.isnan(curved.lack_of_fit_p)
     assert curved.bad_fit
     assert not straight.bad_fit
-    assert not line(r, np.full(5, 0.9)).bad_fit
+    assert not fit_line(r, np.full(5, 0.9)).bad_fit
 
 
-def test_of_two_runs():
-    found = line([0.5, 1.0], [0.1, 0.4])
+def test_a_line_through_two_runs():
+    found = fit_line([0.5, 1.0], [0.1, 0.4])
     assert found.slope == pytest.approx(0.6)
     assert np.isnan([found.low, found.high, found.p_value]).all()
     assert not found.bad_fit
 
 
 @pytest.mark.parametrize("r", [[1.0, 1.0, 1.0], [1.0], [0.2, 1.0]])
-def test_refuses_what_has_no_line(r):
+def test_too_few_ratios_are_refused(r):
     with pytest.raises(ValueError, match="two different ratios"):
-        line(r, [0.1, 0.2, 0.3])
+        fit_line(r, [0.1, 0.2, 0.3])
 
 
 NAMES = ("a", "b")
@@ -91,20 +91,22 @@ SEEDS = np.tile([0, 1, 2], 5)
 
 
 def sweep(skills, seed=0, n=120, groups=30):
-    """Resamples, and the figures of 15 runs at RATIOS that are right with these chances."""
+    """Resamples, and the accuracies of 15 runs at RATIOS with these chances to be correct."""
     rng = np.random.default_rng(seed)
     labels, group = rng.integers(0, 2, n), rng.integers(0, groups, n)
     right = rng.random(n) < np.reshape(skills, (-1, 1))
     p = np.where(right[..., None], np.eye(2)[labels], 1 - np.eye(2)[labels])
     drawn = resample(labels, group, NAMES, seeds=3, count=500)
-    return drawn, resampled_figures(drawn, p)["accuracy"]
+    return drawn, resampled_metrics(drawn, p)["accuracy"]
 
 
-def test_bootstrap_is_about_the_least_squares_slope():
+def test_the_bootstrap_interval_contains_the_least_squares_slope():
     drawn, values = sweep(0.6 + 0.3 * RATIOS)
     for kept in (slice(None), slice(2, 13)):  # all runs, and a sweep with runs missing
-        found = slope_interval(drawn, Runs(values[:, kept], RATIOS[kept], SEEDS[kept]))
-        assert found.estimate == pytest.approx(line(RATIOS[kept], values[0, kept]).slope, abs=1e-9)
+        found = slope_interval(drawn, RatioSeries(values[:, kept], RATIOS[kept], SEEDS[kept]))
+        assert found.estimate == pytest.approx(
+            fit_line(RATIOS[kept], values[0, kept]).slope, abs=1e-9
+        )
         assert found.low < found.estimate < found.high
 
 
@@ -112,10 +114,10 @@ def test_a_draw_is_the_line_through_the_drawn_runs(monkeypatch):
     drawn, values = sweep(0.6 + 0.3 * RATIOS)
     seen = []
     monkeypatch.setattr(
-        "stagetransfer.statistics.slope.calibrated",
+        "stagetransfer.statistics.slope.calibrated_interval",
         lambda resamples, statistic: seen.append(statistic(resamples.drawn, resamples.seeds)),
     )
-    slope_interval(drawn, Runs(values, RATIOS, SEEDS))
+    slope_interval(drawn, RatioSeries(values, RATIOS, SEEDS))
     for draw in range(5):
         times = drawn.seeds[draw, SEEDS].astype(int)
         expected = stats.linregress(RATIOS.repeat(times), values[1 + draw].repeat(times))
@@ -125,21 +127,21 @@ def test_a_draw_is_the_line_through_the_drawn_runs(monkeypatch):
 def test_draws_without_a_line_are_left_out():
     drawn, values = sweep(0.6 + 0.3 * RATIOS)
     kept = [0, 12, 1, 2]  # seed 0 at two ratios, the others at one
-    found = slope_interval(drawn, Runs(values[:, kept], RATIOS[kept], SEEDS[kept]))
+    found = slope_interval(drawn, RatioSeries(values[:, kept], RATIOS[kept], SEEDS[kept]))
     assert np.isfinite([found.low, found.high]).all()
 
 
 def test_at_one_ratio_there_is_no_slope():
     drawn, values = sweep(0.6 + 0.3 * RATIOS)
-    found = slope_interval(drawn, Runs(values[:, :3], RATIOS[:3], SEEDS[:3]))
+    found = slope_interval(drawn, RatioSeries(values[:, :3], RATIOS[:3], SEEDS[:3]))
     assert np.isnan([found.estimate, found.low, found.high, found.p_value]).all()
 
 
 def test_difference_of_slopes():
     drawn, values = sweep(np.concatenate([0.5 + 0.45 * RATIOS, np.full(15, 0.9)]))
-    steep, flat = (Runs(values[:, k : k + 15], RATIOS, SEEDS) for k in (0, 15))
+    steep, flat = (RatioSeries(values[:, k : k + 15], RATIOS, SEEDS) for k in (0, 15))
     found = slope_difference(drawn, steep, flat)
-    expected = line(RATIOS, values[0, :15]).slope - line(RATIOS, values[0, 15:]).slope
+    expected = fit_line(RATIOS, values[0, :15]).slope - fit_line(RATIOS, values[0, 15:]).slope
     assert found.estimate == pytest.approx(expected, abs=1e-9)
     assert found.low > 0
     assert found.p_value < 0.05

@@ -7,47 +7,47 @@ from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.options import OnlySettings, RunPaths
 from stagetransfer.errors import UserError
 
 
 def convergence(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Run folders, runs/ folders, outputs or sweep folders, mixed."),
-    ],
+    runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. [default: convergence beside runs]")
+        Path | None, typer.Option(help="Where to write; default: convergence/ beside runs/.")
     ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE of config.yaml that a run must have; may be repeated."),
-    ] = None,
+    only: OnlySettings = None,
 ) -> None:
-    """Validation AUC by mini-batches, and how many until 95 % of its final value."""
+    """Write the validation AUC by mini-batches, and how many it took to reach 95 % of its end."""
     import pandas as pd
 
-    from stagetransfer.reporting.convergence_plots import plot, table, validation_auc
-    from stagetransfer.reporting.curve_files import comparable_runs, write
+    from stagetransfer.reporting import convergence_plots as plots
+    from stagetransfer.reporting.curve_files import write_curve_files
+    from stagetransfer.runs.gather import gather_runs
 
-    found, unfinished = comparable_runs(runs, only or ())
-    logs = {part.name: validation_auc(part) for run in found for part in run.parts}
-    if all(log.empty for log in logs.values()):
-        raise UserError(f"{runs[0]}: no run's tensorboard/ holds validation/auroc; run them anew")
-    curves = pd.concat([log for log in logs.values() if not log.empty], ignore_index=True)
-    numbers = table(curves)
-    out = out or found[0].folder.parent.parent / "convergence"
-    conditions = list(dict.fromkeys(numbers["condition"]))
-    figure = plot(curves, numbers, conditions)
-    write(out, {"convergence": numbers, "curves": curves}, {"convergence": figure})
-    for (ratio, condition), of in numbers.groupby(["ratio", "condition"], sort=False):
-        few, most = of["batches"].min(), of["batches"].max()
-        span = f"{few}" if few == most else f"{few} to {most}"
+    found = gather_runs(runs, only=only or ())
+    of_runs = {part.name: plots.validation_auc(part) for run in found.runs for part in run.parts}
+    present = [curve for curve in of_runs.values() if not curve.empty]
+    if not present:
+        raise UserError(
+            f"{runs[0]}: no run has validation/auroc in logs/*/metrics.csv. Runs of earlier "
+            "versions have no such file; run them again with force=true."
+        )
+    curves = pd.concat(present, ignore_index=True)
+    table = plots.convergence_table(curves)
+    figure = plots.convergence_plot(curves, table, list(dict.fromkeys(table["condition"])))
+    out = out or found.outputs / "convergence"
+    write_curve_files(out, {"convergence": table, "curves": curves}, {"convergence": figure})
+    for (ratio, condition), rows in table.groupby(["ratio", "condition"], sort=False):
+        fewest, most = rows["batches"].min(), rows["batches"].max()
+        span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         typer.echo(
             f"r = {ratio:g}, {condition}: {span} mini-batches until 95 % of the final validation "
-            f"AUC, {of['final_auroc'].mean():.3f}; seeds: {of['seed'].nunique()}"
+            f"AUC, {rows['final_auroc'].mean():.3f}; seeds: {rows['seed'].nunique()}"
         )
-    for name in [name for name, log in logs.items() if log.empty]:
-        typer.echo(f"left out: {name} has no validation/auroc in its tensorboard/")
-    for name in unfinished:
-        typer.echo(f"left out: {name} is unfinished")
+    for name, curve in of_runs.items():
+        if curve.empty:
+            typer.echo(f"left out: {name} has no validation/auroc in logs/*/metrics.csv")
+    for run in found.unfinished:
+        typer.echo(f"left out: {run.folder.name} is unfinished")
     typer.echo(f"written  {out / 'convergence.csv'}")

@@ -1,4 +1,4 @@
-"""`stagetransfer froc`: lesions found against false positives a case, of one system or two."""
+"""`stagetransfer froc`: lesions found against false positives per case, of one system or two."""
 
 from __future__ import annotations
 
@@ -7,43 +7,54 @@ from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.options import ResampleCount
 from stagetransfer.errors import UserError
 
 
 def froc(
     candidates: Annotated[
         list[Path],
-        typer.Argument(help="A system each: CSV of case, lesion (empty: none), score; or a run."),
+        typer.Argument(
+            help="One per system: a CSV with case, lesion (empty: none) and score; or a run."
+        ),
     ],
     lesions: Annotated[
         Path,
-        typer.Option(help="CSV: case, lesion; all of them, and cases without with none."),
+        typer.Option(
+            help="CSV with case and lesion: every lesion, and each case without any (lesion empty)."
+        ),
     ],
     table: Annotated[
-        Path | None, typer.Option(help="CSV: file, lesion; what the test images of runs hit.")
+        Path | None,
+        typer.Option(help="CSV with file and lesion: which lesion each test image of a run hits."),
     ] = None,
     positive: Annotated[
         str | None,
-        typer.Option(help="The class of lesions, for runs. [default: of two the second]"),
+        typer.Option(help="The class of lesions, for runs; default: the second of two."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write. [default: froc beside the first CSV, or beside runs]"),
+        typer.Option(help="Where to write; default: froc/ beside the first CSV, or beside runs/."),
     ] = None,
     rate: Annotated[
         list[float] | None,
-        typer.Option(help="False positives a case to read at; repeat. [default: 1/8 ... 8]"),
+        typer.Option(
+            help="A number of false positives per case at which to read the sensitivity; may be "
+            "repeated. Default: 1/8, 1/4, 1/2, 1, 2, 4 and 8."
+        ),
     ] = None,
     by_case: Annotated[
-        bool, typer.Option("--by-case", help="A case's lesions count as one.")
+        bool, typer.Option("--by-case", help="Count all lesions of a case as one.")
     ] = False,
-    count: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 2000,
+    count: ResampleCount = 2000,
 ) -> None:
-    """FROC curves: sensitivities, 95 % intervals, systems in pairs; CSV, PNG, SVG."""
+    """Write sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
     if rate and min(rate) <= 0:
-        raise UserError("--rate: a mean number of false positives a case must be above 0")
+        raise UserError(
+            "--rate: a number of false positives per case must be above 0. Correct the value."
+        )
 
-    from stagetransfer.reporting.curve_files import write
+    from stagetransfer.reporting.curve_files import write_curve_files
     from stagetransfer.reporting.froc_comparison import compare, plot, read_systems
     from stagetransfer.runs.reader import find_runs
     from stagetransfer.statistics import CPM
@@ -54,7 +65,7 @@ def froc(
     beside = find_runs([first])[0].parent if first.is_dir() else first
     out = out or beside.parent / "froc"
     tables = {"figures": result.figures, "pairs": result.pairs, "curves": result.curves}
-    write(out, tables, {"froc": plot(result, by_case=by_case)})
+    write_curve_files(out, tables, {"froc": plot(result, by_case=by_case)})
     for line in [*result.words, *result.notes]:
         typer.echo(line)
     typer.echo(f"written  {out / 'figures.csv'}")

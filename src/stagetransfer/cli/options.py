@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
     from stagetransfer.ct.png_slices import PngScale
+
+RunPaths = Annotated[
+    list[Path],
+    typer.Argument(help="Run folders, runs/ folders, outputs or sweep folders, mixed."),
+]
+OnlySettings = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE of config.yaml that a run must have; may be repeated."),
+]
+ResampleCount = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")]
 
 
 def pair(option: str, text: str, form: str) -> tuple[float, float]:

@@ -112,10 +112,10 @@ def predict(
         raise UserError(
             f'no module {error.name}; install it by pip install "stagetransfer[predict]"'
         ) from error
-    from stagetransfer.pipeline.restore import open_runs
+    from stagetransfer.pipeline.restore import restore_runs
     from stagetransfer.training import machine
 
-    runs = open_runs([run])
+    runs = restore_runs([run])
     if len(runs) > 1:
         raise UserError(f"{run}: holds {len(runs)} finished runs; give the folder of one")
     chosen = _device(device)

@@ -7,73 +7,78 @@ from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.options import OnlySettings, ResampleCount, RunPaths
 from stagetransfer.errors import UserError
 
 RATES = [0.01, 0.05, 0.1, 0.2, 0.4]
 
 
 def roc(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Run folders, runs/ folders, outputs or sweep folders, mixed."),
-    ],
+    runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. [default: roc beside runs]")
+        Path | None, typer.Option(help="Where to write; default: roc/ beside runs/.")
     ] = None,
     positive: Annotated[
         list[str] | None,
-        typer.Option(help="A class against the rest; repeat. [default: each; of two the second]"),
+        typer.Option(
+            help="A class to compare with the rest; may be repeated. "
+            "Default: every class, or the second of two."
+        ),
     ] = None,
     rate: Annotated[
         list[float] | None,
-        typer.Option(help=f"False-positive rates to read at; repeat. [default: {RATES}]"),
+        typer.Option(
+            help="A false-positive rate at which to read the sensitivity; may be repeated. "
+            f"Default: {', '.join(map(str, RATES))}."
+        ),
     ] = None,
     partial: Annotated[
-        float | None, typer.Option(help="Also the area left of this false-positive rate.")
+        float | None, typer.Option(help="Also read the area left of this false-positive rate.")
     ] = None,
     mcclish: Annotated[
-        bool, typer.Option("--mcclish", help="Partial area from 0.5, chance, to 1.")
+        bool, typer.Option("--mcclish", help="Rescale that area: 0.5 is chance, 1 is perfect.")
     ] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE of config.yaml that a run must have; may be repeated."),
-    ] = None,
-    count: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 2000,
+    only: OnlySettings = None,
+    count: ResampleCount = 2000,
 ) -> None:
-    """ROC curves: areas, sensitivities, 95 % intervals, conditions in pairs; CSV, PNG, SVG."""
+    """Write areas and sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
     rates = sorted(set(rate or RATES))
     if not all(0 <= x <= 1 for x in rates):
-        raise UserError("--rate: a false-positive rate must lie between 0 and 1")
+        raise UserError("--rate: a false-positive rate must be between 0 and 1. Correct the value.")
     if partial is not None and not 0 < partial < 1:
-        raise UserError(f"--partial {partial:g}: must lie between 0 and 1; AUROC is always given")
+        raise UserError(
+            f"--partial {partial:g}: must be greater than 0 and less than 1. Correct the value; "
+            "the whole area is always given."
+        )
     if mcclish and partial is None:
-        raise UserError("--mcclish: standardises the partial area; give --partial RATE as well")
+        raise UserError("--mcclish: there is no partial area to rescale. Add --partial RATE.")
 
-    from stagetransfer.reporting.curve_files import comparable_runs, write
+    from stagetransfer.reporting.curve_files import write_curve_files
     from stagetransfer.reporting.plots import roc_plot
-    from stagetransfer.runs.roc_study import Operation, RocStudy
+    from stagetransfer.runs.gather import gather_runs
+    from stagetransfer.runs.roc_study import RocMetrics, RocStudy
     from stagetransfer.runs.study import Study
 
-    found, unfinished = comparable_runs(runs, only or ())
-    study = Study(found, count)
-    rocs = RocStudy(study, Operation(tuple(rates), partial, mcclish), positive)
+    found = gather_runs(runs, only=only or ())
+    study = Study(found.runs, count)
+    rocs = RocStudy(study, RocMetrics(tuple(rates), partial, mcclish), positive)
     if not rocs.positives:
         raise UserError(
-            f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of it and two "
-            "of other classes; choose another --positive"
+            f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of the class and "
+            "two of other classes. Choose another --positive."
         )
-    figures, curves = rocs.figures(), rocs.curves()
-    pairs, words = rocs.pairs()
-    out = out or found[0].folder.parent.parent / "roc"
-    plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, figures, curves) for ratio in study.ratios}
-    write(out, {"figures": figures, "pairs": pairs, "curves": curves}, plots)
-    for line in words:
+    metrics, curves = rocs.metrics_table(), rocs.curves()
+    pairs, sentences = rocs.pairs()
+    out = out or found.outputs / "roc"
+    plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, metrics, curves) for ratio in study.ratios}
+    write_curve_files(out, {"figures": metrics, "pairs": pairs, "curves": curves}, plots)
+    for line in sentences:
         typer.echo(line)
     if study.few:
         few = ", ".join(study.few)
-        typer.echo(f"fewer than ten groups in {few}: intervals are not to be trusted")
+        typer.echo(f"fewer than ten groups in {few}: intervals are not reliable")
     for name in rocs.left_out:
-        typer.echo(f"left out: {name}, for which the test set has too few images")
-    for name in unfinished:
-        typer.echo(f"left out: {name} is unfinished")
+        typer.echo(f"left out: {name}, because the test set has too few images of it or its rest")
+    for run in found.unfinished:
+        typer.echo(f"left out: {run.folder.name} is unfinished")
     typer.echo(f"written  {out / 'figures.csv'}")

@@ -16,7 +16,7 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.data.splits import subset
 from stagetransfer.errors import UserError
 from stagetransfer.explain import Seed, deconvnet, desalinet, salinet
-from stagetransfer.pipeline.restore import FinishedRun, open_runs
+from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 
 METHODS = {"desalinet": desalinet, "deconvnet": deconvnet, "salinet": salinet}
 
@@ -47,21 +47,21 @@ class Study:
     classes: C names. labels: (n,) in [0, C). groups: (n,) or None where none are known.
     """
 
-    runs: tuple[FinishedRun, ...]
+    runs: tuple[RestoredRun, ...]
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     groups: NDArray[np.str_] | None
     _data: dict[str, DomainDataModule] = field(default_factory=dict, repr=False)
 
     @property
-    def conditions(self) -> dict[str, list[FinishedRun]]:
+    def conditions(self) -> dict[str, list[RestoredRun]]:
         """The runs of each condition, by seed."""
-        result: dict[str, list[FinishedRun]] = {}
+        result: dict[str, list[RestoredRun]] = {}
         for run in self.runs:
             result.setdefault(run.condition, []).append(run)
         return result
 
-    def data(self, run: FinishedRun) -> DomainDataModule:
+    def data(self, run: RestoredRun) -> DomainDataModule:
         """The run's data, read once for all runs that see it alike."""
         model = run.config.model
         key = repr((run.config.stages[-1].domain, model.input_size, model.mean, model.std))
@@ -69,7 +69,7 @@ class Study:
             self._data[key] = run.data
         return self._data[key]
 
-    def inputs(self, run: FinishedRun, positions: NDArray[np.int64]) -> Tensor:
+    def inputs(self, run: RestoredRun, positions: NDArray[np.int64]) -> Tensor:
         """Test images (N, 3, S, S) as the run's network takes them."""
         return self.data(run).inputs("test", positions.tolist())
 
@@ -96,14 +96,14 @@ def open_study(paths: Sequence[Path], ratio: float | None, seeds: Sequence[int])
     Raises:
         UserError: there are none, two of one condition and seed, or they differ in their test set.
     """
-    runs = open_runs(paths)
+    runs = restore_runs(paths)
     ratio = max(run.record["ratio"] for run in runs) if ratio is None else ratio
     runs = [
         run for run in runs if run.record["ratio"] == ratio and (not seeds or run.seed in seeds)
     ]
     if not runs:
         raise UserError(f"no finished run with ratio {ratio:g} and seeds {list(seeds) or 'any'}")
-    seen: dict[tuple[str, int], FinishedRun] = {}
+    seen: dict[tuple[str, int], RestoredRun] = {}
     for run in runs:
         other = seen.setdefault((run.condition, run.seed), run)
         if other is not run and other.record.get("splits") == run.record.get("splits"):
@@ -119,7 +119,7 @@ def open_study(paths: Sequence[Path], ratio: float | None, seeds: Sequence[int])
     return Study(study.runs, study.classes, samples.labels, groups, study._data)
 
 
-def _check_same_test(first: FinishedRun, run: FinishedRun) -> None:
+def _check_same_test(first: RestoredRun, run: RestoredRun) -> None:
     ours, other = first.record["stages"][-1], run.record["stages"][-1]
     for what, a, b in (
         ("fingerprint of the target", ours["fingerprint"], other["fingerprint"]),

@@ -14,13 +14,13 @@ from stagetransfer.explain.colour_scales import coloured, plain
 from stagetransfer.explain.compared_runs import Study, View
 from stagetransfer.explain.image_grids import Image, filters, image_grid
 from stagetransfer.explain.strongest_patches import strongest_patches
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 
 _CONTROL = "control: all layers of a picture's network drawn anew"
 
 
 def figure6(
-    study: Study, runs: Sequence[FinishedRun], rois: NDArray[np.int64], view: View, scale: str
+    study: Study, runs: Sequence[RestoredRun], rois: NDArray[np.int64], view: View, scale: str
 ) -> Figure:
     """Suzuki et al. 2018, Fig. 6: an ROI a row; the input, a column a run, and the control."""
     columns: list[tuple[str, NDArray[np.float64]]] = [("input", _inputs(study, runs[0], rois))]
@@ -43,7 +43,7 @@ def figure6(
 
 
 def control(
-    study: Study, run: FinishedRun, rois: NDArray[np.int64], view: View, scale: str
+    study: Study, run: RestoredRun, rois: NDArray[np.int64], view: View, scale: str
 ) -> Figure:
     """The cascade of Adebayo et al. 2018 for one run: from which layer on weights are random.
 
@@ -67,14 +67,14 @@ def control(
     )
 
 
-def first_filters(runs: Sequence[FinishedRun]) -> Figure:
+def first_filters(runs: Sequence[RestoredRun]) -> Figure:
     """The filters of conv1 of each run."""
     weights = [run.network().get_parameter("conv1.weight") for run in runs]
     return filters(weights, [run.name for run in runs])
 
 
 def patches(
-    study: Study, run: FinishedRun, positions: NDArray[np.int64], layer: str, scale: str
+    study: Study, run: RestoredRun, positions: NDArray[np.int64], layer: str, scale: str
 ) -> Figure:
     """The strongest patches of a layer's strongest channels, DeSaliNet's picture below each."""
     data = study.data(run)
@@ -95,7 +95,7 @@ def patches(
     )
 
 
-def _inputs(study: Study, run: FinishedRun, rois: NDArray[np.int64]) -> NDArray[np.float64]:
+def _inputs(study: Study, run: RestoredRun, rois: NDArray[np.int64]) -> NDArray[np.float64]:
     data = study.data(run)
     return plain(study.inputs(run, rois), data.mean, data.std)
 

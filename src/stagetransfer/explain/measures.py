@@ -22,7 +22,7 @@ from stagetransfer.explain import (
 from stagetransfer.explain.compared_runs import Study, View
 from stagetransfer.explain.feature_seed import is_class
 from stagetransfer.models import LAYERS, AlexNet
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 
 Array = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Measured:
     layer, CKA) of each two neighbours in the chain.
     """
 
-    run: FinishedRun
+    run: RestoredRun
     likeness: dict[str, dict[str, Array]]
     edges: Array
     random_edges: Array
@@ -51,7 +51,7 @@ class Measured:
     transfers: list[tuple[str, str, str, float]]
 
 
-def measure(study: Study, run: FinishedRun, positions: NDArray[np.int64], view: View) -> Measured:
+def measure(study: Study, run: RestoredRun, positions: NDArray[np.int64], view: View) -> Measured:
     """Measures a run on the test images at these positions."""
     images = study.inputs(run, positions)
     data = study.data(run)
@@ -102,7 +102,7 @@ def _compact(features: Tensor) -> Tensor:
 
 
 def _transfers(
-    run: FinishedRun, images: Tensor, last: dict[str, Tensor]
+    run: RestoredRun, images: Tensor, last: dict[str, Tensor]
 ) -> list[tuple[str, str, str, float]]:
     """CKA before and after each transfer, both networks looking at the target's images."""
     chain = run.config.chain

@@ -14,8 +14,8 @@ from stagetransfer.export.model_card import model_card
 from stagetransfer.export.onnx_file import Agreement, compare, require_onnx, write_onnx
 from stagetransfer.files import atomic_folder
 from stagetransfer.models import METADATA_KEY
-from stagetransfer.pipeline.restore import FinishedRun, open_runs
-from stagetransfer.runs.reader import read_runs
+from stagetransfer.pipeline.restore import RestoredRun, restore_runs
+from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 
 
@@ -47,14 +47,14 @@ def export_run(
     """
     if onnx:
         require_onnx()
-    runs = open_runs([path])
+    runs = restore_runs([path])
     if len(runs) != 1:
         raise UserError(f"{path}: holds {len(runs)} runs; name one, such as {runs[0].folder}")
     run = runs[0]
     out = run.folder.parent.parent / "export" / run.folder.name if out is None else out
     if out.exists():
         raise UserError(f"{out} is there already; remove it, or give another --out")
-    (finished,), _ = read_runs([run.folder])
+    study = Study(gather_runs([run.folder]).runs, count)
     network = run.network()
     description = describe(run)
     with atomic_folder(out) as part:
@@ -73,12 +73,12 @@ def export_run(
                     f" in logits up to {agreement.greatest:.2g}, more than rounding: nothing is "
                     "written; other versions of onnxruntime or torch may cure it, or --no-onnx"
                 )
-        card = model_card(run, Study([finished], count), agreement, licence)
+        card = model_card(run, study, agreement, licence)
         (part / "README.md").write_text(card, encoding="utf-8")
     return Bundle(out, sum(tensor.numel() for tensor in tensors.values()), agreement)
 
 
-def describe(run: FinishedRun) -> str:
+def describe(run: RestoredRun) -> str:
     """JSON of what the tensors alone don't say: network, input, classes, where they come from."""
     model = run.config.model
     content: dict[str, Any] = {

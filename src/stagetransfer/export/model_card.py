@@ -10,13 +10,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.export.onnx_file import Agreement
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.reporting.blocks import DASH, counted, number, span
 from stagetransfer.reporting.table2 import FIGURES
 from stagetransfer.runs.study import Study
 
 
-def model_card(run: FinishedRun, study: Study, agreement: Agreement | None, licence: str) -> str:
+def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, licence: str) -> str:
     """Markdown with the front matter that model hubs read.
 
     Args:
@@ -48,14 +48,14 @@ def model_card(run: FinishedRun, study: Study, agreement: Agreement | None, lice
     )
 
 
-def _figures(run: FinishedRun, study: Study) -> list[tuple[str, str, str]]:
+def _figures(run: RestoredRun, study: Study) -> list[tuple[str, str, str]]:
     """Name, value and 95 % interval."""
     place = run.condition, study.main_ratio
     found = [(said, study.interval(*place, name)) for name, (said, _) in FIGURES.items()]
     return [(said, number(of.estimate), span(of.low, of.high)) for said, of in found]
 
 
-def _classes(run: FinishedRun, study: Study) -> list[dict[str, str]]:
+def _classes(run: RestoredRun, study: Study) -> list[dict[str, str]]:
     """Images of each class, and its recall with the interval."""
     trained: Mapping[str, int] = run.record.get("num_train_per_class") or {}
     rows = []
@@ -99,7 +99,7 @@ def _test_set(study: Study) -> str:
     return f"{counted(len(study.labels), 'image')}{groups}"
 
 
-def _limits(run: FinishedRun, study: Study) -> list[str]:
+def _limits(run: RestoredRun, study: Study) -> list[str]:
     target = run.config.stages[-1].domain
     splits = run.record.get("splits")
     lines = [

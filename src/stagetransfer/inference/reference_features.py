@@ -36,7 +36,7 @@ from stagetransfer.inference.calibrated_classifier import (
     split_forward,
 )
 from stagetransfer.models import AlexNet
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.pipeline.stage_record import predictions
 from stagetransfer.statistics.calibration import fit_temperature
 from stagetransfer.synthetic.lung import WINDOW
@@ -78,7 +78,7 @@ class Reference:
 
     def judge(
         self,
-        run: FinishedRun,
+        run: RestoredRun,
         *,
         certain: float = CERTAIN,
         familiar: float = FAMILIAR,
@@ -99,7 +99,7 @@ class Reference:
         )
 
 
-def reference(run: FinishedRun, device: str = "cpu") -> tuple[Reference, bool]:
+def reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bool]:
     """The run's reference: kept, or else gathered from its data and kept; and whether it is kept.
 
     A folder that can't be written to is no error: it is then gathered each time.
@@ -118,7 +118,7 @@ def reference(run: FinishedRun, device: str = "cpu") -> tuple[Reference, bool]:
     return gathered, True
 
 
-def _gather(run: FinishedRun, device: str) -> Reference:
+def _gather(run: RestoredRun, device: str) -> Reference:
     data, network = run.data, run.network().to(device).to(memory_format=torch.channels_last)
     rows = data.rows["train"]
     labels = data.samples.labels[rows]

@@ -1,4 +1,4 @@
-"""A finished run, opened: its network, its data, and the networks of the stages before."""
+"""Restore a finished run: its network, its data, and the networks of the stages before."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from stagetransfer.config.schema import RunConfig
 from stagetransfer.config.validate import validate_config
 from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
-from stagetransfer.files import read_json
 from stagetransfer.models import AlexNet, copy_layers, load_weights
 from stagetransfer.pipeline.stage_data import stage_data
+from stagetransfer.runs.reader import find_runs, is_finished, read_record
+from stagetransfer.runs.study import condition_order
 from stagetransfer.training import build_network
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A run's folder with metrics.json, and what can be loaded from it.
+class RestoredRun:
+    """A finished run from which data and networks can be loaded; each is loaded when asked for.
 
-    `record` is the content of metrics.json. Data and weights are read when first asked for.
+    Attributes:
+        record: the content of metrics.json.
     """
 
     folder: Path
@@ -33,46 +35,51 @@ class FinishedRun:
 
     @property
     def condition(self) -> str:
-        """The name of its chain."""
+        """The name of the chain."""
         return str(self.record["condition"])
 
     @property
     def seed(self) -> int:
-        """The seed of its target stage."""
+        """The seed of the target stage."""
         return int(self.record["seed"])
 
     @property
     def name(self) -> str:
-        """`two_stage r=1 s=0`: for titles."""
+        """A short name for titles, such as "two_stage r=1 s=0"."""
         return f"{self.condition} r={self.record['ratio']:g} s={self.seed}"
 
     @cached_property
     def data(self) -> DomainDataModule:
-        """The target's data.
+        """The data of the target domain.
 
         Raises:
-            UserError: it can't be read, or isn't what the run was trained and tested on.
+            UserError: they cannot be read, or the run was trained and tested on other data.
         """
         data = cast(DomainDataModule, stage_data(self.config, self.config.stages[-1]))
         if data.fingerprint != self.record["stages"][-1]["fingerprint"]:
             raise UserError(
                 f"{self.folder}: the data of domain {self.config.chain[-1]} has changed since this "
-                f"run; bring the images back as they were, or run it anew with force=true"
+                "run. Restore the images, or run again with force=true."
             )
         if data.splits != self.record.get("splits"):
             raise UserError(
-                f"{self.folder}: {data.split_file} has changed since this run; bring it back as it "
-                "was, or run it anew"
+                f"{self.folder}: {data.split_file} has changed since this run. Restore the file, "
+                "or run again with force=true."
             )
         return data
 
     def network(self) -> AlexNet:
-        """The trained network, ready to predict."""
+        """Return the trained network, ready to predict."""
         return self._load(self.folder / "checkpoints" / "best.ckpt", len(self.record["classes"]))
 
     def source_network(self, stage: int) -> AlexNet | None:
-        """The network as stage number `stage` (from 0) of the chain left it; None if the store
-        no longer has it. Weights that stood in for the stage are loaded from their file."""
+        """Return the network after a stage of the chain; None if the store no longer has it.
+
+        If weights from a file replaced the stage, these are loaded.
+
+        Args:
+            stage: number of the stage, from 0.
+        """
         entry = self.record["stages"][stage]
         if "weights" in entry:
             return self._load(entry["weights"], None)
@@ -95,40 +102,30 @@ class FinishedRun:
         return network.eval()
 
 
-def open_runs(paths: Sequence[Path]) -> list[FinishedRun]:
-    """The finished runs among `paths`: run folders, or folders that hold some (outputs, runs).
+def restore_runs(paths: Sequence[Path]) -> list[RestoredRun]:
+    """Return the finished runs at `paths`, by condition, ratio (greatest first) and seed.
 
-    Returns them in order of condition, ratio (greatest first) and seed.
+    Args:
+        paths: run folders, or folders that hold some (`runs`, outputs folders).
 
     Raises:
-        UserError: a path holds no finished run, or a run can't be read.
+        UserError: a path holds no finished run, or a run cannot be read.
     """
     folders: dict[Path, None] = {}
     for path in paths:
-        found = [
-            file.parent.resolve()
-            for pattern in ("metrics.json", "*/metrics.json", "runs/*/metrics.json")
-            for file in sorted(path.glob(pattern))
-        ]
+        found = [folder for folder in find_runs([path]) if is_finished(folder)]
         if not found:
-            raise UserError(f"{path}: no finished run here (no metrics.json); see outputs/runs")
+            raise UserError(f"{path}: no finished run (no metrics.json). See outputs/runs.")
         folders.update(dict.fromkeys(found))
-    runs = [_open(folder) for folder in folders]
-    order = ["scratch", "natural", "texture", "two_stage"]
     return sorted(
-        runs,
-        key=lambda run: (
-            order.index(run.condition) if run.condition in order else len(order),
-            run.condition,
-            -run.record["ratio"],
-            run.seed,
-        ),
+        (_restore(folder) for folder in folders),
+        key=lambda run: (condition_order(run.condition), -run.record["ratio"], run.seed),
     )
 
 
-def _open(folder: Path) -> FinishedRun:
+def _restore(folder: Path) -> RestoredRun:
     for name in ("config.yaml", "checkpoints/best.ckpt"):
         if not (folder / name).is_file():
-            raise UserError(f"{folder}: {name} is missing; run it anew with force=true")
+            raise UserError(f"{folder}: {name} is missing. Run again with force=true.")
     settings = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
-    return FinishedRun(folder, read_json(folder / "metrics.json"), validate_config(settings))
+    return RestoredRun(folder, read_record(folder), validate_config(settings))

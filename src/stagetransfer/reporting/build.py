@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stagetransfer.errors import UserError
 from stagetransfer.reporting.explanation_section import visualization_section
 from stagetransfer.reporting.fold_tables import fold_sections
 from stagetransfer.reporting.render import write_report
 from stagetransfer.reporting.sections import sections
-from stagetransfer.runs.comparability import check_comparable, select
-from stagetransfer.runs.pooled_folds import pool
-from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.runs.tuning_depth import tell_depths
 
 
 def make_report(
@@ -34,22 +30,11 @@ def make_report(
     runs give the same files. Raises UserError if there is no finished run, or if runs
     can't be compared.
     """
-    folders = find_runs(paths)
-    finished, unfinished = read_runs(folders)
-    if not finished:
-        raise UserError(
-            f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json); wait "
-            "for one, or go on with the sweep's command"
-        )
-    runs, unfinished = tell_depths(select(finished, only), select(unfinished, only))
-    if not runs:
-        raise UserError(f"--only {' '.join(only)}: no finished run's config.yaml says so")
-    runs, unfinished = pool(runs, unfinished)
-    check_comparable(runs)
-    study = Study(runs, count)
-    out = folders[0].parent.parent / "report" if out is None else out
+    found = gather_runs(paths, only=only)
+    study = Study(found.runs, count)
+    out = found.outputs / "report" if out is None else out
     _clear(out)
-    page = sections(study, unfinished, out)
+    page = sections(study, found.unfinished, out)
     for section in fold_sections(study):
         last = len(page) if section.appendix else sum(not other.appendix for other in page)
         page.insert(last, section)

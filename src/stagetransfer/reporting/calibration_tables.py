@@ -25,15 +25,16 @@ from stagetransfer.reporting.blocks import (
     ratio_said,
     span,
 )
-from stagetransfer.runs.reader import Run, read_predictions
+from stagetransfer.runs.reader import read_predictions
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     Interval,
     Reliability,
+    apply_temperature,
     ece_interval,
     fit_temperature,
     reliability,
-    tempered,
 )
 from stagetransfer.statistics.calibration import BINS
 
@@ -86,7 +87,7 @@ def _condition(study: Study, name: str, runs: Sequence[Run]) -> _Condition:
         temperatures.append(fit_temperature(labels, logs))
         order = sorted(range(len(run.ids)), key=run.ids.__getitem__)
         trained.append(run.probabilities[order])
-        at_own.append(tempered(trained[-1], temperatures[-1]))
+        at_own.append(apply_temperature(trained[-1], temperatures[-1]))
     return _Condition(name, temperatures, np.stack(trained), np.stack(at_own))
 
 

@@ -1,7 +1,7 @@
-"""Validation AUC against mini-batches, from the TensorBoard logs of finished runs.
+"""Validation AUC against mini-batches (Tajbakhsh et al. 2016, IEEE TMI 35(5), Fig. 10).
 
-Tajbakhsh et al. 2016, IEEE TMI 35(5), Fig. 10: on a log axis, since tuned networks take a
-fraction of the batches that those from scratch do.
+The axis is logarithmic, because fine-tuning takes a fraction of the mini-batches that training
+from scratch takes.
 """
 
 from __future__ import annotations
@@ -12,56 +12,44 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
 
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting.plots import grid, legend, looks
-from stagetransfer.runs.reader import Run
+from stagetransfer.runs.run import Run
+from stagetransfer.runs.training_curves import validation_curve
 from stagetransfer.statistics import convergence
 
-TAG = "validation/auroc"
+RUN_COLUMNS = ["condition", "ratio", "seed", "fold"]
 
 
 def validation_auc(run: Run) -> pd.DataFrame:
-    """Columns condition, ratio, seed, fold (empty without folds), batches (mini-batches trained on
-    till then), auroc, of the run's target stage; empty where it has no such scalars.
+    """Return the validation AUC of a run's target stage, one row per epoch.
 
-    The log's steps count the optimiser's from 0. Of a step written twice, before and after a kill,
-    the later counts.
+    The columns are condition, ratio, seed, fold ("" without folds), batches (mini-batches trained
+    on until then) and auroc. The table is empty if the run did not log its AUC.
     """
-    folder = run.folder / "tensorboard" / f"{len(run.chain)}-{run.chain[-1]}"
-    found: dict[int, float] = {}
-    if folder.is_dir():
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-        events.Reload()
-        if TAG in events.Tags()["scalars"]:
-            found = {event.step + 1: event.value for event in events.Scalars(TAG)}
-    place = {
-        "condition": run.condition,
-        "ratio": run.ratio,
-        "seed": run.seed,
-        "fold": "" if run.fold is None else str(run.fold),
-    }
-    rows = [{**place, "batches": at, "auroc": found[at]} for at in sorted(found)]
-    return pd.DataFrame(rows, columns=pd.Index([*place, "batches", "auroc"]))
+    curve = validation_curve(run)
+    if "auroc" not in curve:
+        return pd.DataFrame(columns=pd.Index([*RUN_COLUMNS, "batches", "auroc"]))
+    curve = curve[["batches", "auroc"]].dropna()
+    fold = "" if run.fold is None else str(run.fold)
+    return pd.DataFrame(
+        {"condition": run.condition, "ratio": run.ratio, "seed": run.seed, "fold": fold, **curve}
+    )
 
 
-def table(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row a run: condition, ratio, seed, fold, final_auroc, target_auroc (95 % of it), batches
-    (when it was first reached), all_batches (when the training's last validation was)."""
+def convergence_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per run, computed from its rows in `validation_auc`.
+
+    The columns are condition, ratio, seed, fold, final_auroc, target_auroc (95 % of final_auroc),
+    batches (at which target_auroc was first reached) and all_batches (at the last validation).
+    """
     rows = []
-    for (condition, ratio, seed, fold), curve in curves.groupby(
-        ["condition", "ratio", "seed", "fold"], sort=False
-    ):
+    for run, curve in curves.groupby(RUN_COLUMNS, sort=False):
         found = convergence(curve["batches"], curve["auroc"])
         rows.append(
             {
-                "condition": condition,
-                "ratio": ratio,
-                "seed": seed,
-                "fold": fold,
+                **dict(zip(RUN_COLUMNS, run, strict=True)),
                 "final_auroc": found.final,
                 "target_auroc": found.target,
                 "batches": found.batches,
@@ -71,11 +59,18 @@ def table(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def plot(curves: pd.DataFrame, numbers: pd.DataFrame, conditions: Sequence[str]) -> Figure:
-    """A panel a ratio: seeds thin, their mean thick, a mark where each seed reached 95 %.
+def convergence_plot(
+    curves: pd.DataFrame, table: pd.DataFrame, conditions: Sequence[str]
+) -> Figure:
+    """Return a figure with one panel per ratio.
 
-    curves, numbers: of `validation_auc` and `table`. The mean is drawn where all seeds have a
-    value.
+    Thin lines are seeds and thick lines their mean, which is drawn where all seeds have a value. A
+    marker shows where a seed reached 95 % of its final AUC.
+
+    Args:
+        curves: rows of `validation_auc`.
+        table: the `convergence_table` of `curves`.
+        conditions: the conditions in order, which decides their colours.
     """
     ratios = sorted(curves["ratio"].unique())
     with mpl.rc_context(STYLE):
@@ -87,12 +82,10 @@ def plot(curves: pd.DataFrame, numbers: pd.DataFrame, conditions: Sequence[str])
                     continue
                 by_seed = chosen.pivot(index="batches", columns=["seed", "fold"], values="auroc")
                 for seed in by_seed:
-                    of_seed = by_seed[seed].dropna()
-                    axis.plot(of_seed, color=look.colour, alpha=0.25, linewidth=0.8)
+                    axis.plot(by_seed[seed].dropna(), color=look.colour, alpha=0.25, linewidth=0.8)
                 mean = by_seed.dropna().mean(axis=1)
                 axis.plot(mean, color=look.colour, linestyle=look.line)
-                ends = numbers[(numbers["ratio"] == ratio) & (numbers["condition"] == condition)]
-                reached = ends.merge(chosen, on=["condition", "ratio", "seed", "fold", "batches"])
+                reached = table.merge(chosen, on=[*RUN_COLUMNS, "batches"])
                 axis.plot(reached["batches"], reached["auroc"], look.marker, color=look.colour)
                 axis.plot(
                     [], [], color=look.colour, linestyle=look.line, marker=look.marker,

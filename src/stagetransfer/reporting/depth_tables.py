@@ -34,7 +34,7 @@ from stagetransfer.reporting.blocks import (
 )
 from stagetransfer.reporting.table2 import few_note, mark
 from stagetransfer.runs.study import Pair, Study
-from stagetransfer.runs.tuning_depth import DEPTHS, parted
+from stagetransfer.runs.tuning_depth import DEPTHS, split_depth
 from stagetransfer.statistics import POINTS, holm, sentence
 
 FIGURES: Mapping[str, str] = {"accuracy": "accuracy", "auroc": "AUROC"}
@@ -51,7 +51,7 @@ class Choice:
 
 def layerwise_sections(study: Study, out: Path) -> list[Section]:
     """A section for each condition that has runs of two depths or more; often none."""
-    found = Counter(base for base, deep in map(parted, study.conditions) if deep in DEPTHS)
+    found = Counter(base for base, deep in map(split_depth, study.conditions) if deep in DEPTHS)
     bases = [base for base, depths in found.items() if depths > 1]
     return [Section(f"How deep to tune: {base}", _blocks(study, base, out)) for base in bases]
 
@@ -90,8 +90,8 @@ def choose(study: Study, depths: Sequence[str], figure: str) -> tuple[list[Choic
             choices.append(Choice(ratio, best, [pair for pair in pairs if pair.seeds]))
     pairs = [pair for choice in choices for pair in choice.against]
     for name in FIGURES:
-        defined = [pair for pair in pairs if np.isfinite(pair.figures[name].p_value)]
-        corrected = holm([pair.figures[name].p_value for pair in defined])
+        defined = [pair for pair in pairs if np.isfinite(pair.metrics[name].p_value)]
+        corrected = holm([pair.metrics[name].p_value for pair in defined])
         for pair, p_value in zip(defined, corrected, strict=True):
             pair.holm[name] = p_value
     return choices, validated
@@ -105,7 +105,7 @@ def answer(study: Study, base: str, choices: Sequence[Choice], figure: str) -> s
             sentence(
                 _depth(choice.condition),
                 _depth(pair.b),
-                pair.figures[figure],
+                pair.metrics[figure],
                 p_value=pair.holm.get(figure),
             )
             for pair in choice.against
@@ -150,9 +150,9 @@ def depth_plot(study: Study, names: Sequence[str], choices: Sequence[Choice]) ->
 
 
 def _blocks(study: Study, base: str, out: Path) -> list[Block]:
-    of_base = [name for name in study.conditions if parted(name)[0] == base]
+    of_base = [name for name in study.conditions if split_depth(name)[0] == base]
     names = [*of_base, *(name for name in study.conditions if len(study.chains[name]) == 1)]
-    depths = [name for name in of_base if parted(name)[1] in DEPTHS]
+    depths = [name for name in of_base if split_depth(name)[1] in DEPTHS]
     figure = _leading(study, depths)
     choices, validated = choose(study, depths, figure)
     numbers = _numbers(study, names)
@@ -208,7 +208,7 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], by: str) -
         for pair in choice.against:
             cells = [ratio_said(choice.ratio), _depth(choice.condition), _depth(pair.b)]
             for name in FIGURES:
-                result, p_value = pair.figures[name], pair.holm.get(name)
+                result, p_value = pair.metrics[name], pair.holm.get(name)
                 cells += [signed(result, *POINTS[1:]), p_said(result.p_value), p_said(p_value)]
                 records.append(
                     {
@@ -262,7 +262,7 @@ def _numbers(study: Study, names: Sequence[str]) -> pd.DataFrame:
         [
             {
                 "condition": name,
-                "depth": parted(name)[1] or "scratch",
+                "depth": split_depth(name)[1] or "scratch",
                 "ratio": ratio,
                 "figure": figure,
                 "mean": result.estimate,
@@ -294,4 +294,4 @@ def _means(study: Study, names: Sequence[str], figure: str) -> np.ndarray[tuple[
 
 def _depth(condition: str) -> str:
     """conv4-fc8; the name itself of a condition from scratch."""
-    return parted(condition)[1] or condition
+    return split_depth(condition)[1] or condition

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from stagetransfer.errors import UserError
 from stagetransfer.figures import COLOURS, LINES, MARKERS, STYLE
 from stagetransfer.reporting.plots import grid, legend
-from stagetransfer.runs.reader import Run, find_runs, read_runs
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.run import Run
 from stagetransfer.statistics import (
     Curve,
     Detections,
-    case_resamples,
-    detections,
+    collect_detections,
     difference,
     few_groups,
     froc,
     interval,
+    resample_cases,
     resampled_froc,
     sentence,
 )
@@ -75,13 +76,13 @@ def read_systems(
     known = list(zip(listed["case"], listed["lesion"], strict=True))
     systems = {}
     try:  # with no candidates first, so that an error in this file is said of it
-        detections([], [], [], all_lesions=known)
+        collect_detections([], [], [], all_lesions=known)
     except ValueError as error:
         raise UserError(f"{lesions}: {error}; list each lesion and each case once") from error
     for name, (source, rows) in candidates.items():
         score = pd.to_numeric(rows["score"], errors="coerce")
         try:
-            found = detections(
+            found = collect_detections(
                 list(rows["case"]), list(rows["lesion"]), score.to_numpy(), all_lesions=known
             )
         except ValueError as error:
@@ -90,7 +91,7 @@ def read_systems(
         if by_case:
             one = rows["lesion"].where(rows["lesion"] == "", "any")
             of_cases = {case: "any" if count else "" for case, count in _counts(found)}
-            systems[name] = detections(
+            systems[name] = collect_detections(
                 *(list(rows["case"]), list(one), score.to_numpy()),
                 all_lesions=list(of_cases.items()),
             )
@@ -104,7 +105,7 @@ def compare(systems: Mapping[str, Detections], rates: Sequence[float], count: in
     With the rates of `statistics.CPM` the mean is the competition performance metric.
     """
     first = next(iter(systems.values()))
-    resamples = case_resamples(first, count=count)
+    resamples = resample_cases(first, count=count)
     names = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
 
     def measure(curve: Curve) -> Array:

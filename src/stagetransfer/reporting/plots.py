@@ -70,9 +70,9 @@ def roc_plot(study: RocStudy, ratio: float, figures: pd.DataFrame, curves: pd.Da
                 start = (np.r_[0, x], np.r_[0, y])
                 axis.plot(*start, color=look.colour, linestyle=look.line)
                 bars = rows_at(figures, condition, ratio, name).set_index("figure")
-                read = bars.loc[[f"sensitivity_at_{rate:g}" for rate in study.operation.rates]]
+                read = bars.loc[[f"sensitivity_at_{rate:g}" for rate in study.metrics.rates]]
                 # Aside by condition, so that no bar hides another.
-                at = np.array(study.operation.rates) + 0.008 * rank
+                at = np.array(study.metrics.rates) + 0.008 * rank
                 axis.vlines(at, read["low"], read["high"], color=look.colour, linewidth=1)
                 axis.plot(at, read["estimate"], look.marker, color=look.colour, markersize=4)
                 axis.plot(

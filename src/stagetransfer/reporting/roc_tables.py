@@ -23,10 +23,10 @@ from stagetransfer.reporting.blocks import (
     span,
 )
 from stagetransfer.reporting.table2 import few_note, mark
-from stagetransfer.runs.roc_study import Operation, RocStudy
+from stagetransfer.runs.roc_study import RocMetrics, RocStudy
 from stagetransfer.runs.study import Study
 
-OPERATION = Operation(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
+OPERATION = RocMetrics(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
 SAID: Mapping[str, str] = {
     "auroc": "AUROC",
     "DeLong": "AUROC (DeLong)",
@@ -48,7 +48,7 @@ def roc_section(study: Study, out: Path) -> Section:
         few = "No class has two test images of its own and two of the others: there is no curve."
         section.blocks.append(Text(few))
         return section
-    figures, curves = rocs.figures(), rocs.curves()
+    figures, curves = rocs.metrics_table(), rocs.curves()
     pairs, words = rocs.pairs()
     lines = [f"left out, for its few images: {name}" for name in rocs.left_out]
     lines += words if len(words) <= MOST_LINES else []

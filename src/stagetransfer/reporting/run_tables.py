@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from stagetransfer.reporting.blocks import DASH, Table, listed, number, ratio_said
-from stagetransfer.runs.comparability import PLACE, differences
-from stagetransfer.runs.reader import Run, Unfinished
+from stagetransfer.runs.comparability import differences
+from stagetransfer.runs.run import Run, UnfinishedRun
 from stagetransfer.runs.study import Study
 
 NOT_RECORDED = "not recorded"
 
 
-def missing(study: Study, unfinished: Sequence[Unfinished]) -> list[tuple[str, float, int]]:
+def missing(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[tuple[str, float, int]]:
     """Condition, ratio and seed of which there is no run at all, finished or not."""
     there = {run.place for run in study.runs} | {run.place for run in unfinished if run.place}
     conditions = dict.fromkeys(c for c, _, _ in sorted(there))
@@ -30,7 +30,7 @@ def missing(study: Study, unfinished: Sequence[Unfinished]) -> list[tuple[str, f
     ]  # fmt: skip
 
 
-def runs_table(study: Study, unfinished: Sequence[Unfinished]) -> Table:
+def runs_table(study: Study, unfinished: Sequence[UnfinishedRun]) -> Table:
     """Which seeds of each condition and ratio are finished, unfinished, failed, missing."""
     finished = {run.place for run in study.runs}
     open_ = {run.place for run in unfinished if run.place and not run.cause} - finished
@@ -175,7 +175,7 @@ def unlike_conditions(study: Study) -> list[str]:
     firsts = [study.at(name)[0] for name in study.conditions]
     lines = []
     for run in firsts[1:]:
-        for key, (a, b) in differences(firsts[0], run, PLACE).items():
+        for key, (a, b) in differences(firsts[0], run, ignore_place=True).items():
             lines.append(
                 f"{firsts[0].condition} and {run.condition} differ in more than their chain: "
                 f"{key} is {a} and {b}"

@@ -25,7 +25,7 @@ from stagetransfer.reporting.learning_curves import TAGS, learning_curve
 from stagetransfer.reporting.roc_tables import roc_section
 from stagetransfer.reporting.table2 import pairs_blocks, table_2
 from stagetransfer.reporting.table3 import table_3
-from stagetransfer.runs.reader import Unfinished
+from stagetransfer.runs.run import UnfinishedRun
 from stagetransfer.runs.study import Study
 
 METHOD = (
@@ -38,7 +38,7 @@ METHOD = (
 )
 
 
-def sections(study: Study, unfinished: Sequence[Unfinished], out: Path) -> list[Section]:
+def sections(study: Study, unfinished: Sequence[UnfinishedRun], out: Path) -> list[Section]:
     """All sections in the order of the page, the appendix last."""
     main = study.main_ratio
     curves = _curves(study)
@@ -64,10 +64,10 @@ def sections(study: Study, unfinished: Sequence[Unfinished], out: Path) -> list[
 
 
 def curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) -> Block:
-    """The learning curves at a ratio, or a line where no run has TensorBoard files."""
+    """The learning curves at a ratio, or a line where no run has them."""
     said = ratio_said(ratio)
     if not (curves["ratio"] == ratio).any():
-        return Text(f"No learning curves at r = {said}: the runs hold no TensorBoard scalars.")
+        return Text(f"No learning curves at r = {said}: the runs hold no metrics.csv.")
     return plots.save(
         plots.curves_plot(study, ratio, curves),
         f"learning_curves-r{said}",
@@ -77,7 +77,7 @@ def curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) ->
     )
 
 
-def _overview(study: Study, unfinished: Sequence[Unfinished]) -> Section:
+def _overview(study: Study, unfinished: Sequence[UnfinishedRun]) -> Section:
     finished = {run.place for run in study.runs}
     absent = run_tables.missing(study, unfinished)
     lines = [
@@ -91,7 +91,7 @@ def _overview(study: Study, unfinished: Sequence[Unfinished]) -> Section:
     ]
     blocks: list[Block] = [Bullets(lines)]
     problems = [
-        f"{run.folder.name}: {run.said}"
+        f"{run.folder.name}: {run.reason}"
         + (" (a finished run stands in for it)" if run.place in finished else "")
         for run in unfinished
     ]

@@ -133,7 +133,7 @@ def pairs_blocks(study: Study, ratio: float) -> list[Block]:
         if not pair.seeds:
             rows.append([title, DASH, listed(pair.left_out), *[DASH] * 4])
             continue
-        result = pair.figures["accuracy"]
+        result = pair.metrics["accuracy"]
         rows.append(
             [
                 title,
@@ -243,7 +243,7 @@ def _pair_numbers(pairs: list[Pair]) -> pd.DataFrame:
                 "seeds_left_out": " ".join(map(str, pair.left_out)),
             }
             for pair in pairs
-            for figure, result in pair.figures.items()
+            for figure, result in pair.metrics.items()
         ]
     )
 
@@ -255,7 +255,7 @@ def _in_words(study: Study, pair: Pair) -> str:
     words = sentence(
         pair.a,
         pair.b,
-        pair.figures["accuracy"],
+        pair.metrics["accuracy"],
         p_value=pair.holm.get("accuracy"),
         few=list(study.few),
     )
@@ -269,7 +269,7 @@ def _seeds(seeds: tuple[int, ...]) -> str:
 def _cell(pair: Pair, figure: str) -> str:
     unit = FIGURES[figure][1]
     p_value = p_said(pair.holm.get(figure))
-    return f"{signed(pair.figures[figure], unit.factor, unit.digits)}\np {p_value}"
+    return f"{signed(pair.metrics[figure], unit.factor, unit.digits)}\np {p_value}"
 
 
 def _paper_note() -> str:

@@ -23,15 +23,15 @@ from stagetransfer.reporting.blocks import (
 )
 from stagetransfer.reporting.published_results import TABLE_3
 from stagetransfer.reporting.table2 import few_note, mark
-from stagetransfer.runs.reader import Run
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     PER_RATIO,
     Interval,
-    Runs,
+    RatioSeries,
     Unit,
+    fit_line,
     holm,
-    line,
     sentence,
     slope_difference,
     slope_interval,
@@ -98,7 +98,7 @@ def _slope(study: Study, condition: str, figure: str) -> dict[str, object]:
     seeds = sorted({run.seed for run in runs})
     ratios = [run.ratio for run in runs]
     values = study.values(runs, figure)
-    fitted = line(ratios, values[0])
+    fitted = fit_line(ratios, values[0])
     result = slope_interval(study.resamples(len(seeds)), _runs(study, runs, seeds, figure))
     return {
         "figure": figure,
@@ -121,8 +121,8 @@ def _slope(study: Study, condition: str, figure: str) -> dict[str, object]:
     }
 
 
-def _runs(study: Study, runs: list[Run], seeds: list[int], figure: str) -> Runs:
-    return Runs(
+def _runs(study: Study, runs: list[Run], seeds: list[int], figure: str) -> RatioSeries:
+    return RatioSeries(
         study.values(runs, figure),
         np.array([run.ratio for run in runs]),
         np.array([seeds.index(run.seed) for run in runs]),
@@ -140,7 +140,7 @@ def _differences(study: Study, sloped: list[str]) -> list[Block]:
     rows, lines, numbers = [], [], []
     for figure, (said, unit) in FIGURES.items():
         found: list[tuple[str, str, Interval, int]] = []
-        for a, b in study.couples():
+        for a, b in study.condition_pairs():
             if a not in sloped or b not in sloped:
                 continue
             x, y, left_out = _shared(study, a, b)

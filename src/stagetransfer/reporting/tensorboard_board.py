@@ -18,15 +18,12 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
     EventFileWriter,
 )
 
-from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder
 from stagetransfer.reporting.plots import confusion_plot, figure_5
-from stagetransfer.runs.comparability import check_comparable
-from stagetransfer.runs.pooled_folds import pool
-from stagetransfer.runs.reader import Run, find_runs, read_runs
+from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
-from stagetransfer.runs.tuning_depth import tell_depths
-from stagetransfer.statistics import figures
+from stagetransfer.statistics import classification_metrics
 
 METRICS = ("accuracy", "recall", "cross_entropy")
 CURVES = ("accuracy", "cross_entropy")
@@ -47,18 +44,16 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
     Raises:
         UserError: no run is finished, one can't be read, or they can't be compared.
     """
-    folders = find_runs([outputs])
-    runs, _ = tell_depths(*read_runs(folders))
-    if not runs:
-        raise UserError(f"{outputs}: none of {len(folders)} runs is finished; wait for one")
-    runs, _ = pool(runs)
-    check_comparable(runs)
-    study = Study(runs, count)
-    tests = {run.name: figures(run.labels, run.probabilities, run.classes) for run in runs}
-    board = folders[0].parent.parent / "board"
+    found = gather_runs([outputs])
+    study = Study(found.runs, count)
+    tests = {
+        run.name: classification_metrics(run.labels, run.probabilities, run.classes)
+        for run in study.runs
+    }
+    board = found.outputs / "board"
     with atomic_folder(board, replace=True) as part:
         _write_sweep(part / "figure5", study, tests)
-        for run in runs:
+        for run in study.runs:
             _write_run(part / run.name, run, tests[run.name])
     return board
 

@@ -1,4 +1,4 @@
-"""ROC curves of finished runs: each class against the rest, conditions in pairs."""
+"""ROC curves of a study: each class against the rest, and conditions compared in pairs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
-from stagetransfer.runs.reader import Run
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     Curve,
-    DeLong,
     Interval,
     delong,
     delong_difference,
@@ -31,15 +30,17 @@ from stagetransfer.statistics import (
 
 Array = NDArray[np.float64]
 
-GRID = np.linspace(0, 1, 201)  # of false-positive rates, where curves are averaged and drawn
+GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves are averaged and drawn
 
 
 @dataclass(frozen=True)
-class Operation:
-    """What is read from each curve.
+class RocMetrics:
+    """The metrics that are read from each ROC curve.
 
-    rates: false-positive rates in [0, 1] where the sensitivity is read. partial: the area left of
-    this false-positive rate in (0, 1), if not None; standardised: by McClish.
+    Attributes:
+        rates: false-positive rates in [0, 1] at which the sensitivity is read.
+        partial: a false-positive rate in (0, 1); also read the area left of it. None: do not.
+        standardised: whether to standardise that area by McClish.
     """
 
     rates: tuple[float, ...]
@@ -48,13 +49,13 @@ class Operation:
 
     @property
     def names(self) -> list[str]:
-        """The figures, in the order of `measure`."""
+        """The names of the metrics, in the order of `measure`."""
         partial = "mcclish_auroc_to" if self.standardised else "auroc_to"
         areas = ["auroc", *([] if self.partial is None else [f"{partial}_{self.partial:g}"])]
         return areas + [f"sensitivity_at_{rate:g}" for rate in self.rates]
 
     def measure(self, curve: Curve) -> Array:
-        """(R, F)."""
+        """Return the M metrics of R curves, (R, M)."""
         areas = [curve.area()]
         if self.partial is not None:
             part = curve.area(self.partial)
@@ -63,92 +64,107 @@ class Operation:
 
 
 class RocStudy:
-    """The curves of all runs of a study, class by class.
+    """The ROC curves of all runs of a study.
 
-    positives: the classes that are positive in turn, against all others; None: with two classes
-    the second, else all. `left_out` names those of which, or of whose rest, the test set has fewer
-    than two images; `positives` may be left empty by that. ratios: those to look at; None: all.
-    Raises UserError if a class is unknown.
+    Attributes:
+        positives: the classes that are positive in turn, against all others; may be empty.
+        left_out: the classes of which, or of whose rest, the test set has fewer than two images.
     """
 
     def __init__(
         self,
         study: Study,
-        operation: Operation,
+        metrics: RocMetrics,
         positives: Sequence[str] | None = None,
         ratios: Sequence[float] | None = None,
     ) -> None:
-        self.study, self.operation = study, operation
+        """Set up the curves; they are computed when they are first needed.
+
+        Args:
+            positives: the classes to take as positive; None: all, or the second of two.
+            ratios: the training-data ratios to compute; None: all.
+
+        Raises:
+            UserError: a class is unknown.
+        """
+        self.study, self.metrics = study, metrics
         self.ratios = study.ratios if ratios is None else ratios
         classes = study.classes
         wanted = positives or (classes[1:] if len(classes) == 2 else classes)
         if unknown := [name for name in wanted if name not in classes]:
-            raise UserError(f"--positive {unknown[0]}: none of the classes {', '.join(classes)}")
+            raise UserError(
+                f"--positive {unknown[0]}: none of the classes {', '.join(classes)}. Give one of "
+                "them."
+            )
         support = np.bincount(study.labels, minlength=len(classes))
         enough = dict(zip(classes, np.minimum(support, support.sum() - support) > 1, strict=True))
         self.positives = [name for name in dict.fromkeys(wanted) if enough[name]]
         self.left_out = [name for name in dict.fromkeys(wanted) if not enough[name]]
         self._values: dict[tuple[str, str], Array] = {}
 
-    def figures(self) -> pd.DataFrame:
-        """Columns condition, ratio, class, figure, estimate, low, high, p, seeds, method: of the
-        mean over seeds. method: bootstrap (of groups and seeds), or DeLong (of images alone)."""
+    def metrics_table(self) -> pd.DataFrame:
+        """Return the metrics of the mean over seeds, one row per metric, class and place.
+
+        The columns are condition, ratio, class, figure (the metric's name), estimate, low, high, p,
+        seeds and method: bootstrap (of groups and seeds), or DeLong (of images alone).
+        """
         study, rows = self.study, []
         for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
             runs = study.at(condition, ratio)
             if not runs:
                 continue
             place = {"condition": condition, "ratio": ratio, "class": name}
-            for figure, values in self._of(runs, name).items():
-                found = interval(study.resamples(len(runs)), values)
-                # The truth does not lie beyond [0, 1], so nothing is lost by cutting there; and
-                # nobody asks whether it is 0.
-                low, high = np.clip([found.low, found.high], 0, 1).tolist()
-                found = replace(found, low=low, high=high, p_value=np.nan)
-                rows.append(_row(place, figure, found, runs, "bootstrap"))
-            second = delong(*self._scores(runs, name))
-            rows.append(_row(place, "auroc", second, runs, "DeLong"))
+            for metric, values in self._resampled(runs, name).items():
+                result = interval(study.resamples(len(runs)), values).clipped()
+                # Whether a metric is 0 is no question of interest, so there is no p-value.
+                result = replace(result, p_value=np.nan)
+                rows.append(_row(place, metric, result, runs, "bootstrap"))
+            by_images = delong(*self._scores(runs, name))
+            rows.append(_row(place, "auroc", by_images, runs, "DeLong"))
         return pd.DataFrame(rows)
 
     def pairs(self) -> tuple[pd.DataFrame, list[str]]:
-        """Each two conditions at each ratio, by the seeds that both have; and AUROC in words.
+        """Compare each two conditions at each ratio, on the seeds that both have.
 
-        Columns a, b, ratio, class, figure, estimate (a - b), low, high, p, seeds, method, p_holm,
-        Holm's over the pairs at one ratio for one class, figure and method.
+        Returns:
+            A table with the columns a, b, ratio, class, figure (the metric's name), estimate
+            (a - b), low, high, p, seeds, method and p_holm (Holm's correction over the pairs at one
+            ratio, for one class, metric and method); and one sentence per comparison of AUROC.
         """
-        study, rows, areas = self.study, [], {}
-        for ratio, (a, b), name in product(self.ratios, study.couples(), self.positives):
-            of_a, of_b = ({run.seed: run for run in study.at(of, ratio)} for of in (a, b))
-            shared = sorted(of_a.keys() & of_b.keys())
-            if not shared:
+        study = self.study
+        rows: list[dict[str, Any]] = []
+        areas: dict[int, Interval] = {}
+        for ratio, (a, b), name in product(self.ratios, study.condition_pairs(), self.positives):
+            runs_a, runs_b = study.paired(a, b, ratio)
+            if not runs_a:
                 continue
-            x, y = ([of[seed] for seed in shared] for of in (of_a, of_b))
             place = {"a": a, "b": b, "ratio": ratio, "class": name}
-            values_x, values_y = self._of(x, name), self._of(y, name)
-            for figure in self.operation.names:
-                resamples = study.resamples(len(shared))
-                found = difference(resamples, values_x[figure], values_y[figure])
-                rows.append(_row(place, figure, found, x, "bootstrap"))
-                if figure == "auroc":
-                    areas[len(rows) - 1] = found
-            positive, scores = self._scores(x, name)
-            second = delong_difference(positive, scores, self._scores(y, name)[1])
-            rows.append(_row(place, "auroc", second, x, "DeLong"))
+            values_a, values_b = (self._resampled(runs, name) for runs in (runs_a, runs_b))
+            resamples = study.resamples(len(runs_a))
+            for metric in self.metrics.names:
+                result = difference(resamples, values_a[metric], values_b[metric])
+                if metric == "auroc":
+                    areas[len(rows)] = result
+                rows.append(_row(place, metric, result, runs_a, "bootstrap"))
+            positive, scores = self._scores(runs_a, name)
+            by_images = delong_difference(positive, scores, self._scores(runs_b, name)[1])
+            rows.append(_row(place, "auroc", by_images, runs_a, "DeLong"))
         table = pd.DataFrame(rows)
         if rows:
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
-            table["p_holm"] = by.transform(_holm)
-        words = []
-        for i, found in areas.items():
-            row = rows[i]
-            p_value = float(table["p_holm"][i])
-            said = sentence(row["a"], row["b"], found, p_value=p_value, few=list(study.few))
-            words.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {said}")
-        return table, words
+            table["p_holm"] = by.transform(lambda p: np.array(holm(list(p))))
+        sentences = []
+        for i, result in areas.items():
+            row, p_value = rows[i], float(table["p_holm"][i])
+            text = sentence(row["a"], row["b"], result, p_value=p_value, few=list(study.few))
+            sentences.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {text}")
+        return table, sentences
 
     def curves(self) -> pd.DataFrame:
-        """Columns condition, ratio, class, false_positive_rate, sensitivity: the mean over seeds
-        at each false-positive rate of GRID."""
+        """Return the curves, each the mean over seeds at the false-positive rates of GRID.
+
+        The columns are condition, ratio, class, false_positive_rate and sensitivity.
+        """
         study, tables = self.study, []
         for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
             if runs := study.at(condition, ratio):
@@ -159,43 +175,40 @@ class RocStudy:
                 tables.append(pd.DataFrame({**place, **columns}))
         return pd.concat(tables, ignore_index=True)
 
-    def _of(self, runs: Sequence[Run], name: str) -> dict[str, Array]:
-        """(1 + B + D, K) by figure."""
+    def _resampled(self, runs: Sequence[Run], name: str) -> dict[str, Array]:
+        """Return each metric of K runs on every resample, (1 + B + D, K)."""
         for run in runs:
             if (run.name, name) not in self._values:
-                found = resampled_roc(
-                    self.study.resamples(1), *self._scores([run], name), self.operation.measure
+                values = resampled_roc(
+                    self.study.resamples(1), *self._scores([run], name), self.metrics.measure
                 )
-                self._values[run.name, name] = found[:, 0]
+                self._values[run.name, name] = values[:, 0]
         stacked = np.stack([self._values[run.name, name] for run in runs], axis=1)
-        return {figure: stacked[:, :, i] for i, figure in enumerate(self.operation.names)}
+        return {metric: stacked[:, :, i] for i, metric in enumerate(self.metrics.names)}
 
     def _scores(self, runs: Sequence[Run], name: str) -> tuple[NDArray[np.bool_], Array]:
-        """Who is positive (n,), and the probabilities of it (K, n), in the study's order."""
+        """Return which images are positive (n,), and their scores in K runs (K, n)."""
         column = self.study.classes.index(name)
-        scores = [
-            run.probabilities[sorted(range(len(run.ids)), key=run.ids.__getitem__), column]
-            for run in runs
-        ]
+        scores = [self.study.probabilities(run)[:, column] for run in runs]
         return self.study.labels == column, np.stack(scores)
 
 
-def _row(
-    place: dict[str, Any], figure: str, found: Interval | DeLong, runs: Sequence[Run], method: str
-) -> dict[str, Any]:
-    numbers = {"estimate": found.estimate, "low": found.low, "high": found.high, "p": found.p_value}
-    seeds = " ".join(str(run.seed) for run in runs)
-    return {**place, "figure": figure, **numbers, "seeds": seeds, "method": method}
-
-
-def _holm(p_values: pd.Series[float]) -> Array:
-    """Corrected; NaN where a p-value is not defined, which counts for nothing."""
-    p = np.array(p_values, np.float64)
-    defined = np.isfinite(p)
-    p[defined] = holm(p[defined].tolist())
-    return p
-
-
 def rows_at(table: pd.DataFrame, condition: str, ratio: float, name: str) -> pd.DataFrame:
+    """Return the rows of one condition, ratio and class."""
     chosen = (table["condition"] == condition) & (table["class"] == name)
     return table[chosen & (table["ratio"] == ratio)]
+
+
+def _row(
+    place: dict[str, Any], metric: str, result: Interval, runs: Sequence[Run], method: str
+) -> dict[str, Any]:
+    return {
+        **place,
+        "figure": metric,
+        "estimate": result.estimate,
+        "low": result.low,
+        "high": result.high,
+        "p": result.p_value,
+        "seeds": " ".join(str(run.seed) for run in runs),
+        "method": method,
+    }

@@ -1,4 +1,4 @@
-"""All finished runs of a report as one study: one test set, one set of resamples."""
+"""All finished runs of a report as one study: one test set and one set of resamples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.names import CONDITIONS
-from stagetransfer.runs.reader import Run
-from stagetransfer.runs.tuning_depth import parted
+from stagetransfer.runs.run import Run
+from stagetransfer.runs.tuning_depth import split_depth
 from stagetransfer.statistics import (
     Interval,
     McNemar,
@@ -22,7 +22,7 @@ from stagetransfer.statistics import (
     interval,
     mcnemar,
     resample,
-    resampled_figures,
+    resampled_metrics,
 )
 
 Array = NDArray[np.float64]
@@ -32,171 +32,191 @@ PAPER_ORDER = tuple(CONDITIONS.values())
 
 @dataclass(frozen=True)
 class Pair:
-    """Condition a against b, by the seeds that both have; None and empty if they share none.
+    """Condition a compared with condition b, on the seeds that both have.
 
-    figures: each figure's difference a - b. mcnemar: a test a seed. holm: corrected p-values, over
-    the pairs of one ratio, a figure at a time; NaN where the interval is not defined.
+    Without a shared seed, `seeds`, `metrics`, `mcnemar` and `holm` are empty.
+
+    Attributes:
+        left_out: the seeds that only one of the two has.
+        metrics: the difference a - b of each metric.
+        mcnemar: one test per seed.
+        holm: p-values with Holm's correction over the pairs at one ratio, per metric; a metric
+            whose interval is not defined is absent.
     """
 
     a: str
     b: str
     seeds: tuple[int, ...]
     left_out: tuple[int, ...]
-    figures: dict[str, Interval]
+    metrics: dict[str, Interval]
     mcnemar: dict[int, McNemar]
     holm: dict[str, float]
 
 
 class Study:
-    """The runs in order, and their figures on every resample.
+    """Comparable runs, and their metrics on every resample of the test set.
 
-    runs: comparable (`check_comparable`), one or more. count: how many resamples.
+    Attributes:
+        ids, labels, groups: the test images, sorted by id; `groups` is None where none are known.
+        conditions: in the paper's order, then by name.
+        few: the classes with fewer than ten groups, and how many they have.
     """
 
     def __init__(self, runs: Sequence[Run], count: int = 2000) -> None:
+        """Set up the study; resamples are drawn when they are first needed.
+
+        Args:
+            runs: one or more runs that are comparable (`check_comparable`).
+            count: number of resamples.
+        """
         first = runs[0]
         self.count = count
         self.classes = first.classes
-        order = sorted(range(len(first.ids)), key=first.ids.__getitem__)
+        order = _by_id(first)
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
-        self.conditions = sorted({run.condition for run in runs}, key=rank)
+        self.conditions = sorted({run.condition for run in runs}, key=condition_order)
         self.chains = {run.condition: run.chain for run in runs}
         self.ratios = sorted({run.ratio for run in runs})
         self.seeds = sorted({run.seed for run in runs})
-        self.runs = sorted(runs, key=lambda run: (rank(run.condition), run.ratio, run.seed))
+        self.runs = sorted(runs, key=lambda run: (condition_order(run.condition), *run.place[1:]))
         self.few = few_groups(self.labels, self.groups, self.classes)
-        self._values: dict[str, dict[str, Array]] = {}
-        self._of_seeds: dict[int, Resamples] = {}
+        self._metrics: dict[str, dict[str, Array]] = {}
+        self._resamples_by_seeds: dict[int, Resamples] = {}
         self._intervals: dict[tuple[str, float, str], Interval] = {}
 
     @property
     def main_ratio(self) -> float:
-        """r = 1, or the greatest there is."""
+        """The greatest ratio, which is 1 in a complete sweep."""
         return self.ratios[-1]
 
     @property
     def num_groups(self) -> int:
-        """Groups of the test set; its images where groups are unknown."""
+        """The number of groups in the test set; of images where groups are unknown."""
         return len(self.labels) if self.groups is None else len(set(self.groups.tolist()))
 
     def at(self, condition: str, ratio: float | None = None) -> list[Run]:
-        """The runs of a condition, at one ratio or at all, by seed within ratio."""
+        """Return the runs of a condition, at one ratio or at all, by ratio and seed."""
         return [
             run
             for run in self.runs
             if run.condition == condition and (ratio is None or run.ratio == ratio)
         ]
 
-    def resamples(self, seeds: int) -> Resamples:
-        """The study's resamples for so many seeds; test sets are resampled alike for any number.
-
-        Seeds come from a random state of their own, so that both draws are independent.
-        """
-        if seeds not in self._of_seeds:
-            drawn = resample(
-                *(self.labels, self.groups, self.classes),
-                seeds=seeds,
-                count=self.count,
-                random_state=1,
-            )
-            self._of_seeds[seeds] = replace(self._resamples, seeds=drawn.seeds)
-        return self._of_seeds[seeds]
-
-    def values(self, runs: Sequence[Run], figure: str) -> Array:
-        """(1 + B + D, K): a figure of K runs on every resample of the test set."""
-        return np.stack([self._figures(run)[figure] for run in runs], axis=1)
-
-    def predictions(self, run: Run) -> NDArray[np.int64]:
-        """(n,) in the order of `labels`."""
-        return np.asarray(self._probabilities(run).argmax(1))
-
-    def interval(self, condition: str, ratio: float, figure: str) -> Interval:
-        """Of the mean over the seeds of a condition that has runs at this ratio.
-
-        Cut to the values that the figure can take, which with two seeds it may exceed by far: the
-        truth does not lie beyond, so nothing is lost.
-        """
-        place = condition, ratio, figure
-        if place in self._intervals:
-            return self._intervals[place]
-        runs = self.at(condition, ratio)
-        whole = interval(self.resamples(len(runs)), self.values(runs, figure))
-        most = np.inf if figure == "cross_entropy" else 1.0
-        low, high = (float(np.clip(end, 0, most)) for end in (whole.low, whole.high))
-        self._intervals[place] = replace(whole, low=low, high=high)
-        return self._intervals[place]
-
-    def pairs(self, ratio: float, figures: Sequence[str]) -> list[Pair]:
-        """Each two conditions at this ratio, the later less the earlier, with Holm's correction."""
-        pairs = [
-            self.pair(a, b, ratio, figures) for a, b in self.couples() if self._both(a, b, ratio)
-        ]
-        for figure in figures:
-            defined = [p for p in pairs if figure in p.figures]
-            defined = [p for p in defined if np.isfinite(p.figures[figure].p_value)]
-            corrected = holm([pair.figures[figure].p_value for pair in defined])
-            for pair, p_value in zip(defined, corrected, strict=True):
-                pair.holm[figure] = p_value
-        return pairs
-
-    def couples(self) -> Iterator[tuple[str, str]]:
-        """Each two conditions: the later one first. Where a condition was tuned at several depths,
-        only the deepest meets the other conditions, and each of the others meets the deepest."""
-        deepest: dict[str, str] = {}
-        for name in self.conditions:
-            deepest.setdefault(parted(name)[0], name)
-        for i, b in enumerate(self.conditions):
-            for a in self.conditions[i + 1 :]:
-                if b in deepest.values() and deepest[parted(a)[0]] in (a, b):
-                    yield a, b
-
-    def _both(self, a: str, b: str, ratio: float) -> bool:
-        return bool(self.at(a, ratio) and self.at(b, ratio))
-
-    def pair(self, a: str, b: str, ratio: float, figures: Sequence[str]) -> Pair:
-        """Two conditions at a ratio, by the seeds that both have; not yet corrected."""
+    def paired(self, a: str, b: str, ratio: float) -> tuple[list[Run], list[Run]]:
+        """Return the runs of two conditions at a ratio, for the seeds that both have."""
         of_a, of_b = ({run.seed: run for run in self.at(name, ratio)} for name in (a, b))
         shared = sorted(of_a.keys() & of_b.keys())
-        left_out = tuple(sorted(of_a.keys() ^ of_b.keys()))
-        if not shared:
-            return Pair(a, b, (), left_out, {}, {}, {})
-        resamples = self.resamples(len(shared))
-        x, y = ([of[seed] for seed in shared] for of in (of_a, of_b))
-        return Pair(
-            a,
-            b,
-            tuple(shared),
-            left_out,
-            {
-                name: difference(resamples, self.values(x, name), self.values(y, name))
-                for name in figures
-            },
-            {
-                seed: mcnemar(self.labels, self.predictions(i), self.predictions(j))
-                for seed, i, j in zip(shared, x, y, strict=True)
-            },
-            {},
-        )
+        return [of_a[seed] for seed in shared], [of_b[seed] for seed in shared]
+
+    def resamples(self, seeds: int) -> Resamples:
+        """Return the resamples for this number of seeds.
+
+        The test set is resampled alike for any number of seeds. The seeds have a random state of
+        their own, so that both draws are independent.
+        """
+        if seeds not in self._resamples_by_seeds:
+            drawn = self._resample(seeds, random_state=1)
+            self._resamples_by_seeds[seeds] = replace(self._test_resamples, seeds=drawn.seeds)
+        return self._resamples_by_seeds[seeds]
+
+    def values(self, runs: Sequence[Run], metric: str) -> Array:
+        """Return a metric of K runs on every resample of the test set, (1 + B + D, K)."""
+        return np.stack([self._resampled(run)[metric] for run in runs], axis=1)
+
+    def probabilities(self, run: Run) -> Array:
+        """Return the probabilities (n, C) of a run, its images in the order of `labels`."""
+        return run.probabilities[_by_id(run)]
+
+    def predictions(self, run: Run) -> NDArray[np.int64]:
+        """Return the predicted classes (n,) of a run, in the order of `labels`."""
+        return np.asarray(self.probabilities(run).argmax(1))
+
+    def interval(self, condition: str, ratio: float, metric: str) -> Interval:
+        """Return the interval of the mean over seeds of a condition at a ratio where it has runs.
+
+        It is clipped to the values that the metric can take: with two seeds it may exceed them by
+        far, and the true value does not lie beyond them.
+        """
+        place = condition, ratio, metric
+        if place not in self._intervals:
+            runs = self.at(condition, ratio)
+            result = interval(self.resamples(len(runs)), self.values(runs, metric))
+            self._intervals[place] = result.clipped(np.inf if metric == "cross_entropy" else 1.0)
+        return self._intervals[place]
+
+    def pairs(self, ratio: float, metrics: Sequence[str]) -> list[Pair]:
+        """Return each two conditions at this ratio, later minus earlier, with Holm's correction."""
+        pairs = [
+            self.pair(a, b, ratio, metrics)
+            for a, b in self.condition_pairs()
+            if self.at(a, ratio) and self.at(b, ratio)
+        ]
+        compared = [pair for pair in pairs if pair.seeds]
+        for metric in metrics:
+            corrected = holm([pair.metrics[metric].p_value for pair in compared])
+            for pair, p_value in zip(compared, corrected, strict=True):
+                if np.isfinite(p_value):
+                    pair.holm[metric] = p_value
+        return pairs
+
+    def condition_pairs(self) -> Iterator[tuple[str, str]]:
+        """Yield each two conditions, the later one first.
+
+        Where a condition was tuned at several depths, only the deepest is compared with other
+        conditions, and each other depth is compared with the deepest.
+        """
+        deepest: dict[str, str] = {}
+        for name in self.conditions:
+            deepest.setdefault(split_depth(name)[0], name)
+        for i, b in enumerate(self.conditions):
+            for a in self.conditions[i + 1 :]:
+                if b in deepest.values() and deepest[split_depth(a)[0]] in (a, b):
+                    yield a, b
+
+    def pair(self, a: str, b: str, ratio: float, metrics: Sequence[str]) -> Pair:
+        """Return the comparison of two conditions at a ratio, without a correction."""
+        runs_a, runs_b = self.paired(a, b, ratio)
+        seeds = tuple(run.seed for run in runs_a)
+        all_seeds = {run.seed for name in (a, b) for run in self.at(name, ratio)}
+        result = Pair(a, b, seeds, tuple(sorted(all_seeds - {*seeds})), {}, {}, {})
+        if not seeds:
+            return result
+        resamples = self.resamples(len(seeds))
+        for metric in metrics:
+            values_a, values_b = self.values(runs_a, metric), self.values(runs_b, metric)
+            result.metrics[metric] = difference(resamples, values_a, values_b)
+        for x, y in zip(runs_a, runs_b, strict=True):
+            predictions = self.predictions(x), self.predictions(y)
+            result.mcnemar[x.seed] = mcnemar(self.labels, *predictions)
+        return result
 
     @cached_property
-    def _resamples(self) -> Resamples:
-        return resample(self.labels, self.groups, self.classes, seeds=1, count=self.count)
+    def _test_resamples(self) -> Resamples:
+        return self._resample(seeds=1, random_state=0)
 
-    def _figures(self, run: Run) -> dict[str, Array]:
-        if run.name not in self._values:
-            values = resampled_figures(self._resamples, self._probabilities(run)[None])
-            self._values[run.name] = {name: value[:, 0] for name, value in values.items()}
-        return self._values[run.name]
+    def _resample(self, seeds: int, random_state: int) -> Resamples:
+        return resample(
+            *(self.labels, self.groups, self.classes),
+            seeds=seeds,
+            count=self.count,
+            random_state=random_state,
+        )
 
-    def _probabilities(self, run: Run) -> Array:
-        order = sorted(range(len(run.ids)), key=run.ids.__getitem__)
-        return run.probabilities[order]
+    def _resampled(self, run: Run) -> dict[str, Array]:
+        if run.name not in self._metrics:
+            values = resampled_metrics(self._test_resamples, self.probabilities(run)[None])
+            self._metrics[run.name] = {name: value[:, 0] for name, value in values.items()}
+        return self._metrics[run.name]
 
 
-def rank(condition: str) -> tuple[int, str]:
-    """Sorts conditions: the paper's four first, each with its depths, then by name."""
-    base = parted(condition)[0]
+def condition_order(condition: str) -> tuple[int, str]:
+    """Return a sort key: the paper's conditions first, each with its depths, then by name."""
+    base = split_depth(condition)[0]
     known = base in PAPER_ORDER
     return (PAPER_ORDER.index(base) if known else len(PAPER_ORDER)), condition
+
+
+def _by_id(run: Run) -> list[int]:
+    return sorted(range(len(run.ids)), key=run.ids.__getitem__)

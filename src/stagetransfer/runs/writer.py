@@ -1,4 +1,4 @@
-"""The one writer of a run's result: validation.csv, predictions.csv, and metrics.json last."""
+"""Write the result of a run: validation.csv, predictions.csv, and metrics.json last."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer.files import read_json, write_json, write_text
-from stagetransfer.statistics import figures
+from stagetransfer.statistics import classification_metrics
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of N images of C classes.
+    """The predictions of a network for N images of C classes.
 
     Attributes:
         ids: N unique names.
         groups: N patients, samples or videos, or None where none are known.
-        labels: (N,) int64 in [0, C).
-        probabilities: (N, C), rows sum to 1.
+        labels: (N,), in [0, C).
+        probabilities: (N, C); each row sums to 1.
         classes: the C class names.
     """
 
@@ -56,25 +56,25 @@ def write_result(
     data: Mapping[str, Any],
     stages: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write the result of a run; metrics.json comes last, and its presence means "finished".
+    """Write the result of a run; metrics.json comes last and marks the run as finished.
 
     Args:
         place: condition, chain, ratio, seed and source_seed.
-        tested: the test images.
-        validated: the validation images.
-        data: counts of images and everything else that metrics.json holds between the figures and
-            the stages.
-        stages: one entry for each stage of the chain.
+        tested: the predictions for the test images.
+        validated: the predictions for the validation images.
+        data: numbers of images, and what else metrics.json holds between the metrics and the
+            stages.
+        stages: one entry per stage of the chain.
     """
     for name, predictions in (("validation", validated), ("predictions", tested)):
         write_text(folder / f"{name}.csv", predictions.table().to_csv(index=False))
-    result = figures(tested.labels, tested.probabilities, tested.classes)
-    per_class, confusion = result.pop("per_class"), result.pop("confusion")
+    metrics = classification_metrics(tested.labels, tested.probabilities, tested.classes)
+    per_class, confusion = metrics.pop("per_class"), metrics.pop("confusion")
     write_json(
         folder / "metrics.json",
         {
             **place,
-            "test": result,
+            "test": metrics,
             "per_class": per_class,
             "confusion": confusion,
             "classes": list(tested.classes),
@@ -87,12 +87,12 @@ def write_result(
 
 def monitored_figure(folder: Path, monitor: str) -> float | None:
     """Return the validation figure of a finished run's target stage; None if it has none."""
-    figures_of_stage = read_json(folder / "metrics.json")["stages"][-1].get("validation", {})
-    value = figures_of_stage.get(monitor)
+    stage = read_json(folder / "metrics.json")["stages"][-1]
+    value = stage.get("validation", {}).get(monitor)
     return None if value is None else float(value)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of the packages that affect a result."""
     names = ("stagetransfer", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,41 +1,42 @@
-"""The one bootstrap: 95 % intervals and p-values of figures, their differences, their slopes.
+"""95 % intervals and p-values of metrics, of their differences and of their slopes, by bootstrap.
 
-Draws come from `resampling`: each takes seeds and groups anew, and the figure follows. Their
-percentiles alone would mislead in two ways, so their width is put right before they are read.
+`resampling` draws seeds and groups (patients), and the metric is computed again for each draw. The
+percentiles of these values alone would mislead in two ways; their width is therefore corrected.
 
-Variance. Seeds and groups are crossed: every seed's run sees every group. With V_s, V_g the
-variances that come from drawing seeds alone and groups alone, and V_e that of what remains
-when both are drawn (their interaction), the draws have V_s + V_g + V_e, though V_s and V_g hold
-the interaction once each already: it counts three times (Owen 2007, Ann. Appl. Stat. 1). Right is
-V = V_s + V_g - V_e (Cameron, Gelbach, Miller 2011, J. Bus. Econ. Stat. 29), and no less than
-V_s or V_g, each of which it holds.
+Variance. Seeds and groups are crossed: the run of every seed predicts every group. Let V_s and V_g
+be the variances from drawing seeds alone and groups alone, and V_e that of what remains when both
+are drawn (their interaction). The draws have the variance V_s + V_g + V_e. But V_s and V_g each
+contain the interaction already, so it counts three times (Owen 2007, Ann. Appl. Stat. 1). The right
+variance is V = V_s + V_g - V_e (Cameron, Gelbach, Miller 2011, J. Bus. Econ. Stat. 29), which is
+not allowed to be smaller than V_s or V_g, because it contains both.
 
-Few seeds, few groups. A variance from three seeds is itself uncertain, as Student's t knows. Its
-degrees of freedom are Satterthwaite's: V ** 2 / (V_s ** 2 / (S - 1) + sum(V_h ** 2 / (n_h - 1))),
-with V_h from leaving out each of stratum h's n_h groups in turn (V_h scaled to sum up to V_g).
+Few seeds, few groups. A variance from three seeds is itself uncertain, which Student's t takes into
+account. Its degrees of freedom follow Satterthwaite:
+V ** 2 / (V_s ** 2 / (S - 1) + sum(V_h ** 2 / (n_h - 1))). V_h comes from leaving out each of the
+n_h groups of stratum h in turn; the V_h are scaled to sum up to V_g.
 
-The draws at quantiles q and 1 - q are moved apart about their middle, to the distance that t
-asks: 2 t(q) sqrt(V). So an interval's width is t's, and its asymmetry that of the draws.
-An interval ends at the percentiles 2.5 and 97.5 of what results (the k-th smallest and largest of
-B draws, k = 0.025 (B + 1)); a p-value is twice the smaller share on either side of zero, (count +
-1) / (B + 1), so p <= 0.05 just where the interval leaves zero out.
+The draws at the quantiles q and 1 - q are moved apart around their middle, to the distance
+2 t(q) sqrt(V). An interval thus has the width of Student's t and the asymmetry of the draws. It
+ends at the percentiles 2.5 and 97.5 of the result: the k-th smallest and largest of B draws,
+k = 0.025 (B + 1). A p-value is twice the smaller share on either side of zero, which is
+(count + 1) / (B + 1), so p <= 0.05 exactly if the interval excludes zero.
 
-This holds if seeds are exchangeable, groups are exchangeable within a stratum, and each class has
-ten groups or more (`few_groups`); tests/statistics/test_coverage.py simulates such studies and
-counts how often the interval holds the truth. With one seed there is nothing to resample of it: the
-interval is then about that seed's run alone, and says so.
+Assumptions: seeds are exchangeable, groups are exchangeable within a stratum, and each class has at
+least ten groups (`few_groups`). tests/statistics/test_coverage.py simulates such studies and counts
+how often the interval contains the true value. With one seed there is nothing to resample among
+seeds: the interval then describes the run of that seed alone, and `seeds_resampled` is False.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from stagetransfer.statistics.metrics import checked, losses
+from stagetransfer.statistics.metrics import checked_arrays, image_losses
 from stagetransfer.statistics.resampling import Resamples
 
 Array = NDArray[np.float64]
@@ -46,11 +47,12 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval; all NaN where the figure is not defined.
+    """An estimate with its 95 % interval; all are NaN if the metric is not defined.
 
-    p_value: two-sided, of the hypothesis that the truth is 0; no less than 2 / (B + 1).
-    seeds: how many were averaged. seeds_resampled: False with one seed; then the interval knows
-    nothing of how seeds differ.
+    Attributes:
+        p_value: two-sided, for the hypothesis that the true value is 0; at least 2 / (B + 1).
+        seeds: number of seeds that were averaged.
+        seeds_resampled: False with one seed; the interval then ignores how seeds differ.
     """
 
     estimate: float
@@ -60,16 +62,24 @@ class Interval:
     seeds: int
     seeds_resampled: bool
 
+    def clipped(self, highest: float = 1.0) -> Interval:
+        """Return the same interval with its ends clipped to [0, `highest`]."""
+        low, high = (float(np.clip(end, 0, highest)) for end in (self.low, self.high))
+        return replace(self, low=low, high=high)
 
-def resampled_figures(resamples: Resamples, probabilities: ArrayLike) -> dict[str, Array]:
-    """Each figure of each of K runs on each row of the resamples' weights.
 
-    probabilities: (K, n, C) in [0, 1], the runs' predictions on the test set of the resamples,
-    its images in the same order. Returns arrays (1 + B + D, K): `accuracy`, `precision`,
-    `recall`, `f1`, `cross_entropy`, `auroc` as in `figures` (NaN where that gives None), and by
-    class `precision:NAME`, `recall:NAME`, `f1:NAME`, `auroc:NAME`.
+def resampled_metrics(resamples: Resamples, probabilities: ArrayLike) -> dict[str, Array]:
+    """Return each metric of K runs on every row of the resamples' weights, (1 + B + D, K).
+
+    Args:
+        probabilities: (K, n, C) in [0, 1], for the images of `resamples` in their order.
+
+    Returns:
+        `accuracy`, `precision`, `recall`, `f1`, `cross_entropy` and `auroc` as in
+        `classification_metrics` (NaN in place of None); `precision:NAME`, `recall:NAME`, `f1:NAME`
+        and `auroc:NAME` of each class.
     """
-    y, p = checked(resamples.labels, probabilities, len(resamples.classes))
+    y, p = checked_arrays(resamples.labels, probabilities, len(resamples.classes))
     if p.ndim != 3:
         raise ValueError(f"probabilities must be (K, n, C), not {p.shape}")
     weights, group = resamples.weights, resamples.groups
@@ -77,7 +87,7 @@ def resampled_figures(resamples: Resamples, probabilities: ArrayLike) -> dict[st
     member[group, np.arange(len(y))] = 1
 
     def total(of_images: Array) -> Array:
-        """Sums (n, ...) over images with each row's weights, by way of sums over groups."""
+        """Return weighted sums over images (n, ...) for each row, by way of sums over groups."""
         return np.tensordot(weights, np.tensordot(member, of_images, 1), 1)
 
     one_hot = np.eye(len(resamples.classes))
@@ -92,7 +102,7 @@ def resampled_figures(resamples: Resamples, probabilities: ArrayLike) -> dict[st
     size = total(np.ones((len(y), 1)))
     return {
         "accuracy": hits.sum(2) / size,
-        "cross_entropy": total(losses(y, p).T) / size,
+        "cross_entropy": total(image_losses(y, p).T) / size,
         **{name: values.mean(2) for name, values in by_class.items()},
         **{
             f"{name}:{of}": values[:, :, i]
@@ -103,25 +113,33 @@ def resampled_figures(resamples: Resamples, probabilities: ArrayLike) -> dict[st
 
 
 def interval(resamples: Resamples, values: Array) -> Interval:
-    """Of the mean over seeds of a figure (1 + B + D, S): that of the S seeds' runs, in the order
-    of the seeds."""
+    """Return the interval of a metric's mean over seeds.
+
+    Args:
+        values: (1 + B + D, S), the metric of the runs of S seeds on every resample.
+    """
     if values.shape[1:] != resamples.seeds.shape[1:]:
         raise ValueError(f"values must have {resamples.seeds.shape[1]} runs, not {values.shape}")
-    return calibrated(resamples, lambda rows, seeds: _mean(values[rows], seeds))
+    return calibrated_interval(
+        resamples, lambda rows, seeds: (values[rows] * seeds).sum(1) / seeds.sum(1)
+    )
 
 
 def difference(resamples: Resamples, a: Array, b: Array) -> Interval:
-    """Of a - b, the same figure of two conditions, in pairs: on the same images, by the same
-    seeds in the same order, with the same resamples."""
+    """Return the interval of a - b, one metric of two conditions (1 + B + D, S) each.
+
+    The comparison is paired: same images, same seeds in the same order, same resamples.
+    """
     return interval(resamples, a - b)
 
 
-def calibrated(resamples: Resamples, statistic: Statistic) -> Interval:
-    """The interval of any statistic, by the method at the head of this file.
+def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
+    """Return the interval of any statistic, by the method in this module's docstring.
 
-    statistic(rows, seeds) gives its value on these rows of the resamples' weights, with each seed
-    counted as the row (m, S) or (1, S) of `seeds` says; NaN where it is not defined. Draws that
-    are not defined are left out.
+    Args:
+        statistic: a function of (rows, seeds) that returns its values for these rows of the
+            resamples' weights, with each seed counted as `seeds`, (m, S) or (1, S), says; NaN if
+            not defined. Draws that are not defined are left out.
     """
     num_seeds = resamples.seeds.shape[1]
     full, drawn, once = slice(0, 1), resamples.drawn, np.ones((1, num_seeds))
@@ -137,9 +155,9 @@ def calibrated(resamples: Resamples, statistic: Statistic) -> Interval:
     v_seeds, v_groups = by_seeds.var(), by_groups.var()
     v_both = (both - by_seeds - by_groups).var()
     variance = max(v_seeds + v_groups - v_both, v_seeds, v_groups)
-    certainty = v_seeds**2 / max(num_seeds - 1, 1)
-    certainty += v_groups**2 * _inverse_freedom(resamples, statistic)
-    freedom = variance**2 / certainty if certainty > 0 else np.inf
+    uncertainty = v_seeds**2 / max(num_seeds - 1, 1)
+    uncertainty += v_groups**2 * _inverse_freedom(resamples, statistic)
+    freedom = variance**2 / uncertainty if uncertainty > 0 else np.inf
     draws = np.sort(both)
     count = len(draws)
     middle = (draws + draws[::-1]) / 2
@@ -153,26 +171,24 @@ def calibrated(resamples: Resamples, statistic: Statistic) -> Interval:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979, Scand. J. Stat. 6): adjusted p-values, in the order
-    given."""
+    """Return p-values with Holm's step-down correction (1979, Scand. J. Stat. 6).
+
+    A p-value that is NaN stays NaN and does not count.
+    """
     p = np.asarray(p_values, np.float64)
-    order = p.argsort(kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1)
+    order = p.argsort(kind="stable")[: np.isfinite(p).sum()]  # NaN is sorted last
+    adjusted = np.full_like(p, np.nan)
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return [float(value) for value in adjusted]
 
 
 def _inverse_freedom(resamples: Resamples, statistic: Statistic) -> float:
-    """sum(V_h ** 2 / (n_h - 1)) / sum(V_h) ** 2 of the statistic's variance by stratum."""
+    """Return sum(V_h ** 2 / (n_h - 1)) / sum(V_h) ** 2 of the statistic's variance by stratum."""
     once = np.ones((1, resamples.seeds.shape[1]))
     parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
     whole = sum(v for _, v in parts)
     return float(sum(v**2 / (n - 1) for n, v in parts) / whole**2) if whole > 0 else 0.0
-
-
-def _mean(values: Array, seeds: Array) -> Array:
-    return np.asarray((values * seeds).sum(1) / seeds.sum(1))
 
 
 def _ratio(part: Array, whole: Array) -> Array:
@@ -180,9 +196,9 @@ def _ratio(part: Array, whole: Array) -> Array:
 
 
 def _auroc(resamples: Resamples, probabilities: Array) -> Array:
-    """One-versus-rest (rows, K, C): the weight of pairs in order over that of all pairs.
+    """Return one-versus-rest AUROC (rows, K, C): the weighted share of pairs in the right order.
 
-    Pairs are counted once, between each two groups, and weighted by both.
+    Pairs are counted once for each two groups; the count is weighted by both groups.
     """
     y = resamples.labels
     result = np.empty((len(resamples.weights), *probabilities.shape[::2]))

@@ -1,22 +1,22 @@
-"""Whether probabilities can be taken at their word: temperature, reliability, ECE.
+"""Calibration of probabilities: temperature scaling, reliability diagram and ECE.
 
-Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural networks" (ICML): dividing the
-logits z by one temperature T > 0, chosen by the likelihood of held-out (validation) images,
+Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural networks" (ICML): the logits z
+are divided by one temperature T > 0, chosen by the likelihood of held-out (validation) images,
 
-    p = softmax(z / T),    T = argmin mean(-ln p(label)),
+    p = softmax(z / T),    T = argmin mean(-ln p(label)).
 
-leaves every prediction as it is and takes most of a network's overconfidence away. The expected
-calibration error is measured on the test set, in M = 15 bins of the greatest probability:
+This changes no prediction and removes most of a network's overconfidence. The expected calibration
+error is measured on the test set, in M = 15 bins of the greatest probability:
 
     ECE = sum_m n_m / n |accuracy_m - confidence_m|,    bin m: (m - 1) / M < p <= m / M.
 
-With few images ECE is too great, since each bin's noise enters by its absolute value: compare
-figures of one test set only.
+With few images the ECE is too large, because the noise of each bin enters by its absolute value.
+Compare values from one test set only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,20 +24,23 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from stagetransfer.statistics.bootstrap import Interval, interval
-from stagetransfer.statistics.metrics import checked
+from stagetransfer.statistics.metrics import checked_arrays
 from stagetransfer.statistics.resampling import Resamples
 
 Array = NDArray[np.float64]
 
 BINS = 15
-HOTTEST = 100.0
+HIGHEST_TEMPERATURE = 100.0
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """By bin of the greatest probability (M,): images, their mean probability, share of hits.
+    """A reliability diagram with M bins of the greatest probability.
 
-    The last two are NaN where a bin is empty.
+    Attributes:
+        count: (M,), number of images.
+        confidence: (M,), mean of the greatest probability; NaN where a bin is empty.
+        accuracy: (M,), share of correct predictions; NaN where a bin is empty.
     """
 
     count: NDArray[np.int64]
@@ -53,15 +56,19 @@ class Reliability:
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
-    """T of held-out images with labels (n,) and logits (n, C), which may lack a constant each: so
-    logarithms of probabilities do as well.
+    """Return the temperature that maximises the likelihood of held-out images.
 
-    1.0 where no image is classified wrongly: the likelihood then grows without end as T falls.
-    At most 100, where it grows without end as T rises (worse than chance).
+    Args:
+        labels: (n,).
+        logits: (n, C); a constant per image does not matter, so log-probabilities will do.
+
+    Returns:
+        T; 1.0 if no image is misclassified (the likelihood then grows without limit as T falls),
+        and at most 100 (it may grow without limit as T rises if predictions are worse than chance).
     """
     z = np.asarray(logits, np.float64)
     z = z - z.max(1, keepdims=True)
-    y, _ = checked(labels, softmax(z, axis=1), z.shape[1])
+    y, _ = checked_arrays(labels, softmax(z, axis=1), z.shape[1])
     own = z[np.arange(len(y)), y]
     if (own == 0).all():
         return 1.0
@@ -69,25 +76,25 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     def loss(inverse: float) -> float:
         return float(-log_softmax(inverse * z, axis=1)[np.arange(len(y)), y].mean())
 
-    # Convex in 1 / T, and rising beyond ln(C) n / |z| of the worst error: there that image alone
-    # costs more than giving all classes the same.
+    # The loss is convex in 1 / T. Beyond ln(C) n / |z| of the worst error it only rises: there,
+    # that image alone costs more than giving all classes the same probability.
     most = np.log(z.shape[1]) * len(y) / -own.min()
-    if most <= 1 / HOTTEST:
-        return HOTTEST
-    found = minimize_scalar(loss, bounds=(1 / HOTTEST, most), method="bounded")
+    if most <= 1 / HIGHEST_TEMPERATURE:
+        return HIGHEST_TEMPERATURE
+    found = minimize_scalar(loss, bounds=(1 / HIGHEST_TEMPERATURE, most), method="bounded")
     return float(1 / found.x)
 
 
-def tempered(probabilities: ArrayLike, temperature: float) -> Array:
-    """Probabilities (..., C) at T = 1 as they are at another T; zeros count as 1e-300."""
+def apply_temperature(probabilities: ArrayLike, temperature: float) -> Array:
+    """Return probabilities (..., C) at a temperature, from those at T = 1; 0 counts as 1e-300."""
     logs = np.log(np.clip(np.asarray(probabilities, np.float64), 1e-300, None))
     return np.asarray(softmax(logs / temperature, axis=-1))
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> Reliability:
-    """The diagram's numbers of labels (n,) and probabilities (n, C)."""
+    """Return the reliability diagram of labels (n,) and probabilities (n, C)."""
     p = np.asarray(probabilities, np.float64)
-    y, p = checked(labels, p, p.shape[-1])
+    y, p = checked_arrays(labels, p, p.shape[-1])
     confidence, hit = p.max(1), p.argmax(1) == y
     place = _bin(confidence, bins)
     count = np.bincount(place, minlength=bins)
@@ -97,7 +104,7 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -
 
 
 def resampled_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Array:
-    """(1 + B + D, K): ECE of each of K runs' probabilities (K, n, C) on each resample."""
+    """Return the ECE of K runs with probabilities (K, n, C) on every resample, (1 + B + D, K)."""
     y = resamples.labels
     p = np.asarray(probabilities, np.float64)
     groups = resamples.weights.shape[1]
@@ -112,16 +119,14 @@ def resampled_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BI
 
 
 def ece_interval(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Interval:
-    """Of the mean ECE of the runs of S seeds, probabilities (S, n, C), cut to [0, 1].
+    """Return the interval of the mean ECE of S seeds' runs, probabilities (S, n, C), in [0, 1].
 
-    Resampling adds the noise of the bins once more, so that draws lie above the estimate: they are
-    moved back onto it. The estimate itself stays as it is defined, and so a little too great.
+    Resampling adds the noise of the bins a second time, so the draws lie above the estimate; they
+    are shifted back onto it. The estimate keeps its definition, and is thus a little too large.
     """
     values = resampled_ece(resamples, probabilities, bins)
     values[resamples.drawn] -= values[resamples.drawn].mean(0) - values[0]
-    found = interval(resamples, values)
-    low, high = (float(np.clip(end, 0, 1)) for end in (found.low, found.high))
-    return replace(found, low=low, high=high)
+    return interval(resamples, values).clipped()
 
 
 def _bin(confidence: Array, bins: int) -> NDArray[np.intp]:

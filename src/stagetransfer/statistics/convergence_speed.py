@@ -1,4 +1,4 @@
-"""How many mini-batches a training takes (Tajbakhsh et al. 2016, IEEE TMI 35(5), Fig. 10)."""
+"""The number of mini-batches a training takes (Tajbakhsh et al. 2016, IEEE TMI 35(5), Fig. 10)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARE = 0.95
 
 @dataclass(frozen=True)
 class Convergence:
-    """final: the last value. target: SHARE of it. batches: when a value first was no less."""
+    """The final value, the target (a share of it), and the mini-batches until it was reached."""
 
     final: float
     target: float
@@ -20,12 +20,18 @@ class Convergence:
 
 
 def convergence(batches: ArrayLike, values: ArrayLike, share: float = SHARE) -> Convergence:
-    """Reads a validation figure that grows, such as AUC, after so many mini-batches.
+    """Find when a validation metric that grows, such as AUC, first reached its target.
 
-    batches: (n,) integers, ascending. values: (n,) in [0, 1]. The answer is one of `batches`: it
-    is as fine as validation was frequent. AUC starts near 1/2, not 0, so where the final value is
-    little more, its share is reached at once: read `batches` beside `final`. Raises ValueError if
-    the arrays are empty, of other lengths, not ascending or not finite, or share is not in (0, 1].
+    The result is one of `batches`, so it is only as precise as validation was frequent. AUC starts
+    near 1/2 and not at 0: a low final value has its target reached at once, so read both together.
+
+    Args:
+        batches: (n,) mini-batches trained on, ascending.
+        values: (n,) in [0, 1].
+        share: the target as a share of the final value, in (0, 1].
+
+    Raises:
+        ValueError: the arrays are empty, unlike in length, not ascending or not finite.
     """
     at, y = np.asarray(batches), np.asarray(values, np.float64)
     if at.ndim != 1 or at.shape != y.shape or not len(y):

@@ -1,67 +1,61 @@
 """The variance of AUC without resampling (DeLong, DeLong, Clarke-Pearson 1988, Biometrics 44).
 
-The area is the mean, over all pairs of a positive and a negative, of 1, 1/2 or 0 as they are in
-order, tied or not. V10 of a positive is its mean over the negatives, V01 of a negative that over
-the positives; with S10, S01 their covariances over several curves on the same m + n images, the
-areas' covariance is S10 / m + S01 / n. Both come from midranks in O((m + n) log(m + n)) (Sun and
-Xu 2014, IEEE Signal Process. Lett. 21).
+The area is the mean over all pairs of a positive and a negative image of 1 (in the right order),
+1/2 (tied) or 0. V10 of a positive image is its mean over the negatives, V01 of a negative image its
+mean over the positives. With S10 and S01 their covariances over several curves on the same m + n
+images, the covariance of the areas is S10 / m + S01 / n. V10 and V01 are computed from midranks in
+O((m + n) log(m + n)) (Sun and Xu 2014, IEEE Signal Process. Lett. 21).
 
-It takes images as independent and knows nothing of how seeds differ: with several images a
-patient its intervals are too narrow. It is the second opinion beside the bootstrap, as McNemar's
-test is.
+The method takes images as independent and ignores how seeds differ, so with several images per
+patient its intervals are too narrow. It complements the bootstrap, as McNemar's test does.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from stagetransfer.statistics.bootstrap import LEVEL
+from stagetransfer.statistics.bootstrap import LEVEL, Interval
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class DeLong:
-    """An AUC, or a difference of two, with its 95 % interval by the normal distribution.
+def delong(positive: ArrayLike, scores: ArrayLike) -> Interval:
+    """Return the mean AUC of K given runs, with an interval clipped to [0, 1].
 
-    p_value: two-sided, of the hypothesis that the area is 1/2, or the difference 0.
-    """
+    The p-value is for the hypothesis that the area is 1/2.
 
-    estimate: float
-    low: float
-    high: float
-    p_value: float
+    Args:
+        positive: (n,), True or False.
+        scores: (n,) or (K, n), on the same images.
 
-
-def delong(positive: ArrayLike, scores: ArrayLike) -> DeLong:
-    """Of the mean AUC of K runs, given as they are; the interval is cut to [0, 1].
-
-    positive: (n,) True or False. scores: (n,) or (K, n), on the same images. Raises ValueError if
-    lengths differ, or either side has fewer than two images.
+    Raises:
+        ValueError: the lengths differ, or there are fewer than two positive or negative images.
     """
     areas, covariance = delong_covariance(positive, scores)
     share = np.full(len(areas), 1 / len(areas))
-    found = _normal(share, areas, covariance, null=0.5)
-    return DeLong(found.estimate, max(found.low, 0.0), min(found.high, 1.0), found.p_value)
+    return _normal_interval(share, areas, covariance, null=0.5).clipped()
 
 
-def delong_difference(positive: ArrayLike, a: ArrayLike, b: ArrayLike) -> DeLong:
-    """Of the mean AUC of runs a less that of runs b, in pairs: all on the same images.
+def delong_difference(positive: ArrayLike, a: ArrayLike, b: ArrayLike) -> Interval:
+    """Return the mean AUC of runs a minus that of runs b, all on the same images.
 
-    positive: (n,). a, b: (n,) or (K, n).
+    The p-value is for the hypothesis that the difference is 0.
+
+    Args:
+        positive: (n,), True or False.
+        a: scores, (n,) or (K, n).
+        b: scores, (n,) or (L, n).
     """
     x, y = (np.atleast_2d(np.asarray(scores, np.float64)) for scores in (a, b))
     areas, covariance = delong_covariance(positive, np.concatenate([x, y]))
     contrast = np.concatenate([np.full(len(x), 1 / len(x)), np.full(len(y), -1 / len(y))])
-    return _normal(contrast, areas, covariance, null=0.0)
+    return _normal_interval(contrast, areas, covariance, null=0.0)
 
 
 def delong_covariance(positive: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
-    """The AUCs (K,) of K runs on the same images, and their covariance (K, K)."""
+    """Return the AUCs (K,) of K runs on the same images, and their covariance (K, K)."""
     truth = np.asarray(positive, np.bool_)
     s = np.atleast_2d(np.asarray(scores, np.float64))
     if truth.ndim != 1 or s.ndim != 2 or s.shape[1] != len(truth):
@@ -76,7 +70,7 @@ def delong_covariance(positive: ArrayLike, scores: ArrayLike) -> tuple[Array, Ar
     return v10.mean(1), covariance
 
 
-def _normal(contrast: Array, areas: Array, covariance: Array, null: float) -> DeLong:
+def _normal_interval(contrast: Array, areas: Array, covariance: Array, null: float) -> Interval:
     estimate = float(contrast @ areas)
     # A run against itself has variance 0, up to rounding on either side of it.
     error = float(np.sqrt(np.clip(contrast @ covariance @ contrast, 0, None)))
@@ -85,4 +79,4 @@ def _normal(contrast: Array, areas: Array, covariance: Array, null: float) -> De
         p_value = float(abs(estimate - null) < 1e-12)
     else:
         p_value = float(2 * stats.norm.sf(abs(estimate - null) / error))
-    return DeLong(estimate, estimate - half, estimate + half, p_value)
+    return Interval(estimate, estimate - half, estimate + half, p_value, len(areas), False)

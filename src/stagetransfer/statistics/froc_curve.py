@@ -1,10 +1,10 @@
-"""FROC curves: lesions found against the mean number of false positives a case.
+"""FROC curves: the share of lesions found against the mean number of false positives per case.
 
-A candidate hits one lesion or none. A lesion is found at the score of its best candidate; others
-that hit it count neither as found nor as false (as in LUNA16, Setio et al. 2017, Med. Image Anal.
-42). Missed lesions count, and so do cases without lesions or without candidates: both curves'
-denominators come from the list of all cases and lesions. Cases are resampled, all that lies in
-one together, and those with lesions apart from those without.
+A candidate hits one lesion or none. A lesion is found at the score of its best candidate; further
+candidates that hit it count neither as found nor as false (as in LUNA16, Setio et al. 2017, Med.
+Image Anal. 42). Missed lesions count, and so do cases without lesions or without candidates: the
+denominators come from the list of all cases and lesions. Cases are resampled with all that lies in
+them; those with lesions and those without are drawn separately.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stagetransfer.statistics.resampling import Resamples, resample
-from stagetransfer.statistics.roc_curve import Curve, Measure, called, descending, in_blocks, per
+from stagetransfer.statistics.roc_curve import (
+    Curve,
+    Measure,
+    all_thresholds,
+    in_blocks,
+    shares,
+    weight_called_positive,
+)
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Whose mean sensitivity is the competition performance metric, CPM (Niemeijer et al. 2011).
+# The mean sensitivity at these rates is the competition performance metric (Niemeijer et al. 2011).
 CPM = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 
 LESIONS = ("without", "with")
@@ -29,11 +36,14 @@ LESIONS = ("without", "with")
 
 @dataclass(frozen=True)
 class Detections:
-    """What one system found in G cases.
+    """The candidates of one system in G cases.
 
-    cases: G names, sorted. lesions: (G,), how many each has. hit_scores, hit_cases: (h,), the best
-    candidate of each lesion that has one, and its case's number. false_scores, false_cases: (f,),
-    the candidates that hit none.
+    Attributes:
+        cases: G names, sorted.
+        lesions: (G,), number of lesions in each case.
+        hit_scores, hit_cases: (h,), the best candidate of each lesion that has one: its score and
+            the position of its case.
+        false_scores, false_cases: (f,), the same of the candidates that hit no lesion.
     """
 
     cases: tuple[str, ...]
@@ -44,18 +54,22 @@ class Detections:
     false_cases: Integers
 
 
-def detections(
+def collect_detections(
     cases: Sequence[str],
     lesions: Sequence[str],
     scores: ArrayLike,
     *,
     all_lesions: Sequence[tuple[str, str]],
 ) -> Detections:
-    """Sorts the candidates of one system: a case, a lesion of it ("": none) and a score each.
+    """Return the detections of one system, from a case, a lesion and a score per candidate.
 
-    all_lesions: (case, lesion) of every lesion there is, and (case, "") of each case without.
-    Raises ValueError, which names the case, if a candidate lies in none of these or a score is not
-    finite, if a lesion is listed twice, or if there is no lesion at all.
+    Args:
+        lesions: the lesion of the case that each candidate hits; "" if it hits none.
+        all_lesions: (case, lesion) of every lesion there is, and (case, "") of each case without.
+
+    Raises:
+        ValueError: a candidate's case or lesion is not listed or its score is not finite, a lesion
+            is listed twice, or none is listed. The message names the case.
     """
     s = np.asarray(scores, np.float64)
     if not len(cases) == len(lesions) == len(s):
@@ -94,25 +108,26 @@ def detections(
 
 
 def froc(found: Detections, weights: ArrayLike | None = None) -> Curve:
-    """The curve: sensitivity by lesion, `false_positives` the mean number over all cases.
+    """Return the curve: sensitivity by lesion against the mean number of false positives per case.
 
-    weights: (R, G), how much each case counts in each of R curves; None: one curve, all ones.
+    Args:
+        weights: (R, G), how much each case counts in each of R curves; None: one curve of ones.
     """
     w = np.ones((1, len(found.cases))) if weights is None else np.asarray(weights, np.float64)
-    thresholds = descending(np.concatenate([found.hit_scores, found.false_scores]))
-    hits = called(found.hit_scores, w[:, found.hit_cases], thresholds)
-    false = called(found.false_scores, w[:, found.false_cases], thresholds)
-    return Curve(thresholds, per(false, w.sum(1)), per(hits, w @ found.lesions))
+    thresholds = all_thresholds(np.concatenate([found.hit_scores, found.false_scores]))
+    hits = weight_called_positive(found.hit_scores, w[:, found.hit_cases], thresholds)
+    false = weight_called_positive(found.false_scores, w[:, found.false_cases], thresholds)
+    return Curve(thresholds, shares(false, w.sum(1)), shares(hits, w @ found.lesions))
 
 
-def case_resamples(found: Detections, *, count: int = 2000, random_state: int = 0) -> Resamples:
-    """Draws cases; the systems that are compared share the result, and must the lesions."""
+def resample_cases(found: Detections, *, count: int = 2000, random_state: int = 0) -> Resamples:
+    """Draw resamples of the cases, which all compared systems share, as they share the lesions."""
     has = (found.lesions > 0).astype(np.int64)
     return resample(has, None, LESIONS, seeds=1, count=count, random_state=random_state)
 
 
 def resampled_froc(resamples: Resamples, found: Detections, measure: Measure) -> Array:
-    """(1 + B + D, 1, F): F numbers of the curve on each row of the weights, as `resampled_roc`."""
+    """Return F numbers of the curve on every resample, (1 + B + D, 1, F), as `resampled_roc`."""
     size = len(found.hit_scores) + len(found.false_scores) + 1
     blocks = [measure(froc(found, w)) for w in in_blocks(resamples.weights, size)]
     return np.concatenate(blocks)[:, None]

@@ -1,7 +1,7 @@
-"""McNemar's exact test: does one model err on other images than another? (1947, Psychometrika 12)
+"""McNemar's exact test: do two models make their errors on different images?
 
-It takes images as independent, so with several images a patient its p-value is too small; it
-is the second opinion beside the bootstrap's, which is not.
+McNemar 1947, Psychometrika 12. The test takes images as independent, so with several images per
+patient its p-value is too small. It complements the bootstrap, which resamples patients.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class McNemar:
-    """only_a, only_b: images that a alone, b alone has right. p_value: exact, two-sided."""
+    """The numbers of images that only a, or only b, classifies correctly; the exact p-value."""
 
     only_a: int
     only_b: int
@@ -23,10 +23,13 @@ class McNemar:
 
 
 def mcnemar(labels: ArrayLike, prediction_a: ArrayLike, prediction_b: ArrayLike) -> McNemar:
-    """Compares two runs' predictions of the same images, all (n,), in the same order.
+    """Compare the predictions of two runs for the same images, all (n,), in the same order.
 
-    Given that the two differ in being right, either is as likely to be under the hypothesis: the
-    p-value is binomial, and 1 if they never differ. Raises ValueError if the lengths differ.
+    If exactly one of the two is correct, the hypothesis makes either equally likely: the two-sided
+    p-value is binomial. It is 1 if there is no such image.
+
+    Raises:
+        ValueError: the lengths differ.
     """
     y, a, b = (np.asarray(array) for array in (labels, prediction_a, prediction_b))
     if y.ndim != 1 or not y.shape == a.shape == b.shape:

@@ -1,17 +1,16 @@
-"""Which images and which seeds each resample of a study holds, as weights.
+"""Which images and which seeds each resample of a study contains, as weights.
 
-A study is one test set, judged by the runs of several seeds. Its seeds are resampled, and within
-its test set the groups (patients): both with replacement, all images of a group together. The
-groups are drawn within strata. One fewer than there are is drawn, of seeds and in each stratum,
-and groups weigh more in turn: so a variance over resamples is without bias (Rao and Wu 1988, J.
-Am. Stat. Assoc. 83), where drawing as many as there are would make it (n - 1) / n of that.
+A study is one test set with the runs of several seeds. Its seeds are resampled, and within the test
+set its groups (patients): both with replacement, and all images of a group together. Groups are
+drawn within strata. Of n seeds, or n groups of a stratum, n - 1 are drawn, and groups get a larger
+weight in return. The variance over resamples is then unbiased (Rao and Wu 1988, J. Am. Stat. Assoc.
+83); drawing n would make it (n - 1) / n of the right one.
 
-Strata. A group belongs to the rarest of its classes, that which the fewest groups hold. If a
-class then has no stratum whose groups all hold it, the stratum with most of its groups is divided
-into those that hold it and those that do not. So each class has a stratum of its own holders:
-a class without one has its holders beside non-holders, dividing leaves neither part empty, and a
-part of a stratum whose groups all hold a class is such a stratum as well. At least one group of
-each stratum is drawn: no class vanishes from any resample.
+Strata. A group belongs to its rarest class, that which the fewest groups contain. If a class then
+has no stratum in which all groups contain it, the stratum with most of its groups is divided into
+groups that contain it and groups that do not. So each class gets a stratum of its own: neither part
+of a divided stratum is empty, and if all its groups contain another class, so do those of both
+parts. At least one group of each stratum is drawn: no class vanishes from any resample.
 """
 
 from __future__ import annotations
@@ -33,10 +32,13 @@ MIN_GROUPS = 10
 class Resamples:
     """B resamples of one test set with n images in G groups, and of S seeds.
 
-    weights: (1 + B + D, G), how much each group counts: in the test set as it is (row 0, ones), in
-    each resample, and in each of the D test sets that leave out one group and let the others of
-    its stratum count more; left out are the groups that are not alone in their stratum.
-    seeds: (B, S), how often each seed is drawn; all ones if there is but one.
+    Attributes:
+        labels, groups: (n,), the class and the group of each image.
+        strata: (G,), the stratum of each group.
+        weights: (1 + B + D, G), how much each group counts. Row 0 is the test set as it is (ones).
+            B rows are the resamples. Each of the last D rows leaves out one group and lets the
+            others of its stratum count more; a group that is alone in its stratum has no such row.
+        seeds: (B, S), how often each seed is drawn; ones if there is only one seed.
     """
 
     classes: tuple[str, ...]
@@ -48,7 +50,7 @@ class Resamples:
 
     @property
     def count(self) -> int:
-        """B."""
+        """The number of resamples, B."""
         return len(self.seeds)
 
     @property
@@ -58,7 +60,7 @@ class Resamples:
 
     @property
     def left_out(self) -> list[tuple[int, slice]]:
-        """Of each stratum with two groups or more: their number, and their rows in the weights."""
+        """For each stratum of two or more groups: their number, and their rows in the weights."""
         sizes = [int(size) for size in np.bincount(self.strata) if size > 1]
         ends = 1 + self.count + np.cumsum(sizes, dtype=int)
         return [(n, slice(end - n, end)) for n, end in zip(sizes, ends.tolist(), strict=True)]
@@ -73,13 +75,19 @@ def resample(
     count: int = 2000,
     random_state: int = 0,
 ) -> Resamples:
-    """Draws the resamples that all conditions on a test set share, so that they are compared in
-    pairs.
+    """Draw the resamples that all conditions on a test set share, so that comparisons are paired.
 
-    labels: (n,) integers, positions in `classes`. groups: (n,) names or numbers, or None where
-    none are known: then each image is a group. seeds: their number S. The order of the images does
-    not matter, that of the groups' names does, as another random_state would. Raises ValueError
-    if the lengths differ or a number is below 1.
+    The result does not depend on the order of the images. It does depend on the sort order of the
+    groups' names, as on `random_state`.
+
+    Args:
+        labels: (n,), positions in `classes`.
+        groups: (n,) names or numbers; None if unknown, then each image is a group.
+        seeds: number of seeds, S.
+        count: number of resamples, B.
+
+    Raises:
+        ValueError: the lengths differ, or a number is below 1.
     """
     y = np.asarray(labels, np.int64)
     names = np.arange(len(y)) if groups is None else np.asarray(groups)
@@ -88,7 +96,7 @@ def resample(
     if seeds < 1 or count < 1:
         raise ValueError(f"seeds and count must be 1 or more, not {seeds} and {count}")
     _, group = np.unique(names, return_inverse=True)
-    stratum = divide(_holds(y, group, len(classes)))
+    stratum = divide_strata(_classes_of_groups(y, group, len(classes)))
     random = np.random.default_rng(random_state)
     drawn_seeds = random.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), count)
     drawn = np.ones((count, len(stratum)))
@@ -108,8 +116,8 @@ def resample(
     )
 
 
-def divide(holds: Flags) -> Integers:
-    """The stratum 0, 1, ... of each group, from the classes it holds: (G, C) to (G,)."""
+def divide_strata(holds: Flags) -> Integers:
+    """Return the stratum 0, 1, ... of each group (G,), from the classes it contains (G, C)."""
     holders = holds.sum(0)
     stratum = np.where(holds, holders, np.iinfo(np.int64).max).argmin(1)
     for i in np.nonzero(holders)[0]:
@@ -125,18 +133,19 @@ def divide(holds: Flags) -> Integers:
 def few_groups(
     labels: ArrayLike, groups: ArrayLike | None, classes: Sequence[str]
 ) -> dict[str, int]:
-    """The classes with fewer than MIN_GROUPS groups, and how many they have.
+    """Return the classes with fewer than MIN_GROUPS groups, and how many they have.
 
-    Where it is not empty, intervals of these classes and of macro averages are not to be trusted:
-    a handful of patients does not show how patients differ.
+    If there are any, intervals of these classes and of macro averages are not reliable, because a
+    few patients do not show how patients differ.
     """
     y = np.asarray(labels, np.int64)
     names = np.arange(len(y)) if groups is None else np.asarray(groups)
-    holders = _holds(y, np.unique(names, return_inverse=True)[1], len(classes)).sum(0)
+    group = np.unique(names, return_inverse=True)[1]
+    holders = _classes_of_groups(y, group, len(classes)).sum(0)
     return {name: int(n) for name, n in zip(classes, holders, strict=True) if n < MIN_GROUPS}
 
 
-def _holds(labels: Integers, group: NDArray[np.intp], num_classes: int) -> Flags:
+def _classes_of_groups(labels: Integers, group: NDArray[np.intp], num_classes: int) -> Flags:
     holds = np.zeros((int(group.max()) + 1, num_classes), np.bool_)
     holds[group, labels] = True
     return holds

@@ -1,4 +1,4 @@
-"""A comparison in one sentence, which claims no more than its interval does."""
+"""The comparison of two conditions in one sentence that claims no more than its interval does."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from stagetransfer.statistics.bootstrap import Interval
 
 
 class Unit(NamedTuple):
-    """How a number is said: its unit's name, the factor into that unit, digits after the point."""
+    """A unit for numbers in text: its name, the factor into it, digits after the decimal point."""
 
     name: str
     factor: float
     digits: int
 
 
-POINTS = Unit("points", 100, 1)  # percentage points, of figures that are fractions
+POINTS = Unit("points", 100, 1)  # percentage points, for metrics that are fractions
 NATS = Unit("nats", 1, 3)
 PER_RATIO = Unit("per unit of r", 1, 3)
 
@@ -32,19 +32,20 @@ def sentence(
     p_value: float | None = None,
     few: Collection[str] = (),
 ) -> str:
-    """The difference a - b of two conditions in words.
+    """Return a sentence about the difference a - b of two conditions, such as
 
         two_stage - natural: +0.4 points [-0.9, 1.7], no evidence of a difference
 
-    p_value: that of Holm's correction where several pairs are compared; else the result's own.
-    few: the classes with too few groups (`few_groups`).
+    Args:
+        p_value: the p-value with Holm's correction if several pairs are compared; None: that of
+            `result`.
+        few: the classes with too few groups (`few_groups`).
     """
     if not np.isfinite([result.estimate, result.low, result.high]).all():
         return f"{a} - {b}: not defined on this test set"
     p = result.p_value if p_value is None else p_value
     estimate, low, high = (
-        # + 0.0 makes of -0.0 a plain zero
-        round(unit.factor * number, unit.digits) + 0.0
+        round(unit.factor * number, unit.digits) + 0.0  # turns -0.0 into 0.0
         for number in (result.estimate, result.low, result.high)
     )
     d = unit.digits
@@ -57,7 +58,7 @@ def sentence(
         if result.p_value <= 0.05:
             text += f" after Holm's correction (p = {p:.2g})"
     if not result.seeds_resampled:
-        text += "; one seed only, how seeds differ is unknown"
+        text += "; one seed only, so it is unknown how seeds differ"
     if few:
-        text += f"; not to be trusted: fewer than ten groups in {', '.join(few)}"
+        text += f"; not reliable: fewer than ten groups in {', '.join(few)}"
     return text

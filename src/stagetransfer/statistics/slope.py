@@ -1,7 +1,6 @@
-"""The line y = A r + b of a figure against the training-data ratio r (Suzuki et al. 2018, Table 3).
+"""The line y = A r + b of a metric against the training-data ratio r (Suzuki et al. 2018, Table 3).
 
-A is in the figure's unit (a fraction, or nats) per unit of r: the change that going from r = 0 to
-r = 1 would make.
+A is in the metric's unit (a fraction, or nats) per unit of r: the change from r = 0 to r = 1.
 """
 
 from __future__ import annotations
@@ -12,27 +11,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from stagetransfer.statistics.bootstrap import LEVEL, Interval, calibrated
+from stagetransfer.statistics.bootstrap import LEVEL, Interval, calibrated_interval
 from stagetransfer.statistics.resampling import Resamples
 
 Array = NDArray[np.float64]
 
 UNEXPLAINED = 0.05
-ROUNDING = 1e-24  # a variance that is none
+ROUNDING = 1e-24  # variances below count as 0
 
 
 @dataclass(frozen=True)
 class Line:
-    """Least squares over N runs, with the textbook's 95 % interval of the slope and its p-value.
+    """A least-squares line through N runs, with the textbook's 95 % interval of its slope.
 
-    The textbook takes runs as independent, which runs that share test images and sources are not;
-    the bootstrap's interval does without that. NaN: low, high, p_value with N = 2;
-    lack_of_fit_p with two ratios only, or with one run at each.
-    bad_fit: the line leaves more than UNEXPLAINED of the variance among the ratios' means, and
-    the F test of lack of fit finds that more than the runs' spread explains (lack_of_fit_p <
-    0.05); where that test is not defined, the first alone, so that with one run a ratio noise is
-    marked as well. A low r_squared is no bad fit by itself: a condition that r does not touch has
-    a flat line and an r_squared near 0.
+    The textbook takes runs as independent, but runs share test images and source stages; the
+    interval by bootstrap does not need that assumption.
+
+    Attributes:
+        low, high, p_value: of the slope; NaN if N = 2.
+        lack_of_fit_p: p-value of the F test of lack of fit; NaN if there are only two ratios, or
+            only one run at each.
+        bad_fit: whether the line leaves more than UNEXPLAINED of the variance among the ratios'
+            means, and this is more than the spread of the runs explains (lack_of_fit_p < 0.05). If
+            that test is not defined, only the first counts, so that with one run per ratio noise is
+            marked too. A low r_squared alone is no bad fit: a condition that does not depend on r
+            has a flat line and an r_squared near 0.
     """
 
     slope: float
@@ -46,12 +49,15 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """A figure of the K runs of a condition, at several ratios.
+class RatioSeries:
+    """A metric of the K runs of a condition at several ratios.
 
-    values: (1 + B + D, K) from `resampled_figures`. ratios: (K,) in (0, 1]. seeds: (K,), each
-    run's place 0 .. S - 1 among the resampled seeds. Runs may be missing; at least one seed needs
-    two ratios.
+    Runs may be missing, but at least one seed needs runs at two ratios.
+
+    Attributes:
+        values: (1 + B + D, K), from `resampled_metrics`.
+        ratios: (K,) in (0, 1].
+        seeds: (K,), the position 0 .. S - 1 of each run's seed among the resampled seeds.
     """
 
     values: Array
@@ -59,10 +65,11 @@ class Runs:
     seeds: NDArray[np.int64]
 
 
-def line(ratios: ArrayLike, values: ArrayLike) -> Line:
-    """Fits y = A r + b to N runs: ratios (N,), a figure's values (N,).
+def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
+    """Fit y = A r + b to N runs with ratios (N,) and values (N,) of a metric.
 
-    Raises ValueError with fewer than two different ratios.
+    Raises:
+        ValueError: there are fewer than two different ratios.
     """
     r, y = np.asarray(ratios, np.float64), np.asarray(values, np.float64)
     levels, at = np.unique(r, return_inverse=True)
@@ -88,20 +95,20 @@ def line(ratios: ArrayLike, values: ArrayLike) -> Line:
     )
 
 
-def slope_interval(resamples: Resamples, runs: Runs) -> Interval:
-    """Of the slope: seeds and groups resampled together, the line fitted again to each draw."""
-    return calibrated(resamples, lambda rows, seeds: _slope(runs, rows, seeds))
+def slope_interval(resamples: Resamples, runs: RatioSeries) -> Interval:
+    """Return the interval of the slope; the line is fitted again to each draw."""
+    return calibrated_interval(resamples, lambda rows, seeds: _slope(runs, rows, seeds))
 
 
-def slope_difference(resamples: Resamples, a: Runs, b: Runs) -> Interval:
-    """Of slope a - slope b of two conditions, with the same resamples."""
-    return calibrated(
+def slope_difference(resamples: Resamples, a: RatioSeries, b: RatioSeries) -> Interval:
+    """Return the interval of slope a - slope b of two conditions, with the same resamples."""
+    return calibrated_interval(
         resamples, lambda rows, seeds: _slope(a, rows, seeds) - _slope(b, rows, seeds)
     )
 
 
-def _slope(runs: Runs, rows: slice, seeds: Array) -> Array:
-    """(m,): the least-squares slope, each run counting as often as its seed is drawn."""
+def _slope(runs: RatioSeries, rows: slice, seeds: Array) -> Array:
+    """Return least-squares slopes (m,), each run counting as often as its seed is drawn."""
     weight = seeds[:, runs.seeds]
     weight = weight / np.maximum(weight.sum(1, keepdims=True), 1)
     centred = runs.ratios - (weight * runs.ratios).sum(1, keepdims=True)
@@ -112,7 +119,8 @@ def _slope(runs: Runs, rows: slice, seeds: Array) -> Array:
 
 
 def _lack_of_fit(of_means: Array, within: Array, num_ratios: int) -> float:
-    """p of the F test: the ratios' means about the line against the runs about their mean."""
+    """Return the p-value of the F test: the spread of the ratios' means about the line against
+    the spread of the runs about these means."""
     freedom, pure = num_ratios - 2, len(within) - num_ratios
     if freedom < 1 or pure < 1:
         return float("nan")

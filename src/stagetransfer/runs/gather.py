@@ -1,0 +1,60 @@
+"""Gather the finished runs at some paths for one report, board or set of curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stagetransfer.errors import UserError
+from stagetransfer.runs.comparability import check_comparable, runs_with
+from stagetransfer.runs.pooled_folds import pool_folds
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.run import Run, UnfinishedRun
+from stagetransfer.runs.study import condition_order
+from stagetransfer.runs.tuning_depth import name_depths
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What `gather_runs` found.
+
+    Attributes:
+        runs: one or more comparable runs, sorted by condition, ratio and seed.
+        unfinished: the runs without a result.
+        outputs: the outputs folder of the first run by name, finished or not.
+    """
+
+    runs: list[Run]
+    unfinished: list[UnfinishedRun]
+    outputs: Path
+
+
+def gather_runs(paths: Sequence[Path], *, only: Sequence[str] = ()) -> Gathered:
+    """Read all runs at `paths`, name their tuning depths, pool their folds and check them.
+
+    Args:
+        paths: run folders, `runs` folders, outputs folders and Hydra's sweep folders, mixed.
+        only: settings of config.yaml that a run must have, each "key=value".
+
+    Raises:
+        UserError: there is no run, no finished run or none with the settings of `only`; a run
+            cannot be read; or the runs cannot be compared.
+    """
+    folders = find_runs(paths)
+    finished, unfinished = read_runs(folders)
+    if not finished:
+        raise UserError(
+            f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json). Wait "
+            "for one, or continue the sweep with its command."
+        )
+    runs, unfinished = name_depths(runs_with(finished, only), runs_with(unfinished, only))
+    if not runs:
+        raise UserError(
+            f"--only {' '.join(only)}: no finished run has this in its config.yaml. Give a value "
+            "that a run has, or other folders."
+        )
+    runs, unfinished = pool_folds(runs, unfinished)
+    check_comparable(runs)
+    runs.sort(key=lambda run: (condition_order(run.condition), run.ratio, run.seed))
+    return Gathered(runs, unfinished, folders[0].parent.parent)

@@ -1,0 +1,100 @@
+"""The two kinds of run on disk: `Run`, which has a result, and `UnfinishedRun`, which has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagetransfer.statistics import classification_metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of a finished run, as its folder holds it.
+
+    Attributes:
+        groups: one per image (patient, sample or video), or None where none are known.
+        labels: (n,), positions in `classes`.
+        probabilities: (n, C), one row per test image.
+        config: config.yaml with flat keys, such as "recipe.epochs".
+        splits: digest, fold and number of folds of the split file; None without such a file.
+        folds: the runs that this one pools (`pool_folds`); empty for a run that was trained.
+    """
+
+    folder: Path
+    condition: str
+    chain: tuple[str, ...]
+    ratio: float
+    seed: int
+    source_seed: int | None
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...] | None
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    num_train: int
+    num_train_per_class: Mapping[str, int] | None
+    stages: tuple[Mapping[str, Any], ...]
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+    splits: Mapping[str, Any] | None = None
+    folds: tuple[Run, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.folder.name
+
+    @property
+    def parts(self) -> tuple[Run, ...]:
+        """The runs that were trained: those of the folds, or this run itself."""
+        return self.folds or (self,)
+
+    @property
+    def fold(self) -> int | None:
+        """The fold that this run was tested on; None without folds, or if it pools them."""
+        return None if self.splits is None or self.folds else self.splits["fold"]
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the target domain's data."""
+        return str(self.stages[-1]["fingerprint"])
+
+    @property
+    def place(self) -> tuple[str, float, int]:
+        """The run's place in a sweep: condition, ratio and seed."""
+        return self.condition, self.ratio, self.seed
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics of all test images, as in `test` of metrics.json."""
+        found = classification_metrics(self.labels, self.probabilities, self.classes)
+        return {name: found[name] for name in found if name not in ("per_class", "confusion")}
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run without a result.
+
+    Attributes:
+        place: condition, ratio and seed, or None if config.yaml does not hold them.
+        cause: the first line of failure.txt, or None if the run did not fail.
+        config: config.yaml with flat keys.
+        missing_folds: a sentence about the folds that a pooled run still lacks.
+    """
+
+    folder: Path
+    place: tuple[str, float, int] | None
+    cause: str | None
+    config: Mapping[str, Any]
+    missing_folds: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why there is no result."""
+        return self.missing_folds or (f"failed: {self.cause}" if self.cause else "unfinished")
