@@ -108,5 +108,5 @@ def test_an_even_picture_has_the_share_of_the_area():
 
 
 def test_refuses_pictures_of_other_images():
-    with pytest.raises(ValueError, match="of one N, H, W"):
+    with pytest.raises(ValueError, match="with the same N, H, W"):
         edge_energy(torch.zeros(1, 3, 32, 32), step())

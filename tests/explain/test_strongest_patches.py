@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain import desalinet
-from stagetransfer.explain.strongest_patches import receptive_field, strongest_patches
+from stagetransfer.explain import desalinet, receptive_field, strongest_patches
 from stagetransfer.models import AlexNet
 
 
@@ -51,7 +50,7 @@ def test_a_value_sees_its_receptive_field_and_nothing_else(network, layer):
 
 def test_layers_without_a_field_are_refused(network):
     for layer in ("fc6", "flatten", "conv9"):
-        with pytest.raises(UserError, match=f"layer={layer}: no layer of the feature extractor"):
+        with pytest.raises(UserError, match=f"layer={layer}: the feature extractor has no such layer"):
             receptive_field(network, layer)
 
 
@@ -64,11 +63,11 @@ def test_strongest_patches_are_the_greatest_activations(network):
     ranked = best.values[:2].mean(0).argsort(descending=True)[:3]
     assert found.channels.tolist() == ranked.tolist()
     for k, channel in enumerate(ranked.tolist()):
-        torch.testing.assert_close(found.strength[k], best.values[:2, channel])
+        torch.testing.assert_close(found.activations[k], best.values[:2, channel])
         for p in range(2):
             image, row, column = (int(part[k, p]) for part in (found.images, found.rows, found.columns))  # noqa: E501  # fmt: skip
             assert image == best.indices[p, channel]
-            torch.testing.assert_close(maps[image, channel, row, column], found.strength[k, p])
+            torch.testing.assert_close(maps[image, channel, row, column], found.activations[k, p])
 
 
 def test_a_patch_is_cut_where_the_neuron_looks(network):
@@ -83,5 +82,5 @@ def test_a_patch_is_cut_where_the_neuron_looks(network):
         network, images[image][None], "conv2", ("neuron", (int(found.channels[0]), row, column))
     )
     inside = nn.functional.pad(picture[0], [60] * 4)[:, rows, columns]
-    torch.testing.assert_close(found.pictures[0, 0], inside)
+    torch.testing.assert_close(found.maps[0, 0], inside)
     assert inside.abs().sum() == pytest.approx(picture.abs().sum().item(), rel=1e-5)  # none outside

@@ -237,7 +237,7 @@ def test_lrn_by_identity_and_by_gradient():
     assert close(desalinet(network, images, "0", lrn="gradient"), gradient)
     assert close(salinet(network, images, "0"), gradient)
     assert not torch.allclose(gradient, y)
-    with pytest.raises(UserError, match="lrn=exact: unknown; use one of identity, gradient"):
+    with pytest.raises(UserError, match="lrn=exact: unknown. Use one of identity, gradient"):
         desalinet(network, images, "0", lrn="exact")
 
 
@@ -295,7 +295,7 @@ def test_leaves_the_network_as_it_was(picture, fails):
     if fails:
         with pytest.raises(UserError, match=r"tail \(Softmax\)"):
             picture(network, images, seed="class")
-        with pytest.raises(UserError, match="not within"):
+        with pytest.raises(UserError, match="outside"):
             picture(network, images, "pool1", ("channel", 4))
         with pytest.raises(RuntimeError):
             picture(network, images[:, :2], "pool1")
@@ -362,8 +362,8 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize(
     ("network", "layer", "message"),
     [
-        (nn.Sequential(OrderedDict(a=nn.ReLU(), b=nn.GELU())), "b", r"b \(GELU\): cannot be rev"),
-        (nn.Sequential(nn.Sequential(Halved(3, 3, 1))), "0.0", r"0\.0 \(Halved\): cannot"),
+        (nn.Sequential(OrderedDict(a=nn.ReLU(), b=nn.GELU())), "b", r"b \(GELU\): no rule"),
+        (nn.Sequential(nn.Sequential(Halved(3, 3, 1))), "0.0", r"0\.0 \(Halved\): no rule"),
         (
             nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect")),
             "0",
@@ -372,12 +372,12 @@ class Wrapped(nn.Module):
         (
             nn.Sequential(OrderedDict(net=Wrapped())),
             "net.features.pool1",
-            r"net \(Wrapped\): cannot",
+            r"net \(Wrapped\): no rule",
         ),
-        (Wrapped(), "features.pool1", r"network \(Wrapped\): cannot"),
-        (small(), "pool2", r"layer=pool2: .* use one of conv1, relu1, norm1, pool1, drop1, flat"),
-        (small(), "conv1.weight", r"layer=conv1\.weight: the network has none"),
-        (small(), "conv", r"layer=conv: the network has none"),
+        (Wrapped(), "features.pool1", r"network \(Wrapped\): no rule"),
+        (small(), "pool2", r"layer=pool2: .* Use one of conv1, relu1, norm1, pool1, drop1, flat"),
+        (small(), "conv1.weight", r"layer=conv1\.weight: the network has no such layer"),
+        (small(), "conv", r"layer=conv: the network has no such layer"),
     ],
 )
 def test_names_what_cannot_be_reversed(network, layer, message):
@@ -389,7 +389,7 @@ def test_names_what_cannot_be_reversed(network, layer, message):
     "images", [torch.zeros(3, 7, 7), torch.zeros(1, 3, 7, 7, dtype=torch.uint8)]
 )
 def test_refuses_what_are_no_images(images):
-    with pytest.raises(UserError, match=r"images: .* needs \(N, C, H, W\) floating point"):
+    with pytest.raises(UserError, match=r"images: .* Use \(N, C, H, W\) floating point"):
         desalinet(small(), images, "pool1")
 
 
@@ -439,13 +439,13 @@ def test_seeds(layer, seed, layout):
 @pytest.mark.parametrize(
     ("seed", "message"),
     [
-        (("channel", 4), r"not within the output of pool1, which is \(4, 3, 3\) an image"),
-        (("channel", -1), "not within"),
-        (("neuron", 36), "not within"),
-        (("neuron", (0, 3, 0)), "not within"),
-        (("neuron", (0, 0)), "not within"),
-        (("class", 5), "not within the output of fc2"),
-        (("filter", 1), r"seed=\('filter', 1\): unknown; use 'features'"),
+        (("channel", 4), r"outside the output of pool1, which has the shape \(4, 3, 3\)"),
+        (("channel", -1), "outside"),
+        (("neuron", 36), "outside"),
+        (("neuron", (0, 3, 0)), "outside"),
+        (("neuron", (0, 0)), "outside"),
+        (("class", 5), "outside the output of fc2"),
+        (("filter", 1), r"seed=\('filter', 1\): unknown. Use 'features'"),
         ("pixels", "seed='pixels': unknown"),
         (3, "seed=3: unknown"),
         (("neuron",), "unknown"),
@@ -457,5 +457,5 @@ def test_refuses_seeds_that_are_not_there(seed, message):
 
 
 def test_a_class_needs_scores():
-    with pytest.raises(UserError, match=r"seed='class': the last layer pool1 gives \(4, 3, 3\)"):
+    with pytest.raises(UserError, match=r"seed='class': the last layer pool1 has the output shape \(4, 3, 3\)"):
         desalinet(small()[:4], torch.randn(1, 3, 7, 7), seed="class")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain import cascade, randomised
+from stagetransfer.explain import cascading_randomisation, randomised
 from stagetransfer.models import LAYERS, AlexNet
 
 
@@ -34,7 +34,7 @@ def kept(a, b):
 def test_cascade_randomises_from_the_last_layer_on(network):
     before = copy.deepcopy(network.state_dict())
     previous = network
-    for number, (layer, control) in enumerate(cascade(network, seeded()), start=1):
+    for number, (layer, control) in enumerate(cascading_randomisation(network, seeded()), start=1):
         assert layer == LAYERS[-number]
         assert kept(network, control) == list(LAYERS[:-number])
         if number > 1:  # and goes on from the step before
@@ -61,7 +61,7 @@ def test_weights_follow_he(network):
 
 
 def test_randomised_is_one_step_of_the_cascade(network):
-    steps = dict(cascade(network, seeded(3)))
+    steps = dict(cascading_randomisation(network, seeded(3)))
     for layer in ("fc8", "fc6", "conv1"):
         control = randomised(network, layer, seeded(3))
         assert kept(control, steps[layer]) == list(LAYERS)
@@ -69,8 +69,8 @@ def test_randomised_is_one_step_of_the_cascade(network):
 
 
 def test_refuses_what_it_cannot_randomise(network):
-    with pytest.raises(UserError, match="from_layer=pool5: no layer with parameters; use one of c"):
+    with pytest.raises(UserError, match="from_layer=pool5: no layer with parameters .* Use one of c"):
         randomised(network, "pool5", seeded())
     other = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     with pytest.raises(UserError, match=r"1 \(BatchNorm2d\): cannot be randomised"):
-        next(cascade(other, seeded()))
+        next(cascading_randomisation(other, seeded()))
