@@ -52,12 +52,15 @@ def test_perceptual_scale_rises_with_strength_and_forgets_the_sign():
 
 def test_each_picture_has_its_own_scale():
     picture = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(1))
-    alone, together = saliency_to_rgb(picture), saliency_to_rgb(torch.cat([picture, 1000 * picture]))
+    alone, together = (
+        saliency_to_rgb(picture),
+        saliency_to_rgb(torch.cat([picture, 1000 * picture])),
+    )
     np.testing.assert_allclose(together[1], alone[0], atol=1e-6)
 
 
 def test_unknown_scale_is_named():
-    with pytest.raises(UserError, match="scale=jet: unknown. Use one of official, perceptual"):
+    with pytest.raises(UserError, match=r"scale=jet: .* official, perceptual"):
         saliency_to_rgb(torch.zeros(1, 3, 8, 8), "jet")
 
 

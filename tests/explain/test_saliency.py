@@ -237,7 +237,7 @@ def test_lrn_by_identity_and_by_gradient():
     assert close(desalinet(network, images, "0", lrn="gradient"), gradient)
     assert close(salinet(network, images, "0"), gradient)
     assert not torch.allclose(gradient, y)
-    with pytest.raises(UserError, match="lrn=exact: unknown. Use one of identity, gradient"):
+    with pytest.raises(UserError, match=r"lrn=exact: .* identity, gradient"):
         desalinet(network, images, "0", lrn="exact")
 
 
@@ -457,5 +457,7 @@ def test_refuses_seeds_that_are_not_there(seed, message):
 
 
 def test_a_class_needs_scores():
-    with pytest.raises(UserError, match=r"seed='class': the last layer pool1 has the output shape \(4, 3, 3\)"):
+    with pytest.raises(
+        UserError, match=r"seed='class': the last layer pool1 has the output shape \(4, 3, 3\)"
+    ):
         desalinet(small()[:4], torch.randn(1, 3, 7, 7), seed="class")

@@ -50,7 +50,9 @@ def test_a_value_sees_its_receptive_field_and_nothing_else(network, layer):
 
 def test_layers_without_a_field_are_refused(network):
     for layer in ("fc6", "flatten", "conv9"):
-        with pytest.raises(UserError, match=f"layer={layer}: the feature extractor has no such layer"):
+        with pytest.raises(
+            UserError, match=f"layer={layer}: the feature extractor has no such layer"
+        ):
             receptive_field(network, layer)
 
 

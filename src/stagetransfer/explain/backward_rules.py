@@ -1,19 +1,19 @@
 """Take a signal from a layer's output back to the network's input, with one rule per layer type.
 
-The network itself is never called, so its hooks do not run and nothing in it changes. The rule of
-a module computes the module's output and returns the function that takes a signal back from this
-output to the input. A rule is looked up by the `forward` method that the module runs, not by its
-class: a subclass with a `forward` of its own is refused instead of being treated as its base class.
+A rule computes a module's output and returns the function that takes a signal back from there to
+the module's input. Modules are never called, so their hooks do not run and nothing in them changes.
+A rule is looked up by the `forward` method that a module runs, not by its class: a subclass with a
+`forward` of its own is refused instead of being treated as its base class.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
 from stagetransfer.models import Conv2d, Linear
@@ -51,11 +51,14 @@ def backpropagate(
             "Use (N, C, H, W) floating point."
         )
     way_back: list[Backward] = []
-    path = _path(network, layer, rules)
     # Autocast would give a layer's input, weight and output different types.
     autocast_off = torch.autocast(images.device.type, enabled=False)
     with torch.inference_mode(False), torch.no_grad(), autocast_off:
-        x = _constant(images)
+        # Autograd refuses tensors that were created in inference mode; their copies are normal.
+        x = images.clone() if images.is_inference() else images
+        if any(parameter.is_inference() for parameter in network.parameters()):
+            network = copy.deepcopy(network)
+        path = _path(network, layer, rules)
         for module, rule in path:
             x, backward = rule(module, x)
             way_back.append(backward)
@@ -141,55 +144,18 @@ def _unsupported(name: str, module: nn.Module) -> UserError:
     )
 
 
-def _constant(tensor: Any) -> Any:
-    """Return the tensor without its history; one from inference mode as a normal copy.
-
-    Autograd refuses to save tensors that were created in inference mode. None is returned as None.
-    """
-    if tensor is None:
-        return None
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
-
-
-_convolution = gradient_rule(
-    lambda module, x: F.conv2d(
-        x,
-        _constant(module.weight),
-        _constant(module.bias),
-        module.stride,
-        module.padding,
-        module.dilation,
-        module.groups,
-    )
-)
-_linear = gradient_rule(
-    lambda module, x: F.linear(x, _constant(module.weight), _constant(module.bias))
-)
 _unchanged = identity_rule(lambda module, x: x)
 
 COMMON_RULES: Rules = {
-    nn.Conv2d.forward: _convolution,
-    Conv2d.forward: _convolution,
-    nn.Linear.forward: _linear,
-    Linear.forward: _linear,
-    nn.MaxPool2d.forward: gradient_rule(
-        lambda module, x: F.max_pool2d(
-            x,
-            module.kernel_size,
-            module.stride,
-            module.padding,
-            module.dilation,
-            module.ceil_mode,
-        )
-    ),
-    nn.AdaptiveAvgPool2d.forward: gradient_rule(
-        lambda module, x: F.adaptive_avg_pool2d(x, module.output_size)
-    ),
-    nn.Flatten.forward: gradient_rule(
-        lambda module, x: x.flatten(module.start_dim, module.end_dim)
-    ),
+    **{
+        layer.forward: gradient_rule(layer.forward)
+        for layer in (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
+    },
+    # PyTorch's own operators, which are exact, in place of our faster ones.
+    Conv2d.forward: gradient_rule(nn.Conv2d.forward),
+    Linear.forward: gradient_rule(nn.Linear.forward),
     nn.Dropout.forward: _unchanged,
     nn.Dropout2d.forward: _unchanged,
     nn.Identity.forward: _unchanged,
 }
-"""The layers that all methods treat alike; the networks behave as in evaluation mode."""
+"""The layers that all methods treat alike; dropout is off as in evaluation mode."""

@@ -113,7 +113,9 @@ def _transfers(
     """
     chain = run.config.chain
     sources = [run.source_network(number) for number in range(len(chain) - 1)]
-    features = [None if network is None else compact_features(network, images) for network in sources]
+    features = [
+        None if network is None else compact_features(network, images) for network in sources
+    ]
     return [
         (before, after, layer, linear_cka(a[layer], b[layer], unbiased=True))
         for (before, a), (after, b) in pairwise(zip(chain, [*features, last], strict=True))

@@ -145,10 +145,8 @@ def _relu_desalinet(module: nn.ReLU, x: Tensor) -> tuple[Tensor, Backward]:
     return F.relu(x), lambda signal: torch.where(x > 0, F.relu(signal), 0)
 
 
-def _normalise(module: nn.LocalResponseNorm, x: Tensor) -> Tensor:
-    # A new module of our own: it has no hooks, and PyTorch's has no bfloat16 on the CPU.
-    normalised: Tensor = LocalResponseNorm(module.size, module.alpha, module.beta, module.k)(x)
-    return normalised
-
-
-_LRN_RULES = {"identity": identity_rule(_normalise), "gradient": gradient_rule(_normalise)}
+# The forward of our own LRN for both, because PyTorch's has no bfloat16 on the CPU.
+_LRN_RULES = {
+    "identity": identity_rule(LocalResponseNorm.forward),
+    "gradient": gradient_rule(LocalResponseNorm.forward),
+}

@@ -84,7 +84,9 @@ def patch_figure(
     found = strongest_patches(run.network(), compared.inputs(run, positions), layer)
     rows: list[list[Image]] = []
     names: list[str] = []
-    for channel, inputs, maps in zip(found.channels.tolist(), found.inputs, found.maps, strict=True):
+    for channel, inputs, maps in zip(
+        found.channels.tolist(), found.inputs, found.maps, strict=True
+    ):
         rows.append(list(input_to_rgb(inputs, data.mean, data.std)))
         rows.append(list(saliency_to_rgb(maps, scale)))
         names += [f"channel {channel}", ""]
