@@ -55,7 +55,7 @@ def backpropagate(
     autocast_off = torch.autocast(images.device.type, enabled=False)
     with torch.inference_mode(False), torch.no_grad(), autocast_off:
         # Autograd refuses tensors that were created in inference mode; their copies are normal.
-        x = images.clone() if images.is_inference() else images
+        x = images.clone() if images.is_inference() else images.detach()
         if any(parameter.is_inference() for parameter in network.parameters()):
             network = copy.deepcopy(network)
         path = _path(network, layer, rules)

@@ -96,7 +96,7 @@ def _panels(
         limits: of the y axis, which all panels then share.
         joined: connect the points of a line, for ticks that have an order.
     """
-    with mpl.rc_context({**STYLE, "axes.grid.axis": "y"}):
+    with mpl.rc_context({**STYLE, "font.size": 8, "axes.grid.axis": "y"}):
         figure = new_figure(4.2 * len(panels) + 2.2, 3.4)  # the legend stands beside the panels
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=limits is not None)[0]
         for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):

@@ -126,10 +126,9 @@ def _transfers(
 
 def _similarity(maps: Tensor, trained: Tensor, images: Tensor) -> dict[str, Array]:
     return {
-        "ssim_input": ssim(maps, images).numpy(),
-        "rank_input": rank_correlation(maps, images).numpy(),
-        "ssim_trained": ssim(maps, trained).numpy(),
-        "rank_trained": rank_correlation(maps, trained).numpy(),
+        f"{name}_{reference}": measure(maps, other).numpy()
+        for reference, other in (("input", images), ("trained", trained))
+        for name, measure in (("ssim", ssim), ("rank", rank_correlation))
     }
 
 
