@@ -88,8 +88,12 @@ def _parse_start(text: str) -> Seed:
     match kind, positions:
         case ("features" | "class") as whole, ():
             return whole
-        case ("class" | "channel" | "neuron") as part, (number,):
-            return part, number
+        case "class", (number,):
+            return "class", number
+        case "channel", (number,):
+            return "channel", number
+        case "neuron", (number,):
+            return "neuron", number
         case "neuron", (_, _, _):
             return "neuron", positions
     raise UserError(

@@ -126,7 +126,8 @@ def strongest_patches(
             one, y, x = images[image[k, p]][None], int(rows[k, p]), int(columns[k, p])
             saliency = desalinet(network, one, layer, ("neuron", (channel, y, x)))
             windows.append(_window(torch.cat([one, saliency]), field.at(y), field.at(x)))
-    inputs, maps = torch.stack(windows).unflatten(0, (len(chosen), patches)).unbind(2)
+    stacked = torch.stack(windows)
+    inputs, maps = stacked.view(len(chosen), patches, *stacked.shape[1:]).unbind(2)
     return StrongestPatches(chosen, image, rows, columns, strength, inputs, maps)
 
 
