@@ -55,18 +55,26 @@ def edge_figure(table: pd.DataFrame) -> Figure:
     )
 
 
-def cka_figure(table: pd.DataFrame, keys: Sequence[str], name: str, title: str) -> Figure:
-    """Plot a CKA table by layer, one line per combination of the columns `keys`.
+def cka_between_figure(table: pd.DataFrame) -> Figure:
+    """Plot `MeasureTables.cka_between` by layer: one line per pair of conditions."""
+    names = table["a"] + " - " + table["b"]
+    return _cka_figure(table, names, "Similarity of the conditions' features, same seed")
 
-    Args:
-        name: format string of a line's name, with one field per key.
-    """
-    lines = {
-        name.format(*values): part[["cka", "least", "greatest"]].to_numpy(float)
-        for values, part in table.groupby(list(keys), sort=False)
-    }
+
+def cka_transfer_figure(table: pd.DataFrame) -> Figure:
+    """Plot `MeasureTables.cka_transfers` by layer: one line per transfer."""
+    names = table["condition"] + ": " + table["before"] + " to " + table["after"]
+    return _cka_figure(table, names, "Features before and after each transfer")
+
+
+def _cka_figure(table: pd.DataFrame, names: pd.Series, title: str) -> Figure:
+    values = table[["cka", "least", "greatest"]]
     return _panels(
-        {"linear CKA (unbiased)": lines},
+        {
+            "linear CKA (unbiased)": {
+                str(name): part.to_numpy(float) for name, part in values.groupby(names, sort=False)
+            }
+        },
         LAYERS,
         title=title,
         xlabel="layer; bars show the range over seeds",

@@ -8,11 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from stagetransfer.explain import measure_figures, saliency_figures
 from stagetransfer.explain.compared_runs import ComparedRuns
+from stagetransfer.explain.measure_figures import (
+    cka_between_figure,
+    cka_transfer_figure,
+    edge_figure,
+    similarity_figure,
+)
 from stagetransfer.explain.measure_tables import MeasureTables
 from stagetransfer.explain.run_measures import measure_run
 from stagetransfer.explain.saliency import SaliencyMethod
+from stagetransfer.explain.saliency_figures import SaliencyFigures, filter_figure
 from stagetransfer.figures import save_figure
 from stagetransfer.files import write_text
 
@@ -42,25 +48,32 @@ def write_visualization(
         log: called with one line before each step.
     """
     rois, positions = compared.draw_rois(per_class, roi_seed), compared.draw_images(images)
+    figures = SaliencyFigures(compared, rois, method, scale)
     lowest = [runs[0] for runs in compared.conditions.values()]
     shown = list(compared.runs) if all_seeds else lowest
     log(f"figure6: {len(rois)} ROIs, {len(shown)} runs")
-    figure = saliency_figures.figure6(compared, shown, rois, method, scale)
-    save_figure(figure, out / "figure6")
-    save_figure(saliency_figures.filter_figure(shown), out / "filters")
+    save_figure(figures.figure6(shown), out / "figure6")
+    save_figure(filter_figure(shown), out / "filters")
     for run in lowest:
         log(f"control and patches: {run.name}")
-        figure = saliency_figures.cascade_figure(compared, run, rois, method, scale)
-        save_figure(figure, out / f"control_{run.condition}")
-        figure = saliency_figures.patch_figure(compared, run, positions, patch_layer, scale)
-        save_figure(figure, out / f"patches_{run.condition}")
+        save_figure(figures.cascade(run), out / f"control_{run.condition}")
+        patches = figures.patches(run, positions, patch_layer)
+        save_figure(patches, out / f"patches_{run.condition}")
     measures = []
     for run in compared.runs:
         log(f"measures on {len(positions)} images: {run.name}")
         measures.append(measure_run(compared, run, positions, method))
     tables = MeasureTables(compared, measures, positions)
     edges, similarity = tables.edges(), tables.similarity()
-    _write_measures(out, edges, similarity, tables.cka_between(), tables.cka_transfers())
+    for name, table, figure in (
+        ("edges", edges, edge_figure),
+        ("likeness", similarity, similarity_figure),
+        ("cka_between", tables.cka_between(), cka_between_figure),
+        ("cka_transfers", tables.cka_transfers(), cka_transfer_figure),
+    ):
+        if not table.empty:
+            write_text(out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+            save_figure(figure(table), out / name)
     unit = "images" if compared.groups is None else "patients"
     lines = [
         "# What the features see",
@@ -74,34 +87,6 @@ def write_visualization(
         *_control_lines(similarity),
     ]
     write_text(out / "summary.md", "\n".join(lines))
-
-
-def _write_measures(
-    out: Path,
-    edges: pd.DataFrame,
-    similarity: pd.DataFrame,
-    between: pd.DataFrame,
-    transfers: pd.DataFrame,
-) -> None:
-    save_figure(measure_figures.similarity_figure(similarity), out / "likeness")
-    save_figure(measure_figures.edge_figure(edges), out / "edges")
-    if not between.empty:
-        title = "Similarity of the conditions' features, same seed"
-        figure = measure_figures.cka_figure(between, ["a", "b"], "{} - {}", title)
-        save_figure(figure, out / "cka_between")
-    if not transfers.empty:
-        keys, title = ["condition", "before", "after"], "Features before and after each transfer"
-        figure = measure_figures.cka_figure(transfers, keys, "{}: {} to {}", title)
-        save_figure(figure, out / "cka_transfers")
-    tables = {
-        "edges": edges,
-        "likeness": similarity,
-        "cka_between": between,
-        "cka_transfers": transfers,
-    }
-    for name, table in tables.items():
-        if not table.empty:
-            write_text(out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
 
 
 def _edge_lines(edges: pd.DataFrame, comparisons: list[str]) -> list[str]:
