@@ -1,4 +1,4 @@
-"""DeSaliNet, DeconvNet and SaliNet: saliency maps that show which of the input reaches a layer.
+"""DeSaliNet, DeconvNet and SaliNet: saliency maps of the parts of an image that reach a layer.
 
 Mahendran & Vedaldi 2016, "Salient deconvolutional networks" (ECCV), describe all three by one
 reversed architecture. They differ in two layer types. x is the layer's input in the forward pass,
