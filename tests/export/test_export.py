@@ -21,7 +21,7 @@ from stagetransfer.export import export_run
 from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, write_onnx
 from stagetransfer.models import LAYERS, AlexNet, load_weights
 from stagetransfer.pipeline.chain import ChainRunner
-from stagetransfer.pipeline.restore import open_runs
+from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.training.machine import autocast
 
 
@@ -71,7 +71,7 @@ def exported(exported_runs):
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_files_predict_what_the_run_predicted(runs, exported_runs, precision):
     run, exported = runs[precision], exported_runs[precision]
-    finished = open_runs([run])[0]
+    finished = restore_runs([run])[0]
     assert finished.config.trainer.precision == precision
     images = finished.data.inputs("test", range(finished.data.count("test")))
     table = pd.read_csv(run / "predictions.csv")
@@ -142,7 +142,7 @@ def test_an_exported_file_is_a_source(compose_config, exported, tmp_path):
     ).run()  # fmt: skip
     entry = json.loads((folder / "metrics.json").read_text())["stages"][0]
     assert entry["weights"] == str(file)
-    trained = open_runs([folder])[0].network().state_dict()
+    trained = restore_runs([folder])[0].network().state_dict()
     for name, tensor in load_file(file).items():  # carried layers are frozen
         same = torch.equal(trained[name], tensor)
         assert same == (name.split(".")[0] in LAYERS[:6])

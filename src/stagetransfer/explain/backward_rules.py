@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import Conv2d, Linear
+from stagetransfer.models import BlockedLinear, WinogradConv2d
 
 Backward = Callable[[Tensor], Tensor]
 """Takes a signal from a layer's output (N, ...) to its input (N, ...)."""

@@ -15,7 +15,7 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.data.samples import Samples
 from stagetransfer.data.splits import subset
 from stagetransfer.errors import UserError
-from stagetransfer.pipeline.restore import FinishedRun, open_runs
+from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ComparedRuns:
         runs: ordered by condition and seed.
     """
 
-    runs: tuple[FinishedRun, ...]
+    runs: tuple[RestoredRun, ...]
     _data: dict[str, DomainDataModule] = field(default_factory=dict, repr=False)
 
     @property
@@ -51,14 +51,14 @@ class ComparedRuns:
         return data.samples.take(data.rows["test"])
 
     @cached_property
-    def conditions(self) -> dict[str, list[FinishedRun]]:
+    def conditions(self) -> dict[str, list[RestoredRun]]:
         """The runs of each condition, ordered by seed."""
-        result: dict[str, list[FinishedRun]] = {}
+        result: dict[str, list[RestoredRun]] = {}
         for run in self.runs:
             result.setdefault(run.condition, []).append(run)
         return result
 
-    def data(self, run: FinishedRun) -> DomainDataModule:
+    def data(self, run: RestoredRun) -> DomainDataModule:
         """Return the run's data, which runs with the same input settings share."""
         model = run.config.model
         key = repr((run.config.stages[-1].domain, model.input_size, model.mean, model.std))
@@ -66,7 +66,7 @@ class ComparedRuns:
             self._data[key] = run.data
         return self._data[key]
 
-    def inputs(self, run: FinishedRun, positions: NDArray[np.int64]) -> Tensor:
+    def inputs(self, run: RestoredRun, positions: NDArray[np.int64]) -> Tensor:
         """Return test images (N, 3, S, S), normalised for the run's network."""
         return self.data(run).inputs("test", positions.tolist())
 
@@ -104,7 +104,7 @@ def open_compared_runs(
         UserError: there is no such run, two runs have the same condition and seed, or the runs have
             different test sets.
     """
-    runs = open_runs(paths)
+    runs = restore_runs(paths)
     ratio = max(run.record["ratio"] for run in runs) if ratio is None else ratio
     runs = [
         run for run in runs if run.record["ratio"] == ratio and (not seeds or run.seed in seeds)
@@ -114,7 +114,7 @@ def open_compared_runs(
             f"ratio {ratio:g}, seeds {list(seeds) or 'any'}: no finished run has them. "
             "Give another --ratio or --seed."
         )
-    seen: dict[tuple[str, int], FinishedRun] = {}
+    seen: dict[tuple[str, int], RestoredRun] = {}
     for run in runs:
         other = seen.setdefault((run.condition, run.seed), run)
         if other is not run and other.record.get("splits") == run.record.get("splits"):
@@ -126,7 +126,7 @@ def open_compared_runs(
     return ComparedRuns(tuple(runs))
 
 
-def _check_same_test_set(first: FinishedRun, run: FinishedRun) -> None:
+def _check_same_test_set(first: RestoredRun, run: RestoredRun) -> None:
     a, b = (
         {
             "fingerprint of the target": one.record["stages"][-1]["fingerprint"],

@@ -17,7 +17,7 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.image_grids import tiled_filters
 from stagetransfer.explain.saliency import desalinet
-from stagetransfer.training.module import AlexNetModule
+from stagetransfer.training.module import ClassifierModule
 
 _MAX_CLASSES = 16
 
@@ -41,7 +41,7 @@ class LogFeatureImages(pl.Callback):
         logger = trainer.logger
         if epoch % self.every_n_epochs or not isinstance(logger, TensorBoardLogger):
             return
-        network = cast(AlexNetModule, pl_module).network
+        network = cast(ClassifierModule, pl_module).network
         data = cast(DomainDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         if self._inputs is None:
             labels = data.samples.labels[data.rows["validation"]]

@@ -18,7 +18,7 @@ from stagetransfer.explain.image_similarity import rank_correlation, ssim
 from stagetransfer.explain.saliency import SaliencyMethod
 from stagetransfer.explain.weight_randomisation import cascading_randomisation
 from stagetransfer.models import LAYERS, AlexNet
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class RunMeasures:
         transfers: (stage before, stage after, layer, CKA) for neighbouring stages of the chain.
     """
 
-    run: FinishedRun
+    run: RestoredRun
     similarity: dict[str, dict[str, Array]]
     edges: Array
     random_edges: Array
@@ -51,7 +51,7 @@ class RunMeasures:
 
 
 def measure_run(
-    compared: ComparedRuns, run: FinishedRun, positions: NDArray[np.int64], method: SaliencyMethod
+    compared: ComparedRuns, run: RestoredRun, positions: NDArray[np.int64], method: SaliencyMethod
 ) -> RunMeasures:
     """Measure a run on the test images at these positions.
 
@@ -105,7 +105,7 @@ def _compact(features: Tensor) -> Tensor:
 
 
 def _transfers(
-    run: FinishedRun, images: Tensor, last: dict[str, Tensor]
+    run: RestoredRun, images: Tensor, last: dict[str, Tensor]
 ) -> list[tuple[str, str, str, float]]:
     """Return the CKA before and after each transfer, both networks given the target's images.
 

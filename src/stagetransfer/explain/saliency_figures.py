@@ -17,7 +17,7 @@ from stagetransfer.explain.image_grids import Image, filter_panels, image_grid
 from stagetransfer.explain.saliency import SaliencyMethod
 from stagetransfer.explain.strongest_patches import strongest_patches
 from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 
 Column = tuple[str, NDArray[np.float64]]
 """A column's name and its images (N, H, W, 3)."""
@@ -38,7 +38,7 @@ class SaliencyFigures:
     method: SaliencyMethod
     scale: str
 
-    def figure6(self, runs: Sequence[FinishedRun]) -> Figure:
+    def figure6(self, runs: Sequence[RestoredRun]) -> Figure:
         """Return Fig. 6 of Suzuki et al. 2018: one column per run, and the control."""
         several_seeds = len(runs) > len({run.condition for run in runs})
         columns = [self._inputs(runs[0])]
@@ -51,7 +51,7 @@ class SaliencyFigures:
         note = "last column: control, all layers of this network re-initialised"
         return self._grid(columns, title, note)
 
-    def cascade(self, run: FinishedRun) -> Figure:
+    def cascade(self, run: RestoredRun) -> Figure:
         """Return the cascading randomisation of Adebayo et al. 2018: one column per level.
 
         The classifier's layers share one column.
@@ -65,7 +65,7 @@ class SaliencyFigures:
         note = "from the third column on: the layers named above have random weights"
         return self._grid(columns, title, note)
 
-    def patches(self, run: FinishedRun, positions: NDArray[np.int64], layer: str) -> Figure:
+    def patches(self, run: RestoredRun, positions: NDArray[np.int64], layer: str) -> Figure:
         """Return the strongest patches of a layer's strongest channels, each above its map.
 
         Args:
@@ -89,11 +89,11 @@ class SaliencyFigures:
             note=f"receptive field: {side} x {side} pixels of the {data.input_size} pixel input",
         )
 
-    def _inputs(self, run: FinishedRun) -> Column:
+    def _inputs(self, run: RestoredRun) -> Column:
         data = self.compared.data(run)
         return "input", input_to_rgb(self.compared.inputs(run, self.rois), data.mean, data.std)
 
-    def _maps(self, run: FinishedRun, network: nn.Module) -> NDArray[np.float64]:
+    def _maps(self, run: RestoredRun, network: nn.Module) -> NDArray[np.float64]:
         maps = self.method.maps(network, self.compared.inputs(run, self.rois))
         return saliency_to_rgb(maps, self.scale)
 
@@ -108,7 +108,7 @@ class SaliencyFigures:
         )
 
 
-def filter_figure(runs: Sequence[FinishedRun]) -> Figure:
+def filter_figure(runs: Sequence[RestoredRun]) -> Figure:
     """Return the filters of conv1 of each run."""
     weights = [run.network().get_parameter("conv1.weight") for run in runs]
     return filter_panels(weights, [run.name for run in runs])

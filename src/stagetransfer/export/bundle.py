@@ -13,8 +13,8 @@ from stagetransfer.errors import UserError
 from stagetransfer.export.model_card import model_card
 from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, require_onnx, write_onnx
 from stagetransfer.files import atomic_folder
-from stagetransfer.models.weights import DESCRIPTION
-from stagetransfer.pipeline.restore import FinishedRun, open_runs
+from stagetransfer.models import METADATA_KEY
+from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
 
@@ -55,7 +55,7 @@ def export_run(
     """
     if onnx:
         require_onnx()
-    runs = open_runs([path])
+    runs = restore_runs([path])
     if len(runs) != 1:
         raise UserError(f"{path}: it holds {len(runs)} runs. Give one, such as {runs[0].folder}.")
     run = runs[0]
@@ -70,11 +70,11 @@ def export_run(
         # A single metadata key, because safetensors does not keep the order of several: the same
         # run would give different bytes each time, and a stage that starts from the file another
         # key in the stage store.
-        content = save(tensors, {DESCRIPTION: description})
+        content = save(tensors, {METADATA_KEY: description})
         (part / "model.safetensors").write_bytes(content)
         agreement = None
         if onnx:
-            write_onnx(network, part / "model.onnx", {DESCRIPTION: description})
+            write_onnx(network, part / "model.onnx", {METADATA_KEY: description})
             agreement = compare_with_onnx(network, part / "model.onnx")
             if not agreement.holds:
                 raise UserError(
@@ -87,7 +87,7 @@ def export_run(
     return ExportedRun(out, sum(tensor.numel() for tensor in tensors.values()), agreement)
 
 
-def describe(run: FinishedRun) -> str:
+def describe(run: RestoredRun) -> str:
     """Return what the tensors alone do not tell, as JSON: network, input, classes and origin."""
     model = run.config.model
     content: dict[str, Any] = {

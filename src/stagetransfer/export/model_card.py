@@ -10,13 +10,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.export.onnx_file import Agreement
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.reporting.blocks import DASH, counted, number, span
 from stagetransfer.reporting.table2 import FIGURES
 from stagetransfer.runs.study import Study
 
 
-def model_card(run: FinishedRun, study: Study, agreement: Agreement | None, licence: str) -> str:
+def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, licence: str) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
     Args:
@@ -49,7 +49,7 @@ def model_card(run: FinishedRun, study: Study, agreement: Agreement | None, lice
     )
 
 
-def _metrics(run: FinishedRun, study: Study) -> list[tuple[str, str, str]]:
+def _metrics(run: RestoredRun, study: Study) -> list[tuple[str, str, str]]:
     """Return the name, value and 95 % interval of each metric."""
     results = [
         (title, study.interval(run.condition, study.main_ratio, name))
@@ -58,7 +58,7 @@ def _metrics(run: FinishedRun, study: Study) -> list[tuple[str, str, str]]:
     return [(title, number(one.estimate), span(one.low, one.high)) for title, one in results]
 
 
-def _classes(run: FinishedRun, study: Study) -> list[dict[str, str]]:
+def _classes(run: RestoredRun, study: Study) -> list[dict[str, str]]:
     """Return the number of images and the recall of each class."""
     trained: Mapping[str, int] = run.record.get("num_train_per_class") or {}
     rows = []
@@ -100,7 +100,7 @@ def _test_set(study: Study) -> str:
     return f"{counted(len(study.labels), 'image')}{groups}"
 
 
-def _limits(run: FinishedRun, study: Study) -> list[str]:
+def _limits(run: RestoredRun, study: Study) -> list[str]:
     lines = []
     if run.config.stages[-1].domain.get("layout") == "embedded":
         lines.append(
