@@ -25,7 +25,7 @@ def hsic(k, m):
 
 
 def hsic_1(k, m):
-    """Song et al. 2012, eq. 5, literally."""
+    """Song et al. 2012, eq. 5, term by term."""
     n, one = len(k), np.ones(len(k))
     k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
     middle = (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
@@ -34,7 +34,7 @@ def hsic_1(k, m):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    n=st.integers(5, 30),  # more and fewer images than features: both ways to compute
+    n=st.integers(5, 30),  # more and fewer images than features, which are computed differently
     p=st.integers(1, 20),
     q=st.integers(1, 20),
     seed=st.integers(0, 99),
@@ -61,26 +61,28 @@ def test_invariances(n, unbiased):
     assert abs(linear_cka(stretched, y, unbiased=unbiased) - value) > 1e-3
 
 
-def test_few_images_and_many_features_deceive_only_the_biased_one():
+def test_few_images_with_many_features_inflate_only_the_biased_value():
     x, y = features(20, 2000, 0), features(20, 2000, 1)
     assert linear_cka(x, y) > 0.9
     assert abs(linear_cka(x, y, unbiased=True)) < 0.1
 
 
-def test_takes_maps_and_half_precision_and_computes_in_float64():
+def test_maps_and_half_precision_are_computed_in_float64():
     x, y = pair(10, 12, 8, 0)
     maps = x.float().view(10, 3, 2, 2)
     assert linear_cka(maps, y) == linear_cka(x.float().double(), y)
     assert linear_cka(x.bfloat16(), y) == linear_cka(x.bfloat16().double(), y)
 
 
-def test_the_same_features_for_all_images_have_no_likeness():
-    constant = torch.full((10, 3), 0.1, dtype=torch.float64)  # whose mean is not quite 0.1
+def test_constant_features_give_nan():
+    constant = torch.full(
+        (10, 3), 0.1, dtype=torch.float64
+    )  # the mean differs from 0.1 by rounding
     assert math.isnan(linear_cka(constant, features(10, 3, 0)))
     assert math.isnan(linear_cka(features(10, 3, 0), constant, unbiased=True))
 
 
-def test_refuses_what_does_not_fit():
+def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match="n >= 2"):
         linear_cka(features(7, 3, 0), features(8, 3, 0))
     with pytest.raises(ValueError, match="n >= 4"):

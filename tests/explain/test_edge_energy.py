@@ -16,15 +16,17 @@ def noise(side=64):
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def test_edges_lie_where_the_step_is():
+def test_edges_are_at_the_step():
     found = edges(step())[0]
     columns = found.any(0).nonzero().ravel()
-    assert found.all(0)[columns].all()  # of its whole length
+    assert found.all(0)[columns].all()  # over the whole length of the step
     assert columns.tolist() == list(range(columns.min(), 64 - columns.min()))  # symmetric
-    assert 28 >= columns.min() >= 25  # the reach of both Gaussians, here less than a fifth
+    assert (
+        28 >= columns.min() >= 25
+    )  # as far as both Gaussians reach, which is less than a fifth of the area
 
 
-def test_strong_texture_without_direction_is_no_edge():
+def test_strong_texture_without_direction_is_not_an_edge():
     image = step(column=16)
     image[..., 32:] += 4 * noise()[..., 32:].double().mean(1, keepdim=True)
     found, loose = (
@@ -32,7 +34,7 @@ def test_strong_texture_without_direction_is_no_edge():
         for coherence in (0.5, 0.0)
     )
     assert found[:, 15:17].all()
-    # The gradient is strong there too: it is for its directions that little of it counts.
+    # The gradient of the texture is strong as well, but has no single direction.
     assert loose[:, 40:].mean() > 0.25
     assert found[:, 40:].mean() < 0.1
 
@@ -77,29 +79,29 @@ def test_each_image_has_its_own_edges():
     assert edges(images)[1].any()
 
 
-def test_a_flat_image_has_none():
+def test_a_flat_image_has_no_edges():
     flat = torch.full((2, 3, 32, 32), 0.3)
     assert not edges(flat).any()
     assert not edges(torch.zeros_like(flat)).any()
-    assert not edges(-flat + 1e-9 * step(32, 16)).any()  # no more than rounding
+    assert not edges(-flat + 1e-9 * step(32, 16)).any()  # below rounding
     assert edge_share_of_area(flat).tolist() == [0, 0]
 
 
 def test_energy_share():
     images = torch.cat([step(), step(column=20)])
     on = edges(images)
-    pictures = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     expected = [
-        float((pictures[i].double() ** 2).sum(0)[on[i]].sum() / (pictures[i].double() ** 2).sum())
+        float((maps[i].double() ** 2).sum(0)[on[i]].sum() / (maps[i].double() ** 2).sum())
         for i in range(2)
     ]
-    assert edge_energy(pictures, images).tolist() == pytest.approx(expected, abs=1e-12)
+    assert edge_energy(maps, images).tolist() == pytest.approx(expected, abs=1e-12)
     assert torch.equal(edge_energy(on[:, None].float(), images), torch.ones(2).double())
     assert not edge_energy((~on)[:, None].bfloat16(), images).any()
-    assert edge_energy(torch.zeros_like(pictures), images).isnan().all()
+    assert edge_energy(torch.zeros_like(maps), images).isnan().all()
 
 
-def test_an_even_picture_has_the_share_of_the_area():
+def test_an_even_map_has_the_share_of_the_area():
     images = torch.cat([step(), noise().double()])
     area = edge_share_of_area(images)
     assert torch.allclose(edge_energy(torch.full_like(images, -2.0), images), area)
@@ -107,6 +109,6 @@ def test_an_even_picture_has_the_share_of_the_area():
     assert (area > 0.02).all()
 
 
-def test_refuses_pictures_of_other_images():
-    with pytest.raises(ValueError, match="of one N, H, W"):
+def test_maps_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="with the same N, H, W"):
         edge_energy(torch.zeros(1, 3, 32, 32), step())

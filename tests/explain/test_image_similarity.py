@@ -6,13 +6,13 @@ from scipy.stats import spearmanr
 from stagetransfer.explain import rank_correlation, ssim
 
 
-def pictures(*shape, seed=0):
+def random_images(*shape, seed=0):
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_rank_correlation_is_spearmans_of_each_image(absolute):
-    a, b = pictures(3, 2, 9, 8), pictures(3, 2, 9, 8, seed=1)
+def test_rank_correlation_is_spearmans_for_each_image(absolute):
+    a, b = random_images(3, 2, 9, 8), random_images(3, 2, 9, 8, seed=1)
     b = (b + a.abs()).clamp(min=0)  # many ties at zero
     result = rank_correlation(a, b, absolute=absolute)
     for i in range(3):
@@ -22,7 +22,7 @@ def test_rank_correlation_is_spearmans_of_each_image(absolute):
 
 
 def test_rank_correlation_with_and_without_sign():
-    a = pictures(2, 3, 6, 6)
+    a = random_images(2, 3, 6, 6)
     assert torch.allclose(rank_correlation(a, -2 * a), torch.ones(2).double())
     assert torch.allclose(rank_correlation(a, -2 * a, absolute=False), -torch.ones(2).double())
     assert torch.allclose(rank_correlation(a, a.exp(), absolute=False), torch.ones(2).double())
@@ -30,7 +30,7 @@ def test_rank_correlation_with_and_without_sign():
 
 
 def plain_ssim(a, b):
-    """Wang et al. 2004, one channel in [0, 1], without the border the window does not fit in."""
+    """Wang et al. 2004 for one channel that is scaled to [0, 1]."""
 
     def mean(x):
         return gaussian_filter(x, 1.5, truncate=5 / 1.5, mode="mirror")
@@ -43,7 +43,7 @@ def plain_ssim(a, b):
 
 
 def test_ssim_against_its_formula():
-    a, b = pictures(3, 2, 24, 20), pictures(3, 2, 24, 20, seed=1)
+    a, b = random_images(3, 2, 24, 20), random_images(3, 2, 24, 20, seed=1)
     b = a + 0.5 * b
     result = ssim(a[:, :1], b[:, :1])
     for i in range(3):
@@ -53,7 +53,7 @@ def test_ssim_against_its_formula():
 
 
 def test_ssim_ignores_brightness_and_contrast_but_not_the_sign():
-    a, b = pictures(2, 3, 16, 16), pictures(2, 3, 16, 16, seed=1)
+    a, b = random_images(2, 3, 16, 16), random_images(2, 3, 16, 16, seed=1)
     assert torch.allclose(ssim(a, a), torch.ones(2).double(), atol=1e-6)
     assert torch.allclose(ssim(a, b), ssim(5 * a - 2, 0.1 * b + 3), atol=1e-5)
     assert (ssim(a, -a) < 0.2).all()
@@ -61,8 +61,8 @@ def test_ssim_ignores_brightness_and_contrast_but_not_the_sign():
 
 
 @pytest.mark.parametrize("measure", [rank_correlation, ssim])
-def test_refuses_other_shapes(measure):
+def test_other_shapes_are_refused(measure):
     with pytest.raises(ValueError, match="of one shape"):
-        measure(pictures(2, 3, 16, 16), pictures(2, 1, 16, 16))
+        measure(random_images(2, 3, 16, 16), random_images(2, 1, 16, 16))
     with pytest.raises(ValueError, match="6 or more"):
-        ssim(pictures(2, 3, 5, 16), pictures(2, 3, 5, 16))
+        ssim(random_images(2, 3, 5, 16), random_images(2, 3, 5, 16))

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain import desalinet
-from stagetransfer.explain.strongest_patches import receptive_field, strongest_patches
+from stagetransfer.explain import desalinet, receptive_field, strongest_patches
 from stagetransfer.models import AlexNet
 
 
@@ -16,7 +15,7 @@ def network():
     return AlexNet(3, "paper", input_size=131).eval()
 
 
-# Sizes by hand: each layer adds (kernel - 1) x the product of the strides before it.
+# Sizes computed by hand: each layer adds (kernel - 1) x the product of the strides before it.
 @pytest.mark.parametrize(
     ("layer", "size", "jump"),
     [("conv1", 11, 4), ("pool1", 19, 8), ("conv2", 51, 8), ("pool2", 67, 16), ("conv3", 99, 16),
@@ -28,7 +27,7 @@ def test_receptive_field_of_alexnet(network, layer, size, jump):
 
 
 @pytest.mark.parametrize("layer", ["conv1", "norm1", "conv2", "conv3"])
-def test_a_value_sees_its_receptive_field_and_nothing_else(network, layer):
+def test_a_value_depends_on_its_receptive_field_alone(network, layer):
     field = receptive_field(network, layer)
     images = torch.randn(1, 3, 131, 131, dtype=torch.float64, requires_grad=True)
     double = AlexNet(3, "paper", input_size=131).double()
@@ -44,14 +43,16 @@ def test_a_value_sees_its_receptive_field_and_nothing_else(network, layer):
     for found, window in ((rows, field.at(row)), (columns, field.at(column))):
         assert found.min() >= max(window.start, 0)
         assert found.max() < min(window.stop, 131)
-        # Max-pools may leave a strip at the margin unseen, but less than a pool's window.
+        # A max-pool may ignore a strip at the margin, but less than its window.
         assert found.min() <= max(window.start, 0) + 2 * field.jump
         assert found.max() >= min(window.stop, 131) - 1 - 2 * field.jump
 
 
-def test_layers_without_a_field_are_refused(network):
+def test_layers_without_a_receptive_field_are_refused(network):
     for layer in ("fc6", "flatten", "conv9"):
-        with pytest.raises(UserError, match=f"layer={layer}: no layer of the feature extractor"):
+        with pytest.raises(
+            UserError, match=f"layer={layer}: the feature extractor has no such layer"
+        ):
             receptive_field(network, layer)
 
 
@@ -64,14 +65,14 @@ def test_strongest_patches_are_the_greatest_activations(network):
     ranked = best.values[:2].mean(0).argsort(descending=True)[:3]
     assert found.channels.tolist() == ranked.tolist()
     for k, channel in enumerate(ranked.tolist()):
-        torch.testing.assert_close(found.strength[k], best.values[:2, channel])
+        torch.testing.assert_close(found.activations[k], best.values[:2, channel])
         for p in range(2):
             image, row, column = (int(part[k, p]) for part in (found.images, found.rows, found.columns))  # noqa: E501  # fmt: skip
             assert image == best.indices[p, channel]
-            torch.testing.assert_close(maps[image, channel, row, column], found.strength[k, p])
+            torch.testing.assert_close(maps[image, channel, row, column], found.activations[k, p])
 
 
-def test_a_patch_is_cut_where_the_neuron_looks(network):
+def test_a_patch_is_the_receptive_field_of_its_neuron(network):
     images = torch.randn(2, 3, 131, 131)
     found = strongest_patches(network, images, "conv2", channels=1, patches=1)
     image, row, column = (int(part[0, 0]) for part in (found.images, found.rows, found.columns))
@@ -79,9 +80,11 @@ def test_a_patch_is_cut_where_the_neuron_looks(network):
     margin = nn.functional.pad(images[image], [60] * 4)
     rows, columns = (slice(at.start + 60, at.stop + 60) for at in (field.at(row), field.at(column)))
     torch.testing.assert_close(found.inputs[0, 0], margin[:, rows, columns])
-    picture = desalinet(
+    saliency = desalinet(
         network, images[image][None], "conv2", ("neuron", (int(found.channels[0]), row, column))
     )
-    inside = nn.functional.pad(picture[0], [60] * 4)[:, rows, columns]
-    torch.testing.assert_close(found.pictures[0, 0], inside)
-    assert inside.abs().sum() == pytest.approx(picture.abs().sum().item(), rel=1e-5)  # none outside
+    inside = nn.functional.pad(saliency[0], [60] * 4)[:, rows, columns]
+    torch.testing.assert_close(found.maps[0, 0], inside)
+    assert inside.abs().sum() == pytest.approx(
+        saliency.abs().sum().item(), rel=1e-5
+    )  # the map is 0 outside

@@ -1,4 +1,4 @@
-"""`stagetransfer visualize` on small real runs: what is written, and that the numbers are right."""
+"""`stagetransfer visualize` on small real runs: the files that it writes, and their values."""
 
 from __future__ import annotations
 
@@ -15,27 +15,36 @@ from conftest import SMALL
 from stagetransfer.cli.app import main
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
-from stagetransfer.explain import edge_energy, linear_cka
-from stagetransfer.explain.compared_runs import View, open_study
-from stagetransfer.explain.measure_tables import Tables, weighted_means
-from stagetransfer.explain.measures import compact_features, measure
-from stagetransfer.explain.write_figures import write_pictures
+from stagetransfer.explain import (
+    SaliencyMethod,
+    edge_energy,
+    linear_cka,
+    open_compared_runs,
+    write_visualization,
+)
+from stagetransfer.explain.measure_tables import MeasureTables, weighted_means
+from stagetransfer.explain.run_measures import compact_features, measure_run
 from stagetransfer.models import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.statistics import resample
+from stagetransfer.training.machine import autocast
+
+
+def train(compose_config, folder, experiment, precision):
+    small = (*SMALL, "recipe.epochs=1", f"paths.outputs={folder}", f"+experiment={experiment}")
+    ChainRunner(validate_config(compose_config(*small, f"trainer.precision={precision}"))).run()
 
 
 @pytest.fixture(scope="module")
 def outputs(compose_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs")
     for name in ("texture", "scratch"):
-        small = (*SMALL, "recipe.epochs=1", f"paths.outputs={folder}", f"+experiment={name}")
-        ChainRunner(validate_config(compose_config(*small))).run()
+        train(compose_config, folder, name, "32-true")
     return folder
 
 
 def copied(outputs, target, **changes):
-    """The texture run once more, its record changed: as if it were another run."""
+    """Copy the texture run and change its record, as if it were another run."""
     shutil.copytree(next((outputs / "runs").glob("texture-*")), target)
     record = json.loads((target / "metrics.json").read_text())
     stage = changes.pop("stage", {})
@@ -46,48 +55,60 @@ def copied(outputs, target, **changes):
 
 
 @pytest.fixture(scope="module")
-def study(outputs):
-    return open_study([outputs], None, [])
+def compared(outputs):
+    return open_compared_runs([outputs], None, [])
 
 
 @pytest.fixture(scope="module")
-def written(study, tmp_path_factory):
+def written(compared, tmp_path_factory):
     out = tmp_path_factory.mktemp("written")
-    write_pictures(study, out, View(), images=12)
+    write_visualization(compared, out, SaliencyMethod(), images=12)
     return out
 
 
-def test_a_study_holds_the_runs_of_one_ratio_in_order(study, outputs, tmp_path):
-    assert [run.condition for run in study.runs] == ["scratch", "texture"]
+def test_compared_runs_have_one_ratio_and_are_in_order(compared, outputs, tmp_path):
+    assert [run.condition for run in compared.runs] == ["scratch", "texture"]
     second = copied(outputs, tmp_path / "second", seed=1)
     half = copied(outputs, tmp_path / "half", ratio=0.5)
-    both = open_study([outputs, second, half], None, [])
+    both = open_compared_runs([outputs, second, half], None, [])
     assert [(run.condition, run.seed) for run in both.runs] == [
         ("scratch", 0), ("texture", 0), ("texture", 1),
     ]  # fmt: skip
-    assert [run.folder for run in open_study([outputs, half], 0.5, []).runs] == [half]
-    assert [run.folder for run in open_study([outputs, second], None, [1]).runs] == [second]
+    assert [run.folder for run in open_compared_runs([outputs, half], 0.5, []).runs] == [half]
+    assert [run.folder for run in open_compared_runs([outputs, second], None, [1]).runs] == [second]
 
 
-def test_a_study_knows_the_test_set(study):
-    predictions = pd.read_csv(study.runs[0].folder / "predictions.csv")
-    assert [study.classes[label] for label in study.labels] == predictions["label"].tolist()
-    assert study.groups.tolist() == predictions["group"].tolist()
+def test_compared_runs_know_their_test_set(compared):
+    predictions = pd.read_csv(compared.runs[0].folder / "predictions.csv")
+    assert [compared.classes[label] for label in compared.labels] == predictions["label"].tolist()
+    assert compared.groups.tolist() == predictions["group"].tolist()
 
 
-def test_the_opened_network_predicts_as_it_did_in_the_test(study):
-    run = study.runs[1]
+@pytest.fixture(scope="module")
+def bf16_outputs(compose_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bf16")
+    train(compose_config, folder, "scratch", "bf16-mixed")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("folder", "precision"), [("outputs", "32-true"), ("bf16_outputs", "bf16-mixed")]
+)
+def test_the_opened_network_predicts_as_in_the_test(request, folder, precision):
+    compared = open_compared_runs([request.getfixturevalue(folder)], None, [])
+    run = compared.runs[-1]
+    assert run.config.trainer.precision == precision
     predictions = pd.read_csv(run.folder / "predictions.csv")
-    images = study.inputs(run, np.arange(len(study.labels)))
-    with torch.no_grad():
+    images = compared.inputs(run, np.arange(len(compared.labels)))
+    with torch.no_grad(), autocast(precision, "cpu"):
         found = run.network()(images).double().softmax(1).numpy()
-    recorded = predictions[[f"p_{name}" for name in study.classes]].to_numpy()
+    recorded = predictions[[f"p_{name}" for name in compared.classes]].to_numpy()
     np.testing.assert_allclose(found, recorded, atol=1e-5)
 
 
-def test_what_is_written(written, study):
+def test_all_files_are_written(written, compared):
     pages = {"figure6", "filters", "edges", "likeness", "cka_between", "cka_transfers"}
-    pages |= {f"{page}_{name}" for page in ("control", "patches") for name in study.conditions}
+    pages |= {f"{page}_{name}" for page in ("control", "patches") for name in compared.conditions}
     tables = {"edges", "likeness", "cka_between", "cka_transfers"}
     assert {path.name for path in written.iterdir()} == (
         {f"{page}.{end}" for page in pages for end in ("png", "svg")}
@@ -100,39 +121,41 @@ def test_what_is_written(written, study):
         assert f"({name})" in summary
 
 
-def test_the_tables_are_the_measures_means(written, study):
-    positions = study.sample(12)
-    run = study.runs[1]
-    images, data = study.inputs(run, positions), study.data(run)
-    pictures = View().pictures(run.network(), images)
-    energy = edge_energy(pictures, images * data.std + data.mean).nanmean().item()
+def test_the_tables_hold_the_means_of_the_measures(written, compared):
+    positions = compared.draw_images(12)
+    run = compared.runs[1]
+    images, data = compared.inputs(run, positions), compared.data(run)
+    maps = SaliencyMethod().maps(run.network(), images)
+    energy = edge_energy(maps, images * data.std + data.mean).nanmean().item()
     edges = pd.read_csv(written / "edges.csv").set_index("condition")
     row = edges.loc["texture"]
     assert row["edge_share"] == pytest.approx(energy, abs=1e-5)
     assert row["edge_share_low"] <= row["edge_share"] <= row["edge_share_high"]
     assert (row["seeds"], row["images"]) == (1, len(positions))
-    assert row["groups"] == len(set(study.groups[positions]))
+    assert row["groups"] == len(set(compared.groups[positions]))
 
 
-def test_the_control_changes_what_it_should(written):
+def test_the_control_changes_only_maps_that_depend_on_the_weights(written):
     table = pd.read_csv(written / "likeness.csv").set_index(["condition", "random_from", "measure"])
     value = table["value"]
     for name in ("scratch", "texture"):
         assert value[name, "trained", "ssim_trained"] == pytest.approx(1)
-        # pool5 lies before the classifier: random weights there change nothing.
+        # The way back from pool5 does not pass the classifier.
         assert value[name, "fc6", "rank_trained"] == pytest.approx(1)
         assert value[name, "conv5", "rank_trained"] < 1
         assert value[name, "conv1", "rank_trained"] < value[name, "conv5", "rank_trained"]
 
 
-def test_a_class_seed_is_changed_by_a_random_classifier(study):
-    found = measure(study, study.runs[0], study.sample(10), View(seed=("class", 0)))
-    assert np.nanmean(found.likeness["fc8"]["rank_trained"]) < 1
+def test_a_class_seed_is_changed_by_a_random_classifier(compared):
+    found = measure_run(
+        compared, compared.runs[0], compared.draw_images(10), SaliencyMethod(seed=("class", 0))
+    )
+    assert np.nanmean(found.similarity["fc8"]["rank_trained"]) < 1
 
 
-def test_compact_features_have_the_same_cka(study):
-    first, second = study.runs[0].network(), study.runs[1].network()
-    images = study.inputs(study.runs[0], study.sample(12))
+def test_compact_features_have_the_same_cka(compared):
+    first, second = compared.runs[0].network(), compared.runs[1].network()
+    images = compared.inputs(compared.runs[0], compared.draw_images(12))
     ours, other = compact_features(first, images), compact_features(second, images)
     assert tuple(ours) == LAYERS
     for name, module_name in (("conv2", "relu2"), ("fc6", "relu6"), ("fc8", "fc8")):
@@ -151,30 +174,30 @@ def test_compact_features_have_the_same_cka(study):
         )
 
 
-def test_cka_before_and_after_a_transfer(written, study):
+def test_cka_before_and_after_a_transfer(written, compared):
     table = pd.read_csv(written / "cka_transfers.csv").set_index(["condition", "layer"])
     assert set(table.index.get_level_values(0)) == {"texture"}  # scratch has no transfer
     rows = table.loc["texture"]
     assert rows["before"].unique().tolist() == ["texture"]
     assert rows["after"].unique().tolist() == ["target"]
     assert rows.loc["conv1", "cka"] > 0.9  # one epoch hardly moves the first layer
-    assert rows.loc["fc7", "cka"] < rows.loc["conv1", "cka"]  # made anew
+    assert rows.loc["fc7", "cka"] < rows.loc["conv1", "cka"]  # re-initialised
     assert (rows["seeds"] == 1).all()
 
 
-def test_without_the_store_transfers_are_left_out(study, outputs):
-    run = study.runs[1]
+def test_without_the_stage_store_transfers_are_left_out(compared, outputs):
+    run = compared.runs[1]
     stages, away = outputs / "stages", outputs / "away"
     stages.rename(away)
     try:
-        found = measure(study, run, study.sample(8), View())
+        found = measure_run(compared, run, compared.draw_images(8), SaliencyMethod())
     finally:
         away.rename(stages)
     assert found.transfers == []
-    assert Tables(study, [found], study.sample(8)).cka_transfers().empty
+    assert MeasureTables(compared, [found], compared.draw_images(8)).cka_transfers().empty
 
 
-def test_weighted_means_are_plain_means_and_skip_what_is_not_known():
+def test_weighted_means_are_plain_means_and_skip_nan():
     labels, groups = np.array([0, 0, 1, 1, 1]), np.array(list("aabbc"))
     values = np.array([[1.0, 2.0, 3.0, 4.0, 5.0], [1.0, np.nan, 3.0, 4.0, 0.0]])
     resamples = resample(labels, groups, ["x", "y"], seeds=2, count=50)
@@ -189,24 +212,24 @@ def test_weighted_means_are_plain_means_and_skip_what_is_not_known():
 def test_other_test_sets_are_refused(outputs, tmp_path):
     changes = {"condition": "natural", "stage": {"fingerprint": "another"}}
     other = copied(outputs, tmp_path / "natural", **changes)
-    with pytest.raises(UserError, match="can't be compared: another fingerprint of the target"):
-        open_study([outputs, other], None, [])
+    with pytest.raises(UserError, match="differ in the fingerprint of the target"):
+        open_compared_runs([outputs, other], None, [])
 
 
 def test_two_runs_of_one_name_are_refused(outputs, tmp_path):
     other = copied(outputs, tmp_path / "other")
-    with pytest.raises(UserError, match="are both texture r=1 s=0, with other settings"):
-        open_study([outputs, other], None, [])
+    with pytest.raises(UserError, match="both are texture r=1 s=0, with different settings"):
+        open_compared_runs([outputs, other], None, [])
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nowhere"], "nowhere: no such folder"),
-        (["{runs}", "--method", "gradcam"], "--method gradcam: none of desalinet"),
-        (["{runs}", "--scale", "jet"], "--scale jet: none of official"),
-        (["{runs}", "--start", "channel"], "--start channel: none of features"),
-        (["{runs}", "--ratio", "0.3"], "no finished run with ratio 0.3"),
+        (["nowhere"], "nowhere: no finished run here"),
+        (["{runs}", "--method", "gradcam"], "--method gradcam: unknown. Use one of desalinet"),
+        (["{runs}", "--scale", "jet"], "--scale jet: unknown. Use one of official"),
+        (["{runs}", "--start", "channel"], "--start channel: unknown. Use features"),
+        (["{runs}", "--ratio", "0.3"], "ratio 0.3, seeds any: no finished run"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(outputs, tmp_path, monkeypatch, capsys, arguments, line):

@@ -1,4 +1,4 @@
-"""`stagetransfer export`: a finished run in; weights, ONNX and a model card out."""
+"""`stagetransfer export`: write a finished run's weights, ONNX file and model card."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ def export(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="The new folder of one run. [default: export/<run> beside runs]"),
+        typer.Option(help="New folder, for one run only. [default: export/<run> beside runs]"),
     ] = None,
     onnx: Annotated[
-        bool, typer.Option("--onnx/--no-onnx", help="Also as ONNX, compared with PyTorch.")
+        bool, typer.Option("--onnx/--no-onnx", help="Also write ONNX and compare it with PyTorch.")
     ] = True,
     licence: Annotated[
-        str, typer.Option(help="Of the weights, for the card, as cc-by-nc-4.0.")
+        str, typer.Option(help="Licence of the weights for the model card, such as cc-by-nc-4.0.")
     ] = "",
 ) -> None:
-    """Writes model.safetensors, model.onnx and a model card, README.md, of each run."""
+    """Write model.safetensors, model.onnx and a model card (README.md) of each run."""
     if out is not None and len(runs) > 1:
-        raise UserError(f"--out {out}: is for one run; without it each run gets its own folder")
+        raise UserError(
+            f"--out {out}: it is for one run only. Leave it out, and each run gets its own folder."
+        )
 
     from stagetransfer.export import export_run
 
     for run in runs:
-        bundle = export_run(run, out, onnx=onnx, licence=licence)
-        size = (bundle.folder / "model.safetensors").stat().st_size / 1e6
-        typer.echo(f"model.safetensors  {bundle.parameters:,} parameters, {size:.0f} MB")
-        if bundle.agreement is not None:
+        exported = export_run(run, out, onnx=onnx, licence=licence)
+        size = (exported.folder / "model.safetensors").stat().st_size / 1e6
+        typer.echo(f"model.safetensors  {exported.parameters:,} parameters, {size:.0f} MB")
+        if exported.agreement is not None:
             typer.echo(
-                f"model.onnx  differs from PyTorch by at most {bundle.agreement.difference:.1e}, "
-                f"in logits up to {bundle.agreement.greatest:.1f}"
+                f"model.onnx  differs from PyTorch by at most {exported.agreement.difference:.1e}, "
+                f"in logits up to {exported.agreement.largest:.1f}"
             )
-        typer.echo(f"written  {bundle.folder / 'README.md'}")
+        typer.echo(f"written  {exported.folder / 'README.md'}")

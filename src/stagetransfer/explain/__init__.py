@@ -1,26 +1,49 @@
-"""What the features see: pictures of a layer, their control, and numbers from both."""
+"""Explaining trained networks: which parts of an image reach a layer, how similar features are.
 
+The methods work on any network: saliency maps (`desalinet`, `deconvnet`, `salinet`), their control
+with random weights (`randomised`, `cascading_randomisation`) and measures of maps and features
+(`edge_energy`, `ssim`, `rank_correlation`, `linear_cka`). `open_compared_runs` and
+`write_visualization` apply them to finished runs, for the command `stagetransfer visualize`.
+`LogFeatureImages` is a Lightning callback that shows filters and maps during training.
+"""
+
+from stagetransfer.explain.backward_seed import Seed
 from stagetransfer.explain.cka import linear_cka
-from stagetransfer.explain.desalinet import deconvnet, desalinet, salinet
+from stagetransfer.explain.colour_scales import SCALES, input_to_rgb, saliency_to_rgb
+from stagetransfer.explain.compared_runs import ComparedRuns, open_compared_runs
 from stagetransfer.explain.edge_energy import EdgeRule, edge_energy, edge_share_of_area, edges
-from stagetransfer.explain.feature_seed import Seed
+from stagetransfer.explain.image_grids import image_grid
 from stagetransfer.explain.image_similarity import rank_correlation, ssim
 from stagetransfer.explain.log_feature_images import LogFeatureImages
-from stagetransfer.explain.randomisation import cascade, randomised
+from stagetransfer.explain.saliency import METHODS, SaliencyMethod, deconvnet, desalinet, salinet
+from stagetransfer.explain.strongest_patches import receptive_field, strongest_patches
+from stagetransfer.explain.visualization_folder import write_visualization
+from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
 
 __all__ = [
+    "METHODS",
+    "SCALES",
+    "ComparedRuns",
     "EdgeRule",
     "LogFeatureImages",
+    "SaliencyMethod",
     "Seed",
-    "cascade",
+    "cascading_randomisation",
     "deconvnet",
     "desalinet",
     "edge_energy",
     "edge_share_of_area",
     "edges",
+    "image_grid",
+    "input_to_rgb",
     "linear_cka",
+    "open_compared_runs",
     "randomised",
     "rank_correlation",
+    "receptive_field",
+    "saliency_to_rgb",
     "salinet",
     "ssim",
+    "strongest_patches",
+    "write_visualization",
 ]

@@ -1,4 +1,4 @@
-"""From signed pictures without a scale to colours."""
+"""Colour scales that turn network inputs and signed saliency maps into RGB images."""
 
 from __future__ import annotations
 
@@ -16,46 +16,50 @@ from stagetransfer.errors import UserError
 Scale = Literal["official", "perceptual"]
 SCALES: tuple[str, ...] = get_args(Scale)
 
-_TINY = 1e-5
-_BRIGHTEST = 0.995
+_ALMOST_ZERO = 1e-5
+_UPPER_QUANTILE = 0.995
 
 
-def coloured(pictures: Tensor, scale: str = "official") -> NDArray[np.float64]:
-    """Pictures (N, 3, H, W), signed, as RGB (N, H, W, 3) in [0, 1]; each by its own scale.
+def saliency_to_rgb(maps: Tensor, scale: str = "official") -> NDArray[np.float64]:
+    """Return signed maps (N, 3, H, W) as RGB images (N, H, W, 3) in [0, 1], each scaled by itself.
 
-    * "official": as Mahendran & Vedaldi's published code draws them (ECCV 2016, footnote 4): a
-      sigmoid in which 0 is mid-grey and the 0.5 % quantile a becomes 0.01 (and -a 0.99), in the
-      colours of the input. Where that quantile is almost 0, a is the least value.
-    * "perceptual": the magnitude over the colours, from 0 to its 99.5 % quantile, in magma, whose
-      lightness rises evenly; loses sign and hue, shows strength alone.
+    A map of zeros becomes mid-grey ("official") or black ("perceptual").
 
-    A picture of zeros is mid-grey, or black. Raises UserError for another scale.
+    Args:
+        scale: "official" is the scale of Mahendran & Vedaldi's published code (ECCV 2016, footnote
+            4), in the colours of the input's channels: a sigmoid that maps 0 to mid-grey, the 0.5 %
+            quantile a to 0.01 and -a to 0.99. Where this quantile is almost 0, a is the minimum.
+            "perceptual" shows the magnitude over the channels, from 0 to its 99.5 % quantile, in
+            matplotlib's magma, whose lightness rises evenly; sign and hue are lost.
+
+    Raises:
+        UserError: the scale is another one.
     """
     if scale not in SCALES:
-        raise UserError(f"scale={scale}: unknown; use one of {', '.join(SCALES)}")
-    x = pictures.detach().cpu().double()
+        raise UserError(f"scale={scale}: unknown. Use one of {', '.join(SCALES)}.")
+    x = maps.detach().cpu().double()
     return _official(x) if scale == "official" else _perceptual(x)
 
 
-def _official(pictures: Tensor) -> NDArray[np.float64]:
-    flat = pictures.flatten(1)
+def input_to_rgb(images: Tensor, mean: Tensor, std: Tensor) -> NDArray[np.float64]:
+    """Return normalised network inputs (N, 3, H, W) as RGB images (N, H, W, 3) in [0, 1]."""
+    rgb = images.detach().cpu() * std + mean
+    return np.asarray(rgb.clamp(0, 1).permute(0, 2, 3, 1).double().numpy())
+
+
+def _official(maps: Tensor) -> NDArray[np.float64]:
+    flat = maps.flatten(1)
     low = flat.quantile(0.005, dim=1)
-    low = torch.where(low.abs() < _TINY, flat.amin(1), low)
-    # A picture without negative values has its scale from the other side.
-    low = torch.where(low < 0, low, -flat.quantile(_BRIGHTEST, dim=1).clamp_min(0))
+    low = torch.where(low.abs() < _ALMOST_ZERO, flat.amin(1), low)
+    # A map without negative values is scaled by its upper quantile.
+    low = torch.where(low < 0, low, -flat.quantile(_UPPER_QUANTILE, dim=1).clamp_min(0))
     unit = torch.where(low < 0, low, -1).view(-1, 1, 1, 1)
-    scaled = torch.sigmoid(-math.log(99) * pictures / unit)
+    scaled = torch.sigmoid(-math.log(99) * maps / unit)
     return np.asarray(scaled.permute(0, 2, 3, 1).numpy())
 
 
-def _perceptual(pictures: Tensor) -> NDArray[np.float64]:
-    strength = pictures.square().sum(1).sqrt()
-    top = strength.flatten(1).quantile(_BRIGHTEST, dim=1).view(-1, 1, 1)
+def _perceptual(maps: Tensor) -> NDArray[np.float64]:
+    strength = maps.square().sum(1).sqrt()
+    top = strength.flatten(1).quantile(_UPPER_QUANTILE, dim=1).view(-1, 1, 1)
     unit = (strength / torch.where(top > 0, top, 1)).clamp(0, 1)
     return np.asarray(colormaps["magma"](unit.numpy())[..., :3])
-
-
-def plain(images: Tensor, mean: Tensor, std: Tensor) -> NDArray[np.float64]:
-    """Network inputs (N, 3, H, W) as the RGB (N, H, W, 3) in [0, 1] they were made from."""
-    rgb = images.detach().cpu() * std + mean
-    return np.asarray(rgb.clamp(0, 1).permute(0, 2, 3, 1).double().numpy())

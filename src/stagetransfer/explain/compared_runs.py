@@ -1,68 +1,65 @@
-"""The runs that are looked at together, and their one test set as each run's network sees it."""
+"""The finished runs that are compared, and their common test set as each network receives it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
+from stagetransfer.data.samples import Samples
 from stagetransfer.data.splits import subset
 from stagetransfer.errors import UserError
-from stagetransfer.explain import Seed, deconvnet, desalinet, salinet
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 
-METHODS = {"desalinet": desalinet, "deconvnet": deconvnet, "salinet": salinet}
-
-_BATCH = 32
-
 
 @dataclass(frozen=True)
-class View:
-    """What is shown of a network: a method of METHODS, a layer, and what is taken back from it."""
+class ComparedRuns:
+    """Finished runs on one test set of n images with C classes.
 
-    method: str = "desalinet"
-    layer: str = "pool5"
-    seed: Seed = "features"
-
-    def pictures(self, network: Any, images: Tensor) -> Tensor:
-        """(N, 3, S, S) of images (N, 3, S, S), in batches."""
-        method = METHODS[self.method]
-        parts = [
-            method(network, batch, self.layer, self.seed) for batch in torch.split(images, _BATCH)
-        ]
-        return torch.cat(parts)
-
-
-@dataclass(frozen=True)
-class Study:
-    """Finished runs on one test set with n images.
-
-    classes: C names. labels: (n,) in [0, C). groups: (n,) or None where none are known.
+    Attributes:
+        runs: ordered by condition and seed.
     """
 
     runs: tuple[RestoredRun, ...]
-    classes: tuple[str, ...]
-    labels: NDArray[np.int64]
-    groups: NDArray[np.str_] | None
     _data: dict[str, DomainDataModule] = field(default_factory=dict, repr=False)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The C class names."""
+        return tuple(self.runs[0].record["classes"])
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) positions in `classes`."""
+        return self._test_samples.labels
+
+    @cached_property
+    def groups(self) -> NDArray[np.str_] | None:
+        """(n,) patients, or None where they are unknown."""
+        groups = self._test_samples.groups
+        return None if groups is None else np.array(groups)
+
+    @cached_property
+    def _test_samples(self) -> Samples:
+        data = self.data(self.runs[0])
+        return data.samples.take(data.rows["test"])
+
+    @cached_property
     def conditions(self) -> dict[str, list[RestoredRun]]:
-        """The runs of each condition, by seed."""
+        """The runs of each condition, ordered by seed."""
         result: dict[str, list[RestoredRun]] = {}
         for run in self.runs:
             result.setdefault(run.condition, []).append(run)
         return result
 
     def data(self, run: RestoredRun) -> DomainDataModule:
-        """The run's data, read once for all runs that see it alike."""
+        """Return the run's data, which runs with the same input settings share."""
         model = run.config.model
         key = repr((run.config.stages[-1].domain, model.input_size, model.mean, model.std))
         if key not in self._data:
@@ -70,31 +67,42 @@ class Study:
         return self._data[key]
 
     def inputs(self, run: RestoredRun, positions: NDArray[np.int64]) -> Tensor:
-        """Test images (N, 3, S, S) as the run's network takes them."""
+        """Return test images (N, 3, S, S), normalised for the run's network."""
         return self.data(run).inputs("test", positions.tolist())
 
-    def rois(self, per_class: int, pick: int) -> NDArray[np.int64]:
-        """`per_class` test images of each class (fewer where a class has fewer), drawn by `pick`
-        and by nothing else: not the best, not the nicest."""
-        chosen = [
-            np.random.default_rng((pick, label)).permutation(np.flatnonzero(self.labels == label))
+    def draw_rois(self, per_class: int, seed: int) -> NDArray[np.int64]:
+        """Return positions of `per_class` random test images of each class, or of all it has.
+
+        The draw depends on `seed` alone, not on the networks: nobody chooses the best examples.
+        """
+        drawn = [
+            np.random.default_rng((seed, label)).permutation(np.flatnonzero(self.labels == label))
             for label in range(len(self.classes))
         ]
-        return np.concatenate([rows[:per_class] for rows in chosen])
+        return np.concatenate([positions[:per_class] for positions in drawn])
 
-    def sample(self, count: int) -> NDArray[np.int64]:
-        """About `count` test images, every class in its share and at least once; or all."""
+    def draw_images(self, count: int) -> NDArray[np.int64]:
+        """Return positions of about `count` test images, stratified by class, or of all.
+
+        Each class keeps its share, but has at least one image.
+        """
         if count >= len(self.labels):
             return np.arange(len(self.labels))
         return subset(self.labels, count / len(self.labels), 0, at_least=1)
 
 
-def open_study(paths: Sequence[Path], ratio: float | None, seeds: Sequence[int]) -> Study:
-    """The runs under `paths` at one ratio (default: the greatest there) and these seeds (default:
-    all).
+def open_compared_runs(
+    paths: Sequence[Path], ratio: float | None, seeds: Sequence[int]
+) -> ComparedRuns:
+    """Open the finished runs of one ratio under `paths`.
+
+    Args:
+        ratio: default: the largest among the runs.
+        seeds: the seeds to keep; all if empty.
 
     Raises:
-        UserError: there are none, two of one condition and seed, or they differ in their test set.
+        UserError: there is no such run, two runs have the same condition and seed, or the runs have
+            different test sets.
     """
     runs = restore_runs(paths)
     ratio = max(run.record["ratio"] for run in runs) if ratio is None else ratio
@@ -102,32 +110,35 @@ def open_study(paths: Sequence[Path], ratio: float | None, seeds: Sequence[int])
         run for run in runs if run.record["ratio"] == ratio and (not seeds or run.seed in seeds)
     ]
     if not runs:
-        raise UserError(f"no finished run with ratio {ratio:g} and seeds {list(seeds) or 'any'}")
+        raise UserError(
+            f"ratio {ratio:g}, seeds {list(seeds) or 'any'}: no finished run has them. "
+            "Give another --ratio or --seed."
+        )
     seen: dict[tuple[str, int], RestoredRun] = {}
     for run in runs:
         other = seen.setdefault((run.condition, run.seed), run)
         if other is not run and other.record.get("splits") == run.record.get("splits"):
             raise UserError(
-                f"{other.folder.name} and {run.folder.name} are both {run.name}, with other "
-                f"settings; give the folders of the runs that belong together"
+                f"{other.folder.name} and {run.folder.name}: both are {run.name}, with different "
+                "settings. Give the folders of the runs that belong together."
             )
-        _check_same_test(runs[0], run)
-    study = Study(tuple(runs), tuple(runs[0].record["classes"]), np.zeros(0, np.int64), None)
-    data = study.data(runs[0])
-    samples = data.samples.take(data.rows["test"])
-    groups = None if samples.groups is None else np.array(samples.groups)
-    return Study(study.runs, study.classes, samples.labels, groups, study._data)
+        _check_same_test_set(runs[0], run)
+    return ComparedRuns(tuple(runs))
 
 
-def _check_same_test(first: RestoredRun, run: RestoredRun) -> None:
-    ours, other = first.record["stages"][-1], run.record["stages"][-1]
-    for what, a, b in (
-        ("fingerprint of the target", ours["fingerprint"], other["fingerprint"]),
-        ("classes", first.record["classes"], run.record["classes"]),
-        ("split file or fold", first.record.get("splits"), run.record.get("splits")),
-        ("number of test images", first.record["num_test"], run.record["num_test"]),
-    ):
-        if a != b:
+def _check_same_test_set(first: RestoredRun, run: RestoredRun) -> None:
+    a, b = (
+        {
+            "fingerprint of the target": one.record["stages"][-1]["fingerprint"],
+            "classes": one.record["classes"],
+            "split file or fold": one.record.get("splits"),
+            "number of test images": one.record["num_test"],
+        }
+        for one in (first, run)
+    )
+    for name in a:
+        if a[name] != b[name]:
             raise UserError(
-                f"{first.folder.name} and {run.folder.name} can't be compared: another {what}"
+                f"{first.folder.name} and {run.folder.name}: they differ in the {name}, so they "
+                "cannot be compared. Give runs with the same test set."
             )

@@ -1,4 +1,4 @@
-"""Which share of a picture lies on the edges of the image it was made from."""
+"""The share of a saliency map's energy that lies on the edges of its image."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-6  # gradients below this share of the brightest value a pixel are no edges
+# A gradient per pixel below this share of the brightest value is rounding, not an edge.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class EdgeRule:
     """What counts as an edge, by the structure tensor (Förstner & Gülch 1987).
 
-    The gradient of the grey image is taken by Gaussian derivatives of `gradient_sigma` pixels; its
-    outer product, averaged by a Gaussian of `integration_sigma` pixels, has eigenvalues l1 >= l2.
-    An edge is where l1 is among the `strongest` share of its image and the coherence
-    (l1 - l2) / (l1 + l2) is above `coherence`: strong, and in one direction. Texture is strong
-    without the second, flat regions have neither.
+    The structure tensor is the outer product of the grey image's gradient, averaged over a
+    Gaussian window; its eigenvalues are l1 >= l2. A pixel is an edge if l1 is among the largest of
+    its image (strong) and the coherence (l1 - l2) / (l1 + l2) is high (one direction). Texture is
+    strong but has no single direction; flat regions have neither.
+
+    Attributes:
+        gradient_sigma: of the Gaussian derivatives, in pixels.
+        integration_sigma: of the Gaussian window, in pixels.
+        strongest: the share of an image's pixels, by l1, that can be edges.
+        coherence: the coherence that an edge must exceed, in [0, 1].
     """
 
     gradient_sigma: float = 1.0
@@ -36,42 +42,52 @@ DEFAULT_RULE = EdgeRule()
 
 
 def edges(images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
-    """The edge pixels (N, H, W), boolean on the CPU, of images (N, C, H, W).
+    """Return the edge pixels (N, H, W), boolean and on the CPU, of images (N, C, H, W).
 
-    Images are plain or normalised: neither brightness nor contrast matters. Grey is the mean of
-    the channels; beyond the border an image is mirrored.
+    The images may be normalised or not: neither brightness nor contrast matters. Grey is the mean
+    of the channels. Images are mirrored at their borders.
     """
     grey = images.detach().cpu().double().mean(1).numpy()
     dy, dx = (_filtered(grey, rule.gradient_sigma, order) for order in ((1, 0), (0, 1)))
     yy, xx, xy = (_filtered(a, rule.integration_sigma) for a in (dy * dy, dx * dx, dx * dy))
     trace, gap = yy + xx, np.hypot(xx - yy, 2 * xy)
-    greatest = (trace + gap) / 2
-    threshold = np.quantile(greatest, 1 - rule.strongest, axis=(1, 2), keepdims=True)
+    largest = (trace + gap) / 2
+    threshold = np.quantile(largest, 1 - rule.strongest, axis=(1, 2), keepdims=True)
     floor = (ROUNDING * np.abs(grey).max(axis=(1, 2), keepdims=True)) ** 2
-    strong = (greatest >= threshold) & (greatest > floor)
+    strong = (largest >= threshold) & (largest > floor)
     return torch.from_numpy(strong & (gap > rule.coherence * trace))
 
 
-def edge_energy(pictures: Tensor, images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
-    """The share of each picture's energy that lies on the edges of its image: (N,) in [0, 1].
+def edge_energy(maps: Tensor, images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
+    """Return the share of each map's energy on the edges of its image: (N,) float64 in [0, 1].
 
-    Energy is the sum of squares over the channels, pictures and images are (N, C, H, W). Compare
-    with `edge_share_of_area`: a picture spread evenly has that share. Returns float64 on the CPU;
-    NaN for a picture of zeros. Raises ValueError if the shapes do not fit.
+    Energy is the sum of squares over the channels. Compare the result with `edge_share_of_area`,
+    which is the share of a map that is spread evenly.
+
+    Args:
+        maps: (N, C, H, W) saliency maps.
+        images: (N, C, H, W) images, in the same order.
+
+    Returns:
+        The shares, on the CPU; NaN for a map of zeros.
+
+    Raises:
+        ValueError: the shapes do not match.
     """
-    if pictures.dim() != 4 or images.dim() != 4 or _sizes(pictures) != _sizes(images):
+    sizes = [(*tensor.shape[:1], *tensor.shape[2:]) for tensor in (maps, images)]
+    if maps.dim() != 4 or images.dim() != 4 or sizes[0] != sizes[1]:
         raise ValueError(
-            f"needs pictures and images (N, C, H, W) of one N, H, W, not {tuple(pictures.shape)} "
-            f"and {tuple(images.shape)}"
+            f"maps and images: their shapes are {tuple(maps.shape)} and {tuple(images.shape)}. "
+            "Both must be (N, C, H, W) with the same N, H, W."
         )
-    energy = pictures.detach().cpu().double().square().sum(1)
+    energy = maps.detach().cpu().double().square().sum(1)
     return (energy * edges(images, rule)).sum((1, 2)) / energy.sum((1, 2))
 
 
 def edge_share_of_area(images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
-    """The share of each image's pixels that are edges: (N,), float64, on the CPU.
+    """Return the share of each image's pixels that are edges: (N,) float64, on the CPU.
 
-    At most `rule.strongest`, and more only by pixels equally strong as the last of these.
+    It is at most `rule.strongest`, unless several pixels tie at that threshold.
     """
     return edges(images, rule).double().mean((1, 2))
 
@@ -79,7 +95,3 @@ def edge_share_of_area(images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
 def _filtered(grey: Array, sigma: float, order: tuple[int, int] = (0, 0)) -> Array:
     filtered: Array = gaussian_filter(grey, (0, sigma, sigma), (0, *order), mode="reflect")
     return filtered
-
-
-def _sizes(images: Tensor) -> tuple[int, int, int]:
-    return images.shape[0], images.shape[2], images.shape[3]

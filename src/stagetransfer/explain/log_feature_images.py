@@ -1,4 +1,7 @@
-"""A callback that logs images of the features during training: callbacks=feature_images."""
+"""A callback that logs images of the features while a stage is trained.
+
+It is chosen by `callbacks=feature_images`.
+"""
 
 from __future__ import annotations
 
@@ -11,44 +14,45 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
-from stagetransfer.explain.colour_scales import coloured, plain
-from stagetransfer.explain.desalinet import desalinet
+from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.image_grids import tiled_filters
+from stagetransfer.explain.saliency import desalinet
 from stagetransfer.training.module import ClassifierModule
 
-_MOST = 16  # classes; one image of each is shown
+_MAX_CLASSES = 16
 
 
 class LogFeatureImages(pl.Callback):
-    """Log conv1's filters and DeSaliNet's images of pool5 below their inputs.
+    """Log conv1's filters, and DeSaliNet's maps of pool5 below their input images.
 
-    The inputs are the first validation image of each class.
+    The inputs are the first validation image of each class, for up to 16 classes.
 
     Args:
-        every_n_epochs: how often.
+        every_n_epochs: the number of epochs from one set of images to the next.
     """
 
     def __init__(self, every_n_epochs: int = 5) -> None:
-        self.every = every_n_epochs
+        self.every_n_epochs = every_n_epochs
         self._inputs: Tensor | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning."""
+        """Log the images to TensorBoard if it is this epoch's turn. Called by Lightning."""
         epoch = trainer.current_epoch + 1
-        logger = trainer.logger
-        if epoch % self.every or not isinstance(logger, TensorBoardLogger):
+        loggers = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
+        if epoch % self.every_n_epochs or not loggers:
             return
         network = cast(ClassifierModule, pl_module).network
         data = cast(DomainDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         if self._inputs is None:
             labels = data.samples.labels[data.rows["validation"]]
             _, first = np.unique(labels, return_index=True)
-            self._inputs = data.inputs("validation", first[:_MOST].tolist())
+            self._inputs = data.inputs("validation", first[:_MAX_CLASSES].tolist())
         inputs = self._inputs.to(pl_module.device)
-        images = plain(inputs, data.mean, data.std)
-        pictures = coloured(desalinet(network, inputs))
-        both = np.concatenate([np.concatenate(list(row), axis=1) for row in (images, pictures)])
+        images = input_to_rgb(inputs, data.mean, data.std)
+        maps = saliency_to_rgb(desalinet(network, inputs))
+        both = np.concatenate([np.concatenate(list(row), axis=1) for row in (images, maps)])
         filters = tiled_filters(network.get_parameter("conv1.weight"))
-        board = logger.experiment
-        for tag, page in (("pictures/desalinet_pool5", both), ("pictures/conv1", filters)):
-            board.add_image(tag, torch.from_numpy(page), trainer.global_step, dataformats="HWC")
+        for tag, image in (("pictures/desalinet_pool5", both), ("pictures/conv1", filters)):
+            loggers[0].experiment.add_image(
+                tag, torch.from_numpy(image), trainer.global_step, dataformats="HWC"
+            )

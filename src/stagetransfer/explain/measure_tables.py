@@ -1,4 +1,4 @@
-"""From measures to tables: means with 95 % intervals over patients and seeds, and comparisons."""
+"""Tables of the measures: means with 95 % intervals over patients and seeds, and comparisons."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stagetransfer.explain import linear_cka
-from stagetransfer.explain.compared_runs import Study
-from stagetransfer.explain.measures import MEASURES, Measured, as_rows
+from stagetransfer.explain.cka import linear_cka
+from stagetransfer.explain.compared_runs import ComparedRuns
+from stagetransfer.explain.run_measures import SIMILARITY_MEASURES, RunMeasures
 from stagetransfer.models import LAYERS
 from stagetransfer.statistics import (
-    Interval,
     Resamples,
     difference,
     holm,
@@ -25,127 +24,126 @@ from stagetransfer.statistics import (
 )
 
 Array = NDArray[np.float64]
+Values = Callable[[RunMeasures], Array]
+"""Returns one measure of a run, (N,)."""
 
 
-class Tables:
-    """The tables of a study, from the measures of its runs on the images at `positions`."""
+class MeasureTables:
+    """The tables of compared runs.
+
+    Args:
+        measures: of each run, on the same images.
+        positions: of these images in the test set.
+    """
 
     def __init__(
-        self, study: Study, measured: Sequence[Measured], positions: NDArray[np.int64]
+        self,
+        compared: ComparedRuns,
+        measures: Sequence[RunMeasures],
+        positions: NDArray[np.int64],
     ) -> None:
-        self.study = study
-        self.positions = positions
-        self.by_condition: dict[str, list[Measured]] = {}
-        for one in measured:
-            self.by_condition.setdefault(one.run.condition, []).append(one)
+        self._by_condition: dict[str, list[RunMeasures]] = {}
+        for one in measures:
+            self._by_condition.setdefault(one.run.condition, []).append(one)
+        self._labels = compared.labels[positions]
+        self._groups = None if compared.groups is None else compared.groups[positions]
+        self._classes = compared.classes
         self._resamples: dict[int, Resamples] = {}
 
-    def edges(self) -> tuple[pd.DataFrame, list[str]]:
-        """The share of the pictures' energy on edges, a row a condition; and all pairs compared,
-        in words, with Holm's correction."""
-        rows = []
-        for name, runs in self.by_condition.items():
-            rows.append(
-                {
-                    "condition": name,
-                    "images": len(self.positions),
-                    "groups": self._groups,
-                    **self._columns("edge_share", runs, lambda one: one.edges),
-                    **self._columns("random_weights", runs, lambda one: one.random_edges),
-                    "edge_area": float(np.nanmean(runs[0].area)),
-                }
-            )
-        pairs, intervals = [], []
-        for a, b in combinations(reversed(self.by_condition), 2):
-            ours, others = self.by_condition[a], self.by_condition[b]
-            if [one.run.seed for one in ours] == [one.run.seed for one in others]:
-                first, second = (
-                    self._means(ours, lambda one: one.edges),
-                    self._means(others, lambda one: one.edges),
-                )
-                pairs.append((a, b))
-                intervals.append(difference(self._drawn(len(ours)), first, second))
-        adjusted = holm([result.p_value for result in intervals])
-        words = [
-            sentence(a, b, result, p_value=p)
-            for (a, b), result, p in zip(pairs, intervals, adjusted, strict=True)
-        ]
-        return pd.DataFrame(rows), words
-
-    def likeness(self) -> pd.DataFrame:
-        """Each measure at each level of the cascade, a row a condition, level and measure."""
-        rows = []
-        for name, runs in self.by_condition.items():
-            for level in runs[0].likeness:
-                for what in MEASURES:
-                    rows.append(
-                        {
-                            "condition": name,
-                            "random_from": level,
-                            "measure": what,
-                            **self._columns(
-                                "value",
-                                runs,
-                                lambda one, at=level, of=what: one.likeness[at][of],  # type: ignore[misc]
-                            ),
-                        }
-                    )
-        return pd.DataFrame(rows)
-
-    def cka_between(self) -> pd.DataFrame:
-        """CKA of each two conditions with the same seed, layer by layer: mean, least, greatest."""
-        rows = []
-        for a, b in combinations(self.by_condition, 2):
-            pairs = [
-                (one, other)
-                for one in self.by_condition[a]
-                for other in self.by_condition[b]
-                if one.run.seed == other.run.seed
-            ]
-            for layer in LAYERS:
-                values = [
-                    linear_cka(one.features[layer], other.features[layer], unbiased=True)
-                    for one, other in pairs
-                ]
-                rows.append({"a": a, "b": b, "layer": layer, **_spread(values)})
-        return pd.DataFrame([row for row in rows if row["seeds"]])
-
-    def cka_transfers(self) -> pd.DataFrame:
-        """CKA before and after each transfer, layer by layer: how much of a layer is reused."""
-        rows = pd.DataFrame(as_rows([one for runs in self.by_condition.values() for one in runs]))
-        if rows.empty:
-            return rows
-        keys = ["condition", "before", "after", "layer"]
+    def edges(self) -> pd.DataFrame:
+        """Return the share of the maps' energy on edges, one row per condition."""
+        groups = None if self._groups is None else len(np.unique(self._groups))
         return pd.DataFrame(
             [
-                {**dict(zip(keys, key, strict=True)), **_spread(part["cka"].tolist())}
-                for key, part in rows.groupby(keys, sort=False)
+                {
+                    "condition": name,
+                    "images": len(self._labels),
+                    "groups": groups,
+                    **self._columns("edge_share", runs, lambda one: one.edges),
+                    **self._columns("random_weights", runs, lambda one: one.random_edges),
+                    "edge_area": float(np.nanmean(runs[0].edge_area)),
+                }
+                for name, runs in self._by_condition.items()
             ]
         )
 
-    @property
-    def _groups(self) -> int | None:
-        groups = self.study.groups
-        return None if groups is None else len(np.unique(groups[self.positions]))
+    def edge_comparisons(self) -> list[str]:
+        """Return a sentence per pair of conditions with the same seeds, with Holm's correction."""
+        pairs, intervals = [], []
+        for a, b in combinations(reversed(self._by_condition), 2):
+            first, second = self._by_condition[a], self._by_condition[b]
+            if [one.run.seed for one in first] == [one.run.seed for one in second]:
+                means = [self._means(runs, lambda one: one.edges) for runs in (first, second)]
+                pairs.append((a, b))
+                intervals.append(difference(self._resampled(len(first)), *means))
+        adjusted = holm([result.p_value for result in intervals])
+        return [
+            sentence(a, b, result, p_value=p)
+            for (a, b), result, p in zip(pairs, intervals, adjusted, strict=True)
+        ]
 
-    def _drawn(self, seeds: int) -> Resamples:
+    def similarity(self) -> pd.DataFrame:
+        """Return each similarity measure at each level of the cascade, one row per condition,
+        level and measure."""
+
+        def values(level: str, measure: str) -> Values:
+            return lambda one: one.similarity[level][measure]
+
+        return pd.DataFrame(
+            [
+                {
+                    "condition": name,
+                    "random_from": level,
+                    "measure": measure,
+                    **self._columns("value", runs, values(level, measure)),
+                }
+                for name, runs in self._by_condition.items()
+                for level in runs[0].similarity
+                for measure in SIMILARITY_MEASURES
+            ]
+        )
+
+    def cka_between(self) -> pd.DataFrame:
+        """Return the CKA of each pair of conditions by layer, over runs with the same seed."""
+        return _spread(
+            [
+                {
+                    "a": a,
+                    "b": b,
+                    "layer": layer,
+                    "cka": linear_cka(one.features[layer], other.features[layer], unbiased=True),
+                }
+                for a, b in combinations(self._by_condition, 2)
+                for layer in LAYERS
+                for one in self._by_condition[a]
+                for other in self._by_condition[b]
+                if one.run.seed == other.run.seed
+            ]
+        ).query("seeds > 0")
+
+    def cka_transfers(self) -> pd.DataFrame:
+        """Return the CKA before and after each transfer by layer: how much a layer is reused."""
+        return _spread(
+            [
+                {"condition": name, "before": before, "after": after, "layer": layer, "cka": cka}
+                for name, runs in self._by_condition.items()
+                for one in runs
+                for before, after, layer, cka in one.transfers
+            ]
+        )
+
+    def _resampled(self, seeds: int) -> Resamples:
         if seeds not in self._resamples:
-            groups = self.study.groups
             self._resamples[seeds] = resample(
-                self.study.labels[self.positions],
-                None if groups is None else groups[self.positions],
-                self.study.classes,
-                seeds=seeds,
+                self._labels, self._groups, self._classes, seeds=seeds
             )
         return self._resamples[seeds]
 
-    def _means(self, runs: Sequence[Measured], values: Callable[[Measured], Array]) -> Array:
-        return weighted_means(self._drawn(len(runs)), np.stack([values(one) for one in runs]))
+    def _means(self, runs: Sequence[RunMeasures], values: Values) -> Array:
+        return weighted_means(self._resampled(len(runs)), np.stack([values(one) for one in runs]))
 
-    def _columns(
-        self, name: str, runs: Sequence[Measured], values: Callable[[Measured], Array]
-    ) -> dict[str, Any]:
-        result: Interval = interval(self._drawn(len(runs)), self._means(runs, values))
+    def _columns(self, name: str, runs: Sequence[RunMeasures], values: Values) -> dict[str, Any]:
+        result = interval(self._resampled(len(runs)), self._means(runs, values))
         return {
             name: result.estimate,
             f"{name}_low": result.low,
@@ -155,8 +153,10 @@ class Tables:
 
 
 def weighted_means(resamples: Resamples, values: Array) -> Array:
-    """Means over images of a figure known for each: (S, n) to (rows, S), a row of the resamples'
-    weights each. Images without a value (NaN) are left out."""
+    """Return the means of values (S, n) over the images in each resample: (rows, S).
+
+    Images whose value is NaN are left out.
+    """
     member = np.zeros((resamples.weights.shape[1], values.shape[1]))
     member[resamples.groups, np.arange(values.shape[1])] = 1
     known = np.isfinite(values)
@@ -165,13 +165,17 @@ def weighted_means(resamples: Resamples, values: Array) -> Array:
     return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0))
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    found = np.array([value for value in values if np.isfinite(value)])
-    if not len(found):
-        return {"cka": float("nan"), "least": float("nan"), "greatest": float("nan"), "seeds": 0}
-    return {
-        "cka": float(found.mean()),
-        "least": float(found.min()),
-        "greatest": float(found.max()),
-        "seeds": len(found),
-    }
+def _spread(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Summarise column `cka` over the rows that agree in all others: its mean and its range.
+
+    The columns are `cka` (mean), `least`, `greatest` and `seeds`, the number of defined values.
+    """
+    if not rows:
+        return pd.DataFrame({"seeds": []})
+    table = pd.DataFrame(rows)
+    keys = [name for name in table if name != "cka"]
+    return (
+        table.groupby(keys, sort=False)["cka"]
+        .agg(cka="mean", least="min", greatest="max", seeds="count")
+        .reset_index()
+    )

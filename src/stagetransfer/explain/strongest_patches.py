@@ -1,4 +1,4 @@
-"""Which patches of the images excite a layer's channels most, and what of them reaches it."""
+"""The image patches that excite a layer's channels most, with the saliency map of each."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain.desalinet import desalinet
+from stagetransfer.explain.saliency import desalinet
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one value of a layer sees of the input, in pixels, alike in both directions.
+    """The input pixels that influence one position of a layer, the same in both directions.
 
-    Position p of the layer sees [start + p jump, start + p jump + size); beyond the image lies the
-    padding. Sums over all layers on the way (Dumoulin & Visin 2016, arXiv 1603.07285).
+    Position p depends on the pixels [start + p * jump, start + p * jump + size). Pixels outside
+    the image are padding. Computed by the sums of Dumoulin & Visin 2016 (arXiv 1603.07285).
+
+    Attributes:
+        size: the field's side in pixels.
+        jump: the distance in pixels between the fields of neighbouring positions.
+        start: the first pixel of the field of position 0; negative where there is padding.
     """
 
     size: int
@@ -24,34 +30,38 @@ class ReceptiveField:
     start: int
 
     def at(self, position: int) -> slice:
-        """The pixels that this position sees, the padding among them."""
+        """Return the pixels that influence this position, padding included."""
         first = self.start + position * self.jump
         return slice(first, first + self.size)
 
 
 @dataclass(frozen=True)
-class Patches:
-    """The strongest patches of K channels, P of each, the strongest first.
+class StrongestPatches:
+    """The P strongest patches of each of K channels, in descending order.
 
-    channels: (K,). images, rows, columns: (K, P), the image and the place in the layer of each.
-    strength: (K, P) the activations. inputs, pictures: (K, P, C, size, size), the patch and
-    DeSaliNet's picture of that one neuron with value 1; 0 beyond the image.
+    Attributes:
+        channels: (K,) numbers of the channels.
+        images, rows, columns: (K, P) the image of each patch and its position in the layer.
+        activations: (K, P) the layer's values at these positions.
+        inputs: (K, P, C, size, size) the patches of the network's input; 0 outside the image.
+        maps: as `inputs`, DeSaliNet's maps of the single neuron that the patch belongs to.
     """
 
     channels: Tensor
     images: Tensor
     rows: Tensor
     columns: Tensor
-    strength: Tensor
+    activations: Tensor
     inputs: Tensor
-    pictures: Tensor
+    maps: Tensor
 
 
 def receptive_field(network: nn.Sequential, layer: str) -> ReceptiveField:
-    """That of a layer of convolutions and pools with square kernels.
+    """Return the receptive field of a layer of convolutions and pools with square kernels.
 
-    Raises UserError if there is no such layer, or a layer on the way is of no fixed size (linear,
-    adaptive pool).
+    Raises:
+        UserError: there is no such layer, or a layer of no fixed size (linear, adaptive pool) comes
+            before it.
     """
     size, jump, start = 1, 1, 0
     for name, module in network.named_children():
@@ -67,7 +77,10 @@ def receptive_field(network: nn.Sequential, layer: str) -> ReceptiveField:
             break
         if name == layer:
             return ReceptiveField(size, jump, start)
-    raise UserError(f"layer={layer}: no layer of the feature extractor has patches by that name")
+    raise UserError(
+        f"layer={layer}: the feature extractor has no such layer, so there are no patches. "
+        "Use a convolution or a pool, such as conv2."
+    )
 
 
 @torch.no_grad()
@@ -79,52 +92,46 @@ def strongest_patches(
     channels: int = 5,
     patches: int = 8,
     batch_size: int = 64,
-) -> Patches:
-    """The patches (of different images) that excite the layer most, for its strongest channels.
+) -> StrongestPatches:
+    """Return the patches, each of another image, that excite a layer's strongest channels most.
 
-    Channels are ranked by the mean of their `patches` strongest values. `images` (N, C, H, W)
-    normalised as for the network, in evaluation mode, on its device. Fewer are returned where the
-    layer has fewer channels or N is smaller.
+    Channels are ranked by the mean of their `patches` largest activations.
 
-    Raises UserError as `receptive_field` and `desalinet` do.
+    Args:
+        network: in evaluation mode.
+        images: (N, C, H, W), normalised as for the network, on its device.
+        channels: K; fewer are returned where the layer has fewer.
+        patches: P; fewer are returned where there are fewer images.
+
+    Raises:
+        UserError: as `receptive_field` and `desalinet`.
     """
     field = receptive_field(network, layer)
-    strengths, places = [], []
+    maxima, positions = [], []
     for batch in torch.split(images, batch_size):
-        maps = _features(network, batch, layer)
-        width = maps.shape[-1]
-        strength, place = maps.flatten(2).max(2)
-        strengths.append(strength)
-        places.append(place)
-    by_image, place = torch.cat(strengths), torch.cat(places)
+        activations = _activations(network, batch, layer)
+        width = activations.shape[-1]
+        maximum, position = activations.flatten(2).max(2)
+        maxima.append(maximum)
+        positions.append(position)
     patches = min(patches, len(images))
-    top, who = by_image.topk(patches, dim=0)
+    top, image = torch.cat(maxima).topk(patches, dim=0)  # (P, channels of the layer)
     chosen = top.mean(0).topk(min(channels, top.shape[1])).indices
-    image, strength = who[:, chosen].T, top[:, chosen].T
-    where = place[image, chosen[:, None]]
-    rows, columns = where // width, where % width
-    inputs: list[Tensor] = []
-    pictures: list[Tensor] = []
+    image, strength = image[:, chosen].T, top[:, chosen].T
+    position = torch.cat(positions)[image, chosen[:, None]]
+    rows, columns = position // width, position % width
+    windows = []
     for k, channel in enumerate(chosen.tolist()):
         for p in range(patches):
-            one = images[image[k, p]][None]
-            neuron = (channel, int(rows[k, p]), int(columns[k, p]))
-            picture = desalinet(network, one, layer, ("neuron", neuron))
-            for kept, whole in ((inputs, one), (pictures, picture)):
-                kept.append(_cut(whole[0], field.at(neuron[1]), field.at(neuron[2])))
-    shape = (len(chosen), patches, *inputs[0].shape)
-    return Patches(
-        chosen,
-        image,
-        rows,
-        columns,
-        strength,
-        torch.stack(inputs).view(shape),
-        torch.stack(pictures).view(shape),
-    )
+            one, y, x = images[image[k, p]][None], int(rows[k, p]), int(columns[k, p])
+            saliency = desalinet(network, one, layer, ("neuron", (channel, y, x)))
+            windows.append(_window(torch.cat([one, saliency]), field.at(y), field.at(x)))
+    stacked = torch.stack(windows)
+    inputs, maps = stacked.view(len(chosen), patches, *stacked.shape[1:]).unbind(2)
+    return StrongestPatches(chosen, image, rows, columns, strength, inputs, maps)
 
 
-def _features(network: nn.Sequential, images: Tensor, layer: str) -> Tensor:
+def _activations(network: nn.Sequential, images: Tensor, layer: str) -> Tensor:
     x = images
     for name, module in network.named_children():
         x = module(x)
@@ -133,13 +140,9 @@ def _features(network: nn.Sequential, images: Tensor, layer: str) -> Tensor:
     return x
 
 
-def _cut(image: Tensor, rows: slice, columns: slice) -> Tensor:
-    """A window of (C, H, W), zeros where it lies outside."""
-    height, width = image.shape[1:]
-    result = image.new_zeros(len(image), rows.stop - rows.start, columns.stop - columns.start)
-    top, left = max(rows.start, 0), max(columns.start, 0)
-    bottom, right = min(rows.stop, height), min(columns.stop, width)
-    inner = image[:, top:bottom, left:right]
-    y, x = top - rows.start, left - columns.start
-    result[:, y : y + inner.shape[1], x : x + inner.shape[2]] = inner
-    return result
+def _window(images: Tensor, rows: slice, columns: slice) -> Tensor:
+    """Return a window of (N, C, H, W), with zeros where it lies outside the images."""
+    height, width = images.shape[2:]
+    # Negative padding crops.
+    margins = (-columns.start, columns.stop - width, -rows.start, rows.stop - height)
+    return F.pad(images, margins)

@@ -1,5 +1,8 @@
-"""A trained network for others: safetensors with a model card, and ONNX that is checked."""
+"""Trained networks for use elsewhere: safetensors with a model card, and ONNX checked by running.
 
-from stagetransfer.export.bundle import Bundle, export_run
+Use `export_run`, or the command `stagetransfer export`.
+"""
 
-__all__ = ["Bundle", "export_run"]
+from stagetransfer.export.bundle import ExportedRun, export_run
+
+__all__ = ["ExportedRun", "export_run"]

@@ -1,4 +1,4 @@
-"""A finished run's network, written for others: weights, their description, a model card."""
+"""The folder that a finished run is exported to: weights, their description, ONNX, model card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from stagetransfer.errors import UserError
 from stagetransfer.export.model_card import model_card
-from stagetransfer.export.onnx_file import Agreement, compare, require_onnx, write_onnx
+from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, require_onnx, write_onnx
 from stagetransfer.files import atomic_folder
 from stagetransfer.models import METADATA_KEY
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
@@ -20,9 +20,14 @@ from stagetransfer.runs.study import Study
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """What was written: a folder with model.safetensors, README.md (the card), and model.onnx if
-    `agreement` is there."""
+class ExportedRun:
+    """What was written.
+
+    Attributes:
+        folder: holds model.safetensors, README.md (the model card) and perhaps model.onnx.
+        parameters: the number of parameters.
+        agreement: of model.onnx with PyTorch; None if it was not written.
+    """
 
     folder: Path
     parameters: int
@@ -31,65 +36,63 @@ class Bundle:
 
 def export_run(
     path: Path, out: Path | None = None, *, onnx: bool = True, licence: str = "", count: int = 2000
-) -> Bundle:
-    """Writes the network of the one finished run at `path` into the new folder `out`.
+) -> ExportedRun:
+    """Write the network of the one finished run at `path` into the new folder `out`.
+
+    The files hold float32 weights and compute in float32, whatever the precision of the training.
+    After an error nothing is left behind.
 
     Args:
         path: the run's folder.
-        out: default export/<run> beside runs/.
+        out: default: export/<run>, beside the folder runs/.
         onnx: also write model.onnx and compare it with PyTorch.
-        licence: of the weights, for the card; its owner's to choose.
-        count: resamples of the bootstrap behind the card's intervals.
+        licence: of the weights, for the model card; their owner chooses it.
+        count: the number of bootstrap resamples for the model card's intervals.
 
     Raises:
-        UserError: no run or several, `out` is there already, a package is missing, or ONNX Runtime
-            computes something else. Then nothing is left behind.
+        UserError: `path` holds no run or several, `out` exists, a package is missing, or the
+            results of ONNX Runtime differ from PyTorch's.
     """
     if onnx:
         require_onnx()
     runs = restore_runs([path])
     if len(runs) != 1:
-        raise UserError(f"{path}: holds {len(runs)} runs; name one, such as {runs[0].folder}")
+        raise UserError(f"{path}: it holds {len(runs)} runs. Give one, such as {runs[0].folder}.")
     run = runs[0]
     out = run.folder.parent.parent / "export" / run.folder.name if out is None else out
     if out.exists():
-        raise UserError(f"{out} is there already; remove it, or give another --out")
+        raise UserError(f"{out}: it exists already. Remove it, or give another --out.")
     study = Study(gather_runs([run.folder]).runs, count)
     network = run.network()
     description = describe(run)
     with atomic_folder(out) as part:
         tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        # One key only: of several, safetensors keeps no order, and the same run would give other
-        # bytes each time, and a stage that starts from them another hash.
+        # A single metadata key, because safetensors does not keep the order of several: the same
+        # run would give different bytes each time, and a stage that starts from the file another
+        # key in the stage store.
         content = save(tensors, {METADATA_KEY: description})
         (part / "model.safetensors").write_bytes(content)
         agreement = None
         if onnx:
             write_onnx(network, part / "model.onnx", {METADATA_KEY: description})
-            agreement = compare(network, part / "model.onnx")
+            agreement = compare_with_onnx(network, part / "model.onnx")
             if not agreement.holds:
                 raise UserError(
                     f"{run.folder}: ONNX Runtime differs from PyTorch by {agreement.difference:.2g}"
-                    f" in logits up to {agreement.greatest:.2g}, more than rounding: nothing is "
-                    "written; other versions of onnxruntime or torch may cure it, or --no-onnx"
+                    f" in logits up to {agreement.largest:.2g}, which is more than rounding. "
+                    "Nothing was written. Try other versions of onnxruntime or torch, or --no-onnx."
                 )
         card = model_card(run, study, agreement, licence)
         (part / "README.md").write_text(card, encoding="utf-8")
-    return Bundle(out, sum(tensor.numel() for tensor in tensors.values()), agreement)
+    return ExportedRun(out, sum(tensor.numel() for tensor in tensors.values()), agreement)
 
 
 def describe(run: RestoredRun) -> str:
-    """JSON of what the tensors alone don't say: network, input, classes, where they come from."""
+    """Return what the tensors alone do not tell, as JSON: network, input, classes and origin."""
     model = run.config.model
     content: dict[str, Any] = {
-        "variant": model.variant,
-        "groups": model.groups,
-        "lrn_after_pool": model.lrn_after_pool,
-        "input_size": model.input_size,
-        "mean": model.mean,
-        "std": model.std,
-        "classes": run.record["classes"],
-        "chain": run.record["chain"],
-        "run": run.folder.name,
+        name: getattr(model, name)
+        for name in ("variant", "groups", "lrn_after_pool", "input_size", "mean", "std")
     }
-    return json.dumps(content, sort_keys=True)
+    content |= {"classes": run.record["classes"], "chain": run.record["chain"]}
+    return json.dumps({**content, "run": run.folder.name}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The model card: what the network is, was trained on and tested at, and is not to be used for."""
+"""The model card: what the network is, its training, its test metrics, its uses and its limits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stagetransfer.runs.study import Study
 
 
 def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, licence: str) -> str:
-    """Markdown with the front matter that model hubs read.
+    """Return the card as Markdown, with the front matter that model hubs read.
 
     Args:
-        study: of this run alone.
-        agreement: of model.onnx, if it was written.
-        licence: of the weights; "" where its owner has not chosen yet.
+        study: holds this run alone.
+        agreement: of model.onnx; None if it was not written.
+        licence: of the weights; "" if their owner has not chosen one yet.
     """
     environment = Environment(
         loader=PackageLoader("stagetransfer.export"),
@@ -36,9 +36,10 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
         name=run.folder.name,
         record=run.record,
         model=run.config.model,
+        precision=run.config.trainer.precision,
         stages=[_stage(entry) for entry in run.record["stages"]],
         classes=_classes(run, study),
-        figures=_figures(run, study),
+        metrics=_metrics(run, study),
         test=_test_set(study),
         unit="images" if study.groups is None else "patients",
         crop=run.config.stages[-1].domain.get("crop"),
@@ -48,41 +49,41 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
     )
 
 
-def _figures(run: RestoredRun, study: Study) -> list[tuple[str, str, str]]:
-    """Name, value and 95 % interval."""
-    place = run.condition, study.main_ratio
-    found = [(said, study.interval(*place, name)) for name, (said, _) in FIGURES.items()]
-    return [(said, number(of.estimate), span(of.low, of.high)) for said, of in found]
+def _metrics(run: RestoredRun, study: Study) -> list[tuple[str, str, str]]:
+    """Return the name, value and 95 % interval of each metric."""
+    results = [
+        (title, study.interval(run.condition, study.main_ratio, name))
+        for name, (title, _) in FIGURES.items()
+    ]
+    return [(title, number(one.estimate), span(one.low, one.high)) for title, one in results]
 
 
 def _classes(run: RestoredRun, study: Study) -> list[dict[str, str]]:
-    """Images of each class, and its recall with the interval."""
+    """Return the number of images and the recall of each class."""
     trained: Mapping[str, int] = run.record.get("num_train_per_class") or {}
     rows = []
     for label, name in enumerate(study.classes):
         tested = study.labels == label
-        recall = (
-            study.interval(run.condition, study.main_ratio, f"recall:{name}")
-            if tested.any()
-            else None
-        )
-        rows.append(
-            {
-                "name": name,
-                "train": str(trained.get(name, DASH)),
-                "test": str(int(tested.sum())),
-                "groups": DASH
-                if study.groups is None
-                else str(len(np.unique(study.groups[tested]))),
-                "recall": number(recall.estimate) if recall else DASH,
-                "interval": span(recall.low, recall.high) if recall else DASH,
-            }
-        )
+        row = {
+            "name": name,
+            "train": str(trained.get(name, DASH)),
+            "test": str(int(tested.sum())),
+            "groups": DASH,
+            "recall": DASH,
+            "interval": DASH,
+        }
+        if study.groups is not None:
+            row["groups"] = str(len(np.unique(study.groups[tested])))
+        if tested.any():
+            recall = study.interval(run.condition, study.main_ratio, f"recall:{name}")
+            row["recall"] = number(recall.estimate)
+            row["interval"] = span(recall.low, recall.high)
+        rows.append(row)
     return rows
 
 
 def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
-    """A row of the chain; of weights that stood in, the file's name without its folder."""
+    """Return a stage's row; of weights from a file, the file's name without its folder."""
     layers = {
         key: ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in entry[key])) or DASH
         for key in ("carried", "reinitialised", "frozen")
@@ -100,32 +101,32 @@ def _test_set(study: Study) -> str:
 
 
 def _limits(run: RestoredRun, study: Study) -> list[str]:
-    target = run.config.stages[-1].domain
-    splits = run.record.get("splits")
-    lines = [
-        "Tested on images of the same source as those it was trained on. Other scanners, "
-        "reconstruction kernels, fields of view, windows and populations were not tested.",
-        "It knows only the classes above: any other image gets one of them. Its probabilities are "
-        "not calibrated.",
-        "The intervals resample patients of this one training: they do not know how trainings "
-        "from other seeds differ.",
-    ]
-    if target.get("layout") == "embedded":
-        lines.insert(
-            0, "Trained and tested on generated images: it says nothing about images of patients."
+    lines = []
+    if run.config.stages[-1].domain.get("layout") == "embedded":
+        lines.append(
+            "Trained and tested on generated images: it says nothing about images of patients."
         )
+    lines += [
+        "Tested on images from the same source as the training images. Other scanners, "
+        "reconstruction kernels, fields of view, windows and populations were not tested.",
+        "It knows only the classes above and assigns one of them to any image. Its probabilities "
+        "are not calibrated.",
+        "The intervals resample the patients of a single training. They do not include the "
+        "variation between trainings with different seeds.",
+    ]
     if study.groups is None:
         lines.append(
-            "Patients are unknown, so images were resampled as if each were its own patient: the "
-            "intervals are too narrow if they are not."
+            "The patients are unknown, so each image was resampled as if it were a patient of its "
+            "own. If several images come from one patient, the intervals are too narrow."
         )
     if study.few:
         few = ", ".join(f"{name} ({n})" for name, n in study.few.items())
         unit = "images" if study.groups is None else "groups"
-        lines.append(f"Fewer than ten {unit} in {few}: intervals are not to be trusted there.")
+        lines.append(f"Fewer than ten {unit} in {few}: the intervals there are not reliable.")
+    splits = run.record.get("splits")
     if splits and splits["folds"]:
         lines.append(
-            f"Trained without fold {splits['fold']} of {splits['folds']}, which it was tested on: "
-            "the figures are of this fold alone."
+            f"Trained without fold {splits['fold']} of {splits['folds']} and tested on it: the "
+            "metrics are those of this fold alone."
         )
     return lines

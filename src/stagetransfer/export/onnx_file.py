@@ -1,4 +1,7 @@
-"""A network as ONNX, and the proof that ONNX Runtime computes what PyTorch does."""
+"""A network as an ONNX file, and the check that ONNX Runtime computes the same as PyTorch.
+
+Both compute in float32.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,34 @@ from stagetransfer.errors import UserError
 from stagetransfer.models import AlexNet, LocalResponseNorm
 
 OPSET = 18
-BATCHES = (1, 5)  # what is compared; neither is the batch that the network is traced with
-TOLERANCE = 1e-4  # of the greatest logit, or of 1 where all are smaller
+BATCHES = (1, 5)  # the compared batch sizes, both different from the one used for tracing
+TOLERANCE = 1e-4  # relative to the largest logit, or to 1 where all logits are smaller
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far ONNX Runtime is from PyTorch: the greatest difference of a logit, and the greatest
-    logit."""
+    """How much ONNX Runtime differs from PyTorch.
+
+    Attributes:
+        difference: the largest difference of a logit.
+        largest: the magnitude of the largest logit.
+    """
 
     difference: float
-    greatest: float
+    largest: float
 
     @property
     def holds(self) -> bool:
-        """Whether the difference is rounding."""
-        return self.difference <= TOLERANCE * max(1.0, self.greatest)
+        """Whether the difference is no more than rounding."""
+        return self.difference <= TOLERANCE * max(1.0, self.largest)
 
 
 class _StandardLRN(nn.Module):
-    """ONNX's own LRN in place of our autograd function, whose operations would be traced one by
-    one. Both divide alpha by the window's size; the windows agree where that is odd, as in all
-    forms of AlexNet."""
+    """ONNX's operator LRN, used instead of our autograd function.
+
+    The function's single operations would be traced otherwise. Both divide alpha by the size of the
+    window. Their windows are the same where this size is odd, as in all forms of AlexNet.
+    """
 
     def __init__(self, norm: LocalResponseNorm) -> None:
         super().__init__()
@@ -53,21 +62,27 @@ class _StandardLRN(nn.Module):
 
 
 def require_onnx() -> None:
-    """Raises UserError where the packages of the extra `export` are not installed."""
+    """Raise a `UserError` if a package of the extra `export` is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(
-            f'no module {error.name}; install it by pip install "stagetransfer[export]", or give '
-            "--no-onnx"
+            f"{error.name}: this package is not installed. Install it with "
+            'pip install "stagetransfer[export]", or give --no-onnx.'
         ) from error
 
 
 def write_onnx(network: AlexNet, path: Path, properties: Mapping[str, str]) -> None:
-    """Writes the network in eval mode: `images` (batch, 3, S, S) float32, normalised as in
-    training, to `logits` (batch, C); any batch. properties: the model's metadata."""
+    """Write the network in evaluation mode as ONNX.
+
+    Its input is `images` (batch, 3, S, S) float32, normalised as in training, its output `logits`
+    (batch, C); the batch size is free.
+
+    Args:
+        properties: the metadata of the ONNX model.
+    """
     traced = copy.deepcopy(network).cpu().eval()
     for name, module in list(traced.named_children()):
         if isinstance(module, LocalResponseNorm):
@@ -89,20 +104,19 @@ def write_onnx(network: AlexNet, path: Path, properties: Mapping[str, str]) -> N
 
 
 @torch.no_grad()
-def compare(network: AlexNet, path: Path) -> Agreement:
-    """Runs both on the same random images, in batches of several sizes, on the CPU."""
+def compare_with_onnx(network: AlexNet, path: Path) -> Agreement:
+    """Run the network and the ONNX file on the same random images, on the CPU in float32."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     network = network.cpu().eval()
     generator = torch.Generator().manual_seed(0)
-    difference = greatest = 0.0
+    difference = largest = 0.0
     for batch in BATCHES:
-        size = network.input_size
-        images = torch.randn(batch, 3, size, size, generator=generator)
-        ours = network(images)
-        (theirs,) = session.run(["logits"], {"images": images.numpy()})
-        apart = (torch.from_numpy(theirs) - ours).abs().max().nan_to_num(torch.inf)
-        difference = max(difference, float(apart))
-        greatest = max(greatest, float(ours.abs().max()))
-    return Agreement(difference, greatest)
+        images = torch.randn(batch, 3, *[network.input_size] * 2, generator=generator)
+        expected = network(images)
+        (found,) = session.run(["logits"], {"images": images.numpy()})
+        distance = (torch.from_numpy(found) - expected).abs().max().nan_to_num(torch.inf)
+        difference = max(difference, float(distance))
+        largest = max(largest, float(expected.abs().max()))
+    return Agreement(difference, largest)

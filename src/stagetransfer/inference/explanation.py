@@ -13,9 +13,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stagetransfer.explain import desalinet, randomised
-from stagetransfer.explain.colour_scales import coloured, plain
-from stagetransfer.explain.image_grids import image_grid
+from stagetransfer.explain import (
+    desalinet,
+    image_grid,
+    input_to_rgb,
+    randomised,
+    saliency_to_rgb,
+)
 from stagetransfer.inference.calibrated_classifier import Judge
 from stagetransfer.inference.read_slice import Opinion, Sheet
 from stagetransfer.inference.window_labels import NOTICE
@@ -68,9 +72,9 @@ def explain(
 def reason_page(found: Reason, judge: Judge, title: str, name: str) -> Figure:
     """The pictures on one page; `name` of the class."""
     mean, std = (torch.tensor(0.0) + a.cpu() for a in (judge.mean, judge.std))
-    row = [plain(found.image, mean, std)[0]]
+    row = [input_to_rgb(found.image, mean, std)[0]]
     pictures = (found.score, found.score_random, found.features, found.features_random)
-    row += [np.asarray(coloured(picture)[0]) for picture in pictures]
+    row += [np.asarray(saliency_to_rgb(picture)[0]) for picture in pictures]
     names = ["window", f"score of {name}", "random weights", "pool5", "random weights"]
     return image_grid(
         [row], row_names=[""], column_names=names, title=title, note=f"DeSaliNet; {NOTICE}"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain import cascade, randomised
+from stagetransfer.explain import cascading_randomisation, randomised
 from stagetransfer.models import LAYERS, AlexNet
 
 
@@ -20,7 +20,7 @@ def seeded(seed=0):
 
 
 def kept(a, b):
-    """The layers whose parameters are the same in both."""
+    """Return the layers whose parameters are equal in both networks."""
     return [
         layer
         for layer in LAYERS
@@ -31,20 +31,20 @@ def kept(a, b):
     ]
 
 
-def test_cascade_randomises_from_the_last_layer_on(network):
+def test_the_cascade_starts_at_the_last_layer(network):
     before = copy.deepcopy(network.state_dict())
     previous = network
-    for number, (layer, control) in enumerate(cascade(network, seeded()), start=1):
+    for number, (layer, control) in enumerate(cascading_randomisation(network, seeded()), start=1):
         assert layer == LAYERS[-number]
         assert kept(network, control) == list(LAYERS[:-number])
-        if number > 1:  # and goes on from the step before
+        if number > 1:  # the other layers are those of the step before
             assert set(kept(previous, control)) == set(LAYERS) - {layer}
         previous = control
     assert number == len(LAYERS)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_weights_follow_he(network):
+def test_weights_have_the_variance_of_he_initialisation(network):
     network.eval().fc6.weight.requires_grad_(False)
     control = randomised(network.double(), "conv1", seeded())
     for layer in ("conv2", "fc6"):
@@ -60,17 +60,17 @@ def test_weights_follow_he(network):
     ]
 
 
-def test_randomised_is_one_step_of_the_cascade(network):
-    steps = dict(cascade(network, seeded(3)))
+def test_randomised_equals_one_step_of_the_cascade(network):
+    steps = dict(cascading_randomisation(network, seeded(3)))
     for layer in ("fc8", "fc6", "conv1"):
         control = randomised(network, layer, seeded(3))
         assert kept(control, steps[layer]) == list(LAYERS)
     assert "fc8" not in kept(control, randomised(network, "fc8", seeded(4)))
 
 
-def test_refuses_what_it_cannot_randomise(network):
-    with pytest.raises(UserError, match="from_layer=pool5: no layer with parameters; use one of c"):
+def test_unknown_layers_and_modules_are_refused(network):
+    with pytest.raises(UserError, match=r"from_layer=pool5: no layer .* Use one of c"):
         randomised(network, "pool5", seeded())
     other = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     with pytest.raises(UserError, match=r"1 \(BatchNorm2d\): cannot be randomised"):
-        next(cascade(other, seeded()))
+        next(cascading_randomisation(other, seeded()))

@@ -1,0 +1,85 @@
+"""The signal at a layer from which a saliency map is computed.
+
+This is the seed of a backward pass, the vector of a vector-Jacobian product. It has nothing to do
+with the seed of a random generator.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stagetransfer.errors import UserError
+
+Seed = (
+    Literal["features", "class"]
+    | tuple[Literal["channel"], int]
+    | tuple[Literal["neuron"], int | tuple[int, ...]]
+    | tuple[Literal["class"], int]
+)
+"""What is taken back to the input, the same for each image of a batch. Numbers start at 0.
+
+* "features": the whole output of the layer, with its own activations.
+* ("channel", c): channel c with its own activations, and 0 in all other channels.
+* ("neuron", (c, y, x)): 1 at this neuron, 0 elsewhere. In ("neuron", i), i counts the flattened
+  output (C, H, W).
+* ("class", k): 1 at the score of class k, 0 elsewhere. "class": the same at each image's highest
+  score. A class seed always starts at the network's last layer, whatever layer is asked for.
+"""
+
+
+def is_class(seed: Seed) -> bool:
+    """Return whether the seed starts at the network's last layer."""
+    match seed:
+        case "class" | ("class", *_):
+            return True
+    return False
+
+
+def seed_signal(features: Tensor, layer: str, seed: Seed) -> Tensor:
+    """Return the seed for a layer's output (N, ...), with the same shape and type.
+
+    Raises:
+        UserError: the seed has an unknown form, or lies outside the output.
+    """
+    if seed == "features":
+        return features
+    shape = tuple(features.shape[1:])
+    if is_class(seed) and len(shape) != 1:
+        raise UserError(
+            f"seed={seed!r}: the last layer {layer} has the output shape {shape} per image, which "
+            "are not class scores. Use a whole network, or another seed."
+        )
+    signal = torch.zeros_like(features)
+    match seed:
+        case "class":
+            signal.scatter_(1, features.argmax(1, keepdim=True), 1)
+        case ("channel", int(channel)) if 0 <= channel < shape[0]:
+            signal[:, channel] = features[:, channel]
+        case ("class", int(label)) if 0 <= label < shape[0]:
+            signal[:, label] = 1
+        case ("neuron", int(number)) if 0 <= number < math.prod(shape):
+            signal.movedim(0, -1)[tuple(int(i) for i in np.unravel_index(number, shape))] = 1
+        case ("neuron", (int(), *_) as position) if _within(position, shape):
+            signal.movedim(0, -1)[tuple(position)] = 1
+        case ("channel" | "class" | "neuron", _):
+            raise UserError(
+                f"seed={seed!r}: it lies outside the output of {layer}, which has the shape {shape}"
+                " per image. Use numbers from 0 to the size minus 1."
+            )
+        case _:
+            raise UserError(
+                f"seed={seed!r}: unknown. Use 'features', 'class', ('class', k), ('channel', c), "
+                "('neuron', i) or ('neuron', (c, y, x))."
+            )
+    return signal
+
+
+def _within(position: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(position) == len(shape) and all(
+        isinstance(i, int) and 0 <= i < size for i, size in zip(position, shape, strict=True)
+    )

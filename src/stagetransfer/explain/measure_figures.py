@@ -1,0 +1,132 @@
+"""Plots of the measures: points with intervals, one panel per measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stagetransfer.figures import COLOURS, MARKERS, STYLE, new_figure
+from stagetransfer.models import LAYERS
+
+Points = NDArray[np.float64]
+"""(ticks, 3): a value, and the lower and upper end of its interval."""
+
+
+def similarity_figure(table: pd.DataFrame) -> Figure:
+    """Plot `MeasureTables.similarity`: one panel per measure, one line per condition."""
+    labels = {
+        "ssim_input": "SSIM with the input",
+        "rank_input": "rank correlation with the input",
+        "ssim_trained": "SSIM with the trained network's map",
+        "rank_trained": "rank correlation with the trained network's map",
+    }
+    panels = {}
+    for measure, label in labels.items():
+        rows = table[table["measure"] == measure].groupby("condition", sort=False)
+        panels[label] = {str(name): _points(part, "value") for name, part in rows}
+    return _panels(
+        panels,
+        list(dict.fromkeys(table["random_from"])),
+        title="Control: similarity of the maps while layers get random weights, from fc8 on",
+        xlabel="first layer with random weights",
+        limits=(-0.3, 1.05),
+    )
+
+
+def edge_figure(table: pd.DataFrame) -> Figure:
+    """Plot `MeasureTables.edges`: conditions side by side."""
+    area = table[["edge_area"]].assign(low=np.nan, high=np.nan)
+    lines = {
+        "trained": _points(table, "edge_share"),
+        "random weights": _points(table, "random_weights"),
+        "share of the area": area.to_numpy(float),
+    }
+    return _panels(
+        {"share of energy on edges": lines},
+        list(table["condition"]),
+        title="Share of the maps' energy on edges of the input",
+        xlabel="condition",
+        joined=False,
+    )
+
+
+def cka_between_figure(table: pd.DataFrame) -> Figure:
+    """Plot `MeasureTables.cka_between` by layer: one line per pair of conditions."""
+    names = table["a"] + " - " + table["b"]
+    return _cka_figure(table, names, "Similarity of the conditions' features, same seed")
+
+
+def cka_transfer_figure(table: pd.DataFrame) -> Figure:
+    """Plot `MeasureTables.cka_transfers` by layer: one line per transfer."""
+    names = table["condition"] + ": " + table["before"] + " to " + table["after"]
+    return _cka_figure(table, names, "Features before and after each transfer")
+
+
+def _cka_figure(table: pd.DataFrame, names: pd.Series, title: str) -> Figure:
+    values = table[["cka", "least", "greatest"]]
+    return _panels(
+        {
+            "linear CKA (unbiased)": {
+                str(name): part.to_numpy(float) for name, part in values.groupby(names, sort=False)
+            }
+        },
+        LAYERS,
+        title=title,
+        xlabel="layer; bars show the range over seeds",
+        limits=(-0.1, 1.05),
+    )
+
+
+def _points(table: pd.DataFrame, name: str) -> Points:
+    return table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
+
+
+def _panels(
+    panels: Mapping[str, Mapping[str, Points]],
+    ticks: Sequence[str],
+    *,
+    title: str,
+    xlabel: str,
+    limits: tuple[float, float] | None = None,
+    joined: bool = True,
+) -> Figure:
+    """Return panels side by side with one legend.
+
+    Args:
+        panels: by the label of the y axis, the points of each line. NaN leaves a gap; an interval
+            with NaN is not drawn.
+        ticks: names of the positions on the x axis.
+        limits: of the y axis, which all panels then share.
+        joined: connect the points of a line, for ticks that have an order.
+    """
+    with mpl.rc_context({**STYLE, "font.size": 8, "axes.grid.axis": "y"}):
+        figure = new_figure(4.2 * len(panels) + 2.2, 3.4)  # the legend stands beside the panels
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=limits is not None)[0]
+        for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
+            for number, (name, points) in enumerate(lines.items()):
+                value, low, high = points.T
+                shift = 0.08 * (number - (len(lines) - 1) / 2)  # keeps bars from hiding each other
+                axis.errorbar(
+                    np.arange(len(ticks)) + shift,
+                    value,
+                    yerr=np.nan_to_num(np.clip([value - low, high - value], 0, None)),
+                    color=COLOURS[number % len(COLOURS)],
+                    marker=MARKERS[number % len(MARKERS)],
+                    markersize=4,
+                    linewidth=1.2 if joined else 0,
+                    elinewidth=0.8,
+                    label=name,
+                )
+            axis.set_xticks(range(len(ticks)), ticks)
+            axis.set(xlabel=xlabel, ylabel=ylabel)
+            if limits:
+                axis.set_ylim(*limits)
+        figure.suptitle(title, fontsize=10)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center")
+    return figure

@@ -1,0 +1,114 @@
+"""Figures of saliency maps: Figure 6 of the paper, the randomisation cascade, strongest patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import nn
+
+from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
+from stagetransfer.explain.compared_runs import ComparedRuns
+from stagetransfer.explain.image_grids import Image, filter_panels, image_grid
+from stagetransfer.explain.saliency import SaliencyMethod
+from stagetransfer.explain.strongest_patches import strongest_patches
+from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
+from stagetransfer.pipeline.restore import RestoredRun
+
+Column = tuple[str, NDArray[np.float64]]
+"""A column's name and its images (N, H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class SaliencyFigures:
+    """Figures of the saliency maps of compared runs.
+
+    Attributes:
+        rois: positions of the shown images in the test set; each image is one row of a figure.
+        method: computes the maps.
+        scale: their colour scale, one of `stagetransfer.explain.SCALES`.
+    """
+
+    compared: ComparedRuns
+    rois: NDArray[np.int64]
+    method: SaliencyMethod
+    scale: str
+
+    def figure6(self, runs: Sequence[RestoredRun]) -> Figure:
+        """Return Fig. 6 of Suzuki et al. 2018: one column per run, and the control."""
+        several_seeds = len(runs) > len({run.condition for run in runs})
+        columns = [self._inputs(runs[0])]
+        for run in runs:
+            name = f"{run.condition}\nseed {run.seed}" if several_seeds else run.condition
+            columns.append((name, self._maps(run, run.network())))
+        random = randomised(runs[-1].network(), "conv1", torch.Generator().manual_seed(0))
+        columns.append(("random\nweights", self._maps(runs[-1], random)))
+        title = f"{self.method}, r = {runs[0].record['ratio']:g}"
+        note = "last column: control, all layers of this network re-initialised"
+        return self._grid(columns, title, note)
+
+    def cascade(self, run: RestoredRun) -> Figure:
+        """Return the cascading randomisation of Adebayo et al. 2018: one column per level.
+
+        The classifier's layers share one column.
+        """
+        network = run.network()
+        columns = [self._inputs(run), ("trained", self._maps(run, network))]
+        for layer, random in cascading_randomisation(network, torch.Generator().manual_seed(0)):
+            if layer not in ("fc8", "fc7"):
+                columns.append((f"{layer}-fc8", self._maps(run, random)))
+        title = f"Control of {run.name}: {self.method}"
+        note = "from the third column on: the layers named above have random weights"
+        return self._grid(columns, title, note)
+
+    def patches(self, run: RestoredRun, positions: NDArray[np.int64], layer: str) -> Figure:
+        """Return the strongest patches of a layer's strongest channels, each above its map.
+
+        Args:
+            positions: of the searched images in the test set.
+        """
+        data = self.compared.data(run)
+        found = strongest_patches(run.network(), self.compared.inputs(run, positions), layer)
+        rows: list[list[Image]] = []
+        names: list[str] = []
+        channels = zip(found.channels.tolist(), found.inputs, found.maps, strict=True)
+        for channel, inputs, maps in channels:
+            rows.append(list(input_to_rgb(inputs, data.mean, data.std)))
+            rows.append(list(saliency_to_rgb(maps, self.scale)))
+            names += [f"channel {channel}", ""]
+        _, count, _, _, side = found.inputs.shape
+        return image_grid(
+            rows,
+            row_names=names,
+            column_names=[str(number) for number in range(1, count + 1)],
+            title=f"Strongest patches of {layer}, {run.name}",
+            note=f"receptive field: {side} x {side} pixels of the {data.input_size} pixel input",
+        )
+
+    def _inputs(self, run: RestoredRun) -> Column:
+        data = self.compared.data(run)
+        return "input", input_to_rgb(self.compared.inputs(run, self.rois), data.mean, data.std)
+
+    def _maps(self, run: RestoredRun, network: nn.Module) -> NDArray[np.float64]:
+        maps = self.method.maps(network, self.compared.inputs(run, self.rois))
+        return saliency_to_rgb(maps, self.scale)
+
+    def _grid(self, columns: Sequence[Column], title: str, note: str) -> Figure:
+        names, images = zip(*columns, strict=True)
+        return image_grid(
+            [list(row) for row in zip(*images, strict=True)],
+            row_names=[self.compared.classes[label] for label in self.compared.labels[self.rois]],
+            column_names=names,
+            title=title,
+            note=note,
+        )
+
+
+def filter_figure(runs: Sequence[RestoredRun]) -> Figure:
+    """Return the filters of conv1 of each run."""
+    weights = [run.network().get_parameter("conv1.weight") for run in runs]
+    return filter_panels(weights, [run.name for run in runs])

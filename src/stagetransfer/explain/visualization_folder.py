@@ -1,0 +1,128 @@
+"""The folder that `stagetransfer visualize` writes: figures, tables and a summary page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stagetransfer.explain.compared_runs import ComparedRuns
+from stagetransfer.explain.measure_figures import (
+    cka_between_figure,
+    cka_transfer_figure,
+    edge_figure,
+    similarity_figure,
+)
+from stagetransfer.explain.measure_tables import MeasureTables
+from stagetransfer.explain.run_measures import measure_run
+from stagetransfer.explain.saliency import SaliencyMethod
+from stagetransfer.explain.saliency_figures import SaliencyFigures, filter_figure
+from stagetransfer.figures import save_figure
+from stagetransfer.files import write_text
+
+
+def write_visualization(
+    compared: ComparedRuns,
+    out: Path,
+    method: SaliencyMethod,
+    *,
+    scale: str = "official",
+    per_class: int = 1,
+    roi_seed: int = 0,
+    all_seeds: bool = False,
+    patch_layer: str = "conv2",
+    images: int = 200,
+    log: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Write figures as PNG and SVG, tables as CSV, and summary.md into the folder `out`.
+
+    Args:
+        scale: the colour scale of the maps; see `stagetransfer.explain.colour_scales`.
+        per_class: the number of ROIs shown per class.
+        roi_seed: decides which ROIs are drawn.
+        all_seeds: show all seeds of a condition in Figure 6, not only the lowest.
+        patch_layer: the layer whose strongest patches are shown.
+        images: the approximate number of test images for the measures.
+        log: called with one line before each step.
+    """
+    rois, positions = compared.draw_rois(per_class, roi_seed), compared.draw_images(images)
+    figures = SaliencyFigures(compared, rois, method, scale)
+    lowest = [runs[0] for runs in compared.conditions.values()]
+    shown = list(compared.runs) if all_seeds else lowest
+    log(f"figure6: {len(rois)} ROIs, {len(shown)} runs")
+    save_figure(figures.figure6(shown), out / "figure6")
+    save_figure(filter_figure(shown), out / "filters")
+    for run in lowest:
+        log(f"control and patches: {run.name}")
+        save_figure(figures.cascade(run), out / f"control_{run.condition}")
+        patches = figures.patches(run, positions, patch_layer)
+        save_figure(patches, out / f"patches_{run.condition}")
+    measures = []
+    for run in compared.runs:
+        log(f"measures on {len(positions)} images: {run.name}")
+        measures.append(measure_run(compared, run, positions, method))
+    tables = MeasureTables(compared, measures, positions)
+    edges, similarity = tables.edges(), tables.similarity()
+    for name, table, figure in (
+        ("edges", edges, edge_figure),
+        ("likeness", similarity, similarity_figure),
+        ("cka_between", tables.cka_between(), cka_between_figure),
+        ("cka_transfers", tables.cka_transfers(), cka_transfer_figure),
+    ):
+        if not table.empty:
+            write_text(out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+            save_figure(figure(table), out / name)
+    unit = "images" if compared.groups is None else "patients"
+    lines = [
+        "# What the features see",
+        "",
+        f"{method}. {len(positions)} of {len(compared.labels)} test images. 95 % intervals over "
+        f"seeds and {unit}.",
+        "",
+        "![Figure 6](figure6.png)",
+        "",
+        *_edge_lines(edges, tables.edge_comparisons()),
+        *_control_lines(similarity),
+    ]
+    write_text(out / "summary.md", "\n".join(lines))
+
+
+def _edge_lines(edges: pd.DataFrame, comparisons: list[str]) -> list[str]:
+    return [
+        "## Share of the maps' energy on the input's edges",
+        "",
+        "| condition | trained | random weights | share of the area | seeds |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['condition']} | {_with_interval(row, 'edge_share')} | "
+            f"{_with_interval(row, 'random_weights')} | {row['edge_area']:.3f} | {row['seeds']} |"
+            for row in edges.to_dict("records")
+        ),
+        "",
+        *(f"* {sentence}" for sentence in comparisons),
+        "",
+        "![edges](edges.png)",
+        "",
+    ]
+
+
+def _control_lines(similarity: pd.DataFrame) -> list[str]:
+    lines = ["## How much the maps depend on the weights", ""]
+    links = []
+    for name, part in similarity.groupby("condition", sort=False):
+        row = {(row["random_from"], row["measure"]): row for row in part.to_dict("records")}
+        lines.append(
+            f"* {name}: SSIM of the map with the input is "
+            f"{_with_interval(row['trained', 'ssim_input'], 'value')} for the trained network and "
+            f"{_with_interval(row['conv1', 'ssim_input'], 'value')} for random weights; SSIM "
+            f"between these two maps is {_with_interval(row['conv1', 'ssim_trained'], 'value')}."
+        )
+        links.append(f"[{name}](control_{name}.png)")
+    cascades = f"The cascade of each condition: {', '.join(links)}"
+    return [*lines, "", "![similarity](likeness.png)", "", cascades, ""]
+
+
+def _with_interval(row: Mapping[Hashable, Any], name: str) -> str:
+    return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
