@@ -1,7 +1,7 @@
 """The second opinion's speed against the network's own: python -m benchmarks.predict
 
 One slice of 512 x 512 pixels of the embedded phantom, windows of 32 pixels at stride 8 within its
-lungs, an untrained network, as many training features as a judge keeps. In turn:
+lungs, an untrained network, as many training features as a classifier keeps. In turn:
 
 * network: the same network on the same windows, cut, enlarged and normalised before, in batches;
 * windows: what `stagetransfer predict` does of a slice but for mask, map and files: windows cut,
@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import machine, spread, time_in_turn
-from stagetransfer.ct.roi_patches import Cut
-from stagetransfer.inference.calibrated_classifier import Judge
+from stagetransfer.ct.roi_patches import PatchSettings
+from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.lung_mask import lung_mask
-from stagetransfer.inference.read_slice import prepare, read_slice
+from stagetransfer.inference.slice_prediction import predict_slice, prepare_slice
 from stagetransfer.models import AlexNet, initialise
 from stagetransfer.synthetic.lung import CLASSES
 from stagetransfer.synthetic.lung_slices import FIRST_TEST_PATIENT, lung_slice
@@ -45,37 +45,39 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = AlexNet(len(CLASSES), "paper", input_size=arguments.input)
     initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))
-    judge = Judge(
+    classifier = CalibratedClassifier(
         network,
         CLASSES,
         temperature=1.0,
         features=F.normalize(torch.rand(arguments.training, 4096)),
-        limit=1.0,
+        max_distance=1.0,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         device=device,
     )
     one = lung_slice(0, FIRST_TEST_PATIENT)
-    hu, cut = one.hu.astype(float), Cut()
+    hu, cut = one.hu.astype(float), PatchSettings()
     spacing = (one.spacing, one.spacing)
     lung = lung_mask(hu, spacing)
-    sheet = prepare(hu, lung, spacing, cut, arguments.stride)
-    count = len(sheet.windows)
-    ready = [judge.inputs(batch) for batch in sheet.batches(arguments.batch, judge.device)]
+    prepared = prepare_slice(hu, lung, spacing, cut, arguments.stride)
+    count = len(prepared.windows)
+    ready = [
+        classifier.inputs(batch) for batch in prepared.batches(arguments.batch, classifier.device)
+    ]
 
     def network_alone() -> None:
         with torch.inference_mode():
             for batch in ready:
-                judge.network(batch)
+                classifier.network(batch)
 
     def windows() -> None:
-        again = prepare(hu, lung, spacing, cut, arguments.stride)
-        judge(again.batches(arguments.batch, judge.device))
+        again = prepare_slice(hu, lung, spacing, cut, arguments.stride)
+        classifier(again.batches(arguments.batch, classifier.device))
 
     def whole() -> None:
         mask = lung_mask(hu, spacing)
         options = {"stride": arguments.stride, "batch": arguments.batch}
-        read_slice(judge, hu, mask, spacing, cut, **options)
+        predict_slice(classifier, hu, mask, spacing, cut, **options)
 
     seconds = time_in_turn(
         {"network": network_alone, "windows": windows, "slice": whole}, arguments.rounds

@@ -10,9 +10,11 @@ import logging
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+
+from stagetransfer.errors import UserError
 
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -77,6 +79,28 @@ def resolve_precision(precision: str, accelerator: str) -> str:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if fast else "32-true"
     return "32-true"
+
+
+def autocast(precision: str, device: str) -> AbstractContextManager[object]:
+    """Return the context in which Lightning runs a network's forward pass at a precision.
+
+    Args:
+        precision: Lightning's name of a precision, as the config of a finished run records it:
+            "32-true", "32", "bf16-mixed" or "16-mixed".
+        device: the device that computes, for example "cpu" or "cuda:0".
+
+    Raises:
+        UserError: the precision is another one.
+    """
+    if precision in ("32-true", "32"):
+        return nullcontext()
+    dtypes = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    if precision not in dtypes:
+        raise UserError(
+            f"trainer.precision={precision}: a finished run of this precision cannot be read. "
+            f"Use a run trained with 32-true, {' or '.join(dtypes)}."
+        )
+    return torch.autocast(torch.device(device).type, dtypes[precision])
 
 
 @contextmanager
