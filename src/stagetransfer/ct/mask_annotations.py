@@ -86,12 +86,9 @@ class MaskAnnotations:
 
     def _assign_png(self, file: Path, where: str) -> None:
         found = self._slices.get(str(PurePosixPath(where).with_suffix("")), [])
-        if len(found) != 1:
-            text = f"{len(found) or 'no'} slices have this name. Name the mask like its slice file"
-            self._problems.add(_NO_SERIES, where, text)
-            return
-        number, index = found[0]
-        self._readers[number].append(partial(self._read_png, file, where, number, index))
+        if self._is_unique(len(found), where, "slice"):
+            number, index = found[0]
+            self._readers[number].append(partial(self._read_png, file, where, number, index))
 
     def _assign_nifti(self, file: Path, where: str) -> None:
         name = nifti.stem(where)
@@ -102,11 +99,14 @@ class MaskAnnotations:
             if only_one
             or name in {PurePosixPath(one).name if self._single else one for one in volume.names}
         ]
-        if len(found) != 1:
-            text = f"{len(found) or 'no'} series have this name. Name the mask like its series"
+        if self._is_unique(len(found), where, "series"):
+            self._readers[found[0]].append(partial(self._read_nifti, file, where, found[0]))
+
+    def _is_unique(self, count: int, where: str, what: str) -> bool:
+        if count != 1:
+            text = f"{what} of this name: {count or 'none'}. Name the mask like its {what}"
             self._problems.add(_NO_SERIES, where, text)
-            return
-        self._readers[found[0]].append(partial(self._read_nifti, file, where, found[0]))
+        return count == 1
 
     def _assign_seg(self, file: Path, where: str) -> None:
         try:

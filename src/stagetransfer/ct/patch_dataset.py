@@ -91,9 +91,7 @@ def _file_names(patches: tuple[Patch, ...], names: Pseudonyms) -> list[str]:
 
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def summarise(extraction: Extraction, name_of: Callable[[str], str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from stagetransfer.explain.colour_scales import coloured, plain
 from stagetransfer.explain.image_grids import image_grid
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.label_map import DISCLAIMER
-from stagetransfer.inference.slice_prediction import PreparedSlice, SlicePrediction
+from stagetransfer.inference.slice_prediction import SlicePrediction
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ def explain_window(classifier: CalibratedClassifier, window: Tensor, label: int)
 
 def explanation_figure(
     classifier: CalibratedClassifier,
-    prepared: PreparedSlice,
     prediction: SlicePrediction,
     position: tuple[float, float],
     index: int,
@@ -74,7 +73,7 @@ def explanation_figure(
     x, y = prediction.centres[nearest].tolist()
     mark = "" if marked == name else f", marked {marked}"
     p = predictions.probabilities[nearest, label]
-    found = explain_window(classifier, prepared.window(nearest), label)
+    found = explain_window(classifier, prediction.prepared.window(nearest), label)
     mean, std = (torch.tensor(0.0) + a.cpu() for a in (classifier.mean, classifier.std))
     images = (found.score, found.score_random, found.features, found.features_random)
     figure = image_grid(

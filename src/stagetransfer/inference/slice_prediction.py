@@ -22,35 +22,6 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class SlicePrediction:
-    """The prediction of one slice (H, W).
-
-    Attributes:
-        grey: (H, W) uint8, the slice through the grey window of the training patches.
-        lung: (H, W) where windows were placed.
-        centres: (N, 2) x and y of the windows' centres in pixels of the slice.
-        predictions: of the N windows, row by row.
-        windows: (H, W) the window whose centre is nearest to each pixel; -1 outside the lung.
-    """
-
-    grey: NDArray[np.uint8]
-    lung: Mask
-    centres: NDArray[np.float64]
-    predictions: WindowPredictions
-    windows: NDArray[np.int32]
-
-    @cached_property
-    def labels(self) -> LabelMap:
-        """(H, W) codes of classes and marks; -1 outside the lung."""
-        return label_map(self.windows, self.predictions.codes)
-
-    @cached_property
-    def labels_without_marks(self) -> LabelMap:
-        """(H, W) codes of the most probable classes; -1 outside the lung."""
-        return label_map(self.windows, self.predictions.most_probable)
-
-
-@dataclass(frozen=True)
 class PreparedSlice:
     """A slice as grey values on its raster, with its windows."""
 
@@ -67,6 +38,37 @@ class PreparedSlice:
         top, left = int(self.windows.tops[number]), int(self.windows.lefts[number])
         size = self.windows.size
         return torch.from_numpy(self.grey[top : top + size, left : left + size])[None, None]
+
+
+@dataclass(frozen=True)
+class SlicePrediction:
+    """The prediction of one slice (H, W).
+
+    Attributes:
+        prepared: the slice on its raster, with its windows.
+        grey: (H, W) uint8, the slice through the grey window of the training patches.
+        lung: (H, W) where windows were placed.
+        centres: (N, 2) x and y of the windows' centres in pixels of the slice.
+        predictions: of the N windows, row by row.
+        windows: (H, W) the window whose centre is nearest to each pixel; -1 outside the lung.
+    """
+
+    prepared: PreparedSlice
+    grey: NDArray[np.uint8]
+    lung: Mask
+    centres: NDArray[np.float64]
+    predictions: WindowPredictions
+    windows: NDArray[np.int32]
+
+    @cached_property
+    def labels(self) -> LabelMap:
+        """(H, W) codes of classes and marks; -1 outside the lung."""
+        return label_map(self.windows, self.predictions.codes)
+
+    @cached_property
+    def labels_without_marks(self) -> LabelMap:
+        """(H, W) codes of the most probable classes; -1 outside the lung."""
+        return label_map(self.windows, self.predictions.most_probable)
 
 
 def prepare_slice(
@@ -105,6 +107,7 @@ def predict_slice(
     predictions = classifier(prepared.batches(batch, classifier.device))
     centres = prepared.raster.to_slice(prepared.windows.centres)
     return SlicePrediction(
+        prepared=prepared,
         grey=apply_window(hu, settings),
         lung=lung,
         centres=centres,

@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from stagetransfer.ct.annotations import Annotations
 from stagetransfer.ct.input_problems import Problems, relative_name
@@ -47,7 +46,7 @@ from stagetransfer.inference.prediction_tables import (
     total_shares,
     window_table,
 )
-from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice, prepare_slice
+from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
 from stagetransfer.inference.user_masks import (
     lung_by_slice,
     open_lung_masks,
@@ -169,8 +168,6 @@ class _Writer:
                 found = prediction.labels, prediction.labels_without_marks
                 self.agreement.add(volume.patient, truth[index], *found)
             self._write_slice(part, location, prediction, truth.get(index))
-            if len(prediction.predictions):
-                self._write_explanations(part, location, hu, prediction, volume)
             maps[self.source.path(volume, index)] = prediction.labels
         if options.seg and volume.sop_uids:
             self._write_segmentation(part / f"{number + 1:02d}.seg.dcm", maps, 9000 + number)
@@ -198,23 +195,14 @@ class _Writer:
         if row["windows"]:
             title = f"{self.options.run}: series {location.series}, slice {location.index}"
             _save(slice_figure(prediction, self.names, row, title, truth), part / location.stem)
+            self._write_explanations(part, location, prediction)
 
     def _write_explanations(
-        self,
-        part: Path,
-        location: SliceLocation,
-        hu: NDArray[np.float64],
-        prediction: SlicePrediction,
-        volume: Volume,
+        self, part: Path, location: SliceLocation, prediction: SlicePrediction
     ) -> None:
-        if not self.options.explained:
-            return
-        prepared = prepare_slice(
-            hu, prediction.lung, volume.spacing, self.options.patches, self.options.stride
-        )
         for position in self.options.explained:
             figure, (x, y) = explanation_figure(
-                self.classifier, prepared, prediction, position, location.index
+                self.classifier, prediction, position, location.index
             )
             _save(figure, part / f"reason-{location.stem}-{x:g}-{y:g}")
             self.explanations += 1
