@@ -38,9 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument(
-        "--input", type=int, default=83, help="side of the network's input in pixels"
-    )
+    parser.add_argument("--input", type=int, default=83, help="side of the input in pixels")
     parser.add_argument("--stride", type=int, default=8)
     parser.add_argument("--training", type=int, default=2000, help="number of training features")
     arguments = parser.parse_args()
@@ -86,14 +84,14 @@ def main() -> None:
         {"network": network_alone, "windows": windows, "slice": whole_slice}, arguments.rounds
     )
     table = Table(
-        title=f"{count} windows of one slice at stride {arguments.stride}, input {arguments.input}, "
+        title=f"{count} windows of one slice, stride {arguments.stride}, input {arguments.input}, "
         f"batches of {arguments.batch}, {arguments.rounds} rounds"
     )
     for column in (
         "",
         "seconds (minimum-maximum)",
         "windows per second",
-        "relative to the network",
+        "relative to network",
     ):
         table.add_column(column)
     alone = statistics.median(seconds["network"])

@@ -143,9 +143,9 @@ def table(path, header, *rows):
     return path
 
 
-def run(*words):
+def run(*arguments):
     """Run the command; return its exit code, standard output and lines of standard error."""
-    result = CliRunner().invoke(app, ["extract", *map(str, words)])
+    result = CliRunner().invoke(app, ["extract", *map(str, arguments)])
     error = result.exception
     if error is not None and not isinstance(error, SystemExit):
         if type(error).__name__ not in ("UserError", "BadInput"):

@@ -87,8 +87,8 @@ def test_coverage_counts_the_pixels_inside_a_polygon(tmp_path, scans):
     # Half of the patch's square lies below the diagonal.
     given = table(tmp_path / "b.csv", "slice,points,label", "1,10 10; 42 42; 10 42,GGO")
     for coverage, total in (("0.45", "1"), ("0.55", "0")):
-        words = ["--annotations", given, "--check", "--coverage", coverage]
-        shown = run(tmp_path / "in", *words)[1].splitlines()
+        arguments = ["--annotations", given, "--check", "--coverage", coverage]
+        shown = run(tmp_path / "in", *arguments)[1].splitlines()
         assert shown[1].split()[-1] == total
 
 
@@ -96,10 +96,10 @@ def test_indexed_png_masks(box, tmp_path):
     for index, values in enumerate(mask()):
         path = tmp_path / "masks" / "P1" / "scan" / f"{index:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(values)
-        picture.putpalette([0, 0, 0, 255, 0, 0] * 128)
-        assert picture.mode == "P"
-        picture.save(path)
+        image = Image.fromarray(values)
+        image.putpalette([0, 0, 0, 255, 0, 0] * 128)
+        assert image.mode == "P"
+        image.save(path)
     assert_same_data_set(
         box, tmp_path, "--annotations", tmp_path / "masks", "--labels", labels(tmp_path)
     )

@@ -230,8 +230,8 @@ def test_16_bit_png_gives_the_patches_of_dicom(tmp_path):
     dicom = extracted(tmp_path, "reference", "--field", "18")
     (tmp_path / "png" / "P7").mkdir(parents=True)
     for index, plane in enumerate(phantom()):
-        picture = Image.fromarray((plane + 32768).astype(np.uint16))
-        picture.save(tmp_path / "png" / "P7" / f"slice{index + 7}.png")  # 7, 8, ..., 10, 11
+        image = Image.fromarray((plane + 32768).astype(np.uint16))
+        image.save(tmp_path / "png" / "P7" / f"slice{index + 7}.png")  # 7, 8, ..., 10, 11
     given = ["--annotations", annotations(tmp_path), "--field", "18"]
     scale = ["--png-rescale", "1/-32768", "--png-spacing", "0.7"]
     code, _, lines = run(tmp_path / "png", *given, *scale, "--out", tmp_path / "out")

@@ -162,8 +162,8 @@ def test_nothing_of_a_header_or_a_path_reaches_an_output(tmp_path, options):
     )
     out, salt = tmp_path / "out", tmp_path / "salt"
     salt.write_text("a fixed salt: a pseudonym could contain a mark by chance")
-    words = ["--annotations", given, "--out", out, "--skip-bad", "--salt", salt, *options]
-    code, shown, _ = run(tmp_path / "in", *words)
+    arguments = ["--annotations", given, "--out", out, "--skip-bad", "--salt", salt, *options]
+    code, shown, _ = run(tmp_path / "in", *arguments)
     assert code == 0
     found = contents(out)
     assert len(found) == 4 + 3
@@ -174,9 +174,9 @@ def test_nothing_of_a_header_or_a_path_reaches_an_output(tmp_path, options):
         assert mark not in shown
     for name in found:
         if name.endswith(".png"):  # pixels and nothing else
-            with Image.open(out / name) as picture:
-                picture.load()
-                assert (picture.info, picture.mode, picture.size) == ({}, "L", (32, 32))
+            with Image.open(out / name) as image:
+                image.load()
+                assert (image.info, image.mode, image.size) == ({}, "L", (32, 32))
     # Only the pseudonyms of patient and series depend on the header.
     assert len({row["patient"] for row in rows(out)}) == 1
 
@@ -193,8 +193,15 @@ def test_pseudonyms_need_the_salt(tmp_path, study):
     assert not first & other
     assert all((tmp_path / "out" / patient).is_dir() for patient in first)
     (tmp_path / "short.salt").write_text("short")
-    words = ["--annotations", study, "--out", tmp_path / "no", "--salt", tmp_path / "short.salt"]
-    assert "a salt of 5 bytes is too short" in run(tmp_path / "in", *words)[2][0]
+    arguments = [
+        "--annotations",
+        study,
+        "--out",
+        tmp_path / "no",
+        "--salt",
+        tmp_path / "short.salt",
+    ]
+    assert "a salt of 5 bytes is too short" in run(tmp_path / "in", *arguments)[2][0]
     assert not (tmp_path / "no").exists()
 
 
@@ -209,8 +216,8 @@ def test_a_pseudonym_is_the_keyed_hash_of_its_identity():
 def test_one_salt_for_two_processes(tmp_path):
     code = "import sys; from pathlib import Path; from stagetransfer.ct.pseudonyms import read_salt"
     code += "; print(read_salt(Path(sys.argv[1])).decode())"
-    words = [sys.executable, "-c", code, str(tmp_path / "salt")]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+    arguments = [sys.executable, "-c", code, str(tmp_path / "salt")]
+    both = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in range(2)]
     salts = [one.communicate()[0].strip() for one in both]
     assert salts[0] == salts[1] == read_salt(tmp_path / "salt")
     assert os.listdir(tmp_path) == ["salt"]
@@ -307,8 +314,8 @@ def test_an_existing_output_is_refused(tmp_path, study, kind):
 
 
 def test_an_output_within_the_input_is_refused(tmp_path, study):
-    words = ["--annotations", study, "--out", tmp_path / "in" / "out"]
-    code, _, [line] = run(tmp_path / "in", *words)
+    arguments = ["--annotations", study, "--out", tmp_path / "in" / "out"]
+    code, _, [line] = run(tmp_path / "in", *arguments)
     assert code == 2
     assert "lies within the input" in line
 
@@ -341,8 +348,8 @@ except SystemExit as end:
 loaded = {"torch", "pytorch_lightning", "hydra", "tensorboard"} & set(sys.modules)
 assert not loaded, loaded
 """
-    words = [tmp_path / "in", "--annotations", study, "--check"]
-    subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True)
+    arguments = [tmp_path / "in", "--annotations", study, "--check"]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
 
 
 def test_real_dicom_files(tmp_path):
@@ -357,8 +364,8 @@ def test_real_dicom_files(tmp_path):
         for x, y, label in ((110, 240, "RIGHT"), (350, 240, "LEFT"))
     ]
     given = table(tmp_path / "a.csv", "file,x,y,width,height,label", *lines)
-    words = ["--annotations", given, "--field", "18", "--out", tmp_path / "out"]
-    code, _, lines = run(folder, *words)
+    arguments = ["--annotations", given, "--field", "18", "--out", tmp_path / "out"]
+    code, _, lines = run(folder, *arguments)
     assert (code, lines) == (0, [])
     found = rows(tmp_path / "out")
     assert {row["label"] for row in found} == {"LEFT", "RIGHT"}

@@ -64,9 +64,9 @@ def lung(side=128):
     return ((x - 28) ** 2 + y**2 < 25**2) | ((x + 28) ** 2 + y**2 < 25**2)
 
 
-def run(*words):
+def run(*arguments):
     """Run the command; return its exit code, standard output and lines of standard error."""
-    result = CliRunner().invoke(app, ["predict", *map(str, words)])
+    result = CliRunner().invoke(app, ["predict", *map(str, arguments)])
     error = result.exception
     if error is not None and not isinstance(error, SystemExit):
         if type(error).__name__ not in ("UserError", "BadInput"):
@@ -75,8 +75,8 @@ def run(*words):
     return result.exit_code, result.stdout, result.stderr.splitlines()
 
 
-def good(*words):
-    code, shown, lines = run(*words)
+def good(*arguments):
+    code, shown, lines = run(*arguments)
     assert code == 0, lines
     assert DISCLAIMER in shown
     return shown, lines
@@ -365,8 +365,8 @@ def test_bad_input_has_a_line_and_skip_bad_continues(trained, tmp_path, kind):
 def test_nothing_is_written_if_everything_is_left_out(trained, tmp_path):
     (tmp_path / "in").mkdir()
     truncated(tmp_path / "in")
-    words = [trained, tmp_path / "in", "--skip-bad", "--out", tmp_path / "out"]
-    code, _, lines = run(*words)
+    arguments = [trained, tmp_path / "in", "--skip-bad", "--out", tmp_path / "out"]
+    code, _, lines = run(*arguments)
     assert code == 2
     assert lines[-1].startswith("error: nothing was read")
     assert {one.name for one in tmp_path.iterdir()} == {"in"}
@@ -403,7 +403,7 @@ def test_a_series_is_chosen_by_number_folder_or_uid(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--reason", "5"], "--reason 5: must be X,Y"),
         (["--certain", 2], "--certain 2: must lie between 0 and 1"),
@@ -416,8 +416,8 @@ def test_a_series_is_chosen_by_number_folder_or_uid(trained, tmp_path):
         (["--field", 4000], "must be a length"),
     ],
 )
-def test_bad_options_have_a_line(trained, scans, tmp_path, words, message):
-    code, _, lines = run(trained, scans, "--out", tmp_path / "out", *words)
+def test_bad_options_have_a_line(trained, scans, tmp_path, arguments, message):
+    code, _, lines = run(trained, scans, "--out", tmp_path / "out", *arguments)
     assert (code, len(lines)) == (2, 1)
     assert message in lines[0]
     assert not list(tmp_path.iterdir())

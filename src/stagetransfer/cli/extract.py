@@ -7,18 +7,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stagetransfer.cli.options import (
+from stagetransfer.cli.ct_options import (
     PatientOption,
     PngRescaleOption,
     PngSpacingOption,
     SkipBadOption,
     check_lengths,
-    parse_png_scale,
     parse_window,
     require_extra,
     show_left_out,
     show_problems,
 )
+from stagetransfer.cli.options import parse_png_scale
 from stagetransfer.errors import UserError
 
 

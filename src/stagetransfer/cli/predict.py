@@ -8,19 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from stagetransfer.cli.options import (
+from stagetransfer.cli.ct_options import (
     PatientOption,
     PngRescaleOption,
     PngSpacingOption,
     SkipBadOption,
     check_lengths,
-    parse_png_scale,
     parse_window,
     refuse_as_input,
     require_extra,
     show_left_out,
     show_problems,
 )
+from stagetransfer.cli.options import parse_png_scale
 from stagetransfer.errors import UserError
 
 

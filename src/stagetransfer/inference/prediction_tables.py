@@ -39,7 +39,10 @@ class SliceLocation:
 
 
 def prediction_table(predictions: WindowPredictions, names: Sequence[str]) -> pd.DataFrame:
-    """Return one row per window: opinion, class (the most probable), distance, p_<class>."""
+    """Return one row per window.
+
+    The columns are opinion (the class or mark), class (the most probable), distance, and p_<class>.
+    """
     classes = names[: predictions.probabilities.shape[1]]
     return pd.DataFrame(
         {
