@@ -84,15 +84,10 @@ def main() -> None:
         {"network": network_alone, "windows": windows, "slice": whole_slice}, arguments.rounds
     )
     table = Table(
-        title=f"{count} windows of one slice, stride {arguments.stride}, input {arguments.input}, "
+        title=f"{count} windows of a slice at stride {arguments.stride}, input {arguments.input}, "
         f"batches of {arguments.batch}, {arguments.rounds} rounds"
     )
-    for column in (
-        "",
-        "seconds (minimum-maximum)",
-        "windows per second",
-        "relative to network",
-    ):
+    for column in ("", "seconds (least-greatest)", "windows a second", "of the network's"):
         table.add_column(column)
     alone = statistics.median(seconds["network"])
     for name, values in seconds.items():
