@@ -72,7 +72,7 @@ def test_a_centred_patch_for_each_part():
 
 def test_a_hollow_part_is_centred_where_it_is_covered():
     mask = np.ones((50, 50), dtype=bool)
-    mask[12:38, 12:38] = False  # the middle of the ring is empty
+    mask[12:38, 12:38] = False  # the centre of the ring is empty
     [(top, left)] = patch_corners(masked(mask), Raster((50, 50)), PatchSettings(10, place="centre"))
     assert mask[top : top + 10, left : left + 10].all()
 
@@ -88,7 +88,7 @@ def test_a_hollow_part_is_centred_where_it_is_covered():
         (40, 35, None),
     ],
 )
-def test_a_point_is_the_middle_of_a_patch_in_the_slice(x, y, expected):
+def test_a_point_is_the_centre_of_a_patch_in_the_slice(x, y, expected):
     assert patch_corners(region(Point(x, y)), Raster((50, 64)), PatchSettings()) == expected
 
 

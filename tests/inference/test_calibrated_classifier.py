@@ -5,10 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stagetransfer.errors import UserError
 from stagetransfer.inference.agreement import Agreement, count_pixels
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, neighbour_distance
 from stagetransfer.inference.explanation import explain_window
 from stagetransfer.models import AlexNet, initialise
+from stagetransfer.training.machine import autocast
 
 CLASSES = ("a", "b", "c")
 
@@ -66,6 +68,27 @@ def test_marks_take_precedence_over_classes(network):
         "unlike the training data",
     ]
     assert found.most_probable.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        ("32-true", torch.float32),
+        ("32", torch.float32),
+        ("bf16-mixed", torch.bfloat16),
+        ("16-mixed", torch.float16),
+    ],
+)
+def test_autocast_computes_in_the_precision(precision, dtype):
+    ones = torch.ones(2, 2)
+    with autocast(precision, "cpu"):
+        assert (ones @ ones).dtype == dtype
+    assert (ones @ ones).dtype == torch.float32
+
+
+def test_autocast_names_a_precision_that_it_does_not_know():
+    with pytest.raises(UserError, match="trainer.precision=64-true"):
+        autocast("64-true", "cpu")
 
 
 def test_no_windows_give_no_predictions(network):

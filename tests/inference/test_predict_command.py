@@ -368,7 +368,7 @@ def test_nothing_is_written_if_everything_is_left_out(trained, tmp_path):
     arguments = [trained, tmp_path / "in", "--skip-bad", "--out", tmp_path / "out"]
     code, _, lines = run(*arguments)
     assert code == 2
-    assert lines[-1].startswith("error: nothing was read")
+    assert lines[-1].startswith(f"error: {tmp_path / 'in'}: nothing was read")
     assert {one.name for one in tmp_path.iterdir()} == {"in"}
 
 

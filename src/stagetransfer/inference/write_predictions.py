@@ -238,7 +238,10 @@ class _Writer:
     def _check_results(self) -> None:
         options = self.options
         if not self.rows and not self.patches:
-            raise UserError("nothing was read: all of the input was left out, as listed above")
+            raise UserError(
+                f"{self.source.root}: nothing was read, because everything in it was left out. "
+                "Correct the problems listed above"
+            )
         if options.seg and not self.segmentations:
             raise UserError("--seg: no DICOM series was read. Omit --seg for NIfTI and PNG")
         if options.explained and not self.explanations:
