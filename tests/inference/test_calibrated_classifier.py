@@ -87,7 +87,7 @@ def test_autocast_computes_in_the_precision(precision, dtype):
 
 
 def test_autocast_names_a_precision_that_it_does_not_know():
-    with pytest.raises(UserError, match="trainer.precision=64-true"):
+    with pytest.raises(UserError, match=r"trainer\.precision=64-true"):
         autocast("64-true", "cpu")
 
 
