@@ -23,7 +23,7 @@ from stagetransfer.ct.dicom_seg_reader import read_segmentation
 from stagetransfer.inference.calibrated_classifier import split_forward
 from stagetransfer.inference.label_map import DISCLAIMER
 from stagetransfer.pipeline.chain import ChainRunner
-from stagetransfer.pipeline.restore import open_runs
+from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.statistics.calibration import tempered
 
 SPACING = ("1.5", "1.5")
@@ -146,7 +146,7 @@ def test_a_run_with_a_stored_reference_predicts_without_its_data(trained, scans,
 
 def probabilities_at(run, split, precision):
     """Return (N, C): the run's probabilities of a split, with its network at any precision."""
-    opened = open_runs([run])[0]
+    opened = restore_runs([run])[0]
     x = opened.data.inputs(split, range(opened.data.count(split)))
     with torch.inference_mode():
         logits = split_forward(opened.network(), x, precision)[1]
@@ -266,7 +266,7 @@ def test_patches_and_16_bit_slices(trained, tmp_path):
 @pytest.mark.parametrize("precision", OTHER)
 def test_patches_of_the_test_set_have_the_probabilities_of_the_test(train, tmp_path, precision):
     trained, count = train(precision), 6
-    opened = open_runs([trained])[0]
+    opened = restore_runs([trained])[0]
     (tmp_path / "in").mkdir()
     for number, row in enumerate(opened.data.rows["test"][:count]):
         Image.fromarray(opened.data.samples.images[row]).save(tmp_path / "in" / f"{number}.png")

@@ -114,10 +114,10 @@ def predict(
 
         if seg:
             import stagetransfer.inference.dicom_seg_writer  # noqa: F401
-    from stagetransfer.pipeline.restore import open_runs
+    from stagetransfer.pipeline.restore import restore_runs
     from stagetransfer.training import machine
 
-    runs = open_runs([run])
+    runs = restore_runs([run])
     if len(runs) > 1:
         raise UserError(f"{run}: holds {len(runs)} finished runs. Give the folder of one run")
     chosen_device = _check_device(device)

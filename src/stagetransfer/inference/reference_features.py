@@ -38,7 +38,7 @@ from stagetransfer.inference.calibrated_classifier import (
     split_forward,
 )
 from stagetransfer.models import AlexNet
-from stagetransfer.pipeline.restore import FinishedRun
+from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.pipeline.stage_record import predictions
 from stagetransfer.statistics.calibration import fit_temperature
 from stagetransfer.synthetic.lung import WINDOW
@@ -83,7 +83,7 @@ class Reference:
 
     def classifier(
         self,
-        run: FinishedRun,
+        run: RestoredRun,
         *,
         certain: float = MIN_PROBABILITY,
         familiar: float = FAMILIAR_SHARE,
@@ -105,7 +105,7 @@ class Reference:
         )
 
 
-def open_reference(run: FinishedRun, device: str = "cpu") -> tuple[Reference, bool]:
+def open_reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bool]:
     """Return the run's reference, and whether it is stored in the run's folder.
 
     A missing reference is computed from the run's data and stored, and so is one that was computed
@@ -127,7 +127,7 @@ def open_reference(run: FinishedRun, device: str = "cpu") -> tuple[Reference, bo
     return computed, True
 
 
-def _compute(run: FinishedRun, device: str) -> Reference:
+def _compute(run: RestoredRun, device: str) -> Reference:
     data, network = run.data, run.network().to(device).to(memory_format=torch.channels_last)
     rows = data.rows["train"]
     labels = data.samples.labels[rows]
@@ -164,7 +164,7 @@ def _compute(run: FinishedRun, device: str) -> Reference:
 
 @torch.inference_mode()
 def _outputs(
-    network: AlexNet, run: FinishedRun, device: str, split: str, rows: NDArray[np.int64]
+    network: AlexNet, run: RestoredRun, device: str, split: str, rows: NDArray[np.int64]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield features and logits of a split's rows, batch by batch."""
     for first in range(0, len(rows), _BATCH):
