@@ -1,14 +1,15 @@
-"""The second opinion's speed against the network's own: python -m benchmarks.predict
+"""The speed of predicting a slice, compared with the network alone: python -m benchmarks.predict
 
-One slice of 512 x 512 pixels of the embedded phantom, windows of 32 pixels at stride 8 within its
-lungs, an untrained network, as many training features as a judge keeps. In turn:
+One slice of 512 x 512 pixels of the embedded phantom has windows of 32 pixels at stride 8 in its
+lungs. The network is not trained, and as many training features are used as in a real run. Measured
+alternately:
 
-* network: the same network on the same windows, cut, enlarged and normalised before, in batches;
-* windows: what `stagetransfer predict` does of a slice but for mask, map and files: windows cut,
-  enlarged, normalised, judged (probabilities, distances, marks);
-* slice: the same with the lung mask and both maps.
+* network: only the network, on windows that were extracted, enlarged and normalised before;
+* windows: what `stagetransfer predict` does on a slice except lung mask, label map and files:
+  windows are extracted, enlarged, normalised and classified (probabilities, distances, marks);
+* slice: the same with the lung mask and both label maps.
 
-Throughput is windows a second; a row's share is that of the network's.
+The throughput is in windows per second; the last column is relative to that of the network.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import machine, spread, time_in_turn
-from stagetransfer.ct.roi_patches import Cut
-from stagetransfer.inference.calibrated_classifier import Judge
+from stagetransfer.ct.roi_patches import PatchSettings
+from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.lung_mask import lung_mask
-from stagetransfer.inference.read_slice import prepare, read_slice
+from stagetransfer.inference.slice_prediction import predict_slice, prepare_slice
 from stagetransfer.models import AlexNet, initialise
 from stagetransfer.synthetic.lung import CLASSES
 from stagetransfer.synthetic.lung_slices import FIRST_TEST_PATIENT, lung_slice
@@ -33,52 +34,54 @@ from stagetransfer.training.machine import keep_freed_memory
 
 
 def main() -> None:
-    """Prints the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--input", type=int, default=83, help="the network's input in pixels")
+    parser.add_argument("--input", type=int, default=83, help="side of the input in pixels")
     parser.add_argument("--stride", type=int, default=8)
-    parser.add_argument("--training", type=int, default=2000, help="training features kept")
+    parser.add_argument("--training", type=int, default=2000, help="number of training features")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = AlexNet(len(CLASSES), "paper", input_size=arguments.input)
     initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))
-    judge = Judge(
+    classifier = CalibratedClassifier(
         network,
         CLASSES,
         temperature=1.0,
         features=F.normalize(torch.rand(arguments.training, 4096)),
-        limit=1.0,
+        max_distance=1.0,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         device=device,
     )
-    one = lung_slice(0, FIRST_TEST_PATIENT)
-    hu, cut = one.hu.astype(float), Cut()
-    spacing = (one.spacing, one.spacing)
+    phantom = lung_slice(0, FIRST_TEST_PATIENT)
+    hu, settings = phantom.hu.astype(float), PatchSettings()
+    spacing = (phantom.spacing, phantom.spacing)
     lung = lung_mask(hu, spacing)
-    sheet = prepare(hu, lung, spacing, cut, arguments.stride)
-    count = len(sheet.windows)
-    ready = [judge.inputs(batch) for batch in sheet.batches(arguments.batch, judge.device)]
+    prepared = prepare_slice(hu, lung, spacing, settings, arguments.stride)
+    count = len(prepared.windows)
+    inputs = [
+        classifier.inputs(batch) for batch in prepared.batches(arguments.batch, classifier.device)
+    ]
 
     def network_alone() -> None:
         with torch.inference_mode():
-            for batch in ready:
-                judge.network(batch)
+            for batch in inputs:
+                classifier.network(batch)
 
     def windows() -> None:
-        again = prepare(hu, lung, spacing, cut, arguments.stride)
-        judge(again.batches(arguments.batch, judge.device))
+        prepared = prepare_slice(hu, lung, spacing, settings, arguments.stride)
+        classifier(prepared.batches(arguments.batch, classifier.device))
 
-    def whole() -> None:
+    def whole_slice() -> None:
         mask = lung_mask(hu, spacing)
         options = {"stride": arguments.stride, "batch": arguments.batch}
-        read_slice(judge, hu, mask, spacing, cut, **options)
+        predict_slice(classifier, hu, mask, spacing, settings, **options)
 
     seconds = time_in_turn(
-        {"network": network_alone, "windows": windows, "slice": whole}, arguments.rounds
+        {"network": network_alone, "windows": windows, "slice": whole_slice}, arguments.rounds
     )
     table = Table(
         title=f"{count} windows of a slice at stride {arguments.stride}, input {arguments.input}, "

@@ -1,4 +1,4 @@
-"""CT series for the tests, written in any transfer syntax and encoding, and the command's runs."""
+"""CT series for the tests in any transfer syntax and encoding, and calls of the command."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ PLAIN = (
 
 
 def phantom(depth=5, height=80, width=96, seed=0):
-    """(Z, H, W) whole Hounsfield units from -1000 to 1000; a texture that differs everywhere."""
+    """Return (Z, H, W) integer Hounsfield units from -1000 to 999: independent noise."""
     return np.random.default_rng(seed).integers(-1000, 1000, (depth, height, width))
 
 
 def dataset(
     stored, *, index=0, uid=f"{ROOT}.1", patient="A", number=1, spacing=("0.7", "0.7"), **header
 ):
-    """One slice; `stored` holds the values that the file is to hold, within its bits."""
+    """Return one slice; `stored` are the values of the file, which must fit its bits."""
     data = FileDataset(None, {}, preamble=b"\0" * 128)
     data.file_meta = FileMetaDataset()
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
@@ -70,7 +70,7 @@ def dataset(
 
 
 def save(data, path, syntax=ExplicitVRLittleEndian):
-    """Writes the slice in a transfer syntax."""
+    """Write the slice in a transfer syntax."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if syntax in (JPEGLossless, JPEGLosslessSV1):
         values = np.frombuffer(data.PixelData, "<u2").reshape(data.Rows, data.Columns)
@@ -93,7 +93,7 @@ LOSSLESS = {
 
 
 def series(folder, hu=None, syntax=ExplicitVRLittleEndian, **header):
-    """A whole series, stored as Hounsfield units + 1024 unless the header says otherwise."""
+    """Write a series, stored as Hounsfield units + 1024 unless the header differs."""
     hu = phantom() if hu is None else hu
     slope = float(header.get("RescaleSlope", 1) or 1)
     intercept = float(header.get("RescaleIntercept", -1024) or 0)
@@ -104,7 +104,10 @@ def series(folder, hu=None, syntax=ExplicitVRLittleEndian, **header):
 
 
 def jpeg_lossless(values):
-    """A 16-bit JPEG of process 14, selection value 1 (ITU T.81, annex H): no library writes it."""
+    """Encode a 16-bit JPEG of process 14, selection value 1 (ITU T.81, annex H).
+
+    No library writes this format.
+    """
     height, width = values.shape
     before = np.zeros((height, width), dtype=np.int64)
     before[:, 1:] = values[:, :-1]
@@ -135,14 +138,14 @@ def jpeg_lossless(values):
 
 
 def table(path, header, *rows):
-    """A CSV of annotations."""
+    """Write a CSV of annotations."""
     path.write_text("\n".join([header, *rows]) + "\n")
     return path
 
 
-def run(*words):
-    """The command: exit code, standard output, lines of standard error."""
-    result = CliRunner().invoke(app, ["extract", *map(str, words)])
+def run(*arguments):
+    """Run the command; return its exit code, standard output and lines of standard error."""
+    result = CliRunner().invoke(app, ["extract", *map(str, arguments)])
     error = result.exception
     if error is not None and not isinstance(error, SystemExit):
         if type(error).__name__ not in ("UserError", "BadInput"):
@@ -152,7 +155,7 @@ def run(*words):
 
 
 def contents(folder: Path):
-    """All bytes below a folder by relative path."""
+    """Return the content of all files below a folder, by relative path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -161,6 +164,6 @@ def contents(folder: Path):
 
 
 def rows(folder):
-    """labels.csv as dicts."""
+    """Return the rows of labels.csv as dicts."""
     with (folder / "labels.csv").open(newline="") as file:
         return list(csv.DictReader(file))

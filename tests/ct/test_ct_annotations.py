@@ -1,4 +1,4 @@
-"""Points, boxes, polygons and masks of every format name the same pixels."""
+"""Points, boxes, polygons and masks of every format select the same pixels."""
 
 import highdicom as hd
 import nibabel as nib
@@ -21,14 +21,14 @@ def scans(tmp_path):
 
 @pytest.fixture
 def box(tmp_path, scans):
-    """The data set of a box of 64 x 32 pixels on slice 1: two patches."""
+    """Return the data set of a box of 64 x 32 pixels on slice 1, which holds two patches."""
     given = table(tmp_path / "a.csv", "slice,x,y,width,height,label", "1,20,10,64,32,GGO")
     assert run(tmp_path / "in", "--annotations", given, "--out", tmp_path / "box")[0] == 0
     return contents(tmp_path / "box")
 
 
 def mask():
-    """(Z, H, W): 2 in the box, 5 in a spot of another slice."""
+    """Return (Z, H, W): 2 in the box, 5 in a small square on another slice."""
     values = np.zeros((5, 80, 96), dtype=np.uint8)
     values[INSIDE] = 2
     values[3, 40:50, 40:50] = 5
@@ -39,7 +39,7 @@ def labels(folder, *pairs):
     return table(folder / "names.csv", LABELS, *(pairs or ("2,GGO", "5,")))
 
 
-def same_as(box, tmp_path, *options):
+def assert_same_data_set(box, tmp_path, *options):
     code, _, lines = run(tmp_path / "in", *options, "--out", tmp_path / "out")
     assert (code, lines) == (0, [])
     assert contents(tmp_path / "out") == box
@@ -70,25 +70,25 @@ def test_a_box_is_filled_by_two_patches(box, tmp_path):
         ("patient,instance", "A,99"),
     ],
 )
-def test_a_series_and_a_slice_by_any_of_their_names(box, tmp_path, header, where):
+def test_a_series_and_a_slice_have_several_names(box, tmp_path, header, where):
     given = table(
         tmp_path / "b.csv", f"{header},x,y,width,height,label", f"{where},20,10,64,32,GGO"
     )
-    same_as(box, tmp_path, "--annotations", given)
+    assert_same_data_set(box, tmp_path, "--annotations", given)
 
 
 def test_a_polygon(box, tmp_path):
     points = "19.6 9.6; 83.4 9.6; 83.4 41.4; 19.6 41.4"
     given = table(tmp_path / "b.csv", "slice,points,label", f"1,{points},GGO")
-    same_as(box, tmp_path, "--annotations", given)
+    assert_same_data_set(box, tmp_path, "--annotations", given)
 
 
-def test_an_oblique_polygon_covers_what_lies_in_it(tmp_path, scans):
+def test_coverage_counts_the_pixels_inside_a_polygon(tmp_path, scans):
     # Half of the patch's square lies below the diagonal.
     given = table(tmp_path / "b.csv", "slice,points,label", "1,10 10; 42 42; 10 42,GGO")
     for coverage, total in (("0.45", "1"), ("0.55", "0")):
-        words = ["--annotations", given, "--check", "--coverage", coverage]
-        shown = run(tmp_path / "in", *words)[1].splitlines()
+        arguments = ["--annotations", given, "--check", "--coverage", coverage]
+        shown = run(tmp_path / "in", *arguments)[1].splitlines()
         assert shown[1].split()[-1] == total
 
 
@@ -96,11 +96,13 @@ def test_indexed_png_masks(box, tmp_path):
     for index, values in enumerate(mask()):
         path = tmp_path / "masks" / "P1" / "scan" / f"{index:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(values)
-        picture.putpalette([0, 0, 0, 255, 0, 0] * 128)
-        assert picture.mode == "P"
-        picture.save(path)
-    same_as(box, tmp_path, "--annotations", tmp_path / "masks", "--labels", labels(tmp_path))
+        image = Image.fromarray(values)
+        image.putpalette([0, 0, 0, 255, 0, 0] * 128)
+        assert image.mode == "P"
+        image.save(path)
+    assert_same_data_set(
+        box, tmp_path, "--annotations", tmp_path / "masks", "--labels", labels(tmp_path)
+    )
 
 
 def test_masks_may_lie_below_the_input(box, tmp_path):
@@ -108,7 +110,7 @@ def test_masks_may_lie_below_the_input(box, tmp_path):
     path.parent.mkdir(parents=True)
     Image.fromarray(mask()[1]).save(path)
     given = ["--annotations", tmp_path / "in" / "masks", "--labels", labels(tmp_path)]
-    same_as(box, tmp_path, *given)
+    assert_same_data_set(box, tmp_path, *given)
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "PSR"])
@@ -121,20 +123,20 @@ def test_a_nifti_mask_is_placed_by_its_position(box, tmp_path, axes):
     )
     nib.save(image.as_reoriented(turn), tmp_path / "mask.nii.gz")
     given = ["--annotations", tmp_path / "mask.nii.gz", "--labels", labels(tmp_path)]
-    same_as(box, tmp_path, *given)
+    assert_same_data_set(box, tmp_path, *given)
 
 
 def test_a_finer_nifti_mask_of_a_part(box, tmp_path):
-    # Half the pixel, a part of the slice, two of the slices: only positions fit.
+    # Half the pixel size, and a part of two slices: the mask fits only by its position.
     part = mask()[1:3, 4:64, 10:90].repeat(2, axis=1).repeat(2, axis=2)
     affine = np.diag([-0.35, -0.35, 2.5, 1])
     affine[:3, 3] = [30 - 0.7 * 10 + 0.175, 20 - 0.7 * 4 + 0.175, -97.5]
     nib.save(nib.Nifti1Image(part.transpose(2, 1, 0), affine), tmp_path / "mask.nii")
     given = ["--annotations", tmp_path / "mask.nii", "--labels", labels(tmp_path)]
-    same_as(box, tmp_path, *given)
+    assert_same_data_set(box, tmp_path, *given)
 
 
-def test_a_nifti_mask_beside_the_slices(tmp_path, scans):
+def test_a_nifti_mask_outside_the_slices(tmp_path, scans):
     affine = np.diag([-0.7, -0.7, 2.5, 1])
     affine[:3, 3] = [90, 20, -100]
     nib.save(nib.Nifti1Image(mask().transpose(2, 1, 0), affine), tmp_path / "mask.nii")
@@ -145,7 +147,7 @@ def test_a_nifti_mask_beside_the_slices(tmp_path, scans):
 
 
 def segmentation(scans, kind):
-    """A SEG of the mask, written by highdicom."""
+    """Return a SEG of the mask, made by highdicom."""
     values = mask()
     source = [dcmread(path) for path in sorted(scans.glob("*.dcm"))]
     segments = [
@@ -184,11 +186,11 @@ def segmentation(scans, kind):
 def test_a_dicom_segmentation(box, tmp_path, scans, kind):
     segmentation(scans, kind).save_as(tmp_path / "seg.dcm")
     names = labels(tmp_path, "GGO,GGO", "2,")
-    same_as(box, tmp_path, "--annotations", tmp_path / "seg.dcm", "--labels", names)
+    assert_same_data_set(box, tmp_path, "--annotations", tmp_path / "seg.dcm", "--labels", names)
 
 
 def test_a_segmentations_own_names(tmp_path, scans):
-    # Below the input and named as the annotation, it is no file of another modality.
+    # It lies below the input, but as the annotation it is not reported as another modality.
     segmentation(scans, "BINARY").save_as(tmp_path / "in" / "seg.dcm")
     given = ["--annotations", tmp_path / "in" / "seg.dcm", "--coverage", "0.05"]
     code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
@@ -211,7 +213,7 @@ def test_values_without_a_name(tmp_path, scans):
     Image.fromarray(mask()[3]).save(path)
     given = ["--annotations", tmp_path / "masks", "--out", tmp_path / "out"]
     code, _, lines = run(tmp_path / "in", *given)
-    assert (code, lines[-1].count("name them by --labels")) == (2, 1)
+    assert (code, lines[-1].count("--labels")) == (2, 1)
     code, _, lines = run(tmp_path / "in", *given, "--labels", labels(tmp_path, "2,GGO"))
     assert code == 2
     assert lines[0] == "error: P1/scan/03.png: value 5 has no name in the table of labels"
@@ -229,4 +231,4 @@ def test_labels_rename_the_labels_of_a_table(tmp_path, scans):
 
 def test_masks_among_the_slices_are_refused(tmp_path, scans):
     given = ["--annotations", tmp_path / "in", "--labels", labels(tmp_path), "--check"]
-    assert "keep masks in their own folder" in run(tmp_path / "in", *given)[2][0]
+    assert "given both as input and as annotations" in run(tmp_path / "in", *given)[2][0]

@@ -1,4 +1,4 @@
-"""What is wrong with an input gets a line; the rest goes on where the user asked for it."""
+"""Each problem of the input is reported in one line; `--skip-bad` continues with the rest."""
 
 import json
 
@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 
 @pytest.fixture
 def good(tmp_path):
-    """A sound series of 5 slices beside whatever the test adds; a point on each of two slices."""
+    """Write a valid series of 5 slices, and annotate one point on each of two slices."""
     series(tmp_path / "in" / "good")
     return table(
         tmp_path / "a.csv", "series,instance,x,y,label", "good,100,40,40,NOR", "good,97,40,40,GGO"
@@ -21,7 +21,7 @@ def good(tmp_path):
 
 
 def refused(tmp_path, annotations, *options, count=1):
-    """The lines of a run that must leave nothing behind."""
+    """Return the error lines of a command that must not write anything."""
     before = set(tmp_path.iterdir())
     given = ["--annotations", annotations, "--out", tmp_path / "out", *options]
     code, shown, lines = run(tmp_path / "in", *given)
@@ -35,7 +35,7 @@ def refused(tmp_path, annotations, *options, count=1):
 
 
 def skipped(tmp_path, annotations, *options):
-    """What a run with --skip-bad counts as left out, and the patches' slices."""
+    """Return what a command with --skip-bad leaves out, by kind, and the slices of its patches."""
     given = ["--annotations", annotations, "--out", tmp_path / "out", "--skip-bad", *options]
     code, _, lines = run(tmp_path / "in", *given)
     assert code == 0
@@ -58,7 +58,7 @@ BAD_FILES = {
     ),
     "frames": (
         {"NumberOfFrames": 2},
-        "enhanced multi-frame CT; convert it to a file a slice",
+        "enhanced multi-frame CT. Convert it to one file per slice",
         "multi-frame files",
     ),
     "position": (
@@ -80,7 +80,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_file_that_is_no_slice(tmp_path, good, name):
+def test_a_file_that_is_not_a_slice(tmp_path, good, name):
     header, text, kind = BAD_FILES[name]
     data = dataset(phantom()[0] + 1024, uid=f"{ROOT}.2", number=2, **header)
     save(data, tmp_path / "in" / "x" / "other.dcm")
@@ -98,7 +98,7 @@ def test_a_file_with_truncated_pixels(tmp_path, good, syntax, share):
     [line] = refused(tmp_path, good)
     assert line.startswith("error: good/01.dcm: ")
     assert "truncated" in line
-    # Its place is known, so the other slices keep their numbers.
+    # Its position is known, so the other slices keep their numbers.
     assert skipped(tmp_path, good) == ({"truncated files": 1}, ["0", "3"])
 
 
@@ -106,7 +106,7 @@ def test_annotations_on_a_truncated_slice_are_counted(tmp_path, good):
     path = tmp_path / "in" / "good" / "00.dcm"
     path.write_bytes(path.read_bytes()[:9000])
     lines = refused(tmp_path, good, count=2)
-    assert lines[1].endswith("it is truncated; it has 1 annotations")
+    assert lines[1].endswith("the file is truncated; the slice has 1 annotations")
     left_out = {"annotations on unreadable slices": 1, "truncated files": 1}
     assert skipped(tmp_path, good) == (left_out, ["3"])
 
@@ -120,18 +120,20 @@ def test_a_file_with_a_truncated_header(tmp_path, good, length, deflated):
     path.write_bytes(path.read_bytes()[:length])
     lines = refused(tmp_path, good, count=2)
     assert lines[0].startswith("error: good/01.dcm: ")
-    assert lines[1] == "error: series of good/00.dcm (4 files): 1 missing between others"
+    assert (
+        lines[1] == "error: series of good/00.dcm (4 files): slices missing between the others: 1"
+    )
     left_out, slices = skipped(tmp_path, good)
     assert (sum(left_out.values()), slices) == (2, ["0", "2"])
 
 
 def test_slice_numbers_are_not_trusted_where_a_file_is_unreadable(tmp_path, good):
-    path = tmp_path / "in" / "good" / "00.dcm"  # the first: no gap tells that it is missing
+    path = tmp_path / "in" / "good" / "00.dcm"  # the first slice: its absence leaves no gap
     path.write_bytes(path.read_bytes()[:100])
     given = table(tmp_path / "b.csv", "slice,x,y,label", "2,40,40,NOR")
     lines = refused(tmp_path, given, count=2)
     assert lines[1].endswith(
-        "slice numbers are uncertain where slices are missing; use instance, z or file"
+        "slice numbers are uncertain where slices are missing. Use instance, z or file"
     )
 
 
@@ -143,14 +145,14 @@ def test_damaged_compressed_pixels(tmp_path, good):
     data.PixelData = data.PixelData[:20] + bytes(len(data.PixelData) - 28) + data.PixelData[-8:]
     data.save_as(path)
     [line] = refused(tmp_path, good)
-    assert line.startswith("error: good/03.dcm: pixels can't be decoded (")
+    assert line.startswith("error: good/03.dcm: the pixels cannot be decoded (")
     assert skipped(tmp_path, good) == ({"annotations on unreadable slices": 1}, ["0"])
 
 
 def test_missing_slices(tmp_path, good):
     for name in ("01.dcm", "02.dcm"):
         (tmp_path / "in" / "good" / name).unlink()
-    text = "error: series of good/00.dcm (3 files): 2 missing between others"
+    text = "error: series of good/00.dcm (3 files): slices missing between the others: 2"
     assert refused(tmp_path, good) == [text]
     left_out, slices = skipped(tmp_path, good)
     assert left_out == {"missing slices": 2}
@@ -167,7 +169,7 @@ BAD_SERIES = {
 
 
 @pytest.mark.parametrize("name", BAD_SERIES)
-def test_a_series_of_unlike_slices(tmp_path, good, name):
+def test_a_series_of_inconsistent_slices(tmp_path, good, name):
     header, text = BAD_SERIES[name]
     other = series(tmp_path / "in" / "x", uid=f"{ROOT}.2")
     save(dataset(phantom()[0], index=4, **{"uid": f"{ROOT}.2", **header}), other / "04.dcm")
@@ -185,7 +187,7 @@ def test_a_series_that_is_not_axial(tmp_path, good):
     assert skipped(tmp_path, good)[0] == {"series that are not axial": 1}
 
 
-def test_slices_at_one_place(tmp_path, good):
+def test_two_slices_at_one_position(tmp_path, good):
     save(dataset(phantom()[0] + 1024, index=2), tmp_path / "in" / "copy" / "02.dcm")
     assert refused(tmp_path, good) == ["error: good/02.dcm: the same slice as copy/02.dcm"]
     assert skipped(tmp_path, good) == ({"slices at one place": 1}, ["0", "3"])
@@ -194,7 +196,7 @@ def test_slices_at_one_place(tmp_path, good):
 def test_non_square_pixels(tmp_path, good):
     series(tmp_path / "in" / "x", uid=f"{ROOT}.2", spacing=("0.7", "0.8"))
     lines = refused(tmp_path, good)
-    text = "pixels of 0.7 x 0.8 mm are not square; give --spacing or --field"
+    text = "pixels of 0.7 x 0.8 mm are not square. Give --spacing or --field"
     assert lines == [f"error: series of x/00.dcm (5 files): {text}"]
     assert skipped(tmp_path, good) == ({"series of non-square pixels": 1}, ["0", "3"])
     given = ["--annotations", good, "--out", tmp_path / "square", "--spacing", "0.75"]
@@ -208,8 +210,8 @@ def test_two_series_with_one_number(tmp_path, good):
     )
     [line] = refused(tmp_path, given)
     assert line.endswith(
-        "b.csv line 2: series 1 fits 2 series, as series of good/00.dcm (5 files) and series of "
-        "x/00.dcm (5 files); name one by file, folder, UID or patient"
+        "b.csv line 2: series 1 matches 2 series, for example series of good/00.dcm (5 files) and "
+        "series of x/00.dcm (5 files). Name one by file, folder, UID or patient"
     )
     assert skipped(tmp_path, given) == ({"annotations of several series": 1}, ["3"])
 
@@ -217,7 +219,7 @@ def test_two_series_with_one_number(tmp_path, good):
 BAD_ROWS = {
     "100,96,40,,,NOR": "annotations outside the image",
     "100,-1,40,,,NOR": "annotations outside the image",
-    "100,40,75,,,NOR": "annotations outside the image",  # its patch reaches over the border
+    "100,40,75,,,NOR": "annotations outside the image",  # its patch extends beyond the border
     "100,60,40,40,20,NOR": "annotations outside the image",
     "7,40,40,,,NOR": "annotations of no slice",
     "100,40,forty,,,NOR": "annotations with a bad number",
@@ -237,24 +239,24 @@ def test_a_bad_row(tmp_path, good, row):
     assert skipped(tmp_path, given) == ({BAD_ROWS[row]: 1}, ["3"])
 
 
-def test_pixels_by_their_edges(tmp_path, good):
+def test_a_box_may_cover_the_whole_slice(tmp_path, good):
     given = table(tmp_path / "b.csv", "slice,x,y,width,height,label", "0,0,0,96,80,NOR")
-    assert skipped(tmp_path, given) == ({}, ["0"] * 6)  # the whole slice is no error
+    assert skipped(tmp_path, given) == ({}, ["0"] * 6)  # the whole slice is valid
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column 'label'; there are none"),
+        ("", "no column 'label'. The columns are: none"),
         ("x,y,label\n", "no rows"),
-        ("x,label\n1,NOR\n", "no columns x and y, nor points"),
+        ("x,label\n1,NOR\n", "no columns x and y, and no column points"),
         ("x,y,width,label\n1,1,1,NOR\n", "width without height"),
         ("x,y,slice,z,label\n1,1,1,1,NOR\n", "columns slice and z both name the slice"),
-        ("x,y,label\n1,1\n", "line 2: 2 cells, the header has 3"),
+        ("x,y,label\n1,1\n", "line 2: 2 cells, but the header has 3"),
         ("x,y,label\n\xff", "not a readable CSV"),
     ],
 )
-def test_a_table_that_is_none(tmp_path, good, text, message):
+def test_a_file_that_is_not_a_table_of_annotations(tmp_path, good, text, message):
     (tmp_path / "b.csv").write_bytes(text.encode("latin-1"))
     given = ["--annotations", tmp_path / "b.csv", "--out", tmp_path / "out"]
     code, _, [line] = run(tmp_path / "in", *given)
@@ -267,12 +269,12 @@ def test_a_table_that_is_none(tmp_path, good, text, message):
     ("options", "message"),
     [
         (["--window", "40"], "--window 40: must be LEVEL/WIDTH, two numbers"),
-        (["--window", "40/0"], "--window 40/0: the width must be above 0"),
-        (["--spacing", "1", "--field", "20"], "--spacing and --field both fix the pixel"),
+        (["--window", "40/0"], "--window 40/0: the width must be greater than 0"),
+        (["--spacing", "1", "--field", "20"], "--spacing and --field: both set the pixel size"),
         (["--spacing", "0"], "--spacing 0: must be a length in mm"),
         (["--coverage", "1.2"], "--coverage 1.2: must lie between 0 and 1"),
-        (["--overlap", "1"], "--overlap 1: must be 0 or more and less than 1"),
-        (["--png-spacing", "1"], "--png-spacing: give --png-rescale as well"),
+        (["--overlap", "1"], "--overlap 1: must be at least 0 and less than 1"),
+        (["--png-spacing", "1"], "--png-spacing: --png-rescale is missing"),
         (["--png-rescale", "0/1"], "--png-rescale 0/1: the slope must not be 0"),
         (["--size", "90"], "1 problems in the input"),
     ],
@@ -305,11 +307,14 @@ def test_bad_nifti_and_png(tmp_path, good):
     nib.save(image, tmp_path / "in" / "b.nii")
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "in" / "c.png")
     given = ["--annotations", good, "--check"]
-    assert "a PNG does not say its Hounsfield units" in run(tmp_path / "in", *given)[2][-1]
+    assert (
+        "a PNG does not contain the scale of its Hounsfield units"
+        in run(tmp_path / "in", *given)[2][-1]
+    )
     lines = refused(tmp_path, good, "--png-rescale", "1/-1024", count=3)
     assert lines[0].startswith("error: a.nii.gz: not readable as NIfTI (")
     assert "4 dimensions of sizes (4, 4, 4, 3), not a volume" in lines[1]
-    assert lines[2].endswith("c.png: a picture of mode L, not 16-bit grey")
+    assert lines[2].endswith("c.png: an image of mode L, not 16-bit grey")
     found = skipped(tmp_path, good, "--png-rescale", "1/-1024")
     assert found == ({"unreadable files": 3}, ["0", "3"])
 
@@ -319,10 +324,10 @@ def test_png_without_spacing_cannot_be_resampled(tmp_path, good):
     folder.mkdir()
     Image.fromarray(np.zeros((40, 40), np.uint16)).save(folder / "c.png")
     [line] = refused(tmp_path, good, "--png-rescale", "1/-1024", "--field", "20")
-    assert "no pixel spacing is known; give --png-spacing" in line
+    assert "the pixel spacing is unknown. Give --png-spacing" in line
 
 
-def test_texts_beside_the_slices_are_counted(tmp_path, good):
+def test_other_files_are_counted(tmp_path, good):
     (tmp_path / "in" / "LICENSE").write_text("yours")
     left_out, slices = skipped(tmp_path, good)
     assert (left_out, slices) == ({}, ["0", "3"])

@@ -24,7 +24,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from stagetransfer.ct.roi_patches import Cut, grey
+from stagetransfer.ct.roi_patches import PatchSettings, apply_window
 
 SYNTAXES = [
     *PLAIN,
@@ -81,7 +81,7 @@ def extracted(tmp_path, name, *options, **header):
 def test_the_syntax_changes_nothing(tmp_path, spacing):
     options = ["--field", "18"], {"spacing": SPACINGS[spacing]}
     expected = extracted(tmp_path, "reference", *options[0], **options[1])
-    assert len(expected) >= 3 + 4  # three tables and a patch of each class, the box more
+    assert len(expected) >= 3 + 4  # three tables; at least one patch per class, several in the box
     for syntax in SYNTAXES if spacing == "plain" else SYNTAXES[5:8]:
         for name, encoding in (("unsigned", {}), ("signed", SIGNED), ("signed 12", SIGNED_12)):
             found = extracted(
@@ -107,7 +107,7 @@ def test_the_encoding_changes_nothing(tmp_path, spacing, options):
         assert found == expected, name
 
 
-# A ramp of 32 x 32 pixels, 20 x + 9 y, reversibly coded by OpenJPH: pydicom has no encoder for it.
+# A ramp of 32 x 32 pixels, 20 x + 9 y, reversibly coded by OpenJPH: pydicom cannot encode this.
 HIGH_THROUGHPUT = (
     "/0//UQApQAAAAAAgAAAAIAAAAAAAAAAAAAAAIAAAACAAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUE"
     "BEAB/1wAEyCIkJCQkJCQkJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAALEAAf+TwAAm"
@@ -133,16 +133,16 @@ def test_high_throughput_jpeg_2000(tmp_path, syntax):
     assert contents(tmp_path / "out-plain") == contents(tmp_path / "out-coded.dcm")
 
 
-def test_a_patch_is_the_window_of_its_hounsfield_units(tmp_path):
+def test_grey_values_are_the_window_of_the_hounsfield_units(tmp_path):
     hu = phantom()
     series(tmp_path / "in", hu)
     given = table(tmp_path / "a.csv", "slice,x,y,label", "1,40,30,NOR", "3,50,40,NOR")
     run(tmp_path / "in", "--annotations", given, "--out", tmp_path / "out", "--window", "40/400")
     for row, (k, y, x) in zip(rows(tmp_path / "out"), [(1, 30, 40), (3, 40, 50)], strict=True):
-        cut = hu[k, y - 16 : y + 16, x - 16 : x + 16]
-        expected = np.floor(np.clip((cut + 160) / 400, 0, 1) * 255 + 0.5)
+        patch = hu[k, y - 16 : y + 16, x - 16 : x + 16]
+        expected = np.floor(np.clip((patch + 160) / 400, 0, 1) * 255 + 0.5)
         assert (np.asarray(Image.open(tmp_path / "out" / row["file"])) == expected).all()
-        # The middle of 32 pixels lies between two of them.
+        # The centre of 32 pixels lies between two of them.
         assert [row[key] for key in ("slice", "x", "y", "spacing")] == [
             str(k),
             f"{x - 0.5:.2f}",
@@ -151,13 +151,13 @@ def test_a_patch_is_the_window_of_its_hounsfield_units(tmp_path):
         ]
 
 
-def test_the_window_spans_the_greys():
+def test_the_window_spans_the_grey_values():
     hu = np.array([-5000, -1350, -600, 150, 5000.0])
-    assert grey(hu, Cut()).tolist() == [0, 0, 128, 255, 255]
+    assert apply_window(hu, PatchSettings()).tolist() == [0, 0, 128, 255, 255]
 
 
-def test_bits_above_the_stored_ones_are_cut_off(tmp_path):
-    # Old scanners keep overlays there; a signed value's sign is in its highest stored bit.
+def test_bits_above_the_stored_ones_are_ignored(tmp_path):
+    # Old scanners store overlays there; the sign is in the highest stored bit.
     expected = extracted(tmp_path, "reference")
     for name, header in (("junk", {}), ("signed junk", SIGNED)):
         folder = tmp_path / f"in-{name}"
@@ -171,8 +171,8 @@ def test_bits_above_the_stored_ones_are_cut_off(tmp_path):
         assert contents(tmp_path / name) == expected
 
 
-def test_a_modality_table_is_followed(tmp_path):
-    hu = phantom() + 1100  # a table of unsigned entries holds no negative units
+def test_a_modality_lut_is_applied(tmp_path):
+    hu = phantom() + 1100  # a table of unsigned entries cannot hold negative values
     expected = extracted(tmp_path, "reference", "--window", "1000/2000", hu=hu)
     folder = tmp_path / "in"
     for index, plane in enumerate(hu):
@@ -208,7 +208,7 @@ def test_nifti_in_any_orientation_gives_the_patches_of_dicom(tmp_path, axes):
     out = tmp_path / "out"
     code, _, lines = run(tmp_path / "nifti", "--annotations", annotations(tmp_path), "--out", out)
     assert (code, lines) == (0, [])
-    assert pictures(contents(out)) == pictures(dicom)
+    assert images(contents(out)) == images(dicom)
 
 
 def test_scaled_nifti(tmp_path):
@@ -221,25 +221,25 @@ def test_scaled_nifti(tmp_path):
     for name in "ab":
         given = ["--annotations", annotations(tmp_path), "--out", tmp_path / name]
         run(tmp_path / f"{name}.nii", *given)
-    found = pictures(contents(tmp_path / "a"))
+    found = images(contents(tmp_path / "a"))
     assert len(found) == 4
-    assert found == pictures(contents(tmp_path / "b"))
+    assert found == images(contents(tmp_path / "b"))
 
 
 def test_16_bit_png_gives_the_patches_of_dicom(tmp_path):
     dicom = extracted(tmp_path, "reference", "--field", "18")
     (tmp_path / "png" / "P7").mkdir(parents=True)
     for index, plane in enumerate(phantom()):
-        picture = Image.fromarray((plane + 32768).astype(np.uint16))
-        picture.save(tmp_path / "png" / "P7" / f"slice{index + 7}.png")  # 7, 8, ..., 10, 11
+        image = Image.fromarray((plane + 32768).astype(np.uint16))
+        image.save(tmp_path / "png" / "P7" / f"slice{index + 7}.png")  # 7, 8, ..., 10, 11
     given = ["--annotations", annotations(tmp_path), "--field", "18"]
     scale = ["--png-rescale", "1/-32768", "--png-spacing", "0.7"]
     code, _, lines = run(tmp_path / "png", *given, *scale, "--out", tmp_path / "out")
     assert (code, lines) == (0, [])
-    assert pictures(contents(tmp_path / "out")) == pictures(dicom)
+    assert images(contents(tmp_path / "out")) == images(dicom)
 
 
-def pictures(files):
+def images(files):
     return [data for name, data in files.items() if name.endswith(".png")]
 
 

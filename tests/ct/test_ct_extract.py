@@ -1,4 +1,4 @@
-"""The data set as a whole: secrets, counts, duplicates, all or nothing; other readers of it."""
+"""The data set as a whole: privacy, counts, duplicates, atomic writing, and reading it again."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from PIL import Image
 from pydicom.datadict import dictionary_VR, keyword_dict
 from pydicom.uid import ExplicitVRLittleEndian
 
-from stagetransfer.ct import write_patches
-from stagetransfer.ct.extraction import collect
+from stagetransfer.ct import patch_dataset
+from stagetransfer.ct.patch_extraction import extract_patches
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
-from stagetransfer.ct.roi_patches import Cut
+from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.data import TargetDataModule, layouts
 from stagetransfer.errors import UserError
 
@@ -25,7 +25,7 @@ HEADER = "patient,instance,x,y,label"
 
 @pytest.fixture
 def study(tmp_path):
-    """Four patients, two classes, 20 patches; the annotations."""
+    """Write series of four patients, and annotate 20 patches of two classes."""
     lines = []
     for number, patient in enumerate("ABCD"):
         hu = phantom(seed=number)
@@ -81,7 +81,7 @@ def test_the_layout_csv_and_the_data_module_read_it(tmp_path, study):
     assert all(count % 5 == 0 and count for count in counts)  # whole patients
 
 
-def test_given_splits_are_passed_on(tmp_path, study):
+def test_splits_of_the_annotations_are_copied(tmp_path, study):
     text = study.read_text().splitlines()
     names = {"A": "train", "B": "train", "C": "validation", "D": "test"}
     lines = [f"{line},{names[line[0]]}" for line in text[1:]]
@@ -95,12 +95,12 @@ def test_given_splits_are_passed_on(tmp_path, study):
     assert code == 2
     assert lines == [
         "error: column split: 1 patients have rows in several splits, or rows with and without "
-        "one; give each patient one split"
+        "a split. Give each patient one split"
     ]
 
 
 def secret(vr, number):
-    """A marked value that the VR admits, different in each element."""
+    """Return a recognisable value that the VR allows, different for each element."""
     return {
         "DA": f"1977{number % 12 + 1:02d}{number % 28 + 1:02d}",
         "TM": f"0317{number % 60:02d}",
@@ -113,7 +113,7 @@ def secret(vr, number):
 
 MARKS = (b"secret", b"1977", b"77316", b"0317", b"077y", b"doe", b"marked")
 TEXTS = ("LO", "SH", "PN", "LT", "ST", "UT", "DA", "TM", "DT", "UI", "AS", "UC", "UR", "CS")
-# What the pixels and their place need, and what is compared with fixed words.
+# Elements that decoding and positions need, and those that are compared with fixed values.
 KEPT = {
     *("SOPClassUID", "TransferSyntaxUID", "SpecificCharacterSet", "Modality", "ImageType"),
     *("PhotometricInterpretation", "RescaleType", "BurnedInAnnotation"),
@@ -121,11 +121,11 @@ KEPT = {
 
 
 def marked(index):
-    """A slice with a marked value in every element of the dictionary that holds a text."""
+    """Return a slice with a recognisable value in every text element of the DICOM dictionary."""
     data = dataset(phantom()[index] + 1024, index=index, SeriesNumber=77316)
     number = 0
     for keyword, tag in sorted(keyword_dict.items()):
-        # Group 2 is the file's own, 4 a directory's; repeating groups have no single number.
+        # Group 2 is the file header, group 4 a directory; repeating groups have no single number.
         if keyword in KEPT or not 0x00080000 <= tag < 0x50000000 or not keyword:
             continue
         vr = dictionary_VR(tag)
@@ -161,9 +161,9 @@ def test_nothing_of_a_header_or_a_path_reaches_an_output(tmp_path, options):
         "SECRET_DOE/marked 19770101/SECRET0.dcm,1000,40,GGO",
     )
     out, salt = tmp_path / "out", tmp_path / "salt"
-    salt.write_text("a fixed salt: a pseudonym could hold a mark by chance")
-    words = ["--annotations", given, "--out", out, "--skip-bad", "--salt", salt, *options]
-    code, shown, _ = run(tmp_path / "in", *words)
+    salt.write_text("a fixed salt: a pseudonym could contain a mark by chance")
+    arguments = ["--annotations", given, "--out", out, "--skip-bad", "--salt", salt, *options]
+    code, shown, _ = run(tmp_path / "in", *arguments)
     assert code == 0
     found = contents(out)
     assert len(found) == 4 + 3
@@ -173,11 +173,11 @@ def test_nothing_of_a_header_or_a_path_reaches_an_output(tmp_path, options):
         assert mark not in everything
         assert mark not in shown
     for name in found:
-        if name.endswith(".png"):  # pixels and nothing beside them
-            with Image.open(out / name) as picture:
-                picture.load()
-                assert (picture.info, picture.mode, picture.size) == ({}, "L", (32, 32))
-    # Nothing but the patient's and the series' pseudonyms depends on the header.
+        if name.endswith(".png"):  # pixels and nothing else
+            with Image.open(out / name) as image:
+                image.load()
+                assert (image.info, image.mode, image.size) == ({}, "L", (32, 32))
+    # Only the pseudonyms of patient and series depend on the header.
     assert len({row["patient"] for row in rows(out)}) == 1
 
 
@@ -193,8 +193,15 @@ def test_pseudonyms_need_the_salt(tmp_path, study):
     assert not first & other
     assert all((tmp_path / "out" / patient).is_dir() for patient in first)
     (tmp_path / "short.salt").write_text("short")
-    words = ["--annotations", study, "--out", tmp_path / "no", "--salt", tmp_path / "short.salt"]
-    assert "a salt of 5 bytes is too short" in run(tmp_path / "in", *words)[2][0]
+    arguments = [
+        "--annotations",
+        study,
+        "--out",
+        tmp_path / "no",
+        "--salt",
+        tmp_path / "short.salt",
+    ]
+    assert "a salt of 5 bytes is too short" in run(tmp_path / "in", *arguments)[2][0]
     assert not (tmp_path / "no").exists()
 
 
@@ -209,8 +216,8 @@ def test_a_pseudonym_is_the_keyed_hash_of_its_identity():
 def test_one_salt_for_two_processes(tmp_path):
     code = "import sys; from pathlib import Path; from stagetransfer.ct.pseudonyms import read_salt"
     code += "; print(read_salt(Path(sys.argv[1])).decode())"
-    words = [sys.executable, "-c", code, str(tmp_path / "salt")]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+    arguments = [sys.executable, "-c", code, str(tmp_path / "salt")]
+    both = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in range(2)]
     salts = [one.communicate()[0].strip() for one in both]
     assert salts[0] == salts[1] == read_salt(tmp_path / "salt")
     assert os.listdir(tmp_path) == ["salt"]
@@ -224,12 +231,12 @@ def test_duplicates_and_overlaps_are_listed(tmp_path):
         tmp_path / "a.csv",
         "slice,x,y,label",
         "1,40,40,NOR",
-        "1,40,40,NOR",  # the same again
+        "1,40,40,NOR",  # the same patch again
         "1,50,40,GGO",  # overlaps by 22 of 32 columns
-        "1,50,50,GGO",  # of the same class: no overlap of classes; 22 x 22 of the first
-        "3,40,40,GGO",  # other slice, same pixels as the first
+        "1,50,50,GGO",  # the same class: no overlap of classes; 22 x 22 pixels of the first
+        "3,40,40,GGO",  # another slice, with the pixels of the first
         "4,40,40,RET",
-        "4,40,40,NOR",  # two classes at one place
+        "4,40,40,NOR",  # two classes at one position
     )
     shown = extract(tmp_path, given)
     assert shown.splitlines()[3:6] == [
@@ -254,44 +261,44 @@ def test_duplicates_and_overlaps_are_listed(tmp_path):
     ]
 
 
-def test_annotations_without_a_patch_are_named(tmp_path):
+def test_annotations_without_a_patch_are_reported(tmp_path):
     series(tmp_path / "in")
     given = table(
         tmp_path / "a.csv", "slice,x,y,width,height,label", "0,40,40,,,NOR", "1,40,40,8,8,NOR"
     )
     code, shown, lines = run(tmp_path / "in", "--annotations", given, "--check")
     assert code == 0
-    assert lines == [f"no patch: {given} line 3, too small for --size and --coverage"]
+    assert lines == [f"no patch: {given} line 3: too small for --size and --coverage"]
     assert "1 annotations without a patch" in shown.splitlines()
-    # A nodule smaller than its patch is asked for by place and coverage.
+    # A nodule smaller than a patch needs --place centre and a small coverage.
     extract(tmp_path, given, "--place", "centre", "--coverage", "0.05")
     found = [(row["x"], row["y"]) for row in rows(tmp_path / "out")]
     assert found == [("39.50", "39.50"), ("43.50", "43.50")]
 
 
-def test_nothing_found_is_an_error(tmp_path):
+def test_an_extraction_without_patches_is_an_error(tmp_path):
     series(tmp_path / "in")
     given = table(tmp_path / "a.csv", "slice,x,y,width,height,label", "1,40,40,8,8,NOR")
     code, _, lines = run(tmp_path / "in", "--annotations", given, "--out", tmp_path / "out")
     assert code == 2
-    assert lines[-1].startswith("error: no patch found")
+    assert lines[-1].startswith("error: --annotations: no patch found")
     assert set(tmp_path.iterdir()) == {tmp_path / "in", given}
 
 
-def test_the_output_appears_whole_or_not_at_all(tmp_path, study, monkeypatch):
-    found = collect(tmp_path / "in", study, Cut())
+def test_the_output_is_complete_or_absent(tmp_path, study, monkeypatch):
+    found = extract_patches(tmp_path / "in", study, PatchSettings())
     before = set(tmp_path.iterdir())
 
-    def full(*_):
+    def disk_full(*_):
         assert any(path.name.startswith(".out.") for path in tmp_path.iterdir())
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(write_patches, "_table", full)
-        with pytest.raises(UserError, match=r"out: can't be written \(No space left on device\)"):
-            write_patches.write(found, tmp_path / "out", tmp_path / "extract.salt")
+        patched.setattr(patch_dataset, "_write_csv", disk_full)
+        with pytest.raises(UserError, match=r"out: cannot be written \(No space left on device\)"):
+            patch_dataset.write_dataset(found, tmp_path / "out", tmp_path / "extract.salt")
     assert set(tmp_path.iterdir()) - before == {tmp_path / "extract.salt"}
-    write_patches.write(found, tmp_path / "out", tmp_path / "extract.salt")
+    patch_dataset.write_dataset(found, tmp_path / "out", tmp_path / "extract.salt")
     assert len(contents(tmp_path / "out")) == 23
 
 
@@ -302,13 +309,13 @@ def test_an_existing_output_is_refused(tmp_path, study, kind):
     code, _, lines = run(tmp_path / "in", "--annotations", study, "--out", out)
     assert (code, lines) == (
         2,
-        [f"error: {out}: is there already; give another folder or remove it"],
+        [f"error: {out}: already exists. Give another folder with --out, or remove it"],
     )
 
 
 def test_an_output_within_the_input_is_refused(tmp_path, study):
-    words = ["--annotations", study, "--out", tmp_path / "in" / "out"]
-    code, _, [line] = run(tmp_path / "in", *words)
+    arguments = ["--annotations", study, "--out", tmp_path / "in" / "out"]
+    code, _, [line] = run(tmp_path / "in", *arguments)
     assert code == 2
     assert "lies within the input" in line
 
@@ -332,7 +339,7 @@ def test_no_training_library_is_loaded(tmp_path, study):
     code = """
 import sys
 from stagetransfer.cli.app import main
-from stagetransfer.ct import write_patches
+from stagetransfer.ct import patch_dataset
 sys.argv = ["stagetransfer", "extract", *sys.argv[1:]]
 try:
     main()
@@ -341,8 +348,8 @@ except SystemExit as end:
 loaded = {"torch", "pytorch_lightning", "hydra", "tensorboard"} & set(sys.modules)
 assert not loaded, loaded
 """
-    words = [tmp_path / "in", "--annotations", study, "--check"]
-    subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True)
+    arguments = [tmp_path / "in", "--annotations", study, "--check"]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
 
 
 def test_real_dicom_files(tmp_path):
@@ -357,8 +364,8 @@ def test_real_dicom_files(tmp_path):
         for x, y, label in ((110, 240, "RIGHT"), (350, 240, "LEFT"))
     ]
     given = table(tmp_path / "a.csv", "file,x,y,width,height,label", *lines)
-    words = ["--annotations", given, "--field", "18", "--out", tmp_path / "out"]
-    code, _, lines = run(folder, *words)
+    arguments = ["--annotations", given, "--field", "18", "--out", tmp_path / "out"]
+    code, _, lines = run(folder, *arguments)
     assert (code, lines) == (0, [])
     found = rows(tmp_path / "out")
     assert {row["label"] for row in found} == {"LEFT", "RIGHT"}

@@ -1,12 +1,12 @@
-"""Where patches lie, and what resampling does."""
+"""The positions of patches, and resampling."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagetransfer.ct.regions import Cover, Outline, Point, Region
-from stagetransfer.ct.roi_patches import Cut, Raster, corners
+from stagetransfer.ct.annotations import CroppedMask, Point, Polygon, Region
+from stagetransfer.ct.roi_patches import PatchSettings, Raster, patch_corners
 from stagetransfer.ct.volume import missing_slices
 
 
@@ -14,8 +14,8 @@ def region(shape):
     return Region(0, "NOR", shape, "here")
 
 
-def cover(mask):
-    return region(Cover(0, 0, np.asarray(mask, dtype=bool)))
+def masked(mask):
+    return region(CroppedMask(0, 0, np.asarray(mask, dtype=bool)))
 
 
 @given(
@@ -31,8 +31,8 @@ def test_patches_lie_in_the_slice_and_are_covered(size, coverage, overlap, place
     for _ in range(3):
         y, x, h, w = random.integers([0, 0, 1, 1], [50, 60, 40, 40])
         mask[y : y + h, x : x + w] = True
-    cut = Cut(size=size, coverage=coverage, overlap=overlap, place=place)
-    for top, left in corners(cover(mask), Raster((50, 60), (1.0, 1.0)), cut):
+    settings = PatchSettings(size=size, coverage=coverage, overlap=overlap, place=place)
+    for top, left in patch_corners(masked(mask), Raster((50, 60)), settings):
         patch = mask[top : top + size, left : left + size]
         assert patch.shape == (size, size)
         assert top >= 0
@@ -43,17 +43,17 @@ def test_patches_lie_in_the_slice_and_are_covered(size, coverage, overlap, place
 @pytest.mark.parametrize(
     ("overlap", "columns"), [(0, [2, 12, 22]), (0.5, [2, 7, 12, 17, 22]), (0.25, [4, 12, 20])]
 )
-def test_a_grid_shares_what_is_left_over(overlap, columns):
+def test_a_grid_has_equal_margins(overlap, columns):
     mask = np.zeros((20, 40), dtype=bool)
-    mask[5:15, 1:33] = True  # 32 wide: three patches of 10 and 2 over
-    found = corners(cover(mask), Raster((20, 40), (1.0, 1.0)), Cut(size=10, overlap=overlap))
+    mask[5:15, 1:33] = True  # 32 pixels wide: three patches of 10 pixels, and 2 pixels of margin
+    found = patch_corners(masked(mask), Raster((20, 40)), PatchSettings(size=10, overlap=overlap))
     assert found == [(5, x) for x in columns]
 
 
 def test_a_region_at_the_border_keeps_its_patch_within_the_slice():
     mask = np.zeros((20, 40), dtype=bool)
     mask[0:9, 32:40] = True
-    found = corners(cover(mask), Raster((20, 40), (1.0, 1.0)), Cut(size=10, coverage=0.7))
+    found = patch_corners(masked(mask), Raster((20, 40)), PatchSettings(size=10, coverage=0.7))
     assert found == [(0, 30)]
 
 
@@ -61,17 +61,19 @@ def test_a_centred_patch_for_each_part():
     mask = np.zeros((40, 60), dtype=bool)
     mask[4:24, 4:24] = True
     mask[26:32, 40:46] = True
-    raster = Raster((40, 60), (1.0, 1.0))
-    found = corners(cover(mask), raster, Cut(size=10, place="centre"))
-    assert found == [(9, 9)]  # the small part covers too little
-    found = corners(cover(mask), raster, Cut(size=10, place="centre", coverage=0.36))
+    raster = Raster((40, 60))
+    found = patch_corners(masked(mask), raster, PatchSettings(size=10, place="centre"))
+    assert found == [(9, 9)]  # the small part does not cover enough of a patch
+    found = patch_corners(
+        masked(mask), raster, PatchSettings(size=10, place="centre", coverage=0.36)
+    )
     assert found == [(9, 9), (24, 38)]
 
 
 def test_a_hollow_part_is_centred_where_it_is_covered():
     mask = np.ones((50, 50), dtype=bool)
-    mask[12:38, 12:38] = False  # the middle of the ring is empty
-    [(top, left)] = corners(cover(mask), Raster((50, 50), (1.0, 1.0)), Cut(10, place="centre"))
+    mask[12:38, 12:38] = False  # the centre of the ring is empty
+    [(top, left)] = patch_corners(masked(mask), Raster((50, 50)), PatchSettings(10, place="centre"))
     assert mask[top : top + 10, left : left + 10].all()
 
 
@@ -86,15 +88,15 @@ def test_a_hollow_part_is_centred_where_it_is_covered():
         (40, 35, None),
     ],
 )
-def test_a_point_is_the_middle_of_a_patch_in_the_slice(x, y, expected):
-    assert corners(region(Point(x, y)), Raster((50, 64), (1.0, 1.0)), Cut()) == expected
+def test_a_point_is_the_centre_of_a_patch_in_the_slice(x, y, expected):
+    assert patch_corners(region(Point(x, y)), Raster((50, 64)), PatchSettings()) == expected
 
 
 @pytest.mark.parametrize("spacing", [(0.7, 0.7), (0.61, 0.83), (1.1, 0.5)])
 @pytest.mark.parametrize("target", [0.4, 0.7, 1.3])
 def test_resampling_keeps_places(spacing, target):
-    """A ramp in mm stays that ramp, away from the border, and so do a box's edges."""
-    raster = Raster.of((120, 100), spacing, target)
+    """A ramp in mm is the same after resampling, and so are the edges of a box."""
+    raster = Raster.with_spacing((120, 100), spacing, target)
     y, x = np.mgrid[:120, :100].astype(float)
     ramp = 3 * (x + 0.5) * spacing[1] + 5 * (y + 0.5) * spacing[0]
     found = raster.resample(ramp)
@@ -106,21 +108,21 @@ def test_resampling_keeps_places(spacing, target):
     assert (extent <= np.array([120, 100]) * spacing + 0.01).all()
     assert (extent > np.array([120, 100]) * spacing - target).all()
     box = np.array([[19.5, 29.5], [69.5, 29.5], [69.5, 89.5], [19.5, 89.5]])
-    area = raster.fill(Outline(box)).sum() * target**2
+    area = raster.draw(Polygon(box)).sum() * target**2
     assert area == pytest.approx(50 * 60 * spacing[0] * spacing[1], rel=0.04)
     mask = np.zeros((120, 100), dtype=bool)
     mask[30:90, 20:70] = True
-    assert (raster.cover(Cover(0, 0, mask)) == raster.fill(Outline(box))).mean() > 0.99
+    assert (raster.draw(CroppedMask(0, 0, mask)) == raster.draw(Polygon(box))).mean() > 0.99
 
 
 @given(st.floats(0.3, 1.5), st.floats(0.3, 1.5), st.floats(0.3, 1.5), st.floats(-0.5, 90))
-def test_the_way_to_the_raster_and_back(row, column, target, x):
-    raster = Raster.of((120, 100), (row, column), target)
+def test_to_slice_inverts_to_raster(row, column, target, x):
+    raster = Raster.with_spacing((120, 100), (row, column), target)
     there = np.array([[x, x / 2]])
     np.testing.assert_allclose(raster.to_slice(raster.to_raster(there)), there, atol=1e-9)
 
 
-def test_slices_are_missed_where_a_gap_is_half_as_large_again():
+def test_slices_are_missing_in_gaps_above_one_and_a_half_times_the_median():
     assert missing_slices(np.array([0, 2.0, 4, 6])) == (2, 0)
     assert missing_slices(np.array([0, 2.0, 4, 8, 10, 16])) == (2, 1 + 2)
     assert missing_slices(np.array([0, 2.0, 4.5, 6.8])) == (pytest.approx(2.3), 0)

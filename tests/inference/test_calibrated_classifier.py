@@ -1,14 +1,16 @@
-"""The judge: its marks, its distances, its scores as the run's own; agreement with the truth."""
+"""The calibrated classifier: probabilities, distances and marks; agreement with the truth."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from stagetransfer.inference.agreement import Agreement, crossed
-from stagetransfer.inference.calibrated_classifier import Judge, distance
-from stagetransfer.inference.explanation import reason
+from stagetransfer.errors import UserError
+from stagetransfer.inference.agreement import Agreement, count_pixels
+from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, neighbour_distance
+from stagetransfer.inference.explanation import explain_window
 from stagetransfer.models import AlexNet, initialise
+from stagetransfer.training.machine import autocast
 
 CLASSES = ("a", "b", "c")
 
@@ -20,10 +22,16 @@ def network():
     return result
 
 
-def judge(network, **options):
-    given = {"temperature": 2.0, "limit": 2.0, "certain": 0.0, "mean": [0.5] * 3, "std": [0.25] * 3}
+def classifier(network, **options):
+    given = {
+        "temperature": 2.0,
+        "max_distance": 2.0,
+        "min_probability": 0.0,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
     features = F.normalize(torch.rand(20, 4096, generator=torch.Generator().manual_seed(1)))
-    return Judge(network, CLASSES, features=features, **{**given, **options})
+    return CalibratedClassifier(network, CLASSES, features=features, **{**given, **options})
 
 
 def windows(count=5):
@@ -31,13 +39,13 @@ def windows(count=5):
     return torch.randint(0, 256, (count, 1, 32, 32), generator=random, dtype=torch.uint8)
 
 
-def test_probabilities_are_the_networks_at_the_temperature(network):
+def test_probabilities_are_those_of_the_network_at_the_temperature(network):
     images = windows()
-    one = judge(network)
+    one = classifier(network)
     found = one(images.split(2))
     with torch.no_grad():
         logits = network(one.inputs(images)).double()
-    # In batches of another size float32 rounds otherwise.
+    # Float32 rounding depends on the batch size.
     np.testing.assert_allclose(found.probabilities, (logits / 2).softmax(1), atol=5e-5)
     np.testing.assert_array_equal(found.codes, logits.argmax(1))
 
@@ -45,43 +53,66 @@ def test_probabilities_are_the_networks_at_the_temperature(network):
 def test_distance_is_to_the_kth_nearest():
     features, others = (F.normalize(torch.randn(n, 6)) for n in (4, 9))
     expected = torch.cdist(features, others).sort(dim=1).values[:, 2]
-    torch.testing.assert_close(distance(features, others.T, 3), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        neighbour_distance(features, others.T, 3), expected, rtol=1e-4, atol=1e-4
+    )
 
 
-def test_marks_stand_before_classes(network):
+def test_marks_take_precedence_over_classes(network):
     logits = np.log([[0.9, 0.05, 0.05], [0.4, 0.35, 0.25], [0.9, 0.05, 0.05]])
-    one = judge(network, temperature=1.0, certain=0.5, limit=0.3)
-    found = one.verdicts(logits, np.array([0.1, 0.2, 0.31]))
-    assert [one.codes[code] for code in found.codes] == [
+    one = classifier(network, temperature=1.0, min_probability=0.5, max_distance=0.3)
+    found = one.predictions(logits, np.array([0.1, 0.2, 0.31]))
+    assert [one.label_names[code] for code in found.codes] == [
         "a",
         "uncertain",
         "unlike the training data",
     ]
-    assert found.forced.tolist() == [0, 0, 0]
+    assert found.most_probable.tolist() == [0, 0, 0]
 
 
-def test_no_windows_give_no_verdicts(network):
-    found = judge(network)([])
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        ("32-true", torch.float32),
+        ("32", torch.float32),
+        ("bf16-mixed", torch.bfloat16),
+        ("16-mixed", torch.float16),
+    ],
+)
+def test_autocast_computes_in_the_precision(precision, dtype):
+    ones = torch.ones(2, 2)
+    with autocast(precision, "cpu"):
+        assert (ones @ ones).dtype == dtype
+    assert (ones @ ones).dtype == torch.float32
+
+
+def test_autocast_names_a_precision_that_it_does_not_know():
+    with pytest.raises(UserError, match=r"trainer\.precision=64-true"):
+        autocast("64-true", "cpu")
+
+
+def test_no_windows_give_no_predictions(network):
+    found = classifier(network)([])
     assert (len(found), found.probabilities.shape) == (0, (0, 3))
 
 
-def test_a_reason_has_five_pictures_and_a_control_that_differs(network):
-    found = reason(judge(network), windows(1), 1)
+def test_an_explanation_has_five_images_and_a_control_that_differs(network):
+    found = explain_window(classifier(network), windows(1), 1)
     assert {tuple(p.shape) for p in vars(found).values()} == {(1, 3, 67, 67)}
     assert not torch.allclose(found.score, found.score_random)
 
 
-def test_crossed_counts_pixels():
+def test_pixels_are_counted():
     truth = np.array([[0, 0, 1], [-1, 2, 2]])
     read = np.array([[0, 3, 1], [0, -1, 4]])
-    assert crossed(truth, read, 3).tolist() == [
+    assert count_pixels(truth, read, 3).tolist() == [
         [1, 0, 0, 1, 0, 0],
         [0, 1, 0, 0, 0, 0],
         [0, 0, 0, 0, 1, 1],
     ]
 
 
-def test_dice_is_that_of_the_definition():
+def test_dice_follows_its_definition():
     random = np.random.default_rng(3)
     gathered = Agreement(CLASSES)
     truths, reads = random.integers(-1, 3, (2, 6, 10, 10)), random.integers(-1, 5, (2, 6, 10, 10))

@@ -1,4 +1,4 @@
-"""A SEG that another library reads back as the map it was made from."""
+"""A SEG that highdicom reads back as the label map."""
 
 import highdicom as hd
 import numpy as np
@@ -7,10 +7,10 @@ from pydicom import dcmread
 
 from ct.ct_series import dataset, phantom, save, series
 from stagetransfer.errors import UserError
-from stagetransfer.inference.dicom_seg import write_segmentation
-from stagetransfer.inference.window_labels import NOTICE, codes
+from stagetransfer.inference.dicom_seg_writer import write_segmentation
+from stagetransfer.inference.label_map import DISCLAIMER, label_names
 
-NAMES = codes(("CON", "NOR"))
+NAMES = label_names(("CON", "NOR"))
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def maps(tmp_path):
     files = sorted(tmp_path.glob("*.dcm"))
     found = {file: random.integers(-1, 4, (80, 96)).astype(np.int16) for file in files}
     for one in found.values():
-        one[one == 1] = -1  # NOR is nowhere
+        one[one == 1] = -1  # NOR does not occur
     return found
 
 
-def test_it_is_the_map(maps, tmp_path):
+def test_the_seg_holds_the_label_map(maps, tmp_path):
     write_segmentation(tmp_path / "x.seg.dcm", maps, NAMES, "run", 9000)
     found = hd.seg.segread(tmp_path / "x.seg.dcm")
     labels = {n: found.get_segment_description(n).segment_label for n in found.segment_numbers}
@@ -40,18 +40,18 @@ def test_it_is_the_map(maps, tmp_path):
     assert found.PatientID == sources[0].PatientID
     assert found.StudyInstanceUID == sources[0].StudyInstanceUID
     assert found.FrameOfReferenceUID == sources[0].FrameOfReferenceUID
-    assert NOTICE in found.SeriesDescription
+    assert DISCLAIMER in found.SeriesDescription
     assert found.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
 
 
-def test_an_empty_map_has_none(maps, tmp_path):
+def test_an_empty_label_map_is_an_error(maps, tmp_path):
     empty = {file: np.full_like(read, -1) for file, read in maps.items()}
-    with pytest.raises(UserError, match="leave out --seg"):
+    with pytest.raises(UserError, match="Omit --seg"):
         write_segmentation(tmp_path / "x.seg.dcm", empty, NAMES, "run", 9000)
 
 
-def test_a_header_that_lacks_what_a_seg_repeats(tmp_path):
+def test_a_series_header_without_required_elements_is_an_error(tmp_path):
     save(dataset(phantom(1)[0] + 1024, FrameOfReferenceUID=None), tmp_path / "a.dcm")
     maps = {tmp_path / "a.dcm": np.zeros((80, 96), np.int16)}
-    with pytest.raises(UserError, match="--seg: this series can't have one"):
+    with pytest.raises(UserError, match="--seg: no SEG can be made"):
         write_segmentation(tmp_path / "x.seg.dcm", maps, NAMES, "run", 9000)

@@ -1,14 +1,18 @@
-"""`stagetransfer predict` on a small real run: every kind of input, what it leaves, bad input."""
+"""`stagetransfer predict` on a small trained run: inputs, written files, precision, bad input."""
 
 import json
 import shutil
+from functools import cache
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless, RLELossless
+from safetensors import safe_open
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from conftest import SMALL
@@ -16,21 +20,36 @@ from ct.ct_series import ROOT, dataset, save, series
 from stagetransfer.cli.app import app
 from stagetransfer.config.validate import validate_config
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
-from stagetransfer.inference.window_labels import NOTICE
+from stagetransfer.inference.calibrated_classifier import split_forward
+from stagetransfer.inference.label_map import DISCLAIMER
 from stagetransfer.pipeline.chain import ChainRunner
+from stagetransfer.pipeline.restore import restore_runs
+from stagetransfer.statistics.calibration import tempered
 
 SPACING = ("1.5", "1.5")
 
 
 @pytest.fixture(scope="module")
-def trained(compose_config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs")
-    small = (*SMALL, "recipe.epochs=1", f"paths.outputs={folder}", "+experiment=scratch")
-    return ChainRunner(validate_config(compose_config(*small))).run()
+def train(compose_config, tmp_path_factory):
+    """Return a function that trains a run in a precision, once, and returns its folder."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    options = (*SMALL, "recipe.epochs=1", f"paths.outputs={outputs}", "+experiment=scratch")
+
+    @cache
+    def trained(precision):
+        config = compose_config(*options, f"trainer.precision={precision}")
+        return ChainRunner(validate_config(config)).run()
+
+    return trained
+
+
+@pytest.fixture(scope="module")
+def trained(train):
+    return train("32-true")
 
 
 def body(depth=1, side=128):
-    """(Z, side, side) HU: two lungs of noise in a body; another noise in each slice."""
+    """Return (Z, side, side) HU: a body with two lungs of noise, which differs in each slice."""
     y, x = np.indices((side, side)) - side / 2
     hu = np.full((depth, side, side), -1000)
     hu[:, (x / 60) ** 2 + (y / 50) ** 2 < 1] = 40
@@ -45,9 +64,9 @@ def lung(side=128):
     return ((x - 28) ** 2 + y**2 < 25**2) | ((x + 28) ** 2 + y**2 < 25**2)
 
 
-def run(*words):
-    """Exit code, standard output, lines of standard error; as `main` would end."""
-    result = CliRunner().invoke(app, ["predict", *map(str, words)])
+def run(*arguments):
+    """Run the command; return its exit code, standard output and lines of standard error."""
+    result = CliRunner().invoke(app, ["predict", *map(str, arguments)])
     error = result.exception
     if error is not None and not isinstance(error, SystemExit):
         if type(error).__name__ not in ("UserError", "BadInput"):
@@ -56,10 +75,10 @@ def run(*words):
     return result.exit_code, result.stdout, result.stderr.splitlines()
 
 
-def good(*words):
-    code, shown, lines = run(*words)
+def good(*arguments):
+    code, shown, lines = run(*arguments)
     assert code == 0, lines
-    assert NOTICE in shown
+    assert DISCLAIMER in shown
     return shown, lines
 
 
@@ -69,28 +88,28 @@ def scans(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opinion(trained, scans, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out") / "opinion"
+def predicted(trained, scans, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "predicted"
     good(trained, scans, "--out", out, "--stride", 4, "--seg", "--reason", "36,64", "--slice", 1,
          "--slice", 2)  # fmt: skip
     return out
 
 
-def test_what_it_leaves(opinion):
-    assert {path.name for path in opinion.iterdir()} == {
+def test_written_files(predicted):
+    assert {path.name for path in predicted.iterdir()} == {
         "shares.csv", "windows.csv", "summary.json", "01-0001.png", "01-0002.png", "01.seg.dcm",
-        *(path.name for path in opinion.glob("reason-01-000[12]-*.png")),
+        *(path.name for path in predicted.glob("reason-01-000[12]-*.png")),
     }  # fmt: skip
-    assert len(list(opinion.glob("reason-*"))) == 2
-    for picture in opinion.glob("*.png"):
-        with Image.open(picture) as image:
+    assert len(list(predicted.glob("reason-*"))) == 2
+    for file in predicted.glob("*.png"):
+        with Image.open(file) as image:
             assert min(image.size) > 200
 
 
-def test_tables_fit_each_other(opinion):
-    windows, rows = (pd.read_csv(opinion / f"{name}.csv") for name in ("windows", "shares"))
-    summary = json.loads((opinion / "summary.json").read_text())
-    assert summary["notice"] == NOTICE
+def test_the_tables_are_consistent(predicted):
+    windows, rows = (pd.read_csv(predicted / f"{name}.csv") for name in ("windows", "shares"))
+    summary = json.loads((predicted / "summary.json").read_text())
+    assert summary["notice"] == DISCLAIMER
     assert rows["slice"].tolist() == [1, 2]
     assert rows["windows"].tolist() == windows.groupby("slice").size().tolist()
     assert summary["windows"] == len(windows) > 50
@@ -107,7 +126,7 @@ def test_tables_fit_each_other(opinion):
     assert inside.mean() > 0.99
 
 
-def test_the_run_keeps_its_reference_and_judges_without_its_data(trained, scans, tmp_path):
+def test_a_run_with_a_stored_reference_predicts_without_its_data(trained, scans, tmp_path):
     copy = tmp_path / "outputs" / "runs" / trained.name
     shutil.copytree(trained, copy)
     assert (trained / "reference.safetensors").is_file()
@@ -122,23 +141,67 @@ def test_the_run_keeps_its_reference_and_judges_without_its_data(trained, scans,
     (copy / "reference.safetensors").write_bytes(b"damaged")
     code, _, lines = run(copy, scans / "00.dcm", "--out", tmp_path / "again")
     assert code == 2
-    assert "remove it" in lines[-1]
+    assert "reference.safetensors: damaged" in lines[-1]
 
 
-def test_validation_predictions_are_those_of_the_run(trained, scans, tmp_path):
+def probabilities_at(run, split, precision):
+    """Return (N, C): the run's probabilities of a split, with its network at any precision."""
+    opened = restore_runs([run])[0]
+    x = opened.data.inputs(split, range(opened.data.count(split)))
+    with torch.inference_mode():
+        logits = split_forward(opened.network(), x, precision)[1]
+    return logits.double().softmax(1).numpy()
+
+
+def assert_computed_in_the_precision_of_the_run(found, recorded, elsewhere):
+    """Probabilities are those recorded, and much closer to them than in the other precision.
+
+    Processors order sums differently, so they differ in rare roundings of bfloat16.
+    """
+    np.testing.assert_allclose(found, recorded, atol=1e-3)
+    assert np.abs(found - recorded).mean() < np.abs(elsewhere - recorded).mean() / 4
+
+
+OTHER = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}
+
+
+@pytest.mark.parametrize("precision", OTHER)
+def test_validation_predictions_are_those_of_the_run(train, scans, tmp_path, precision):
+    trained = train(precision)
     before = pd.read_csv(trained / "validation.csv")
     copy = tmp_path / trained.name
     shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("validation.csv", "reference*"))
     good(copy, scans / "00.dcm", "--out", tmp_path / "out")
     after = pd.read_csv(copy / "validation.csv")
     assert after.iloc[:, :4].equals(before.iloc[:, :4])
-    np.testing.assert_allclose(after.iloc[:, 4:], before.iloc[:, 4:], atol=1e-5)
+    found, recorded = (table.iloc[:, 4:].to_numpy() for table in (after, before))
+    if precision == "32-true":
+        np.testing.assert_allclose(found, recorded, atol=1e-5)
+    other = probabilities_at(trained, "validation", OTHER[precision])
+    assert_computed_in_the_precision_of_the_run(found, recorded, other)
 
 
-def test_a_seg_is_read_back_as_the_map(opinion, scans):
-    found = read_segmentation(opinion / "01.seg.dcm")
+def test_a_reference_of_another_precision_is_computed_again(train, scans, tmp_path):
+    trained, copy = train("bf16-mixed"), tmp_path / "run"
+    good(trained, scans / "00.dcm", "--out", tmp_path / "first", "--stride", 16)
+    shutil.copytree(trained, copy)
+    stored = copy / "reference.safetensors"
+    content = stored.read_bytes()
+    # As files were before they held a precision: of float32, and with other values.
+    with safe_open(stored, framework="pt") as file:
+        text = json.loads(file.metadata()["reference"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert text.pop("precision") == "bf16-mixed"
+    tensors["logits"] *= 2
+    save_file(tensors, stored, {"reference": json.dumps(text)})
+    good(copy, scans / "00.dcm", "--out", tmp_path / "second", "--stride", 16)
+    assert stored.read_bytes() == content
+
+
+def test_a_seg_is_read_back_as_the_label_map(predicted, scans):
+    found = read_segmentation(predicted / "01.seg.dcm")
     assert found.series == {f"{ROOT}.1"}
-    rows = pd.read_csv(opinion / "shares.csv")
+    rows = pd.read_csv(predicted / "shares.csv")
     pixels = rows["lung_pixels"].sum()
     for number, label in found.labels.items():
         count = sum((frame.values == number).sum() for frame in found.frames)
@@ -171,7 +234,7 @@ def test_nifti_mask_and_truth(trained, tmp_path):
     assert np.isnan(dice.loc["GGO", "dice"])
 
 
-def test_it_keeps_freed_memory(trained, tmp_path, monkeypatch):
+def test_the_process_keeps_freed_memory(trained, tmp_path, monkeypatch):
     calls = []
     target = "stagetransfer.training.machine.keep_freed_memory"
     monkeypatch.setattr(target, lambda: calls.append(True))
@@ -200,18 +263,33 @@ def test_patches_and_16_bit_slices(trained, tmp_path):
     assert left >= {"patches.csv", "windows.csv", "01-0000.png", "patch-0001.png"}
 
 
-def test_a_patch_of_the_test_set_is_judged_as_in_the_test(trained, tmp_path):
-    from stagetransfer.pipeline.restore import restore_runs
-
-    one = restore_runs([trained])[0]
-    row = int(one.data.rows["test"][0])
-    Image.fromarray(one.data.samples.images[row]).save(tmp_path / "p.png")
-    good(trained, tmp_path / "p.png", "--out", tmp_path / "out")
-    found = pd.read_csv(tmp_path / "out" / "patches.csv").filter(like="p_").to_numpy()[0]
-    tested = pd.read_csv(trained / "predictions.csv").filter(like="p_").to_numpy()[0]
+@pytest.mark.parametrize("precision", OTHER)
+def test_patches_of_the_test_set_have_the_probabilities_of_the_test(train, tmp_path, precision):
+    trained, count = train(precision), 6
+    opened = restore_runs([trained])[0]
+    (tmp_path / "in").mkdir()
+    for number, row in enumerate(opened.data.rows["test"][:count]):
+        Image.fromarray(opened.data.samples.images[row]).save(tmp_path / "in" / f"{number}.png")
+    good(trained, tmp_path / "in", "--out", tmp_path / "out")
+    found = pd.read_csv(tmp_path / "out" / "patches.csv").filter(like="p_").to_numpy()
     temperature = json.loads((tmp_path / "out" / "summary.json").read_text())["temperature"]
-    expected = tested ** (1 / temperature)
-    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-4)
+    tested = pd.read_csv(trained / "predictions.csv").filter(like="p_").to_numpy()[:count]
+    other = probabilities_at(trained, "test", OTHER[precision])[:count]
+    expected, elsewhere = tempered(tested, temperature), tempered(other, temperature)
+    if precision == "32-true":
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert_computed_in_the_precision_of_the_run(found, expected, elsewhere)
+
+
+def test_another_precision_is_named(trained, scans, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("reference*"))
+    text = (copy / "config.yaml").read_text()
+    assert "precision: 32-true" in text
+    (copy / "config.yaml").write_text(text.replace("precision: 32-true", "precision: 64-true"))
+    code, _, lines = run(copy, scans / "00.dcm", "--out", tmp_path / "out")
+    assert code == 2
+    assert "trainer.precision=64-true" in lines[-1]
 
 
 def truncated(folder):
@@ -248,35 +326,35 @@ BAD = {
     "files of another modality": (
         lambda f: save(dataset(body()[0] + 1024, Modality="MR"), f / "x.dcm"), "MR, not CT",
     ),
-    "missing slices": (gap, "1 missing between others"),
+    "missing slices": (gap, "slices missing between the others: 1"),
     "series of mixed orientations": (orientations, "slices of different orientations"),
     "series of non-square pixels": (
         lambda f: series(f, body(), spacing=("1.5", "1.2")), "not square",
     ),
-    "series with the number of another": (one_number, "choose one by --series"),
+    "series with the number of another": (one_number, "Choose one with --series"),
     "unreadable files": (
         lambda f: (f / "x.dcm").write_bytes(b"no dicom at all"), "not readable as DICOM",
     ),
     "pictures larger than a patch": (
-        lambda f: Image.new("L", (512, 512)).save(f / "x.png"), "no patch of 32",
+        lambda f: Image.new("L", (512, 512)).save(f / "x.png"), "not a patch of 32",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_input_has_a_line_and_the_rest_goes_on_where_asked(trained, tmp_path, kind):
-    make, said = BAD[kind]
+def test_bad_input_has_a_line_and_skip_bad_continues(trained, tmp_path, kind):
+    make, message = BAD[kind]
     folder = tmp_path / "in"
     series(folder / "good", body(), spacing=SPACING, uid=f"{ROOT}.77", number=77)
     (folder / "bad").mkdir()
     make(folder / "bad")
     code, _, lines = run(trained, folder, "--out", tmp_path / "out", "--stride", 16)
     assert code == 2
-    assert any(said in line for line in lines)
+    assert any(message in line for line in lines)
     assert "--skip-bad" in lines[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
     shown, lines = good(trained, folder, "--out", tmp_path / "out", "--stride", 16, "--skip-bad")
-    assert any(line.startswith("left out: ") and said in line for line in lines)
+    assert any(line.startswith("left out: ") and message in line for line in lines)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     count = summary["left_out"][kind]
     assert count == (2 if kind == "series with the number of another" else 1)
@@ -284,17 +362,17 @@ def test_bad_input_has_a_line_and_the_rest_goes_on_where_asked(trained, tmp_path
     assert summary["slices"] == (5 if kind == "missing slices" else 1)
 
 
-def test_where_all_is_left_out_nothing_is_written(trained, tmp_path):
+def test_nothing_is_written_if_everything_is_left_out(trained, tmp_path):
     (tmp_path / "in").mkdir()
     truncated(tmp_path / "in")
-    words = [trained, tmp_path / "in", "--skip-bad", "--out", tmp_path / "out"]
-    code, _, lines = run(*words)
+    arguments = [trained, tmp_path / "in", "--skip-bad", "--out", tmp_path / "out"]
+    code, _, lines = run(*arguments)
     assert code == 2
-    assert lines[-1].startswith("error: nothing was read")
+    assert lines[-1].startswith(f"error: {tmp_path / 'in'}: nothing was read")
     assert {one.name for one in tmp_path.iterdir()} == {"in"}
 
 
-def test_a_slice_that_shows_its_damage_late_leaves_nothing(trained, tmp_path):
+def test_a_slice_that_cannot_be_decoded_leaves_no_files(trained, tmp_path):
     folder = tmp_path / "in"
     series(folder / "a", body(), JPEG2000Lossless, spacing=SPACING)
     path = folder / "a" / "00.dcm"
@@ -302,7 +380,7 @@ def test_a_slice_that_shows_its_damage_late_leaves_nothing(trained, tmp_path):
     series(folder / "b", body(), spacing=SPACING, uid=f"{ROOT}.5", number=5)
     code, _, lines = run(trained, folder, "--out", tmp_path / "out", "--stride", 16)
     if code == 0:
-        pytest.skip("this decoder forgives it")
+        pytest.skip("this decoder accepts the damaged pixels")
     assert "a/00.dcm" in lines[0]
     assert {one.name for one in tmp_path.iterdir()} == {"in"}
     good(trained, folder, "--out", tmp_path / "out", "--stride", 16, "--skip-bad")
@@ -314,7 +392,7 @@ def test_a_series_is_chosen_by_number_folder_or_uid(trained, tmp_path):
     one_number(tmp_path / "in")
     code, _, lines = run(trained, tmp_path / "in", "--series", 4, "--out", tmp_path / "out")
     assert code == 2
-    assert "2 series are called so" in lines[-1]
+    assert "2 series have this name" in lines[-1]
     for name, word in (("folder", "b"), ("uid", f"{ROOT}.{ord('c')}")):
         out = tmp_path / name
         good(trained, tmp_path / "in", "--series", word, "--out", out, "--stride", 16)
@@ -325,33 +403,33 @@ def test_a_series_is_chosen_by_number_folder_or_uid(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["--reason", "5"], "--reason 5: must be X,Y"),
         (["--certain", 2], "--certain 2: must lie between 0 and 1"),
-        (["--window", "3/0"], "the width must be above 0"),
+        (["--window", "3/0"], "the width must be greater than 0"),
         (["--slice", 9], "--slice 9"),
         (["--mask", "nowhere"], "--mask nowhere: no such file"),
         (["--truth", "nowhere"], "--truth nowhere: no such file"),
-        (["--device", "cuda:77"], "--device cuda:77: not here"),
-        (["--spacing", 1, "--field", 18], "give one"),
+        (["--device", "cuda:77"], "--device cuda:77: not available"),
+        (["--spacing", 1, "--field", 18], "Give one"),
         (["--field", 4000], "must be a length"),
     ],
 )
-def test_bad_options_have_a_line(trained, scans, tmp_path, words, said):
-    code, _, lines = run(trained, scans, "--out", tmp_path / "out", *words)
+def test_bad_options_have_a_line(trained, scans, tmp_path, arguments, message):
+    code, _, lines = run(trained, scans, "--out", tmp_path / "out", *arguments)
     assert (code, len(lines)) == (2, 1)
-    assert said in lines[0]
+    assert message in lines[0]
     assert not list(tmp_path.iterdir())
 
 
 def test_an_output_that_exists_is_refused(trained, scans, tmp_path):
     code, _, lines = run(trained, scans, "--out", tmp_path)
     assert code == 2
-    assert "is there already" in lines[-1]
+    assert "already exists" in lines[-1]
 
 
-def test_what_needs_a_dicom_series_says_so(trained, tmp_path):
+def test_a_seg_needs_a_dicom_series(trained, tmp_path):
     affine = np.diag([-1.5, -1.5, 2.0, 1])
     nib.save(
         nib.Nifti1Image(body().transpose(2, 1, 0).astype(np.int16), affine), tmp_path / "v.nii"

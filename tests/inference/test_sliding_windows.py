@@ -1,4 +1,4 @@
-"""Windows, maps and shares against loops that need no cleverness."""
+"""Windows, label maps and shares, compared with simple loops."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagetransfer.ct.roi_patches import Cut
-from stagetransfer.inference.label_map import nearest_window, painted, shares
+from stagetransfer.ct.roi_patches import PatchSettings
+from stagetransfer.inference.label_map import label_map, label_shares, nearest_window
 from stagetransfer.inference.lung_mask import lung_mask
-from stagetransfer.inference.read_slice import prepare
-from stagetransfer.inference.sliding_windows import slide
+from stagetransfer.inference.slice_prediction import prepare_slice
+from stagetransfer.inference.sliding_windows import place_windows
 
 
 def blob(shape, seed):
@@ -28,9 +28,9 @@ def blob(shape, seed):
     coverage=st.sampled_from([0.0, 0.5, 0.75, 1.0]),
     seed=st.integers(0, 20),
 )
-def test_windows_are_those_of_a_plain_search(height, width, size, stride, coverage, seed):
+def test_windows_are_those_of_a_simple_search(height, width, size, stride, coverage, seed):
     lung = blob((height, width), seed)
-    found = slide(lung, size, stride, coverage)
+    found = place_windows(lung, size, stride, coverage)
     margin = [(n - size) % stride // 2 for n in lung.shape]
     expected = [
         (top, left)
@@ -43,10 +43,10 @@ def test_windows_are_those_of_a_plain_search(height, width, size, stride, covera
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_cut_gives_each_windows_pixels(batch):
+def test_batches_hold_the_pixels_of_each_window(batch):
     plane = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
-    windows = slide(np.ones((40, 50), bool), 8, 5)
-    parts = list(windows.cut(torch.from_numpy(plane), batch))
+    windows = place_windows(np.ones((40, 50), bool), 8, 5)
+    parts = list(windows.batches(torch.from_numpy(plane), batch))
     assert max(map(len, parts)) <= batch
     pixels = torch.cat(parts)[:, 0].numpy()
     assert len(pixels) == len(windows) > 20
@@ -54,65 +54,67 @@ def test_cut_gives_each_windows_pixels(batch):
         np.testing.assert_array_equal(one, plane[top : top + 8, left : left + 8])
 
 
-def test_middles_of_even_and_odd_windows():
+def test_centres_of_even_and_odd_windows():
     lung = np.ones((9, 9), bool)
-    assert slide(lung, 4, 9).middles.tolist() == [[3.5, 3.5]]
-    assert slide(lung, 5, 9).middles.tolist() == [[4, 4]]
+    assert place_windows(lung, 4, 9).centres.tolist() == [[3.5, 3.5]]
+    assert place_windows(lung, 5, 9).centres.tolist() == [[4, 4]]
 
 
-def test_a_slice_smaller_than_a_window_has_none():
-    assert len(slide(np.ones((5, 40), bool), 8, 2)) == 0
+def test_a_slice_smaller_than_a_window_has_no_windows():
+    assert len(place_windows(np.ones((5, 40), bool), 8, 2)) == 0
 
 
 @given(seed=st.integers(0, 30), spacing=st.sampled_from([None, (1.0, 1.0), (0.5, 1.25)]))
-def test_each_pixel_has_the_window_with_the_nearest_middle(seed, spacing):
+def test_each_pixel_has_the_window_with_the_nearest_centre(seed, spacing):
     random = np.random.default_rng(seed)
     lung = blob((30, 26), seed)
-    middles = random.uniform(0, 26, (random.integers(1, 20), 2))
-    found = nearest_window(lung, middles, spacing)
+    centres = random.uniform(0, 26, (random.integers(1, 20), 2))
+    found = nearest_window(lung, centres, spacing)
     assert ((found >= 0) == lung).all()
     row, column = spacing or (1, 1)
     for y, x in np.argwhere(lung):
-        distance = np.hypot((middles[:, 1] - y) * row, (middles[:, 0] - x) * column)
+        distance = np.hypot((centres[:, 1] - y) * row, (centres[:, 0] - x) * column)
         assert distance[found[y, x]] == pytest.approx(distance.min(), abs=1e-9)
 
 
 @given(seed=st.integers(0, 30))
-def test_map_and_shares_are_those_of_a_count(seed):
+def test_label_map_and_shares_are_those_of_a_loop(seed):
     random = np.random.default_rng(seed)
     lung = blob((30, 26), seed)
     codes = random.integers(0, 4, 12)
     windows = nearest_window(lung, random.uniform(0, 26, (12, 2)))
-    read = painted(windows, codes)
+    labels = label_map(windows, codes)
     counted = dict.fromkeys("abcd", 0)
     for y in range(30):
         for x in range(26):
             expected = codes[windows[y, x]] if lung[y, x] else -1
-            assert read[y, x] == expected
+            assert labels[y, x] == expected
             if lung[y, x]:
                 counted["abcd"[expected]] += 1
-    found = shares(read, "abcd")
+    found = label_shares(labels, "abcd")
     for name, count in counted.items():
         assert found[name] == pytest.approx(count / lung.sum())
 
 
-def test_without_windows_nothing_is_read():
+def test_without_windows_nothing_is_labelled():
     lung = np.ones((4, 4), bool)
-    read = painted(nearest_window(lung, np.zeros((0, 2))), np.zeros(0, np.int64))
-    assert (read == -1).all()
-    assert np.isnan(list(shares(read, "ab").values())).all()
+    labels = label_map(nearest_window(lung, np.zeros((0, 2))), np.zeros(0, np.int64))
+    assert (labels == -1).all()
+    assert np.isnan(list(label_shares(labels, "ab").values())).all()
 
 
-def test_resampled_windows_lie_where_they_were_cut():
-    """A bright square of the slice is found by the windows whose middles lie on it."""
+def test_centres_of_resampled_windows_are_in_slice_pixels():
+    """The windows whose centres lie on a bright square of the slice are bright."""
     hu = np.full((120, 100), -1000.0)
     hu[40:80, 30:70] = 0
-    sheet = prepare(hu, np.ones(hu.shape, bool), (0.5, 0.5), Cut(size=4, spacing=1.0), 1)
-    assert sheet.plane.shape == (60, 50)
-    middles = sheet.raster.to_slice(sheet.windows.middles)
-    pixels = torch.cat(list(sheet.batches(64, torch.device("cpu"))))[:, 0].float()
+    prepared = prepare_slice(
+        hu, np.ones(hu.shape, bool), (0.5, 0.5), PatchSettings(size=4, spacing=1.0), 1
+    )
+    assert prepared.grey.shape == (60, 50)
+    centres = prepared.raster.to_slice(prepared.windows.centres)
+    pixels = torch.cat(list(prepared.batches(64, torch.device("cpu"))))[:, 0].float()
     bright = pixels.mean((1, 2)).numpy() > 200
-    x, y = middles.T
+    x, y = centres.T
     inside = (x > 36) & (x < 63) & (y > 46) & (y < 73)
     assert inside.any()
     assert bright[inside].all()
@@ -125,7 +127,7 @@ def disc(shape, x, y, r):
     return (rows - y) ** 2 + (columns - x) ** 2 < r**2
 
 
-def test_the_lung_mask_takes_two_lungs_with_their_vessels_and_nothing_else():
+def test_the_lung_mask_holds_both_lungs_with_their_vessels_and_nothing_else():
     shape = (200, 240)
     hu = np.full(shape, -1000.0)
     body = disc(shape, 120, 100, 96)

@@ -24,8 +24,8 @@ OnlySettings = Annotated[
 ResampleCount = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")]
 
 
-def pair(option: str, text: str, form: str) -> tuple[float, float]:
-    """Two finite numbers, written as `form`, as A/B; UserError for anything else."""
+def parse_pair(option: str, text: str, form: str) -> tuple[float, float]:
+    """Return two finite numbers from A/B; UserError for any other text."""
     try:
         first, second = (float(part) for part in text.split("/"))
     except ValueError:
@@ -35,15 +35,15 @@ def pair(option: str, text: str, form: str) -> tuple[float, float]:
     return first, second
 
 
-def png_scale(rescale: str | None, spacing: float | None) -> PngScale | None:
-    """What --png-rescale and --png-spacing mean; None where neither is given."""
+def parse_png_scale(rescale: str | None, spacing: float | None) -> PngScale | None:
+    """Return what --png-rescale and --png-spacing mean; None if neither is given."""
     if rescale is None:
         if spacing is not None:
-            raise UserError("--png-spacing: give --png-rescale as well")
+            raise UserError("--png-spacing: --png-rescale is missing. Give both")
         return None
     from stagetransfer.ct.png_slices import PngScale
 
-    slope, intercept = pair("--png-rescale", rescale, "SLOPE/INTERCEPT")
+    slope, intercept = parse_pair("--png-rescale", rescale, "SLOPE/INTERCEPT")
     if slope == 0:
         raise UserError(f"--png-rescale {rescale}: the slope must not be 0")
     return PngScale(slope, intercept, spacing)

@@ -1,4 +1,4 @@
-"""DICOM SEG objects (PS3.3 A.51): binary, fractional and label-map segmentations."""
+"""Reading DICOM SEG objects (PS3.3 A.51): binary, fractional and label-map segmentations."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from stagetransfer.ct.problems import reason
+from stagetransfer.ct.input_problems import first_line
 from stagetransfer.ct.volume import Floats
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One plane: (H, W) segment numbers, 0 for none, and its place in mm (DICOM's axes)."""
+    """One plane of segment numbers (H, W), 0 for none, and its position in mm in DICOM's axes."""
 
     values: NDArray[np.int64]
-    corner: Floats
+    origin: Floats
     right: Floats
     down: Floats
     spacing: tuple[float, float]
@@ -28,7 +28,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A SEG file: the UIDs of the series it segments, each segment's label, its frames."""
+    """A SEG file: the UIDs of the series it segments, the label of each segment, the frames."""
 
     series: frozenset[str]
     labels: dict[int, str]
@@ -36,10 +36,10 @@ class Segmentation:
 
 
 def read_segmentation(path: Path) -> Segmentation:
-    """Reads a SEG whole; of a fractional one, values of one half and more count.
+    """Read a SEG file. In a fractional one, values of at least one half belong to the segment.
 
     Raises:
-        ValueError: not a readable SEG; the message says why, without the file's name.
+        ValueError: the file is not a readable SEG; the message does not contain its name.
     """
     try:
         with warnings.catch_warnings():
@@ -49,7 +49,7 @@ def read_segmentation(path: Path) -> Segmentation:
                 raise ValueError("its modality is not SEG")
             return _segmentation(data)
     except Exception as error:  # pydicom and its plugins raise many types
-        raise ValueError(f"not readable as DICOM SEG ({reason(error)})") from error
+        raise ValueError(f"not readable as DICOM SEG ({first_line(error)})") from error
 
 
 def _segmentation(data: Dataset) -> Segmentation:
@@ -58,20 +58,20 @@ def _segmentation(data: Dataset) -> Segmentation:
     shared = data.SharedFunctionalGroupsSequence[0]
     groups = data.PerFrameFunctionalGroupsSequence
     if len(groups) != len(pixels):
-        raise ValueError(f"{len(pixels)} frames of pixels, {len(groups)} in the header")
+        raise ValueError(f"{len(pixels)} frames of pixels, but {len(groups)} in the header")
     kind = str(data.SegmentationType)
-    # Of a fractional segmentation the greatest value stands for 1.
+    # In a fractional segmentation, the maximum value means 1.
     half = int(data.MaximumFractionalValue) / 2 if kind == "FRACTIONAL" else 1
     frames = []
     for plane, own in zip(pixels, groups, strict=True):
         values = plane.astype(np.int64)
         if kind != "LABELMAP":
-            segment = _item(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
+            segment = _group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
             values = np.where(plane >= half, int(segment), 0)
-        cosines = _floats(_item(own, shared, "PlaneOrientationSequence").ImageOrientationPatient)
-        corner = _floats(_item(own, shared, "PlanePositionSequence").ImagePositionPatient)
-        row, column = _floats(_item(own, shared, "PixelMeasuresSequence").PixelSpacing)
-        frames.append(Frame(values, corner, cosines[:3], cosines[3:], (float(row), float(column))))
+        cosines = _floats(_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient)
+        origin = _floats(_group(own, shared, "PlanePositionSequence").ImagePositionPatient)
+        row, column = _floats(_group(own, shared, "PixelMeasuresSequence").PixelSpacing)
+        frames.append(Frame(values, origin, cosines[:3], cosines[3:], (float(row), float(column))))
     references = data.get("ReferencedSeriesSequence") or []
     return Segmentation(
         frozenset(str(one.SeriesInstanceUID) for one in references),
@@ -84,8 +84,8 @@ def _segmentation(data: Dataset) -> Segmentation:
     )
 
 
-def _item(own: Dataset, shared: Dataset, name: str) -> Any:
-    """A functional group stands with the frame or, for all frames at once, with the shared ones."""
+def _group(own: Dataset, shared: Dataset, name: str) -> Any:
+    """Return a functional group, which is stored with its frame or once for all frames."""
     return (own.get(name) or shared[name].value)[0]
 
 

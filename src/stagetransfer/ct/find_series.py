@@ -1,4 +1,4 @@
-"""Finds the CT series below a folder: DICOM, NIfTI and 16-bit PNG, nested and mixed."""
+"""Finding the CT series below a folder: DICOM, NIfTI and 16-bit PNG, nested and mixed."""
 
 from __future__ import annotations
 
@@ -9,104 +9,106 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stagetransfer.ct import dicom, nifti, png_slices
+from stagetransfer.ct.input_problems import Problems, relative_name
 from stagetransfer.ct.png_slices import PngScale
-from stagetransfer.ct.problems import Problems, relative
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSeries:
     """The series below the input.
 
     Attributes:
-        volumes: in the order of their first file.
-        others: files that are no image by suffix and first bytes (texts, tables), unread.
+        volumes: the series, ordered by their first file.
+        other_files: files that are not images, by suffix and first bytes (for example texts).
     """
 
     volumes: tuple[Volume, ...]
-    others: tuple[str, ...]
+    other_files: tuple[str, ...]
 
 
-def find_volumes(
+def find_series(
     root: Path,
     problems: Problems,
     *,
     by_folder: bool = False,
     scale: PngScale | None = None,
-    leave: Collection[Path] = (),
-) -> Found:
-    """Every CT series in a folder and all below it, or in one file; pixels are decoded later.
+    exclude: Collection[Path] = (),
+) -> FoundSeries:
+    """Return every CT series in a file, or in a folder and its subfolders.
+
+    The pixels of DICOM and PNG slices are decoded later.
 
     Args:
         root: the folder or file.
-        problems: takes what can't be used, a line each.
-        by_folder: DICOM patients are told apart by the first folder below `root`, not by their
-            PatientID; NIfTI and PNG always are (or by the file's name directly below it).
-        scale: the meaning of PNG values, needed if there are PNGs.
-        leave: files and folders that are not input, as the annotations.
+        problems: receives the files and series that cannot be used.
+        by_folder: whether DICOM patients are identified by the first folder below `root` instead
+            of their PatientID. Patients of NIfTI and PNG always are (by the file name if the file
+            lies directly in `root`).
+        scale: the meaning of PNG values; required if there are PNG files.
+        exclude: files and folders that are not input, such as the annotations.
 
     Raises:
-        UserError: no such folder, nothing in it, or PNGs without a scale.
+        UserError: the folder does not exist or holds no series, or there are PNG files but no
+            scale.
     """
     if not root.exists():
-        raise UserError(f"{root}: no such file or folder; give the folder that holds the series")
-    slices: list[dicom.Slice] = []
+        raise UserError(f"{root}: no such file or folder. Give the folder that holds the series")
+    headers: list[dicom.SliceHeader] = []
     volumes: list[Volume] = []
-    pictures: list[Path] = []
-    others: list[str] = []
+    png_files: list[Path] = []
+    other_files: list[str] = []
     damaged: set[str] = set()
-    before = len(problems.lines)
-    for path in list_files(root, {one.resolve() for one in leave}):
+    problems_before = len(problems.lines)
+    for path in list_files(root, exclude):
         if nifti.is_nifti(path):
             volume = nifti.read_volume(path, root, problems)
             volumes += [] if volume is None else [volume]
         elif path.suffix.lower() == ".png":
-            pictures.append(path)
+            png_files.append(path)
         elif dicom.is_dicom(path):
-            known = problems.counts["unreadable files"]
-            one = dicom.read_header(path, root, problems)
-            slices += [] if one is None else [one]
-            if problems.counts["unreadable files"] > known:
-                damaged.add(os.path.dirname(relative(path, root)) or ".")
+            unreadable = problems.counts["unreadable files"]
+            header = dicom.read_header(path, root, problems)
+            headers += [] if header is None else [header]
+            if problems.counts["unreadable files"] > unreadable:
+                damaged.add(os.path.dirname(relative_name(path, root)) or ".")
         else:
-            others.append(relative(path, root))
-    if pictures:
+            other_files.append(relative_name(path, root))
+    if png_files:
         if scale is None:
             raise UserError(
-                f"{pictures[0]}: a PNG does not say its Hounsfield units; give --png-rescale "
-                "SLOPE/INTERCEPT, as 1/-1024"
+                f"{png_files[0]}: a PNG does not contain the scale of its Hounsfield units. "
+                "Give --png-rescale SLOPE/INTERCEPT, for example 1/-1024"
             )
-        volumes += png_slices.read_volumes(pictures, root, scale, problems)
-    # These formats name no patient.
-    named = [
+        volumes += png_slices.read_volumes(png_files, root, scale, problems)
+    # NIfTI and PNG files do not contain the patient.
+    volumes = [
         dataclasses.replace(one, patient=dicom.folder_patient(one.files[0])) for one in volumes
     ]
-    named += dicom.build_volumes(slices, by_folder, damaged, problems)
-    if not named and len(problems.lines) == before:
+    volumes += dicom.build_volumes(headers, by_folder, damaged, problems)
+    if not volumes and len(problems.lines) == problems_before:
         raise UserError(f"{root}: holds no DICOM, NIfTI or PNG file of a CT series")
-    return Found(tuple(sorted(named, key=lambda one: one.files[0])), tuple(others))
+    return FoundSeries(tuple(sorted(volumes, key=lambda one: one.files[0])), tuple(other_files))
 
 
-def list_files(root: Path, leave: Collection[Path]) -> list[Path]:
-    """All files, without the system's hidden ones, in an order that is the same everywhere."""
+def list_files(root: Path, exclude: Collection[Path]) -> list[Path]:
+    """Return all files except hidden and excluded ones, in the same order on every machine."""
     if root.is_file():
         return [root]
+    excluded = {path.resolve() for path in exclude}
     found: list[Path] = []
-    for folder, folders, names in os.walk(root, onerror=_refuse):
+
+    def wanted(folder: Path, names: list[str]) -> list[str]:
+        visible = (name for name in names if not name.startswith("."))
+        return [name for name in visible if (folder / name).resolve() not in excluded]
+
+    for folder, subfolders, names in os.walk(root, onerror=_refuse):
         here = Path(folder)
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (here / name).resolve() not in leave
-        ]
-        found += [
-            here / name
-            for name in names
-            if not name.startswith(".") and (here / name).resolve() not in leave
-        ]
-    return sorted(found, key=lambda path: relative(path, root))
+        subfolders[:] = wanted(here, subfolders)
+        found += [here / name for name in wanted(here, names)]
+    return sorted(found, key=lambda path: relative_name(path, root))
 
 
 def _refuse(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be read ({error.strerror}); look at its rights")
+    raise UserError(f"{error.filename}: cannot be read ({error.strerror}). Check its permissions")

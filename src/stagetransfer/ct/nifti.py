@@ -1,4 +1,4 @@
-"""NIfTI volumes, turned so that their slices look as DICOM's axial ones do."""
+"""NIfTI volumes, reoriented so that their slices look like axial DICOM slices."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.problems import Problems, reason, relative
+from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
-nib: Any = nibabel  # most of its functions are untyped
-# NIfTI's world is (right, front, head), DICOM's (left, back, head).
+nib: Any = nibabel  # most of its functions have no type hints
+# The axes of NIfTI are (right, front, head); those of DICOM are (left, back, head).
 _TO_DICOM = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def is_nifti(path: Path) -> bool:
-    """By the suffix, .nii or .nii.gz."""
+    """Whether the suffix is .nii or .nii.gz."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def stem(name: str) -> str:
-    """The path without .nii or .nii.gz."""
+    """Return a path without .nii or .nii.gz."""
     return name[: name.lower().rindex(".nii")]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A NIfTI volume turned to (x to the left, y to the back, z to the head).
+    """A NIfTI volume, reoriented to x towards the left, y to the back, z to the head.
 
     Attributes:
         stored: (X, Y, Z) values before scaling.
@@ -45,17 +45,12 @@ class Grid:
     intercept: float
     affine: Floats
 
-    @property
-    def voxel(self) -> Floats:
-        """(3,) sides of a voxel in mm."""
-        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
-
 
 def read_nifti(path: Path) -> Grid:
-    """Reads a volume whole.
+    """Read a whole volume into memory.
 
     Raises:
-        ValueError: not a readable volume; the message says why, without the file's name.
+        ValueError: the file is not a readable volume; the message does not contain its name.
     """
     try:
         image = nib.load(path)
@@ -66,31 +61,31 @@ def read_nifti(path: Path) -> Grid:
             raise ValueError(f"{len(shape)} dimensions of sizes {shape}, not a volume")
         affine = np.asarray(image.affine, dtype=np.float64)
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise ValueError("its affine is not a position in space")
+            raise ValueError("its affine matrix is not invertible")
         proxy = image.dataobj
-        scaled = not hasattr(proxy, "get_unscaled")  # four_to_three gives an array
+        scaled = not hasattr(proxy, "get_unscaled")  # four_to_three returns a scaled array
         stored = np.asarray(proxy if scaled else proxy.get_unscaled())
-    except Exception as error:  # nibabel, gzip and zlib have errors of their own
-        raise ValueError(f"not readable as NIfTI ({reason(error)})") from error
+    except Exception as error:  # nibabel, gzip and zlib have their own exceptions
+        raise ValueError(f"not readable as NIfTI ({first_line(error)})") from error
     if stored.dtype.kind not in "iuf":
         raise ValueError(f"values of type {stored.dtype}, not a grey volume")
-    orientation = nib.orientations.io_orientation(affine)
-    turn = nib.orientations.ornt_transform(
-        orientation, nib.orientations.axcodes2ornt(("L", "P", "S"))
+    orientations = nib.orientations
+    turn = orientations.ornt_transform(
+        orientations.io_orientation(affine), orientations.axcodes2ornt(("L", "P", "S"))
     )
     return Grid(
-        nib.orientations.apply_orientation(stored, turn),
+        orientations.apply_orientation(stored, turn),
         1.0 if scaled else float(proxy.slope),
         0.0 if scaled else float(proxy.inter),
-        _TO_DICOM @ affine @ nib.orientations.inv_ornt_aff(turn, shape),
+        _TO_DICOM @ affine @ orientations.inv_ornt_aff(turn, shape),
     )
 
 
 def write_nifti(path: Path, planes: NDArray[Any], spacing: tuple[float, float, float]) -> None:
-    """Writes slices (Z, H, W), as DICOM shows them, as a volume.
+    """Write slices (Z, H, W), oriented as in DICOM, as a volume.
 
     Args:
-        spacing: mm from slice to slice, row to row, column to column.
+        spacing: distance in mm between slices, between rows and between columns.
     """
     affine = _TO_DICOM @ np.diag([spacing[2], spacing[1], spacing[0], 1.0])
     image = nib.Nifti1Image(planes.transpose(2, 1, 0), affine)
@@ -98,23 +93,23 @@ def write_nifti(path: Path, planes: NDArray[Any], spacing: tuple[float, float, f
 
 
 def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
-    """A NIfTI file as a series; None after noting why it isn't one.
+    """Return a NIfTI file as a series, or None after recording why it is not a usable one.
 
-    The file is read whole here (a truncated one shows only then) and kept while it is in use.
+    The whole file is read at once, because only this shows whether it is truncated.
     """
-    where = relative(path, root)
+    where = relative_name(path, root)
     try:
         grid = read_nifti(path)
     except ValueError as error:
         problems.add("unreadable files", where, str(error))
         return None
-    sides = grid.voxel
+    sides = np.linalg.norm(grid.affine[:3, :3], axis=0)
     directions = grid.affine[:3, :3] / sides
-    off = np.abs(directions.T @ directions - np.eye(3)).max()
-    if off > 1e-2:
-        problems.add("series of mixed grids", where, "its affine is sheared; resample the volume")
+    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-2:
+        text = "its affine matrix is sheared. Resample the volume"
+        problems.add("series of mixed grids", where, text)
         return None
-    depth = grid.stored.shape[2]
+    width, height, depth = grid.stored.shape
     steps = np.arange(depth)[:, None] * grid.affine[:3, 2]
     return Volume(
         where=where,
@@ -122,9 +117,7 @@ def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
         identity=where,
         names=frozenset([where, stem(where)]),
         files=(where,) * depth,
-        instances=(None,) * depth,
-        sops=("",) * depth,
-        shape=(grid.stored.shape[1], grid.stored.shape[0]),
+        shape=(height, width),
         spacing=(float(sides[1]), float(sides[0])),
         geometry=Geometry(
             grid.affine[:3, 3] + steps,
@@ -132,18 +125,17 @@ def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
             directions[:, 1],
             float(sides[2]) if depth > 1 else float("inf"),
         ),
-        whole=True,
-        read=lambda index: _plane(path, index),
+        read_slice=lambda index: _read_slice(path, index),
     )
 
 
-# One volume at a time is in use, slice by slice.
-_kept = lru_cache(maxsize=1)(read_nifti)
+# Volumes are used one after another, slice by slice, so one in memory is enough.
+_read_cached = lru_cache(maxsize=1)(read_nifti)
 
 
-def _plane(path: Path, index: int) -> Floats:
+def _read_slice(path: Path, index: int) -> Floats:
     try:
-        grid = _kept(path)
+        grid = _read_cached(path)
     except ValueError as error:
         raise UnreadableSlice(str(error)) from error
     plane = grid.stored[:, :, index].T.astype(np.float64)

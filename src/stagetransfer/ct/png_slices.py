@@ -1,4 +1,4 @@
-"""Slices kept as 16-bit grey PNG, a folder a series."""
+"""Slices stored as 16-bit grey PNG, one folder per series."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stagetransfer.ct.problems import Problems, reason, relative
+from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
 
-_BITS_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 @dataclass(frozen=True)
 class PngScale:
-    """What a PNG can't say of itself.
+    """The meaning of PNG values, which the files do not contain.
 
     Attributes:
         slope, intercept: Hounsfield units = value x slope + intercept.
@@ -32,56 +32,51 @@ class PngScale:
 
 
 def read_values(path: Path) -> NDArray[np.int64]:
-    """(H, W) stored values of a 16-bit grey PNG.
+    """Return the stored values (H, W) of a 16-bit grey PNG.
 
     Raises:
-        ValueError: not one, or damaged; the message says so without the file's name.
+        ValueError: the file is not such a PNG; the message does not contain its name.
     """
     try:
         with Image.open(path) as image:
-            if image.mode not in _BITS_16:
-                raise ValueError(f"a picture of mode {image.mode}, not 16-bit grey")
+            if image.mode not in _MODES_16_BIT:
+                raise ValueError(f"an image of mode {image.mode}, not 16-bit grey")
             return np.asarray(image).astype(np.int64)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not readable as PNG ({reason(error)})") from error
+        raise ValueError(f"not readable as PNG ({first_line(error)})") from error
 
 
 def read_volumes(
     paths: Sequence[Path], root: Path, scale: PngScale, problems: Problems
 ) -> list[Volume]:
-    """A series of each folder; its slices stand in the order of their names, numbers as numbers."""
-    folders: defaultdict[Path, list[tuple[Path, tuple[int, ...]]]] = defaultdict(list)
+    """Return one series per folder. Slices are sorted by file name, with numbers by value."""
+    folders: defaultdict[Path, dict[Path, tuple[int, ...]]] = defaultdict(dict)
     damaged = set()
     for path in paths:
         try:
-            shape = read_values(path).shape
+            folders[path.parent][path] = read_values(path).shape
         except ValueError as error:
-            problems.add("unreadable files", relative(path, root), str(error))
+            problems.add("unreadable files", relative_name(path, root), str(error))
             damaged.add(path.parent)
-            continue
-        folders[path.parent].append((path, shape))
     volumes = []
-    for folder, found in folders.items():
-        shapes = {shape for _, shape in found}
-        if len(shapes) > 1:
-            where = relative(found[0][0], root)
-            text = "slices of different sizes in this folder"
-            problems.add("series of mixed grids", where, text)
-            continue
-        ordered = sorted((path for path, _ in found), key=_by_number)
-        height, width = shapes.pop()
-        whole = folder not in damaged
-        volumes.append(_volume(ordered, root, (height, width), scale, whole))
+    for folder, shapes in folders.items():
+        if len(set(shapes.values())) > 1:
+            where = relative_name(next(iter(shapes)), root)
+            problems.add("series of mixed grids", where, "slices of different sizes in one folder")
+        else:
+            ordered = sorted(shapes, key=_natural_order)
+            height, width = shapes[ordered[0]]
+            volumes.append(_volume(ordered, root, (height, width), scale, folder not in damaged))
     return volumes
 
 
 def _volume(
-    paths: Sequence[Path], root: Path, shape: tuple[int, int], scale: PngScale, whole: bool
+    paths: Sequence[Path], root: Path, shape: tuple[int, int], scale: PngScale, complete: bool
 ) -> Volume:
-    files = tuple(relative(path, root) for path in paths)
+    files = tuple(relative_name(path, root) for path in paths)
     folder = str(PurePosixPath(files[0]).parent)
 
-    def read(index: int) -> Floats:
+    def read_slice(index: int) -> Floats:
         try:
             return read_values(paths[index]).astype(np.float64) * scale.slope + scale.intercept
         except ValueError as error:
@@ -93,17 +88,15 @@ def _volume(
         identity=folder,
         names=frozenset([folder]) - {"."},
         files=files,
-        instances=(None,) * len(files),
-        sops=("",) * len(files),
         shape=shape,
         spacing=None if scale.spacing is None else (scale.spacing, scale.spacing),
         geometry=None,
-        whole=whole,
-        read=read,
+        read_slice=read_slice,
+        complete=complete,
     )
 
 
-def _by_number(path: Path) -> list[tuple[bool, int, str]]:
-    """a2 before a10."""
+def _natural_order(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort a2 before a10."""
     parts = "".join(c if c.isdigit() else f" {c} " for c in path.name).split()
     return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]

@@ -1,9 +1,10 @@
-"""Salted pseudonyms: the same patient has the same one wherever the salt is the same.
+"""Salted pseudonyms: a patient has the same pseudonym wherever the salt is the same.
 
-    pseudonym = HMAC-SHA256(salt, kind + NUL + identity), the first 16 of its hexadecimal digits
+    pseudonym = HMAC-SHA256(salt, kind + NUL + identity), its first 16 hexadecimal digits
 
-Without the salt a pseudonym can't be traced by trying all patient numbers, which a bare hash
-allows. 64 bits: among a million patients two share a pseudonym with probability 3e-8.
+An unsalted hash could be reversed by hashing all possible patient numbers. With a secret salt this
+is impossible. With 64 bits, the probability that two of a million patients share a pseudonym is
+3e-8.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from pathlib import Path
 
 from stagetransfer.errors import UserError
 
-_LEAST = 16
+_MIN_BYTES = 16
 
 
 class Pseudonyms:
-    """Names for patients and series that tell nothing without the salt."""
+    """Names for patients and series that reveal nothing without the salt."""
 
     def __init__(self, salt: bytes) -> None:
         self._salt = salt
 
     def patient(self, identity: str) -> str:
-        """As p3f0c...: a patient's pseudonym."""
+        """Return the pseudonym of a patient, for example p3f0c..."""
         return "p" + self._digest("patient", identity)
 
     def series(self, identity: str) -> str:
-        """As s3f0c...: a series' pseudonym."""
+        """Return the pseudonym of a series, for example s3f0c..."""
         return "s" + self._digest("series", identity)
 
     def _digest(self, kind: str, identity: str) -> str:
@@ -39,28 +40,30 @@ class Pseudonyms:
 
 
 def read_salt(path: Path) -> bytes:
-    """The secret of a salt file, made there on first use, readable by its owner only.
+    """Return the secret in a salt file.
+
+    A missing file is created with a random secret, and only its owner can read it.
 
     Raises:
-        UserError: the file can't be read or made, or holds too little.
+        UserError: the file cannot be read or created, or the secret is too short.
     """
     if not path.exists():
-        _make(path)
+        _create(path)
     try:
         salt = path.read_bytes().strip()
     except OSError as error:
-        raise UserError(f"{path}: the salt file can't be read ({error.strerror})") from error
-    if len(salt) < _LEAST:
+        raise UserError(f"{path}: the salt file cannot be read ({error.strerror})") from error
+    if len(salt) < _MIN_BYTES:
         raise UserError(
-            f"{path}: a salt of {len(salt)} bytes is too short; give {_LEAST} or more, or remove "
-            "the file and have one made"
+            f"{path}: a salt of {len(salt)} bytes is too short. Give {_MIN_BYTES} or more, or "
+            "remove the file, and a new one is created"
         )
     return salt
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     try:
-        # Linked when whole: of two processes that begin together, one's salt stays for both.
+        # Linked when complete: if two processes start together, both use the salt of one of them.
         descriptor, part = tempfile.mkstemp(prefix=".salt-", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -70,4 +73,4 @@ def _make(path: Path) -> None:
         finally:
             os.unlink(part)
     except OSError as error:
-        raise UserError(f"{path}: the salt file can't be made ({error.strerror})") from error
+        raise UserError(f"{path}: the salt file cannot be created ({error.strerror})") from error

@@ -2,7 +2,7 @@
 
     grey = round(255 * clip((HU - (level - width / 2)) / width, 0, 1))
 
-The papers' ROIs are 32x32 pixels, 16 to 20 mm wide (Suzuki et al. 2018, section 4.1).
+The papers' ROIs have 32x32 pixels and are 16 to 20 mm wide (Suzuki et al. 2018, section 4.1).
 """
 
 from __future__ import annotations
@@ -11,106 +11,113 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib.path import Path as Polygon
+from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stagetransfer.ct.regions import Cover, Outline, Point, Region
+from stagetransfer.ct.annotations import CroppedMask, Point, Polygon, Region
 from stagetransfer.ct.volume import Floats
 
 Mask = NDArray[np.bool_]
-Place = Literal["grid", "centre"]
+Corners = list[tuple[int, int]]
+Placement = Literal["grid", "centre"]
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How patches are cut.
+class PatchSettings:
+    """How patches are taken from a slice.
 
     Attributes:
-        size: side in pixels.
-        level, width: the window in Hounsfield units, which the grey values 0 to 255 span.
+        size: side of a patch in pixels.
+        level, width: the window in Hounsfield units that the grey values 0 to 255 span.
         spacing: side of a patch's pixel in mm, to which slices are resampled; None: as stored.
-        place: "grid": side by side over the region; "centre": one in each connected part.
-        coverage: least share of the patch within its region, in [0, 1].
-        overlap: share of the side by which neighbours of the grid overlap, in [0, 1).
+        place: "grid": side by side over a region; "centre": one in each connected part.
+        coverage: smallest share of a patch that lies inside its region, in [0, 1].
+        overlap: share of the side by which neighbours in the grid overlap, in [0, 1).
     """
 
     size: int = 32
     level: float = -600.0
     width: float = 1500.0
     spacing: float | None = None
-    place: Place = "grid"
+    place: Placement = "grid"
     coverage: float = 0.75
     overlap: float = 0.0
 
 
 @dataclass(frozen=True)
 class Raster:
-    """The pixels that patches are cut from: the slice's own, or those it is resampled to.
+    """The pixel grid that patches are taken from: the slice's own, or one it is resampled to.
 
     Attributes:
         shape: (H, W) of the slice.
-        scale: (row, column) sides of a raster's pixel in pixels of the slice; (1, 1) without
+        scale: (row, column) sides of a raster pixel in pixels of the slice; (1, 1) without
             resampling.
     """
 
     shape: tuple[int, int]
-    scale: tuple[float, float]
+    scale: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def of(
+    def with_spacing(
         cls, shape: tuple[int, int], spacing: tuple[float, float] | None, target: float | None
     ) -> Raster:
-        """The raster of a slice; both spacings in mm, `spacing` known where `target` is given."""
+        """Return the raster with pixels of `target` mm of a slice with pixels of `spacing` mm.
+
+        Without a target or a known spacing, the slice is not resampled.
+        """
         if target is None or spacing is None:
-            return cls(shape, (1.0, 1.0))
+            return cls(shape)
         return cls(shape, (target / spacing[0], target / spacing[1]))
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the raster, of whole pixels within the slice."""
-        # The thousandth keeps a size that is whole but for rounding.
+        """(H, W) of the raster: the whole pixels that fit in the slice."""
+        # The thousandth corrects sizes that are whole numbers except for rounding errors.
         rows, columns = (int(n / s + 1e-3) for n, s in zip(self.shape, self.scale, strict=True))
         return rows, columns
 
     def to_raster(self, xy: Floats) -> Floats:
-        """(N, 2) x and y of the slice in pixels of the raster; edges of both begin at -0.5."""
+        """Convert x and y (N, 2) from slice pixels to raster pixels; both grids start at -0.5."""
         return np.asarray((xy + 0.5) / self.scale[::-1] - 0.5)
 
     def to_slice(self, xy: Floats) -> Floats:
-        """The way back."""
+        """Convert x and y (N, 2) from raster pixels to slice pixels."""
         return np.asarray((xy + 0.5) * self.scale[::-1] - 0.5)
 
     def resample(self, plane: Floats) -> Floats:
-        """(H, W) values at the raster's pixels: linear, smoothed before where pixels get larger."""
+        """Return a slice (H, W) at the raster's pixels, by linear interpolation.
+
+        The slice is smoothed first where pixels become larger, against aliasing, as
+        scikit-image's `resize` does.
+        """
         if self.scale == (1.0, 1.0):
             return plane
-        # As scikit-image's resize does against aliasing.
-        smooth = ndimage.gaussian_filter(
-            plane, [max(0.0, (s - 1) / 2) for s in self.scale], mode="nearest"
-        )
-        return np.asarray(self._at(smooth, order=1))
+        sigma = [max(0.0, (s - 1) / 2) for s in self.scale]
+        smooth = ndimage.gaussian_filter(plane, sigma, mode="nearest")
+        return np.asarray(self._interpolate(smooth, order=1))
 
-    def cover(self, cover: Cover) -> Mask:
-        """(H, W) of the raster: a mask of the slice by the nearest pixel."""
-        whole = np.zeros(self.shape, dtype=np.uint8)
-        height, width = cover.mask.shape
-        whole[cover.top : cover.top + height, cover.left : cover.left + width] = cover.mask
-        return np.asarray(whole if self.scale == (1.0, 1.0) else self._at(whole, order=0)) > 0
+    def draw(self, shape: Polygon | CroppedMask) -> Mask:
+        """Return (H, W) of the raster: the pixels whose centres lie in the polygon or mask."""
+        return self._draw_polygon(shape) if isinstance(shape, Polygon) else self._draw_mask(shape)
 
-    def fill(self, outline: Outline) -> Mask:
-        """(H, W) of the raster: pixels whose middle lies in the polygon."""
-        vertices = self.to_raster(outline.vertices)
+    def _draw_mask(self, mask: CroppedMask) -> Mask:
+        plane = np.zeros(self.shape, dtype=np.uint8)
+        plane[mask.place] = mask.mask
+        return (plane if self.scale == (1.0, 1.0) else self._interpolate(plane, order=0)) > 0
+
+    def _draw_polygon(self, polygon: Polygon) -> Mask:
+        vertices = self.to_raster(polygon.vertices)
         rows, columns = self.size
         low = np.clip(np.floor(vertices.min(axis=0)).astype(int), 0, None)
         high = np.minimum(np.ceil(vertices.max(axis=0)).astype(int) + 1, (columns, rows))
         x, y = np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1]))
-        inside = Polygon(vertices).contains_points(np.column_stack([x.ravel(), y.ravel()]))
+        inside = Outline(vertices).contains_points(np.column_stack([x.ravel(), y.ravel()]))
         mask = np.zeros(self.size, dtype=np.bool_)
         mask[low[1] : high[1], low[0] : high[0]] = inside.reshape(x.shape)
         return mask
 
-    def _at(self, values: NDArray[Any], order: Literal[0, 1]) -> NDArray[Any]:
+    def _interpolate(self, values: NDArray[Any], order: Literal[0, 1]) -> NDArray[Any]:
         offset = [0.5 * s - 0.5 for s in self.scale]
         return np.asarray(
             ndimage.affine_transform(
@@ -124,67 +131,77 @@ class Raster:
         )
 
 
-def grey(hu: Floats, cut: Cut) -> NDArray[np.uint8]:
-    """Hounsfield units through the window: 0 at its lower end, 255 at its upper."""
-    share = np.clip((hu - (cut.level - cut.width / 2)) / cut.width, 0, 1)
+def apply_window(hu: Floats, settings: PatchSettings) -> NDArray[np.uint8]:
+    """Convert Hounsfield units to grey values: 0 below the window, 255 above it."""
+    share = np.clip((hu - (settings.level - settings.width / 2)) / settings.width, 0, 1)
     return np.asarray(np.floor(share * 255 + 0.5), dtype=np.uint8)
 
 
-def corners(region: Region, raster: Raster, cut: Cut) -> list[tuple[int, int]] | None:
-    """(top, left) of a region's patches in the raster; None if a point's patch leaves the slice."""
+def patch_corners(region: Region, raster: Raster, settings: PatchSettings) -> Corners | None:
+    """Return (top, left) of a region's patches in the raster.
+
+    Returns:
+        None if the patch around a point extends beyond the slice.
+    """
+    size = settings.size
     if isinstance(region.shape, Point):
-        middle = raster.to_raster(np.array([[region.shape.x, region.shape.y]]))[0]
-        # An even patch has no middle pixel: the point is the first after its middle.
-        left, top = np.ceil(middle - cut.size / 2 - 1e-6).astype(int).tolist()
+        centre = raster.to_raster(np.array([[region.shape.x, region.shape.y]]))[0]
+        # A patch of even size has no centre pixel: the point is the first pixel after the centre.
+        left, top = np.ceil(centre - size / 2 - 1e-6).astype(int).tolist()
         rows, columns = raster.size
-        if top < 0 or left < 0 or top + cut.size > rows or left + cut.size > columns:
+        if top < 0 or left < 0 or top + size > rows or left + size > columns:
             return None
         return [(top, left)]
-    shape = region.shape
-    mask = raster.fill(shape) if isinstance(shape, Outline) else raster.cover(shape)
-    if min(raster.size) < cut.size or not mask.any():
+    mask = raster.draw(region.shape)
+    if min(raster.size) < size or not mask.any():
         return []
-    return _centred(mask, cut) if cut.place == "centre" else _grid(mask, cut)
+    place = _centred_corners if settings.place == "centre" else _grid_corners
+    return place(mask, settings)
 
 
-def _grid(mask: Mask, cut: Cut) -> list[tuple[int, int]]:
-    """Side by side over the bounding box, what is left over shared by its two margins."""
-    step = max(1, round(cut.size * (1 - cut.overlap)))
+def _grid_corners(mask: Mask, settings: PatchSettings) -> Corners:
+    """Place patches side by side over the bounding box, with equal margins at both ends."""
+    size = settings.size
+    step = max(1, round(size * (1 - settings.overlap)))
     starts = []
     for axis in (0, 1):
         filled = np.flatnonzero(mask.any(axis=1 - axis))
         first, length = int(filled[0]), int(filled[-1] - filled[0] + 1)
-        count = max(1, (length - cut.size) // step + 1)
-        start = first + (length - cut.size - (count - 1) * step) // 2
-        # A region at the border keeps its patches within the slice.
-        start = min(max(start, 0), mask.shape[axis] - cut.size - (count - 1) * step)
+        count = max(1, (length - size) // step + 1)
+        start = first + (length - size - (count - 1) * step) // 2
+        # Patches of a region at the border are moved into the slice.
+        start = min(max(start, 0), mask.shape[axis] - size - (count - 1) * step)
         starts.append([start + i * step for i in range(count)])
-    shares = covered(mask, cut.size)
-    return [(y, x) for y in starts[0] for x in starts[1] if shares[y, x] >= cut.coverage]
+    shares = patch_coverage(mask, size)
+    return [(y, x) for y in starts[0] for x in starts[1] if shares[y, x] >= settings.coverage]
 
 
-def _centred(mask: Mask, cut: Cut) -> list[tuple[int, int]]:
-    """In each part the place that covers most of it; of equals the one nearest to its middle."""
+def _centred_corners(mask: Mask, settings: PatchSettings) -> Corners:
+    """Place one patch in each connected part, where the part covers most of it.
+
+    Among equal places, the one nearest to the centre of the part's bounding box is chosen.
+    """
+    size = settings.size
     parts, _ = ndimage.label(mask, np.ones((3, 3)))
     found = []
-    for number, where in enumerate(ndimage.find_objects(parts), start=1):
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
         part = parts == number
-        if np.count_nonzero(part) < cut.coverage * cut.size**2:
+        if np.count_nonzero(part) < settings.coverage * size**2:
             continue
-        shares = covered(part, cut.size)
+        shares = patch_coverage(part, size)
         best = shares.max()
-        if best < cut.coverage:
+        if best < settings.coverage:
             continue
         places = np.argwhere(shares == best)
-        middle = np.array([(s.start + s.stop - cut.size) / 2 for s in where])
-        distance = ((places - middle) ** 2).sum(axis=1)
+        centre = np.array([(side.start + side.stop - size) / 2 for side in box])
+        distance = ((places - centre) ** 2).sum(axis=1)
         top, left = places[distance.argmin()].tolist()
         found.append((top, left))
     return found
 
 
-def covered(mask: Mask, size: int) -> Floats:
-    """(H - size + 1, W - size + 1): share of each possible patch that the mask covers."""
+def patch_coverage(mask: Mask, size: int) -> Floats:
+    """Return (H - size + 1, W - size + 1): the share of each possible patch inside the mask."""
     sums = np.pad(mask, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     inner = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
     return np.asarray(inner / size**2)

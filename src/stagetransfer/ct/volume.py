@@ -1,10 +1,10 @@
-"""A CT series as slices in Hounsfield units, with spacing, position and names.
+"""A CT series as slices in Hounsfield units (HU), with pixel spacing, positions and names.
 
-    for series in find_volumes(Path("scans"), problems).volumes:
-        hu = series.plane(12)      # (H, W) float64, Hounsfield units
+    for volume in find_series(Path("scans"), problems).volumes:
+        hu = volume.read_slice(12)      # (H, W) float64, HU
 
-Slices look as DICOM shows them: rows run to the patient's back, columns to the left in an axial
-slice of a supine patient; slice 0 is the lowest along the normal of the slices.
+Slices are oriented as in DICOM: in an axial slice of a supine patient, rows run to the patient's
+back and columns to the patient's left. Slice 0 is the lowest along the normal of the slices.
 """
 
 from __future__ import annotations
@@ -19,37 +19,46 @@ Floats = NDArray[np.float64]
 
 
 class UnreadableSlice(Exception):
-    """The pixels of one slice can't be decoded; the message says why, without the file's name."""
+    """The pixels of one slice cannot be decoded; the message does not contain the file name."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the slices lie in the patient, in mm, DICOM's axes (left, back, head).
+    """The position of the slices in the patient, in mm along DICOM's axes (left, back, head).
 
     Attributes:
-        corners: (Z, 3) centres of the pixels at row 0, column 0, by slice.
-        right: (3,) unit vector along a row, to higher columns.
-        down: (3,) unit vector along a column, to higher rows.
-        gap: the usual distance of two slices; inf for a single slice.
+        origins: (Z, 3) centres of the pixels at row 0, column 0 of each slice.
+        right: (3,) unit vector along a row, towards higher columns.
+        down: (3,) unit vector along a column, towards higher rows.
+        gap: the usual distance between two slices; inf for a single slice.
     """
 
-    corners: Floats
+    origins: Floats
     right: Floats
     down: Floats
     gap: float
 
     @property
-    def heights(self) -> Floats:
-        """(Z,) positions along the normal, ascending."""
-        return np.asarray(self.corners @ np.cross(self.right, self.down))
+    def normal(self) -> Floats:
+        """(3,) unit vector perpendicular to the slices."""
+        return np.cross(self.right, self.down)
 
-    def slice_at(self, heights: Floats) -> NDArray[np.int64]:
-        """The nearest slice to each height along the normal, -1 where none is within half a gap."""
+    @property
+    def depth(self) -> float:
+        """The thickness of a slice in mm: the gap, or 2 mm for a single slice."""
+        return self.gap if np.isfinite(self.gap) else 2.0
+
+    @property
+    def heights(self) -> Floats:
+        """(Z,) positions along the normal in mm, ascending."""
+        return np.asarray(self.origins @ self.normal)
+
+    def nearest_slice(self, heights: Floats) -> NDArray[np.int64]:
+        """Return the nearest slice to each height, or -1 if none lies within half a slice."""
         own = self.heights
         nearest = np.searchsorted((own[1:] + own[:-1]) / 2, heights)
-        # Half a gap, or 1 mm for a lone slice; the thousandth is for rounded headers.
-        reach = (self.gap if np.isfinite(self.gap) else 2.0) * 0.501
-        return np.where(np.abs(heights - own[nearest]) <= reach, nearest, -1)
+        # 0.501 instead of 0.5, because headers hold rounded positions.
+        return np.where(np.abs(heights - own[nearest]) <= 0.501 * self.depth, nearest, -1)
 
 
 @dataclass(frozen=True)
@@ -57,18 +66,18 @@ class Volume:
     """One series.
 
     Attributes:
-        where: its folder or file below the input, for messages only (it may hold a name).
-        patient: what tells patients apart, from the header or folder; secret.
-        identity: what tells series apart; secret.
-        names: all that an annotation may call it: UID, series number, folder, file.
-        files: the file of each slice, below the input (one for all in NIfTI).
-        instances: DICOM's instance numbers, None where there are none.
-        sops: DICOM's SOP instance UIDs, "" where there are none.
+        where: its folder or file below the input; for messages only, as it may contain a name.
+        patient: identifies the patient, from the header or the folder; confidential.
+        identity: identifies the series; confidential.
+        names: everything an annotation may call it: UID, series number, folder, file.
+        files: the file of each slice, below the input (the same one for all slices in NIfTI).
         shape: (H, W) of the slices.
-        spacing: (row, column) distance of the pixels in mm, None if unknown.
-        geometry: positions, None if unknown.
-        whole: False if slices are missing or may be, so that slice numbers aren't to be trusted.
-        read: the stored slice by its number, as Hounsfield units; raises `UnreadableSlice`.
+        spacing: (row, column) distance between pixel centres in mm; None if unknown.
+        geometry: the positions of the slices; None if unknown.
+        read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
+        instances: DICOM instance numbers, None where there is none; empty for other formats.
+        sop_uids: DICOM SOP instance UIDs; empty for other formats.
+        complete: False if slices are or may be missing, so that slice numbers are uncertain.
     """
 
     where: str
@@ -76,36 +85,28 @@ class Volume:
     identity: str
     names: frozenset[str]
     files: tuple[str, ...]
-    instances: tuple[int | None, ...]
-    sops: tuple[str, ...]
     shape: tuple[int, int]
     spacing: tuple[float, float] | None
     geometry: Geometry | None
-    whole: bool
-    read: Callable[[int], Floats]
+    read_slice: Callable[[int], Floats]
+    instances: tuple[int | None, ...] = ()
+    sop_uids: tuple[str, ...] = ()
+    complete: bool = True
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def plane(self, index: int) -> Floats:
-        """(H, W) float64: slice `index` in Hounsfield units.
-
-        Raises:
-            UnreadableSlice: its pixels can't be decoded.
-        """
-        return self.read(index)
-
     @property
-    def is_square(self) -> bool:
-        """Whether the pixels are as wide as high (to 0.1 %), or of unknown shape."""
+    def has_square_pixels(self) -> bool:
+        """Whether the pixels are as wide as high (within 0.1 %), or of unknown shape."""
         return self.spacing is None or abs(self.spacing[0] / self.spacing[1] - 1) <= 1e-3
 
 
 def missing_slices(heights: Floats) -> tuple[float, int]:
-    """The usual gap of ascending positions, and how many slices larger gaps leave out.
+    """Return the usual gap between ascending positions, and the number of missing slices.
 
-    A gap is larger beyond one and a half times the median (of an even number the lower one):
-    slices that are unevenly spaced by less occur in real series, a missing one doubles the gap.
+    Slices are missing where a gap is more than 1.5 times the median gap (the lower median of an
+    even number). Real series have smaller irregularities; one missing slice doubles a gap.
     """
     if len(heights) < 2:
         return float("inf"), 0

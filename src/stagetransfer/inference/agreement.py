@@ -1,11 +1,11 @@
-"""How a map agrees with the truth: Dice by class, and class shares, over slices and patients.
+"""Agreement of label maps with the truth: Dice coefficient and share of each class.
 
     Dice = 2 |A and B| / (|A| + |B|)
 
-with A the pixels that are read as a class and B those that are of it, over all slices of a patient,
-on the pixels that the truth labels: what lies beside them is unknown, not wrong. A pixel of the
-truth that is marked uncertain or unlike, or lies outside the lung mask, is one that B has and A
-lacks.
+A are the pixels that are predicted as a class, and B are the pixels of that class. Both are counted
+over all slices of a patient, and only where the truth is labelled, because the class of all other
+pixels is unknown. A pixel of the truth that is marked, or that lies outside the lung mask, is in B
+but not in A.
 """
 
 from __future__ import annotations
@@ -17,86 +17,94 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stagetransfer.inference.label_map import Map
-from stagetransfer.inference.window_labels import OUTSIDE
+from stagetransfer.inference.label_map import OUTSIDE, LabelMap
 from stagetransfer.statistics import Interval, interval, resample
 
 Counts = NDArray[np.int64]
 
 
-def crossed(truth: Map, read: Map, classes: int) -> Counts:
-    """(C, C + 3) pixels by truth and code read: the classes, the two marks, outside the lung."""
+def count_pixels(truth: LabelMap, labels: LabelMap, classes: int) -> Counts:
+    """Return (C, C + 3) pixels by true class and by code: classes, two marks, outside the lung."""
     known = truth != OUTSIDE
-    found = np.where(read == OUTSIDE, classes + 2, read)[known].astype(np.int64)
+    found = np.where(labels == OUTSIDE, classes + 2, labels)[known].astype(np.int64)
     cells = truth[known].astype(np.int64) * (classes + 3) + found
     return np.bincount(cells, minlength=classes * (classes + 3)).reshape(classes, classes + 3)
 
 
 class Agreement:
-    """Gathers slices; `forced` is the same map without the two marks."""
+    """Counts pixels slice by slice, for label maps with and without the two marks."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
-        size = len(self.classes)
         self.slices = 0
-        self._read: defaultdict[str, Counts] = defaultdict(
-            lambda: np.zeros((size, size + 3), np.int64)
+        size = len(self.classes)
+        self._counts: defaultdict[str, Counts] = defaultdict(
+            lambda: np.zeros((2, size, size + 3), np.int64)
         )
-        self._forced = self._read.copy()
 
-    def add(self, patient: str, truth: Map, read: Map, forced: Map) -> None:
-        """Counts one slice's pixels."""
+    def add(self, patient: str, truth: LabelMap, labels: LabelMap, without_marks: LabelMap) -> None:
+        """Count the pixels of one slice."""
         self.slices += 1
-        self._read[patient] += crossed(truth, read, len(self.classes))
-        self._forced[patient] += crossed(truth, forced, len(self.classes))
+        size = len(self.classes)
+        self._counts[patient] += [
+            count_pixels(truth, found, size) for found in (labels, without_marks)
+        ]
 
     @property
     def patients(self) -> list[str]:
-        """In the order of their names."""
-        return sorted(self._read)
+        """The patients, sorted by name."""
+        return sorted(self._counts)
 
     def table(self) -> pd.DataFrame:
-        """A row a class: its share by truth and as read, Dice with its 95 % interval over
-        patients, and Dice without the marks; then a row of means over classes."""
-        read = np.stack([self._read[name] for name in self.patients])
-        forced = np.stack([self._forced[name] for name in self.patients])
-        dice, plain = self._intervals(read), self._intervals(forced)
-        whole, size = read.sum(0), len(self.classes)
-        inside = whole[:, : size + 2].sum()
+        """Return one row per class, then one with the means over classes.
+
+        The columns are the class's true and predicted shares, Dice with its 95 % interval over
+        patients, the same without the marks, and the shares of its pixels that are marked or
+        outside the lung mask.
+        """
+        counts, without_marks = (self._stack()[:, i] for i in (0, 1))
+        dice, forced = self._intervals(counts), self._intervals(without_marks)
+        total, size = counts.sum(0), len(self.classes)
+        inside = total[:, : size + 2].sum()
         rows = []
         for i, name in enumerate((*self.classes, "mean")):
             is_class = i < size
+            own = total[i] if is_class else total.sum(0)
+            uncertain, unlike, outside = own[size:] / max(own.sum(), 1)
             rows.append(
                 {
                     "class": name,
-                    "true_share": whole[i].sum() / whole.sum() if is_class else np.nan,
-                    "read_share": whole[:, i].sum() / max(inside, 1) if is_class else np.nan,
+                    "true_share": own.sum() / total.sum() if is_class else np.nan,
+                    "read_share": total[:, i].sum() / max(inside, 1) if is_class else np.nan,
                     **_cells("dice", dice[i]),
-                    **_cells("dice_forced", plain[i]),
-                    "uncertain": _share(whole, i, size),
-                    "unlike": _share(whole, i, size + 1),
-                    "outside_mask": _share(whole, i, size + 2),
+                    **_cells("dice_forced", forced[i]),
+                    "uncertain": uncertain,
+                    "unlike": unlike,
+                    "outside_mask": outside,
                 }
             )
         return pd.DataFrame(rows)
 
     def confusion(self) -> pd.DataFrame:
-        """Pixels by truth (rows) and what they were read as."""
+        """Return the pixels by true class (rows) and predicted class or mark."""
         columns = [*self.classes, "uncertain", "unlike", "outside_mask"]
-        total = np.sum([self._read[name] for name in self.patients], axis=0)
+        total = self._stack()[:, 0].sum(0)
         return pd.DataFrame(total, index=pd.Index(self.classes, name="truth"), columns=columns)
 
+    def _stack(self) -> Counts:
+        return np.stack([self._counts[name] for name in self.patients])
+
     def _intervals(self, counts: Counts) -> list[Interval]:
-        """Of each class (a class that is nowhere true has no figure), then of their mean."""
-        people = np.arange(len(counts))
-        resamples = resample(0 * people, people, ["slice"], seeds=1)
+        """Return Dice of each class (NaN if it does not occur in the truth), then their mean."""
+        patients = np.arange(len(counts))
+        resamples = resample(0 * patients, patients, ["slice"], seeds=1)
         both = resamples.weights @ np.diagonal(counts, axis1=1, axis2=2)
         true = resamples.weights @ counts.sum(2)
-        read = resamples.weights @ counts[:, :, : len(self.classes)].sum(1)
+        predicted = resamples.weights @ counts[:, :, : len(self.classes)].sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            dice = np.where(true > 0, 2 * both / (true + read), np.nan)
+            dice = np.where(true > 0, 2 * both / (true + predicted), np.nan)
         columns = [*dice.T, np.nanmean(dice, axis=1)]
-        if len(people) > 1:
+        if len(patients) > 1:
             return [interval(resamples, column[:, None]) for column in columns]
         return [Interval(float(c[0]), np.nan, np.nan, np.nan, 1, False) for c in columns]
 
@@ -104,8 +112,3 @@ class Agreement:
 def _cells(name: str, found: Interval) -> dict[str, float]:
     low, high = (float(np.clip(end, 0, 1)) for end in (found.low, found.high))
     return {name: found.estimate, f"{name}_low": low, f"{name}_high": high}
-
-
-def _share(whole: Counts, row: int, column: int) -> float:
-    part = whole[row : row + 1] if row < len(whole) else whole
-    return float(part[:, column].sum() / max(part.sum(), 1))

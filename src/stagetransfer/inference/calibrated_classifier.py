@@ -1,13 +1,14 @@
-"""A trained network that knows its limits: calibrated probabilities, and what it does not know.
+"""A trained network with calibrated probabilities, which marks what it should not classify.
 
-Two marks stand before any class:
+Two marks take precedence over the classes:
 
-* unlike the training data: with f the features of fc7 (after its ReLU), scaled to length 1, a
-  window's distance is |f - f_k| to the k-th nearest of the training images (k = 10). Beyond the
-  distance within which 95 % of the validation images lie it counts as unlike. Sun, Ming, Zhu, Li
-  2022, "Out-of-distribution detection with deep nearest neighbors" (ICML), with their threshold;
-  they find that a small sample of the training images does, hence at most 2,000 of them.
-* uncertain: the greatest calibrated probability is below 0.5: more likely wrong than right.
+* Unlike the training data. Let f be the features of fc7 (after its ReLU), scaled to length 1. The
+  distance of a window is |f - f_k|, to the k-th nearest training image (k = 10). A window is
+  marked if its distance is greater than that of 95 % of the validation images. Method and
+  threshold: Sun, Ming, Zhu, Li 2022, "Out-of-distribution detection with deep nearest neighbors"
+  (ICML). They find that a small sample of the training images is enough, so at most 2,000 are used.
+* Uncertain. The greatest calibrated probability is below 0.5, so that an error is more likely than
+  not.
 """
 
 from __future__ import annotations
@@ -22,22 +23,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagetransfer.data.images import centre_crop, to_input
-from stagetransfer.inference.window_labels import codes
+from stagetransfer.inference.label_map import label_names
 from stagetransfer.models import AlexNet
+from stagetransfer.training.machine import autocast
 
 NEIGHBOURS = 10
-FAMILIAR = 0.95
-CERTAIN = 0.5
+FAMILIAR_SHARE = 0.95
+MIN_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """On N windows.
+class WindowPredictions:
+    """The predictions of N windows.
 
     Attributes:
         probabilities: (N, C) calibrated, float64.
         distances: (N,) to the k-th nearest training image, in [0, 2].
-        codes: (N,) see `stagetransfer.inference.window_labels.codes`.
+        codes: (N,) see `stagetransfer.inference.label_map`.
     """
 
     probabilities: NDArray[np.float64]
@@ -48,23 +50,24 @@ class Verdicts:
         return len(self.codes)
 
     @property
-    def forced(self) -> NDArray[np.int64]:
-        """(N,) the most probable class, whatever the marks."""
+    def most_probable(self) -> NDArray[np.int64]:
+        """(N,) the most probable class, whether marked or not."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
 
-class Judge:
-    """Judges images as the run's test did its own.
+class CalibratedClassifier:
+    """Classifies images as the run's own test does.
 
     Args:
-        network: trained; taken to `device`.
+        network: the trained network; it is moved to `device`.
         classes: C names.
         temperature: see `stagetransfer.statistics.calibration`.
         features: (N, F) of training images, of length 1.
-        limit: distance beyond which a window counts as unlike them.
-        certain: least probability of a class.
+        max_distance: the distance beyond which a window is marked as unlike the training data.
+        min_probability: windows whose greatest probability is lower are marked as uncertain.
         mean, std: (3,) of the network's input.
-        crop: share of the side that training cut away.
+        crop: share of the side that training cropped.
+        precision: the run's precision, see `stagetransfer.training.machine.autocast`.
     """
 
     def __init__(
@@ -74,17 +77,18 @@ class Judge:
         *,
         temperature: float,
         features: Tensor,
-        limit: float,
-        certain: float = CERTAIN,
+        max_distance: float,
+        min_probability: float = MIN_PROBABILITY,
         mean: Iterable[float],
         std: Iterable[float],
         crop: float = 0.0,
         device: str = "cpu",
+        precision: str = "32-true",
     ) -> None:
-        self.classes = classes
-        self.codes = codes(classes)
-        self.temperature, self.limit, self.certain, self.crop = temperature, limit, certain, crop
-        self.device = torch.device(device)
+        self.classes, self.label_names = classes, label_names(classes)
+        self.temperature, self.crop = temperature, crop
+        self.max_distance, self.min_probability = max_distance, min_probability
+        self.device, self.precision = torch.device(device), precision
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self._features = features.to(self.device, torch.float32).T.contiguous()
         self._neighbours = min(NEIGHBOURS, len(features))
@@ -93,41 +97,56 @@ class Judge:
         )
 
     def inputs(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) network input of images (B, 1 or 3, H, W) uint8, on the judge's device."""
+        """Return the network input (B, 3, S, S) of images (B, 1 or 3, H, W) uint8."""
         x = centre_crop(images.to(self.device), self.crop)
         return to_input(x, self.network.input_size, self.mean, self.std)
 
     @torch.inference_mode()
-    def __call__(self, batches: Iterable[Tensor]) -> Verdicts:
-        """The verdicts on batches (B, 1 or 3, H, W) uint8, in their order."""
+    def __call__(self, batches: Iterable[Tensor]) -> WindowPredictions:
+        """Return the predictions of batches (B, 1 or 3, H, W) uint8, in their order."""
         logits, distances = [], []
         for images in batches:
-            features, scores = split_forward(self.network, self.inputs(images))
+            features, scores = split_forward(self.network, self.inputs(images), self.precision)
             logits.append(scores)
-            distances.append(distance(features, self._features, self._neighbours))
+            distances.append(neighbour_distance(features, self._features, self._neighbours))
         if not logits:
-            return self.verdicts(np.zeros((0, len(self.classes))), np.zeros(0))
-        # Together at the end: a GPU does not wait for a copy after each batch.
-        return self.verdicts(torch.cat(logits).cpu().numpy(), torch.cat(distances).cpu().numpy())
+            return self.predictions(np.zeros((0, len(self.classes))), np.zeros(0))
+        # Copied at the end, so that a GPU does not wait for a copy after each batch.
+        return self.predictions(torch.cat(logits).cpu().numpy(), torch.cat(distances).cpu().numpy())
 
-    def verdicts(self, logits: NDArray[np.floating], distances: NDArray[np.floating]) -> Verdicts:
-        """From logits (N, C) and distances (N,)."""
+    def predictions(
+        self, logits: NDArray[np.floating], distances: NDArray[np.floating]
+    ) -> WindowPredictions:
+        """Return the predictions from logits (N, C) and distances (N,)."""
         z = torch.from_numpy(np.asarray(logits, np.float64)) / self.temperature
         p = z.softmax(1).numpy()
-        found = p.argmax(1) if len(p) else np.zeros(0, np.int64)
-        found = np.where(p.max(1, initial=0) < self.certain, len(self.classes), found)
-        found = np.where(distances > self.limit, len(self.classes) + 1, found)
-        return Verdicts(p, np.asarray(distances, np.float64), found.astype(np.int64))
+        codes = p.argmax(1) if len(p) else np.zeros(0, np.int64)
+        codes = np.where(p.max(1, initial=0) < self.min_probability, len(self.classes), codes)
+        codes = np.where(distances > self.max_distance, len(self.classes) + 1, codes)
+        return WindowPredictions(p, np.asarray(distances, np.float64), codes.astype(np.int64))
 
 
-def split_forward(network: AlexNet, x: Tensor) -> tuple[Tensor, Tensor]:
-    """fc7's features (B, F) scaled to length 1, and logits (B, C), of inputs (B, 3, S, S)."""
-    cut = [name for name, _ in network.named_children()].index("relu7") + 1
-    hidden = network[:cut](x)
-    return F.normalize(hidden), network[cut:](hidden)
+def split_forward(network: AlexNet, x: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    """Return fc7's features (B, F), scaled to length 1, and logits (B, C), both float32.
+
+    The network computes in the precision of its run, so that the logits are those of the run's own
+    test.
+
+    Args:
+        x: network input (B, 3, S, S).
+        precision: see `stagetransfer.training.machine.autocast`.
+    """
+    split = [name for name, _ in network.named_children()].index("relu7") + 1
+    with autocast(precision, x.device.type):
+        hidden = network[:split](x)
+        logits = network[split:](hidden)
+    return F.normalize(hidden.float()), logits.float()
 
 
-def distance(features: Tensor, others: Tensor, k: int) -> Tensor:
-    """(B,) distance of (B, F) to the k-th nearest of N `others` (F, N); all of length 1."""
-    alike = (features @ others).topk(k, dim=1).values[:, -1]
-    return (2 - 2 * alike).clamp_min(0).sqrt()
+def neighbour_distance(features: Tensor, others: Tensor, k: int) -> Tensor:
+    """Return the distances (B,) of features (B, F) to the k-th nearest of N others (F, N).
+
+    All features have length 1.
+    """
+    similarity = (features @ others).topk(k, dim=1).values[:, -1]
+    return (2 - 2 * similarity).clamp_min(0).sqrt()

@@ -1,7 +1,8 @@
-"""Why a window was called what it was: DeSaliNet's picture of the class, beside its control.
+"""The explanation of a window: DeSaliNet images of its class, beside those of a control.
 
-Guided pictures look much like their input whatever the weights are (Adebayo et al. 2018), so the
-same network with random weights stands beside it: only what differs says something of this one.
+Images of guided backpropagation and its kin look like their input whatever the weights are (Adebayo
+et al. 2018). Therefore the same network with random weights is shown beside: only differences
+between the two say something about the trained network.
 """
 
 from __future__ import annotations
@@ -13,22 +14,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stagetransfer.explain import (
-    desalinet,
-    image_grid,
-    input_to_rgb,
-    randomised,
-    saliency_to_rgb,
-)
-from stagetransfer.inference.calibrated_classifier import Judge
-from stagetransfer.inference.read_slice import Opinion, Sheet
-from stagetransfer.inference.window_labels import NOTICE
+from stagetransfer.explain import desalinet, image_grid, input_to_rgb, randomised, saliency_to_rgb
+from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
+from stagetransfer.inference.label_map import DISCLAIMER
+from stagetransfer.inference.slice_prediction import SlicePrediction
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Pictures (1, 3, S, S): the input, the class's score and pool5 taken back, and each as random
-    weights have it."""
+class Explanation:
+    """Images (1, 3, S, S): the input, and DeSaliNet of the class score and of pool5.
+
+    The last two are those of the network with random weights.
+    """
 
     image: Tensor
     score: Tensor
@@ -37,45 +34,56 @@ class Reason:
     features_random: Tensor
 
 
-def reason(judge: Judge, window: Tensor, label: int) -> Reason:
-    """Why `window` (1, 1 or 3, H, W) uint8 has its score of class `label`."""
-    x = judge.inputs(window)
-    random = randomised(judge.network, "conv1", torch.Generator().manual_seed(0))
-    found = [
+def explain_window(classifier: CalibratedClassifier, window: Tensor, label: int) -> Explanation:
+    """Explain the score of class `label` in a window (1, 1 or 3, H, W) uint8.
+
+    DeSaliNet computes in float32, whatever the precision of the run.
+    """
+    x = classifier.inputs(window)
+    random = randomised(classifier.network, "conv1", torch.Generator().manual_seed(0))
+    images = [
         desalinet(network, x, "fc8" if seed != "features" else "pool5", seed).cpu()
-        for network in (judge.network, random)
+        for network in (classifier.network, random)
         for seed in (("class", label), "features")
     ]
-    return Reason(x.cpu(), found[0], found[1], found[2], found[3])
+    return Explanation(x.cpu(), *images)
 
 
-def explain(
-    judge: Judge, sheet: Sheet, opinion: Opinion, wanted: tuple[float, float], index: int
+def explanation_figure(
+    classifier: CalibratedClassifier,
+    prediction: SlicePrediction,
+    position: tuple[float, float],
+    index: int,
 ) -> tuple[Figure, tuple[float, float]]:
-    """The page on the window nearest to `wanted`, x and y in the slice's pixels, and its middle.
+    """Explain the window nearest to a position (x, y) in pixels of the slice.
 
     Args:
-        index: the slice's number, for the title.
+        index: number of the slice, for the title.
+
+    Returns:
+        The figure, and the window's centre (x, y).
     """
-    nearest = int(((opinion.middles - wanted) ** 2).sum(axis=1).argmin())
-    verdicts = opinion.verdicts
-    label = int(verdicts.forced[nearest])
-    name, said = judge.classes[label], judge.codes[verdicts.codes[nearest]]
-    x, y = opinion.middles[nearest].tolist()
-    mark = "" if said == name else f", marked {said}"
-    p = verdicts.probabilities[nearest, label]
-    title = f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
-    found = reason(judge, sheet.pixels(nearest), label)
-    return reason_page(found, judge, title, name), (x, y)
-
-
-def reason_page(found: Reason, judge: Judge, title: str, name: str) -> Figure:
-    """The pictures on one page; `name` of the class."""
-    mean, std = (torch.tensor(0.0) + a.cpu() for a in (judge.mean, judge.std))
-    row = [input_to_rgb(found.image, mean, std)[0]]
-    pictures = (found.score, found.score_random, found.features, found.features_random)
-    row += [np.asarray(saliency_to_rgb(picture)[0]) for picture in pictures]
-    names = ["window", f"score of {name}", "random weights", "pool5", "random weights"]
-    return image_grid(
-        [row], row_names=[""], column_names=names, title=title, note=f"DeSaliNet; {NOTICE}"
+    nearest = int(((prediction.centres - position) ** 2).sum(axis=1).argmin())
+    predictions = prediction.predictions
+    label = int(predictions.most_probable[nearest])
+    name = classifier.classes[label]
+    marked = classifier.label_names[predictions.codes[nearest]]
+    x, y = prediction.centres[nearest].tolist()
+    mark = "" if marked == name else f", marked {marked}"
+    p = predictions.probabilities[nearest, label]
+    found = explain_window(classifier, prediction.prepared.window(nearest), label)
+    mean, std = (torch.tensor(0.0) + a.cpu() for a in (classifier.mean, classifier.std))
+    images = (found.score, found.score_random, found.features, found.features_random)
+    figure = image_grid(
+        [
+            [
+                input_to_rgb(found.image, mean, std)[0],
+                *(np.asarray(saliency_to_rgb(one)[0]) for one in images),
+            ]
+        ],
+        row_names=[""],
+        column_names=["window", f"score of {name}", "random weights", "pool5", "random weights"],
+        title=f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}",
+        note=f"DeSaliNet; {DISCLAIMER}",
     )
+    return figure, (x, y)

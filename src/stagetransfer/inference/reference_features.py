@@ -1,8 +1,9 @@
-"""What a judge needs of its run beside the weights, gathered once and kept in the run's folder.
+"""What a calibrated classifier needs of its run besides the weights, stored in the run's folder.
 
-`reference.safetensors`: features of training images (float16), distances, labels and logits of the
-validation images, and, as text, how patches were cut. With it, a run judges without its data set.
-Where the run has no validation.csv (see docs/report.md), that is written too.
+`reference.safetensors` holds the features of training images (float16), the distances, labels and
+logits of the validation images and, as text, how patches were made. With this file, a run can
+predict without its data set. If the run has no validation.csv (see docs/report.md), that is written
+too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stagetransfer.ct.roi_patches import Cut
+from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.splits import subset
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_path, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
-    CERTAIN,
-    FAMILIAR,
+    FAMILIAR_SHARE,
+    MIN_PROBABILITY,
     NEIGHBOURS,
-    Judge,
-    distance,
+    CalibratedClassifier,
+    neighbour_distance,
     split_forward,
 )
 from stagetransfer.models import AlexNet
@@ -42,147 +44,164 @@ from stagetransfer.statistics.calibration import fit_temperature
 from stagetransfer.synthetic.lung import WINDOW
 
 FILE = "reference.safetensors"
-_MOST = 2000
+_MAX_TRAINING_IMAGES = 2000
 _BATCH = 128
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Of one run.
+    """The reference of one run.
 
     Attributes:
         features: (N, F) float16 of training images, of length 1.
         distances: (M,) of the validation images to them.
-        labels, logits: (M,) and (M, C) of the validation images.
-        cut: how the training patches were cut, as far as their data set tells.
+        labels: (M,) of the validation images.
+        logits: (M, C) of the validation images.
+        patches: how the training patches were made, as far as their data set says.
         crop, fit, side: how images are read for the network, see `stagetransfer.data.images`.
+        precision: in which the network computed features and logits.
     """
 
     features: Tensor
     distances: NDArray[np.float32]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
-    cut: Cut
+    patches: PatchSettings
     crop: float
     fit: str
     side: int
+    precision: str
 
     @property
     def temperature(self) -> float:
-        """Fitted to the validation images."""
+        """The temperature fitted to the validation images."""
         return fit_temperature(self.labels, self.logits)
 
-    def limit(self, familiar: float = FAMILIAR) -> float:
-        """The distance within which this share of the validation images lies."""
+    def max_distance(self, familiar: float = FAMILIAR_SHARE) -> float:
+        """Return the distance within which this share of the validation images lies."""
         return float(np.quantile(self.distances, familiar, method="higher"))
 
-    def judge(
+    def classifier(
         self,
         run: RestoredRun,
         *,
-        certain: float = CERTAIN,
-        familiar: float = FAMILIAR,
+        certain: float = MIN_PROBABILITY,
+        familiar: float = FAMILIAR_SHARE,
         device: str = "cpu",
-    ) -> Judge:
-        """The run's network with all this."""
-        return Judge(
+    ) -> CalibratedClassifier:
+        """Return the run's network as a calibrated classifier."""
+        return CalibratedClassifier(
             run.network(),
             tuple(run.record["classes"]),
             temperature=self.temperature,
             features=self.features,
-            limit=self.limit(familiar),
-            certain=certain,
+            max_distance=self.max_distance(familiar),
+            min_probability=certain,
             mean=run.config.model.mean,
             std=run.config.model.std,
             crop=self.crop,
             device=device,
+            precision=self.precision,
         )
 
 
-def reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bool]:
-    """The run's reference: kept, or else gathered from its data and kept; and whether it is kept.
+def open_reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bool]:
+    """Return the run's reference, and whether it is stored in the run's folder.
 
-    A folder that can't be written to is no error: it is then gathered each time.
+    A missing reference is computed from the run's data and stored, and so is one that was computed
+    in another precision than the run's. If the folder is read-only, it is computed each time.
 
     Raises:
-        UserError: the data can't be read or has changed, or the kept file is damaged.
+        UserError: the data cannot be read or has changed, or the stored file is damaged.
     """
     path = run.folder / FILE
     if path.is_file():
-        return _read(path), True
-    gathered = _gather(run, device)
+        stored = _read(path)
+        if stored.precision == run.config.trainer.precision:
+            return stored, True
+    computed = _compute(run, device)
     try:
-        _write(gathered, path)
+        _write(computed, path)
     except OSError:
-        return gathered, False
-    return gathered, True
+        return computed, False
+    return computed, True
 
 
-def _gather(run: RestoredRun, device: str) -> Reference:
+def _compute(run: RestoredRun, device: str) -> Reference:
     data, network = run.data, run.network().to(device).to(memory_format=torch.channels_last)
     rows = data.rows["train"]
     labels = data.samples.labels[rows]
-    kept = np.arange(len(rows))
-    if len(rows) > _MOST:
-        kept = subset(labels, _MOST / len(rows), 0, classes=data.classes, at_least=1)
-    trained = torch.cat([f for f, _ in _outputs(network, data, "train", kept, device)])
-    features, logits, distances = [], [], []
-    k = min(NEIGHBOURS, len(trained))
-    for f, z in _outputs(network, data, "validation", np.arange(data.count("validation")), device):
-        logits.append(z.cpu())
-        distances.append(distance(f, trained.T, k).cpu())
-        features.append(f)
-    held = data.rows["validation"]
+    chosen = np.arange(len(rows))
+    if len(rows) > _MAX_TRAINING_IMAGES:
+        share = _MAX_TRAINING_IMAGES / len(rows)
+        chosen = subset(labels, share, 0, classes=data.classes, at_least=1)
+    outputs = partial(_outputs, network, run, device)
+    training = torch.cat([features for features, _ in outputs("train", chosen)])
+    logits, distances = [], []
+    k = min(NEIGHBOURS, len(training))
+    for features, scores in outputs("validation", np.arange(data.count("validation"))):
+        logits.append(scores.cpu())
+        distances.append(neighbour_distance(features, training.T, k).cpu())
     scores = torch.cat(logits)
+    rows = data.rows["validation"]
+    labels = data.samples.labels[rows]
     if not (run.folder / "validation.csv").is_file():
-        truth = data.samples.labels[held]
-        table = predictions(data, (held, truth, scores.double().softmax(1).numpy())).table()
+        table = predictions(data, (rows, labels, scores.double().softmax(1).numpy())).table()
         with contextlib.suppress(OSError):
             write_text(run.folder / "validation.csv", table.to_csv(index=False))
     return Reference(
-        features=trained.to("cpu", torch.float16),
+        features=training.to("cpu", torch.float16),
         distances=torch.cat(distances).numpy(),
-        labels=data.samples.labels[held],
+        labels=labels,
         logits=scores.numpy(),
-        cut=training_cut(data),
+        patches=training_patches(data),
         crop=data.crop,
         fit=data.fit,
         side=round(data.input_size / (1 - data.crop)),
+        precision=run.config.trainer.precision,
     )
 
 
 @torch.inference_mode()
 def _outputs(
-    network: AlexNet, data: DomainDataModule, split: str, rows: NDArray[np.int64], device: str
+    network: AlexNet, run: RestoredRun, device: str, split: str, rows: NDArray[np.int64]
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield features and logits of a split's rows, batch by batch."""
     for first in range(0, len(rows), _BATCH):
-        x = data.inputs(split, rows[first : first + _BATCH].tolist()).to(device)
-        yield split_forward(network, x)
+        x = run.data.inputs(split, rows[first : first + _BATCH].tolist()).to(device)
+        yield split_forward(network, x, run.config.trainer.precision)
 
 
-def training_cut(data: DomainDataModule) -> Cut:
-    """How the training patches were cut: by the summary of `stagetransfer extract` beside them;
-    else their own size, the window -600/1500 HU and the slices' own pixels."""
+def training_patches(data: DomainDataModule) -> PatchSettings:
+    """Return how the training patches were made.
+
+    This is known for the embedded data set, and from the summary.json that `stagetransfer extract`
+    writes. For other data, the patches' own size, the window -600/1500 HU and no resampling are
+    assumed.
+    """
     images = data.samples.images
     if isinstance(images, np.ndarray):
-        return Cut(size=int(images.shape[1]), level=WINDOW[0], width=WINDOW[1])
+        return PatchSettings(size=int(images.shape[1]), level=WINDOW[0], width=WINDOW[1])
     summary = Path(str(data.root)) / "summary.json"
     if summary.is_file():
         try:
-            return Cut(**read_json(summary)["cut"])
+            return PatchSettings(**read_json(summary)["cut"])
         except (KeyError, TypeError, ValueError):
-            pass  # another program's summary
+            pass  # the summary of another program
     with Image.open(images[0]) as image:
-        return Cut(size=min(image.size))
+        return PatchSettings(size=min(image.size))
 
 
-def _write(kept: Reference, path: Path) -> None:
-    text = {"cut": asdict(kept.cut), "crop": kept.crop, "fit": kept.fit, "side": kept.side}
+def _write(reference: Reference, path: Path) -> None:
+    text = {
+        "cut": asdict(reference.patches),
+        **{name: getattr(reference, name) for name in ("crop", "fit", "side", "precision")},
+    }
     tensors = {
-        "features": kept.features.contiguous(),
-        "distances": torch.from_numpy(kept.distances),
-        "labels": torch.from_numpy(kept.labels),
-        "logits": torch.from_numpy(kept.logits),
+        "features": reference.features.contiguous(),
+        "distances": torch.from_numpy(reference.distances),
+        "labels": torch.from_numpy(reference.labels),
+        "logits": torch.from_numpy(reference.logits),
     }
     content = save(tensors, {"reference": json.dumps(text)})
     with atomic_path(path) as part:
@@ -192,17 +211,18 @@ def _write(kept: Reference, path: Path) -> None:
 def _read(path: Path) -> Reference:
     try:
         with safe_open(path, framework="pt") as file:
-            known: dict[str, Any] = json.loads((file.metadata() or {})["reference"])
+            text: dict[str, Any] = json.loads((file.metadata() or {})["reference"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return Reference(
                 features=tensors["features"],
                 distances=tensors["distances"].numpy(),
                 labels=tensors["labels"].numpy(),
                 logits=tensors["logits"].numpy(),
-                cut=Cut(**known["cut"]),
-                crop=known["crop"],
-                fit=known["fit"],
-                side=known["side"],
+                patches=PatchSettings(**text["cut"]),
+                crop=text["crop"],
+                fit=text["fit"],
+                side=text["side"],
+                precision=text.get("precision", "32-true"),  # older files do not have it
             )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: damaged ({error}); remove it, it is made again") from error
+        raise UserError(f"{path}: damaged ({error}). Remove it to compute it again") from error

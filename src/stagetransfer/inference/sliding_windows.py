@@ -1,4 +1,4 @@
-"""Sliding windows: where they lie, and their pixels, cut from a strided view of the slice."""
+"""Sliding windows: their positions, and their pixels as views of a slice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stagetransfer.ct.roi_patches import covered
+from stagetransfer.ct.roi_patches import patch_coverage
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -33,13 +33,13 @@ class Windows:
         return len(self.tops)
 
     @property
-    def middles(self) -> NDArray[np.float64]:
-        """(N, 2) x and y of their middles in pixels of the raster; halves for an even size."""
+    def centres(self) -> NDArray[np.float64]:
+        """(N, 2) x and y of the centres in pixels of the raster; half-integers for even sizes."""
         corners = np.stack([self.lefts, self.tops], axis=1)
         return np.asarray(corners + (self.size - 1) / 2, np.float64)
 
-    def cut(self, plane: Tensor, batch: int) -> Iterator[Tensor]:
-        """Their pixels (B, 1, size, size), in batches, from a plane (H, W) on its device."""
+    def batches(self, plane: Tensor, batch: int) -> Iterator[Tensor]:
+        """Yield the windows (B, 1, size, size) of a plane (H, W), on its device."""
         view = plane.unfold(0, self.size, 1).unfold(1, self.size, 1)
         tops, lefts = (torch.from_numpy(a).to(plane.device) for a in (self.tops, self.lefts))
         for first in range(0, len(self), batch):
@@ -47,15 +47,18 @@ class Windows:
             yield view[rows, columns][:, None]
 
 
-def slide(lung: Mask, size: int, stride: int, coverage: float = 0.0) -> Windows:
-    """The windows, `stride` pixels apart and wholly on the raster, whose centre lies in the lung.
+def place_windows(lung: Mask, size: int, stride: int, coverage: float = 0.0) -> Windows:
+    """Return the windows on a regular grid whose central pixel lies in the lung.
 
-    What the strides leave over is shared by the two margins. The centre of an even window is the
-    first pixel after its middle, as it is of a patch that `stagetransfer extract` cuts at a point.
+    All windows lie inside the raster, and the margins on opposite sides are equal. The central
+    pixel of a window of even size is the first pixel after its centre, as in a patch that
+    `stagetransfer extract` takes at a point.
 
     Args:
         lung: (H, W) of the raster.
-        coverage: least share of a window that is lung, in [0, 1].
+        size: side of a window in pixels.
+        stride: distance between neighbouring windows in pixels.
+        coverage: smallest share of a window that is lung, in [0, 1].
     """
     starts = []
     for length in lung.shape:
@@ -65,5 +68,5 @@ def slide(lung: Mask, size: int, stride: int, coverage: float = 0.0) -> Windows:
     tops, lefts = (a.ravel() for a in np.meshgrid(*starts, indexing="ij"))
     inside = lung[tops + size // 2, lefts + size // 2]
     if inside.any():
-        inside &= covered(lung, size)[tops, lefts] >= coverage
+        inside &= patch_coverage(lung, size)[tops, lefts] >= coverage
     return Windows(tops[inside], lefts[inside], size)

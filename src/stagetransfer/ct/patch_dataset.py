@@ -1,4 +1,4 @@
-"""Writes an extraction: patches, tables, summary; all of it or nothing."""
+"""Writing the data set of an extraction: patches, tables and summary, all of them or nothing."""
 
 from __future__ import annotations
 
@@ -12,54 +12,44 @@ from typing import Any
 
 from PIL import Image
 
-from stagetransfer.ct.extraction import Extraction, Patch
-from stagetransfer.ct.problems import BadInput
+from stagetransfer.ct.patch_extraction import Extraction, Patch
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder
 
-SKIP = "--skip-bad"
 
-
-def check_place(out: Path, root: Path) -> None:
-    """Raises UserError unless `out` is free and not below the input `root`."""
+def check_output_folder(out: Path, root: Path | None = None) -> None:
+    """Raise UserError if `out` exists, or lies below the input `root`."""
     if out.exists() or out.is_symlink():
-        raise UserError(f"{out}: is there already; give another folder or remove it")
-    inside = root.resolve()
-    if inside in out.resolve().parents:
-        raise UserError(f"{out}: lies within the input {root}; give a folder outside it")
+        raise UserError(f"{out}: already exists. Give another folder with --out, or remove it")
+    if root is not None and root.resolve() in out.resolve().parents:
+        raise UserError(f"{out}: lies within the input {root}. Give a folder outside it")
 
 
-def write(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bool = False) -> None:
-    """Writes the data set into the new folder `out`, which appears whole or not at all.
+def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bool = False) -> None:
+    """Write the data set to the new folder `out`, which appears complete or not at all.
 
     Args:
-        salt: file of the secret that pseudonyms are made with; made on first use.
-        skip_bad: go on although something is left out.
+        salt: file with the secret of the pseudonyms; it is created on first use.
+        skip_bad: whether to continue although something is left out.
 
     Raises:
-        BadInput: there are problems and `skip_bad` is not set.
-        UserError: there is no patch, `out` exists, or can't be written.
+        BadInput: there are problems, and `skip_bad` is not set.
+        UserError: there is no patch, or `out` exists or cannot be written.
     """
-    refuse_problems(extraction, skip_bad)
+    extraction.problems.check(skip_bad)
     if not extraction.patches:
         raise UserError(
-            "no patch found: annotations name no slice here, or --size and --coverage ask too much"
+            "--annotations: no patch found. Check that the annotations name slices of the input, "
+            "or reduce --size or --coverage"
         )
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out}: is there already; give another folder or remove it")
+    check_output_folder(out)
     try:
         names = Pseudonyms(read_salt(salt))
         with atomic_folder(out) as part:
             _write(extraction, names, part)
     except OSError as error:
-        raise UserError(f"{out}: can't be written ({error.strerror})") from error
-
-
-def refuse_problems(extraction: Extraction, skip_bad: bool) -> None:
-    """Raises BadInput if something was left out and the user didn't ask for that."""
-    if extraction.problems.lines and not skip_bad:
-        raise BadInput(extraction.problems.lines, SKIP)
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
 
 
 def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:
@@ -75,17 +65,17 @@ def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:
         row += ["" if patch.spacing is None else f"{patch.spacing:.6g}"]
         rows.append(row + [patch.split] * split)
     header = ["file", "label", "patient", "series", "slice", "x", "y", "spacing"]
-    # By file, not in the order of the input, which may be that of the patients' names.
-    _table(out / "labels.csv", header + ["split"] * split, sorted(rows))
+    # Sorted by file, because the order of the input may be that of the patients' names.
+    _write_csv(out / "labels.csv", header + ["split"] * split, sorted(rows))
     labels = [patch.label for patch in extraction.patches]
-    likenesses = [
+    duplicates = [
         [one.kind, files[i], labels[i], files[j], labels[j], f"{one.share:.4f}"]
-        for one in extraction.likenesses
+        for one in extraction.duplicates
         for i, j in [(one.first, one.second)]
     ]
     header = ["kind", "file", "label", "other_file", "other_label", "share"]
-    _table(out / "duplicates.csv", header, sorted(likenesses))
-    text = json.dumps(summary(extraction, names.patient), indent=2, ensure_ascii=False)
+    _write_csv(out / "duplicates.csv", header, sorted(duplicates))
+    text = json.dumps(summarise(extraction, names.patient), indent=2, ensure_ascii=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -99,24 +89,22 @@ def _file_names(patches: tuple[Patch, ...], names: Pseudonyms) -> list[str]:
     return files
 
 
-def _table(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
-def summary(extraction: Extraction, name: Callable[[str], str]) -> dict[str, Any]:
-    """Counts per class and patient, what was left out, and how the patches were cut.
+def summarise(extraction: Extraction, name_of: Callable[[str], str]) -> dict[str, Any]:
+    """Return the content of summary.json: counts, what was left out, and the patch settings.
 
     Args:
-        name: gives each patient the name to show; they stand in the order of these names.
+        name_of: returns the name to show for a patient; patients are sorted by these names.
     """
     classes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for patch in extraction.patches:
-        classes[patch.label][name(patch.patient)] += 1
+        classes[patch.label][name_of(patch.patient)] += 1
     patients = sorted({patient for counts in classes.values() for patient in counts})
-    kinds = Counter(one.kind for one in extraction.likenesses)
+    kinds = Counter(one.kind for one in extraction.duplicates)
     return {
         "images": len(extraction.patches),
         "patients": len(patients),
@@ -129,11 +117,11 @@ def summary(extraction: Extraction, name: Callable[[str], str]) -> dict[str, Any
             for patient in patients
         },
         "left_out": dict(sorted(extraction.problems.counts.items())),
-        "annotations_without_patch": len(extraction.empty),
+        "annotations_without_patch": len(extraction.without_patch),
         "series_without_annotation": extraction.unannotated,
-        "other_files": len(extraction.others),
+        "other_files": len(extraction.other_files),
         "same_place_dropped": kinds["same place"],
         "same_pixels": kinds["same pixels"],
         "classes_overlap": kinds["classes overlap"],
-        "cut": asdict(extraction.cut),
+        "cut": asdict(extraction.settings),
     }

@@ -1,0 +1,75 @@
+"""Options that `extract` and `predict` share, and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from stagetransfer.cli.options import parse_pair
+from stagetransfer.errors import UserError
+
+PatientOption = Annotated[
+    Literal["header", "folder"],
+    typer.Option(help="DICOM patients by PatientID, or by the first folder below INPUT."),
+]
+PngRescaleOption = Annotated[
+    str | None,
+    typer.Option(help="SLOPE/INTERCEPT from PNG values to HU, for example 1/-1024."),
+]
+PngSpacingOption = Annotated[
+    float | None, typer.Option(help="Side of a PNG's pixel in mm, if it is known.")
+]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out and count what cannot be used.")
+]
+
+
+@contextmanager
+def require_extra(name: str) -> Iterator[None]:
+    """Turn a failed import within the block into an error that names the optional dependencies."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name}: this Python module is not installed. Install it with "
+            f'pip install "stagetransfer[{name}]"'
+        ) from error
+
+
+def check_lengths(spacing: float | None, field: float | None, png_spacing: float | None) -> None:
+    """Raise UserError unless these options are lengths in mm, with at most one of the first two."""
+    if spacing is not None and field is not None:
+        raise UserError("--spacing and --field: both set the pixel size (field / size). Give one")
+    for option, value in (("spacing", spacing), ("field", field), ("png-spacing", png_spacing)):
+        if value is not None and not 0 < value < 1000:
+            raise UserError(f"--{option} {value:g}: must be a length in mm, greater than 0")
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """Return level and width of a grey window in HU, from LEVEL/WIDTH."""
+    level, width = parse_pair("--window", text, "LEVEL/WIDTH")
+    if width <= 0:
+        raise UserError(f"--window {text}: the width must be greater than 0")
+    return level, width
+
+
+def show_problems(lines: list[str], skip_bad: bool) -> None:
+    """Print the problems of the input to standard error."""
+    for line in lines:
+        typer.echo(f"{'left out' if skip_bad else 'error'}: {line}", err=True)
+
+
+def show_left_out(summary: dict[str, Any]) -> None:
+    """Print how many items were left out, one line per kind."""
+    for kind, count in summary["left_out"].items():
+        typer.echo(f"left out: {count} {kind}")
+
+
+def refuse_as_input(root: Path, others: list[Path]) -> None:
+    """Raise UserError if the input is also given as masks or labels."""
+    if any(path.resolve() == root.resolve() for path in others):
+        raise UserError(f"{root}: given both as input and as masks. Keep masks in their own folder")

@@ -1,0 +1,206 @@
+"""Annotations from a CSV with one row per point, box or polygon.
+
+    series,slice,x,y,label              a point: the centre of one patch
+    series,slice,x,y,width,height,label a box: x, y is its upper left pixel; sizes in pixels
+    series,slice,points,label           a polygon: points as "x y; x y; x y"
+
+`series` is the UID, number or folder of a series. The column `file` names a file below the input
+instead. `patient` may narrow either. The slice is given by one of `slice` (from 0, the lowest
+first), `instance` (DICOM's InstanceNumber) or `z` (mm); a `file` with a single slice needs none of
+them. `split` (train, validation or test) is copied to the data set. Cells of width, height and
+points may be empty.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stagetransfer.ct.annotations import Point, Polygon, Region
+from stagetransfer.ct.input_problems import Problems
+from stagetransfer.ct.label_table import LabelTable, read_csv
+from stagetransfer.ct.volume import Volume
+from stagetransfer.errors import UserError
+
+_SPLITS = ("train", "validation", "test")
+_SLICE_COLUMNS = ("slice", "instance", "z")
+_NO_SLICE = "annotations of no slice"
+_BAD_NUMBER = "annotations with a bad number"
+
+
+class _BadRow(Exception):
+    """A problem of one row: the kind of problem, and what is wrong."""
+
+
+class CsvAnnotations:
+    """The rows of a CSV, each assigned to a series and a slice; see the module for the columns.
+
+    Args:
+        path: the CSV.
+        volumes: the series that the rows may name.
+        labels: renames labels or leaves them out.
+        problems: receives the rows that cannot be used.
+
+    Raises:
+        UserError: the file is not such a table.
+    """
+
+    def __init__(
+        self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
+    ) -> None:
+        rows = read_csv(path, ["label"])
+        if not rows:
+            raise UserError(f"{path}: no rows. Add one row per annotation")
+        columns = rows[0][1]
+        if "points" not in columns and not {"x", "y"} <= columns.keys():
+            raise UserError(
+                f"{path}: no columns x and y, and no column points. "
+                f"The columns are: {', '.join(columns)}"
+            )
+        if ("width" in columns) != ("height" in columns):
+            raise UserError(f"{path}: width without height or height without width. Give both")
+        chosen = [name for name in _SLICE_COLUMNS if name in columns]
+        if len(chosen) > 1:
+            raise UserError(
+                f"{path}: columns {' and '.join(chosen)} both name the slice. Keep one of them"
+            )
+        self._volumes = volumes
+        self._labels = labels
+        self._numbers: defaultdict[str, set[int]] = defaultdict(set)  # of the series, by name
+        for number, volume in enumerate(volumes):
+            for name in (*volume.names, *volume.files):
+                self._numbers[name].add(number)
+        self._regions: defaultdict[int, list[Region]] = defaultdict(list)
+        for line, cells in rows:
+            where = f"{path} line {line}"
+            try:
+                self._add(where, cells)
+            except _BadRow as bad:
+                problems.add(bad.args[0], where, bad.args[1])
+
+    def regions_of(self, volume: int) -> list[Region]:
+        """Return the regions of a series, given its number in the list of series."""
+        return self._regions[volume]
+
+    def _add(self, where: str, cells: dict[str, str]) -> None:
+        label = self._labels.name_of(cells["label"])
+        if label == "" and cells["label"]:
+            return
+        if not label:
+            raise _BadRow(
+                "annotations without a known label", f"no name for label {cells['label']!r}"
+            )
+        split = cells.get("split") or None
+        if "split" in cells and split not in _SPLITS:
+            text = f"split must be one of {', '.join(_SPLITS)}"
+            raise _BadRow("annotations of no known split", text)
+        number = self._find_volume(cells)
+        volume = self._volumes[number]
+        index = _slice_index(volume, cells)
+        shape = _shape(cells)
+        corners = np.array([[shape.x, shape.y]]) if isinstance(shape, Point) else shape.vertices
+        height, width = volume.shape
+        if (corners < -0.5).any() or (corners > (width - 0.5, height - 0.5)).any():
+            raise _BadRow(
+                "annotations outside the image",
+                f"the annotation extends beyond the slice of {width} x {height} pixels",
+            )
+        self._regions[number].append(Region(index, label, shape, where, split))
+
+    def _find_volume(self, cells: dict[str, str]) -> int:
+        """Return the number of the only series that the row's file, series and patient match."""
+        given = {key: _normalised(cells.get(key, "")) for key in ("file", "series", "patient")}
+        file, series, patient = given.values()
+        found = [
+            number
+            for number, volume in enumerate(self._volumes)
+            if (not file or number in self._numbers.get(file, ()))
+            and (not series or series in volume.names)
+            and (not patient or patient == volume.patient)
+        ]
+        named = " ".join(f"{key} {value}" for key, value in given.items() if value)
+        if not found:
+            raise _BadRow("annotations of no series", f"no series matches {named or 'the row'}")
+        if len(found) > 1:
+            first, second = (self._volumes[number].where for number in found[:2])
+            raise _BadRow(
+                "annotations of several series",
+                f"{named or 'the row'} matches {len(found)} series, for example {first} and "
+                f"{second}. Name one by file, folder, UID or patient",
+            )
+        return found[0]
+
+
+def _normalised(path: str) -> str:
+    """Return a path as `Volume` has it: forward slashes, and none at the end."""
+    return posixpath.normpath(path.replace("\\", "/")) if path else ""
+
+
+def _slice_index(volume: Volume, cells: dict[str, str]) -> int:
+    column = next((name for name in _SLICE_COLUMNS if cells.get(name)), None)
+    file = _normalised(cells.get("file", ""))
+    own = volume.files.index(file) if volume.files.count(file) == 1 else None
+    if column is None:
+        if own is not None or len(volume) == 1:
+            return own or 0
+        raise _BadRow(_NO_SLICE, "the row names no slice. Fill in slice, instance or z")
+    value = _number(cells, column)
+    if column == "slice":
+        if not volume.complete:
+            text = "slice numbers are uncertain where slices are missing. Use instance, z or file"
+            raise _BadRow("annotations of an uncertain slice", text)
+        if value not in range(len(volume)):
+            raise _BadRow(_NO_SLICE, f"slice {value:g} is not one of 0 to {len(volume) - 1}")
+        index = int(value)
+    elif column == "instance":
+        count = volume.instances.count(int(value))
+        if count != 1:
+            raise _BadRow(_NO_SLICE, f"{count or 'no'} slices have the instance number {value:g}")
+        index = volume.instances.index(int(value))
+    else:
+        if volume.geometry is None:
+            raise _BadRow(_NO_SLICE, "z, but the series has no positions. Use slice or file")
+        heights = volume.geometry.origins[:, 2]
+        index = int(np.abs(heights - value).argmin())
+        if abs(heights[index] - value) > 0.501 * volume.geometry.depth:
+            raise _BadRow(_NO_SLICE, f"no slice at z {value:g} mm")
+    if own is not None and own != index:
+        raise _BadRow(_NO_SLICE, f"{column} {value:g} is not the slice of {file}. Omit one of them")
+    return index
+
+
+def _shape(cells: dict[str, str]) -> Point | Polygon:
+    if cells.get("points"):
+        pairs = cells["points"].strip("; ").split(";")
+        try:
+            vertices = np.array([[float(x) for x in pair.split()] for pair in pairs])
+        except ValueError:
+            vertices = np.zeros((0, 0))
+        if vertices.ndim != 2 or vertices.shape[0] < 3 or vertices.shape[1] != 2:
+            raise _BadRow(_BAD_NUMBER, 'points must be three or more pairs as "x y; x y; x y"')
+        if not np.isfinite(vertices).all():
+            raise _BadRow(_BAD_NUMBER, "points must be finite")
+        return Polygon(vertices)
+    x, y = _number(cells, "x"), _number(cells, "y")
+    if not cells.get("width") and not cells.get("height"):
+        return Point(x, y)
+    width, height = _number(cells, "width"), _number(cells, "height")
+    if width <= 0 or height <= 0:
+        raise _BadRow(_BAD_NUMBER, "width and height must be greater than 0")
+    left, top = x - 0.5, y - 0.5  # the outer edges of the first pixel
+    right, bottom = left + width, top + height
+    return Polygon(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
+
+
+def _number(cells: dict[str, str], column: str) -> float:
+    try:
+        value = float(cells.get(column, ""))
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise _BadRow(_BAD_NUMBER, f"{column} must be a number, not {cells.get(column, '')!r}")
+    return value

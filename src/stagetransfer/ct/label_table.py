@@ -1,0 +1,84 @@
+"""The table behind `--labels`: names for mask values, and new names for labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from stagetransfer.errors import UserError
+
+
+class LabelTable:
+    """Names for mask values and labels.
+
+    Args:
+        names: the name of each value; an empty name leaves the value out. None keeps all values
+            as they are.
+    """
+
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self.names = names
+
+    def name_of(self, *values: str) -> str | None:
+        """Return the name of the first value that has one.
+
+        Returns:
+            "" if the value is to be left out; None if no value has a name.
+        """
+        if self.names is None:
+            return values[0]
+        return next((self.names[value] for value in values if value in self.names), None)
+
+
+def read_label_table(path: Path) -> LabelTable:
+    """Read a CSV with the columns value and label; a value with an empty label is left out.
+
+    Raises:
+        UserError: the table does not have this form.
+    """
+    names: dict[str, str] = {}
+    for line, cells in read_csv(path, ("value", "label")):
+        if not cells["value"] or cells["value"] in names:
+            raise UserError(
+                f"{path} line {line}: value {cells['value']!r} is empty or occurs twice. "
+                "Give each value once"
+            )
+        names[cells["value"]] = cells["label"]
+    if not any(names.values()):
+        raise UserError(f"{path}: the table names no label. Add rows of value,label")
+    return LabelTable(names)
+
+
+def read_csv(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a CSV with their line numbers.
+
+    Column names are converted to lower case, and cells are stripped of surrounding spaces.
+
+    Raises:
+        UserError: the file is not a readable CSV, or a required column is missing.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            for name in required:
+                if name not in header:
+                    existing = ", ".join(header) or "none"
+                    raise UserError(f"{path}: no column {name!r}. The columns are: {existing}")
+            if len(set(header)) < len(header):
+                raise UserError(f"{path}: two columns have the same name. Keep one of them")
+            rows = []
+            for cells in reader:
+                if not cells:
+                    continue  # an empty line
+                if len(cells) != len(header):
+                    raise UserError(
+                        f"{path} line {reader.line_num}: {len(cells)} cells, but the header has "
+                        f"{len(header)}. Put cells that contain a comma in quotes"
+                    )
+                stripped = dict(zip(header, map(str.strip, cells), strict=True))
+                rows.append((reader.line_num, stripped))
+            return rows
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a readable CSV ({error})") from error

@@ -1,0 +1,280 @@
+"""Annotations from label masks: indexed PNG per slice, NIfTI per series, or DICOM SEG."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stagetransfer.ct import dicom, nifti
+from stagetransfer.ct.annotations import CroppedMask, Region
+from stagetransfer.ct.dicom_seg_reader import Frame, Segmentation, read_segmentation
+from stagetransfer.ct.input_problems import Problems, first_line, relative_name
+from stagetransfer.ct.label_table import LabelTable
+from stagetransfer.ct.volume import Floats, Geometry, Volume
+from stagetransfer.errors import UserError
+
+_NO_SERIES = "masks of no series"
+_OUTSIDE = "annotations outside the image"
+_UNREADABLE = "unreadable masks"
+
+Reader = Callable[[], Iterator[Region]]
+
+
+class MaskAnnotations:
+    """Masks in a file or a folder, each assigned to its series.
+
+    A PNG belongs to the slice whose file has the same name and folder, apart from the suffix. A
+    NIfTI mask belongs to the series of the same name: a NIfTI file or a DICOM folder. If there is
+    one NIfTI mask and one series, they belong together whatever their names. A DICOM SEG refers to
+    its series itself. Value 0 is background.
+
+    Args:
+        path: the mask, or the folder of masks.
+        volumes: the series.
+        labels: names of the values; in a SEG, of the segments' labels or numbers.
+        problems: receives the masks and values that cannot be used.
+
+    Raises:
+        UserError: there are no masks, or their values have no names.
+    """
+
+    def __init__(
+        self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
+    ) -> None:
+        self._volumes = volumes
+        self._labels = labels
+        self._problems = problems
+        self._readers: defaultdict[int, list[Reader]] = defaultdict(list)
+        self._single = path.is_file()  # a single file is matched without its folder
+        self._slices: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        for number, volume in enumerate(volumes):
+            for index, slice_file in enumerate(volume.files):
+                name = PurePosixPath(slice_file).with_suffix("")
+                self._slices[name.name if self._single else str(name)].append((number, index))
+        files = [path] if self._single else sorted(one for one in path.rglob("*") if one.is_file())
+        masks = 0
+        for file in files:
+            if file.suffix.lower() == ".png":
+                assign = self._assign_png
+            elif nifti.is_nifti(file):
+                assign = self._assign_nifti
+            elif dicom.is_dicom(file):
+                assign = self._assign_seg
+            else:
+                continue
+            masks += 1
+            if assign != self._assign_seg and labels.names is None:
+                raise UserError(
+                    f"{file}: its values are numbers without names. Name them with --labels, a CSV "
+                    "of value,label"
+                )
+            assign(file, relative_name(file, path))
+        if not masks:
+            raise UserError(f"{path}: no masks in PNG, NIfTI or DICOM SEG, and not a CSV")
+
+    def regions_of(self, volume: int) -> Iterator[Region]:
+        """Yield the regions of a series, given its number in the list of series."""
+        for reader in self._readers[volume]:
+            yield from reader()
+
+    def _assign_png(self, file: Path, where: str) -> None:
+        found = self._slices.get(str(PurePosixPath(where).with_suffix("")), [])
+        if self._is_unique(len(found), where, "slice"):
+            number, index = found[0]
+            self._readers[number].append(partial(self._read_png, file, where, number, index))
+
+    def _assign_nifti(self, file: Path, where: str) -> None:
+        name = nifti.stem(where)
+        only_one = self._single and len(self._volumes) == 1
+        found = [
+            number
+            for number, volume in enumerate(self._volumes)
+            if only_one
+            or name in {PurePosixPath(one).name if self._single else one for one in volume.names}
+        ]
+        if self._is_unique(len(found), where, "series"):
+            self._readers[found[0]].append(partial(self._read_nifti, file, where, found[0]))
+
+    def _is_unique(self, count: int, where: str, what: str) -> bool:
+        if count != 1:
+            text = f"{what} of this name: {count or 'none'}. Name the mask like its {what}"
+            self._problems.add(_NO_SERIES, where, text)
+        return count == 1
+
+    def _assign_seg(self, file: Path, where: str) -> None:
+        try:
+            segmentation = read_segmentation(file)
+        except ValueError as error:
+            self._problems.add(_UNREADABLE, where, str(error))
+            return
+        found = [
+            number
+            for number, volume in enumerate(self._volumes)
+            if volume.identity in segmentation.series
+        ]
+        if not found:
+            self._problems.add(_NO_SERIES, where, "the series it segments is not in the input")
+        for number in found:
+            self._readers[number].append(partial(self._read_seg, file, where, number))
+
+    def _read_png(self, file: Path, where: str, number: int, index: int) -> Iterator[Region]:
+        try:
+            with Image.open(file) as image:
+                if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+                    raise ValueError(f"an image of mode {image.mode}, not of indices")
+                values = np.asarray(image).astype(np.int64)
+        except (OSError, ValueError, SyntaxError) as error:
+            self._problems.add(_UNREADABLE, where, f"not readable ({first_line(error)})")
+            return
+        shape = self._volumes[number].shape
+        if values.shape != shape:
+            sizes = " and ".join(f"{w} x {h}" for h, w in (values.shape, shape))
+            self._problems.add(_OUTSIDE, where, f"mask and slice differ in size: {sizes} pixels")
+            return
+        yield from _regions(index, values, self._value_names(where, values), where)
+
+    def _read_nifti(self, file: Path, where: str, number: int) -> Iterator[Region]:
+        volume = self._volumes[number]
+        try:
+            grid = nifti.read_nifti(file)
+        except ValueError as error:
+            self._problems.add(_UNREADABLE, where, str(error))
+            return
+        scaled = grid.stored * grid.slope + grid.intercept if grid.slope != 1 else grid.stored
+        values = np.rint(scaled).astype(np.int64)
+        if np.abs(values - scaled).max() > 1e-3:
+            self._problems.add(_UNREADABLE, where, "its values are not whole numbers")
+            return
+        if volume.geometry is None:
+            text = "the series has no positions. Give PNG masks, named like its slices"
+            self._problems.add(_NO_SERIES, where, text)
+            return
+        names = self._value_names(where, values)
+        labelled = [int(value) for value in names]
+        reached: set[int] = set()
+        outside = 0
+        for depth in range(values.shape[2]):  # layer by layer, to save memory
+            voxels = np.argwhere(np.isin(values[:, :, depth], labelled))
+            points = _positions(np.insert(voxels, 2, depth, axis=1), grid.affine)
+            slices, missed = _locate(points, volume)
+            reached.update(slices.tolist())
+            outside += missed
+        if outside:
+            text = f"{outside} labelled voxels lie outside its series' slices"
+            self._problems.add(_OUTSIDE, where, text)
+        # A thick voxel extends to the neighbours of the slice that holds its centre.
+        for index in range(len(volume)):
+            if reached & {index - 1, index, index + 1}:
+                plane = _sample(values, grid.affine, volume.geometry, volume, index)
+                yield from _regions(index, plane, names, f"{where} slice {index}")
+
+    def _read_seg(self, file: Path, where: str, number: int) -> Iterator[Region]:
+        volume = self._volumes[number]
+        geometry = volume.geometry
+        assert geometry is not None  # a DICOM series always has one
+        segmentation = read_segmentation(file)
+        names = self._segment_names(where, segmentation)
+        for frame in segmentation.frames:
+            if np.abs(np.cross(frame.right, frame.down) @ geometry.right) > 1e-2:
+                self._problems.add(_OUTSIDE, where, "a frame is not parallel to the slices")
+                continue
+            index = int(geometry.nearest_slice(np.array([frame.origin @ geometry.normal]))[0])
+            if index < 0:
+                self._problems.add(_OUTSIDE, where, "a frame lies at no slice of its series")
+                continue
+            affine = _frame_affine(frame, geometry)
+            grid = frame.values.T[:, :, None]
+            voxels = np.argwhere(np.isin(grid, [int(segment) for segment in names]))
+            _, outside = _locate(_positions(voxels, affine), volume)
+            if outside:
+                self._problems.add(_OUTSIDE, where, f"{outside} pixels lie outside the slice")
+            plane = _sample(grid, affine, geometry, volume, index)
+            yield from _regions(index, plane, names, f"{where} slice {index}")
+
+    def _value_names(self, where: str, values: NDArray[np.int64]) -> dict[str, str]:
+        """Return the labels of a mask's values, without background and excluded values."""
+        found = map(str, np.unique(values[values != 0]).tolist())
+        return self._names(where, {value: (value,) for value in found}, "value")
+
+    def _segment_names(self, where: str, segmentation: Segmentation) -> dict[str, str]:
+        found = {str(number): (label, str(number)) for number, label in segmentation.labels.items()}
+        return self._names(where, found, "segment")
+
+    def _names(self, where: str, found: Mapping[str, tuple[str, ...]], kind: str) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for value, candidates in found.items():
+            label = self._labels.name_of(*candidates)
+            if label is None:
+                text = f"{kind} {value} has no name in the table of labels"
+                self._problems.add("annotations without a known label", where, text)
+            elif label:
+                names[value] = label
+        return names
+
+
+def _frame_affine(frame: Frame, geometry: Geometry) -> Floats:
+    """Return (4, 4) from voxel to mm: a frame is one voxel deep, as thick as a slice."""
+    affine = np.eye(4)
+    affine[:3, 0] = frame.right * frame.spacing[1]
+    affine[:3, 1] = frame.down * frame.spacing[0]
+    affine[:3, 2] = geometry.normal * geometry.depth
+    affine[:3, 3] = frame.origin
+    return affine
+
+
+def _positions(voxels: NDArray[Any], affine: Floats) -> Floats:
+    """Return the positions (N, 3) in mm of voxel indices (N, 3)."""
+    return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
+
+
+def _locate(points: Floats, volume: Volume) -> tuple[NDArray[np.int64], int]:
+    """Return the slices that contain points (N, 3) in mm, and how many points no slice contains."""
+    geometry = volume.geometry
+    assert geometry is not None
+    assert volume.spacing is not None
+    slices = geometry.nearest_slice(points @ geometry.normal)
+    shift = points - geometry.origins[slices]
+    x, y = shift @ geometry.right / volume.spacing[1], shift @ geometry.down / volume.spacing[0]
+    height, width = volume.shape
+    inside = (slices >= 0) & (np.abs(x - (width - 1) / 2) <= width / 2 + 1e-3)
+    inside &= np.abs(y - (height - 1) / 2) <= height / 2 + 1e-3
+    return np.unique(slices[inside]), int((~inside).sum())
+
+
+def _sample(
+    values: NDArray[np.int64], affine: Floats, geometry: Geometry, volume: Volume, index: int
+) -> NDArray[np.int64]:
+    """Return (H, W) values of a mask on slice `index`, from the nearest voxel; 0 outside."""
+    assert volume.spacing is not None
+    height, width = volume.shape
+    x = np.arange(width)[None, :, None] * volume.spacing[1] * geometry.right
+    y = np.arange(height)[:, None, None] * volume.spacing[0] * geometry.down
+    voxels = _positions(
+        geometry.origins[index] + x + y, np.asarray(np.linalg.inv(affine), np.float64)
+    )
+    # A tiny shift, so that rounding errors do not decide for points halfway between two voxels.
+    voxels = np.rint(voxels - 1e-6).astype(np.int64)
+    inside = ((voxels >= 0) & (voxels < values.shape)).all(axis=-1)
+    plane = np.zeros(volume.shape, dtype=np.int64)
+    plane[inside] = values[tuple(voxels[inside].T)]
+    return plane
+
+
+def _regions(
+    index: int, values: NDArray[np.int64], names: dict[str, str], where: str
+) -> Iterator[Region]:
+    """Yield one region per value that occurs on a slice (H, W)."""
+    for value, label in names.items():
+        mask = values == int(value)
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows):
+            top, left = int(rows[0]), int(columns[0])
+            cropped = mask[top : rows[-1] + 1, left : columns[-1] + 1].copy()
+            yield Region(index, label, CroppedMask(top, left, cropped), where)

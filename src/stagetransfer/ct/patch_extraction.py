@@ -1,0 +1,276 @@
+"""From CT series and annotations to a labelled set of ROI patches.
+
+    extraction = extract_patches(Path("scans"), Path("rois.csv"), PatchSettings(spacing=0.6))
+    write_dataset(extraction, Path("patches"), Path("patches.salt"))
+
+`write_dataset` writes labels.csv (file, label, patient, series, slice, x, y, spacing and, if the
+annotations have it, split), which is the layout `csv` of a domain; duplicates.csv; summary.json;
+and <patient>/<series>-<slice>-<number>.png. Patients and series get salted pseudonyms. Nothing
+else of a header is kept except pixels and spacing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagetransfer.ct.annotations import Annotations, Region
+from stagetransfer.ct.csv_annotations import CsvAnnotations
+from stagetransfer.ct.find_series import find_series
+from stagetransfer.ct.input_problems import Problems
+from stagetransfer.ct.label_table import LabelTable, read_label_table
+from stagetransfer.ct.mask_annotations import MaskAnnotations
+from stagetransfer.ct.png_slices import PngScale
+from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
+from stagetransfer.ct.volume import UnreadableSlice, Volume
+from stagetransfer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch; patient and series are not yet replaced by pseudonyms.
+
+    Attributes:
+        image: (size, size) grey values.
+        patient, series: see `Volume`; confidential.
+        index: number of the slice, from 0.
+        x, y: the centre of the patch in pixels of the stored slice.
+        spacing: distance between the patch's pixels in mm; None if unknown.
+        corner: (top, left) in pixels of the raster.
+    """
+
+    image: NDArray[np.uint8]
+    label: str
+    patient: str
+    series: str
+    index: int
+    x: float
+    y: float
+    spacing: float | None
+    split: str | None
+    corner: tuple[int, int]
+
+    @property
+    def position(self) -> tuple[str, int, tuple[int, int]]:
+        """Where the patch lies."""
+        return self.series, self.index, self.corner
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two patches that share pixels, by their numbers; equal numbers if one patch was dropped."""
+
+    kind: str  # "same place", "same pixels" or "classes overlap"
+    first: int
+    second: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The patches in memory, and what the summary reports about them.
+
+    Attributes:
+        patches: ordered by series, slice, row and column.
+        duplicates: duplicates, and overlaps between classes.
+        problems: what was left out.
+        without_patch: annotations too small for `size` and `coverage`.
+        unannotated: number of series without annotations.
+        other_files: files below the input that are not images.
+    """
+
+    settings: PatchSettings
+    patches: tuple[Patch, ...]
+    duplicates: tuple[Duplicate, ...]
+    problems: Problems
+    without_patch: tuple[str, ...]
+    unannotated: int
+    other_files: tuple[str, ...]
+
+
+def extract_patches(
+    root: Path,
+    annotations: Path,
+    settings: PatchSettings,
+    *,
+    labels: Path | None = None,
+    by_folder: bool = False,
+    scale: PngScale | None = None,
+) -> Extraction:
+    """Read series and annotations and take the patches; nothing is written.
+
+    Args:
+        root: folder or file of DICOM, NIfTI and 16-bit PNG.
+        annotations: a CSV (see `stagetransfer.ct.csv_annotations`), or a mask or folder of masks
+            (see `stagetransfer.ct.mask_annotations`); it may lie below `root`.
+        labels: CSV of value,label that names the values of masks.
+        by_folder: whether patients are identified by folder (see `find_series`).
+        scale: the meaning of PNG values.
+
+    Raises:
+        UserError: a file or folder does not exist or has the wrong format. Problems of single
+            series, files and annotations are collected in `problems` instead.
+    """
+    if not annotations.exists():
+        raise UserError(f"{annotations}: no such file or folder of annotations")
+    if annotations.resolve() == root.resolve():
+        raise UserError(
+            f"{root}: given both as input and as annotations. Keep masks in their own folder"
+        )
+    names = LabelTable() if labels is None else read_label_table(labels)
+    problems = Problems()
+    exclude = [annotations, *([] if labels is None else [labels])]
+    found = find_series(root, problems, by_folder=by_folder, scale=scale, exclude=exclude)
+    kind = CsvAnnotations if annotations.suffix.lower() == ".csv" else MaskAnnotations
+    annotated: Annotations = kind(annotations, found.volumes, names, problems)
+    extractor = _Extractor(settings, problems)
+    unannotated = 0
+    for number, volume in enumerate(found.volumes):
+        if check_spacing(volume, settings, problems):
+            unannotated += not extractor.add(volume, annotated.regions_of(number))
+    patches = tuple(extractor.patches)
+    _check_splits(patches)
+    return Extraction(
+        settings,
+        patches,
+        (*extractor.dropped, *_class_overlaps(patches), *_same_pixels(patches)),
+        problems,
+        tuple(extractor.without_patch),
+        unannotated,
+        found.other_files,
+    )
+
+
+def check_spacing(volume: Volume, settings: PatchSettings, problems: Problems) -> bool:
+    """Return whether the series' pixel spacing allows such patches; if not, record a problem."""
+    if settings.spacing is not None and volume.spacing is None:
+        text = "the pixel spacing is unknown. Give --png-spacing, or omit --spacing and --field"
+        problems.add("series without spacing", volume.where, text)
+        return False
+    if settings.spacing is None and not volume.has_square_pixels:
+        assert volume.spacing is not None
+        sides = " x ".join(f"{side:g}" for side in volume.spacing)
+        text = f"pixels of {sides} mm are not square. Give --spacing or --field"
+        problems.add("series of non-square pixels", volume.where, text)
+        return False
+    return True
+
+
+class _Place(NamedTuple):
+    top: int
+    left: int
+    label: str
+    split: str | None
+
+
+class _Extractor:
+    """Collects the patches of one series after another."""
+
+    def __init__(self, settings: PatchSettings, problems: Problems) -> None:
+        self.settings = settings
+        self.problems = problems
+        self.patches: list[Patch] = []
+        self.dropped: list[Duplicate] = []
+        self.without_patch: list[str] = []
+
+    def add(self, volume: Volume, regions: Iterable[Region]) -> bool:
+        """Take the patches of a series; return whether it has an annotation."""
+        raster = Raster.with_spacing(volume.shape, volume.spacing, self.settings.spacing)
+        places: defaultdict[int, list[_Place]] = defaultdict(list)
+        counts: Counter[int] = Counter()
+        for region in regions:
+            counts[region.index] += 1
+            corners = patch_corners(region, raster, self.settings)
+            if corners is None:
+                text = f"the patch of {self.settings.size} pixels around it leaves the slice"
+                self.problems.add("annotations outside the image", region.where, text)
+            elif not corners:
+                self.without_patch.append(region.where)
+            for top, left in corners or []:
+                places[region.index].append(_Place(top, left, region.label, region.split))
+        for index in sorted(places):
+            self._add_slice(volume, raster, index, places[index], counts[index])
+        return bool(counts)
+
+    def _add_slice(
+        self, volume: Volume, raster: Raster, index: int, places: list[_Place], regions: int
+    ) -> None:
+        try:
+            grey = apply_window(raster.resample(volume.read_slice(index)), self.settings)
+        except UnreadableSlice as error:
+            kind = "annotations on unreadable slices"
+            text = f"{error}; the slice has {regions} annotations"
+            self.problems.add(kind, volume.files[index], text, regions)
+            return
+        size = self.settings.size
+        spacing = self.settings.spacing or (volume.spacing[0] if volume.spacing else None)
+        numbers: dict[tuple[int, int, str], int] = {}
+        for top, left, label, split in sorted(places, key=lambda place: place[:3]):
+            number = numbers.setdefault((top, left, label), len(self.patches))
+            if number < len(self.patches):
+                self.dropped.append(Duplicate("same place", number, number, 1.0))
+                continue
+            centre = np.array([[left + (size - 1) / 2, top + (size - 1) / 2]])
+            x, y = raster.to_slice(centre)[0].tolist()
+            self.patches.append(
+                Patch(
+                    image=grey[top : top + size, left : left + size].copy(),
+                    label=label,
+                    patient=volume.patient,
+                    series=volume.identity,
+                    index=index,
+                    x=x,
+                    y=y,
+                    spacing=spacing,
+                    split=split,
+                    corner=(top, left),
+                )
+            )
+
+
+def _check_splits(patches: Iterable[Patch]) -> None:
+    """Raise an error if a patient has patches in two splits, which `--skip-bad` never allows."""
+    splits: defaultdict[str, set[str | None]] = defaultdict(set)
+    for patch in patches:
+        splits[patch.patient].add(patch.split)
+    mixed = sum(len(found) > 1 for found in splits.values())
+    if mixed:
+        raise UserError(
+            f"column split: {mixed} patients have rows in several splits, or rows with and without "
+            "a split. Give each patient one split"
+        )
+
+
+def _class_overlaps(patches: tuple[Patch, ...]) -> list[Duplicate]:
+    """Return the pairs of patches of different classes that share pixels of one slice."""
+    slices: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for number, patch in enumerate(patches):
+        slices[patch.series, patch.index].append(number)
+    found = []
+    for numbers in slices.values():
+        corner = np.array([patches[n].corner for n in numbers])
+        label = np.unique([patches[n].label for n in numbers], return_inverse=True)[1]
+        side = patches[numbers[0]].image.shape[0]
+        for i in range(len(numbers) - 1):
+            shared = np.clip(side - np.abs(corner[i + 1 :] - corner[i]), 0, None).prod(axis=1)
+            for j in np.flatnonzero((shared > 0) & (label[i + 1 :] != label[i])).tolist():
+                share = float(shared[j]) / side**2
+                found.append(Duplicate("classes overlap", numbers[i], numbers[i + 1 + j], share))
+    return found
+
+
+def _same_pixels(patches: tuple[Patch, ...]) -> list[Duplicate]:
+    """Return the patches with the same pixels as an earlier patch at a different place."""
+    first: dict[bytes, int] = {}
+    found = []
+    for number, patch in enumerate(patches):
+        other = first.setdefault(patch.image.tobytes(), number)
+        if patches[other].position != patch.position:
+            found.append(Duplicate("same pixels", other, number, 1.0))
+    return found

@@ -1,0 +1,121 @@
+"""Figures of predictions: a slice with its label map and legend, a patch with its probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from stagetransfer.figures import new_figure
+from stagetransfer.inference.label_map import DISCLAIMER, OUTSIDE, LabelMap
+from stagetransfer.inference.slice_prediction import SlicePrediction
+
+RGB = NDArray[np.float64]
+
+# After Okabe & Ito 2008, without black and further apart, because they are blended with grey.
+_CLASS_COLOURS = ("#e02000", "#f0e442", "#cc79a7", "#1f3fe0", "#30e8ff", "#ff8c00", "#009e53")
+_MARK_COLOURS = ("#ffffff", "#ff00ff")  # uncertain, unlike the training data
+_OPACITY = 0.5
+_MARGIN = 12  # pixels around the lungs
+
+
+def label_colours(classes: int) -> list[tuple[float, float, float]]:
+    """Return the colours of the classes, then of the two marks."""
+    if classes <= len(_CLASS_COLOURS):
+        return [to_rgb(name) for name in (*_CLASS_COLOURS[:classes], *_MARK_COLOURS)]
+    spread = colormaps["hsv"](np.linspace(0, 1, classes, endpoint=False))
+    return [*(to_rgb(colour) for colour in spread), *map(to_rgb, _MARK_COLOURS)]
+
+
+def overlay(grey: NDArray[np.uint8], labels: LabelMap, classes: int) -> RGB:
+    """Return (H, W, 3) in [0, 1]: the slice, blended with the colours of the label map."""
+    image = np.repeat(grey[:, :, None] / 255, 3, axis=2)
+    inside = labels != OUTSIDE
+    colours = np.array(label_colours(classes))[labels[inside]]
+    image[inside] = (1 - _OPACITY) * image[inside] + _OPACITY * colours
+    return image
+
+
+def slice_figure(
+    prediction: SlicePrediction,
+    names: Sequence[str],
+    shares: Mapping[str, float],
+    title: str,
+    truth: LabelMap | None = None,
+) -> Figure:
+    """Draw the slice, its label map, the truth if known, and a legend with shares of the lung.
+
+    Args:
+        names: of the codes, with the two marks last.
+    """
+    classes, grey = len(names) - 2, prediction.grey
+    panels = {
+        "slice": np.repeat(grey[:, :, None] / 255, 3, axis=2),
+        "prediction": overlay(grey, prediction.labels, classes),
+    }
+    if truth is not None:
+        panels["truth"] = overlay(grey, truth, classes)
+    area = _lung_area(prediction.lung)
+    aspect = (area[0].stop - area[0].start) / (area[1].stop - area[1].start)
+    figure = new_figure(4.2 * len(panels) + 1.9, 4.2 * aspect + 0.9)
+    axes: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (name, image) in zip(axes, panels.items(), strict=True):
+        axis.imshow(image[area], interpolation="nearest")
+        axis.set_title(name, fontsize=9)
+        axis.axis("off")
+    handles = [
+        Patch(facecolor=colour, edgecolor="#444444", label=f"{name}  {100 * shares[name]:.1f} %")
+        for name, colour in zip(names, label_colours(classes), strict=True)
+    ]
+    figure.legend(
+        handles=handles, loc="outside right center", fontsize=8, frameon=False,
+        title="of the lung", title_fontsize=8,
+    )  # fmt: skip
+    _add_title(figure, title)
+    return figure
+
+
+def patch_figure(
+    image: NDArray[np.uint8], names: Sequence[str], probabilities: NDArray[np.float64],
+    label: str, title: str,
+) -> Figure:  # fmt: skip
+    """Draw a patch (H, W) or (H, W, 3) beside its calibrated probabilities (C,)."""
+    figure = new_figure(5.6, 2.9)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    left.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    left.set_title(label, fontsize=9)
+    left.axis("off")
+    rows = np.arange(len(names))
+    right.barh(rows, probabilities, color=label_colours(len(names))[: len(names)])
+    right.set_yticks(rows, names, fontsize=8)
+    right.invert_yaxis()
+    right.set_xlim(0, 1)
+    right.set_xlabel("calibrated probability", fontsize=8)
+    right.tick_params(axis="x", labelsize=8)
+    right.spines[["top", "right"]].set_visible(False)
+    _add_title(figure, title)
+    return figure
+
+
+def _lung_area(lung: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the lungs' bounding box with a margin; the whole slice if there is no lung."""
+    boxes = ndimage.find_objects(lung.astype(np.int8))
+    if not boxes:
+        return slice(0, lung.shape[0]), slice(0, lung.shape[1])
+    rows, columns = (
+        slice(max(side.start - _MARGIN, 0), min(side.stop + _MARGIN, length))
+        for side, length in zip(boxes[0], lung.shape, strict=True)
+    )
+    return rows, columns
+
+
+def _add_title(figure: Figure, title: str) -> None:
+    figure.suptitle(title, fontsize=10)
+    figure.supxlabel(DISCLAIMER, fontsize=8, color="#b00000")

@@ -1,0 +1,145 @@
+"""The input of a prediction: CT series, and patches as 8-bit images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from stagetransfer.ct import dicom, nifti
+from stagetransfer.ct.find_series import find_series, list_files
+from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.ct.patch_extraction import check_spacing
+from stagetransfer.ct.png_slices import PngScale
+from stagetransfer.ct.roi_patches import PatchSettings
+from stagetransfer.ct.volume import Volume
+from stagetransfer.errors import UserError
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_MODES_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+_MAX_SCALE = 4  # an image more than four times as wide as a patch is not a patch
+
+
+@dataclass(frozen=True)
+class PredictionInput:
+    """What there is to read.
+
+    Attributes:
+        root: the folder or file.
+        volumes: all its series.
+        chosen: the numbers of the series to read.
+        patches: 8-bit images, each one patch.
+    """
+
+    root: Path
+    volumes: tuple[Volume, ...]
+    chosen: tuple[int, ...]
+    patches: tuple[Path, ...]
+
+    def path(self, volume: Volume, index: int) -> Path:
+        """Return the file of a slice."""
+        return self.root if self.root.is_file() else self.root / volume.files[index]
+
+
+def find_input(
+    root: Path,
+    settings: PatchSettings,
+    problems: Problems,
+    *,
+    series: str | None = None,
+    by_folder: bool = False,
+    scale: PngScale | None = None,
+    exclude: Collection[Path] = (),
+) -> PredictionInput:
+    """Find series and patches; their pixels are decoded later.
+
+    Args:
+        settings: how the training patches were made.
+        problems: receives what cannot be read.
+        series: UID, number, folder or file of the only series to read.
+        by_folder, scale, exclude: see `stagetransfer.ct.find_series.find_series`.
+
+    Raises:
+        UserError: there is nothing to read, or `series` names no series or several.
+    """
+    if not root.exists():
+        raise UserError(f"{root}: no such file or folder. Give a patch, a slice or a folder")
+    files = list_files(root, exclude)
+    patches = [path for path in files if _is_patch(path)]
+    volumes: tuple[Volume, ...] = ()
+    if not patches or any(_may_be_slice(path) for path in set(files) - set(patches)):
+        volumes = find_series(
+            root, problems, by_folder=by_folder, scale=scale, exclude=[*exclude, *patches]
+        ).volumes
+    kept = [path for path in patches if _has_patch_size(path, root, settings, problems)]
+    if series is not None:
+        chosen = [_find_named(volumes, series)]
+        kept = []
+    else:
+        chosen = _uniquely_numbered(volumes, problems)
+    chosen = [number for number in chosen if check_spacing(volumes[number], settings, problems)]
+    return PredictionInput(root, volumes, tuple(chosen), tuple(kept))
+
+
+def _is_patch(path: Path) -> bool:
+    if path.suffix.lower() not in _IMAGE_SUFFIXES:
+        return False
+    try:
+        with Image.open(path) as image:
+            return image.mode in _MODES_8_BIT
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _may_be_slice(path: Path) -> bool:
+    return path.suffix.lower() == ".png" or nifti.is_nifti(path) or dicom.is_dicom(path)
+
+
+def _has_patch_size(path: Path, root: Path, settings: PatchSettings, problems: Problems) -> bool:
+    with Image.open(path) as image:
+        width, height = image.size
+    if max(width, height) <= _MAX_SCALE * settings.size:
+        return True
+    text = (
+        f"an 8-bit image of {width} x {height} pixels, not a patch of {settings.size}. "
+        "Give slices as DICOM, NIfTI or 16-bit PNG"
+    )
+    problems.add("pictures larger than a patch", relative_name(path, root), text)
+    return False
+
+
+def _find_named(volumes: Sequence[Volume], series: str) -> int:
+    names = {series, os.path.normpath(series)}
+    found = [number for number, one in enumerate(volumes) if names & one.names]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        matches = "; ".join(volumes[number].where for number in found)
+        raise UserError(
+            f"--series {series}: {len(found)} series have this name ({matches}). "
+            "Give the UID or folder"
+        )
+    existing = "; ".join(one.where for one in volumes) or "no series"
+    raise UserError(f"--series {series}: no such series in the input. There are: {existing}")
+
+
+def _uniquely_numbered(volumes: Sequence[Volume], problems: Problems) -> list[int]:
+    """Return the series that share their number with no other series of the same patient."""
+    kept = []
+    for number, one in enumerate(volumes):
+        for other in volumes:
+            shared = one.names & other.names - _folders(one) - _folders(other)
+            if other is not one and other.patient == one.patient and shared:
+                text = f"another series has the number {min(shared)} too. Choose one with --series"
+                problems.add("series with the number of another", one.where, text)
+                break
+        else:
+            kept.append(number)
+    return kept
+
+
+def _folders(volume: Volume) -> set[str]:
+    return {os.path.dirname(file) for file in volume.files} | set(volume.files)

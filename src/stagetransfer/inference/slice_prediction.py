@@ -1,0 +1,116 @@
+"""The prediction of one slice: its windows are classified and form a label map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stagetransfer.ct.annotations import CroppedMask
+from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window
+from stagetransfer.ct.volume import Floats
+from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, WindowPredictions
+from stagetransfer.inference.label_map import LabelMap, label_map, nearest_window
+from stagetransfer.inference.sliding_windows import Windows, place_windows
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PreparedSlice:
+    """A slice as grey values on its raster, with its windows."""
+
+    grey: NDArray[np.uint8]
+    raster: Raster
+    windows: Windows
+
+    def batches(self, batch: int, device: torch.device) -> Iterator[Tensor]:
+        """Yield the windows' pixels (B, 1, size, size) as uint8 on the device."""
+        return self.windows.batches(torch.from_numpy(self.grey).to(device), batch)
+
+    def window(self, number: int) -> Tensor:
+        """Return the pixels (1, 1, size, size) of one window as uint8."""
+        top, left = int(self.windows.tops[number]), int(self.windows.lefts[number])
+        size = self.windows.size
+        return torch.from_numpy(self.grey[top : top + size, left : left + size])[None, None]
+
+
+@dataclass(frozen=True)
+class SlicePrediction:
+    """The prediction of one slice (H, W).
+
+    Attributes:
+        prepared: the slice on its raster, with its windows.
+        grey: (H, W) uint8, the slice through the grey window of the training patches.
+        lung: (H, W) where windows were placed.
+        centres: (N, 2) x and y of the windows' centres in pixels of the slice.
+        predictions: of the N windows, row by row.
+        windows: (H, W) the window whose centre is nearest to each pixel; -1 outside the lung.
+    """
+
+    prepared: PreparedSlice
+    grey: NDArray[np.uint8]
+    lung: Mask
+    centres: NDArray[np.float64]
+    predictions: WindowPredictions
+    windows: NDArray[np.int32]
+
+    @cached_property
+    def labels(self) -> LabelMap:
+        """(H, W) codes of classes and marks; -1 outside the lung."""
+        return label_map(self.windows, self.predictions.codes)
+
+    @cached_property
+    def labels_without_marks(self) -> LabelMap:
+        """(H, W) codes of the most probable classes; -1 outside the lung."""
+        return label_map(self.windows, self.predictions.most_probable)
+
+
+def prepare_slice(
+    hu: Floats,
+    lung: Mask,
+    spacing: tuple[float, float] | None,
+    settings: PatchSettings,
+    stride: int,
+) -> PreparedSlice:
+    """Prepare a slice (H, W) in HU as the training patches were: resampled and windowed.
+
+    Args:
+        spacing: (row, column) of the pixels in mm; required if `settings.spacing` is given.
+        stride: distance between windows in pixels of the raster.
+    """
+    raster = Raster.with_spacing(hu.shape, spacing, settings.spacing)
+    grey = apply_window(raster.resample(hu), settings)
+    inside = raster.draw(CroppedMask(0, 0, lung))
+    return PreparedSlice(
+        grey, raster, place_windows(inside, settings.size, stride, settings.coverage)
+    )
+
+
+def predict_slice(
+    classifier: CalibratedClassifier,
+    hu: Floats,
+    lung: Mask,
+    spacing: tuple[float, float] | None,
+    settings: PatchSettings,
+    *,
+    stride: int = 8,
+    batch: int = 128,
+) -> SlicePrediction:
+    """Return the prediction of a slice (H, W) in HU within the lung (H, W)."""
+    prepared = prepare_slice(hu, lung, spacing, settings, stride)
+    predictions = classifier(prepared.batches(batch, classifier.device))
+    centres = prepared.raster.to_slice(prepared.windows.centres)
+    return SlicePrediction(
+        prepared=prepared,
+        grey=apply_window(hu, settings),
+        lung=lung,
+        centres=centres,
+        predictions=predictions,
+        windows=nearest_window(lung, centres, spacing),
+    )

@@ -1,0 +1,90 @@
+"""Masks from the user, slice by slice: the lungs, and the true classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagetransfer.ct.annotations import Annotations, Point
+from stagetransfer.ct.csv_annotations import CsvAnnotations
+from stagetransfer.ct.input_problems import Problems
+from stagetransfer.ct.label_table import LabelTable
+from stagetransfer.ct.mask_annotations import MaskAnnotations
+from stagetransfer.ct.roi_patches import Raster
+from stagetransfer.ct.volume import Volume
+from stagetransfer.errors import UserError
+from stagetransfer.inference.label_map import OUTSIDE, LabelMap
+
+
+class _EveryValueIsLung(LabelTable):
+    """Names every value except 0."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def name_of(self, *values: str) -> str | None:
+        return "lung"
+
+
+def open_lung_masks(path: Path, volumes: Sequence[Volume], problems: Problems) -> Annotations:
+    """Open the lung masks in PNG, NIfTI or DICOM SEG; every value except 0 is lung.
+
+    Raises:
+        UserError: there are none.
+    """
+    _check_exists(path, "--mask")
+    return MaskAnnotations(path, volumes, _EveryValueIsLung(), problems)
+
+
+def open_truth(
+    path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
+) -> Annotations:
+    """Open labelled masks, or a CSV of boxes and polygons, in the formats of `extract`.
+
+    Raises:
+        UserError: there are none, or they have another format.
+    """
+    _check_exists(path, "--truth")
+    kind = CsvAnnotations if path.suffix.lower() == ".csv" else MaskAnnotations
+    return kind(path, volumes, labels, problems)
+
+
+def _check_exists(path: Path, option: str) -> None:
+    if not path.exists():
+        raise UserError(f"{option} {path}: no such file or folder")
+
+
+def lung_by_slice(
+    annotations: Annotations, number: int, volume: Volume
+) -> dict[int, NDArray[np.bool_]]:
+    """Return the lung mask (H, W) of each slice of a series that has one."""
+    found: dict[int, NDArray[np.bool_]] = {}
+    for region in annotations.regions_of(number):
+        assert not isinstance(region.shape, Point)  # masks only
+        mask = Raster(volume.shape).draw(region.shape)
+        found[region.index] = found.get(region.index, False) | mask
+    return found
+
+
+def truth_by_slice(
+    annotations: Annotations,
+    number: int,
+    volume: Volume,
+    classes: Sequence[str],
+    problems: Problems,
+) -> dict[int, LabelMap]:
+    """Return the true codes (H, W) of each labelled slice; `OUTSIDE` where the class is unknown."""
+    found: dict[int, LabelMap] = {}
+    for region in annotations.regions_of(number):
+        if region.label not in classes:
+            text = f"label {region.label!r} is not one of the run's classes {', '.join(classes)}"
+            problems.add("annotations of another class", region.where, text)
+            continue
+        if isinstance(region.shape, Point):
+            raise UserError(f"{region.where}: a point. --truth accepts masks, boxes and polygons")
+        labels = found.setdefault(region.index, np.full(volume.shape, OUTSIDE, np.int16))
+        labels[Raster(volume.shape).draw(region.shape)] = classes.index(region.label)
+    return found
