@@ -1,11 +1,13 @@
 """What a data module cuts, thins, holds and hands to the network."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from stagetransfer.data import DomainDataModule, TargetDataModule
+from stagetransfer.data import DomainDataModule, StageSettings, TargetDataModule
 from stagetransfer.data.images import (
     Batch,
     ImageSet,
@@ -16,16 +18,23 @@ from stagetransfer.data.images import (
     resize,
     to_input,
 )
-from stagetransfer.data.sampler import EpochSampler
+from stagetransfer.data.loader import EpochSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
 
 
+def read(module=DomainDataModule, **settings):
+    """A data module that has been read; `settings` are those of its stage and of its domain."""
+    names = [one.name for one in fields(StageSettings) if one.name in settings]
+    stage = StageSettings(**{name: settings.pop(name) for name in names})
+    return module(stage, **settings).read()
+
+
 @pytest.fixture(scope="module")
 def target():
-    return TargetDataModule(name="target", layout="embedded", options={"scale": 0.2})
+    return read(TargetDataModule, name="target", layout="embedded", options={"scale": 0.2})
 
 
 @pytest.fixture
@@ -51,8 +60,13 @@ def test_no_group_is_on_two_sides_and_every_class_on_each(target):
 
 
 def test_the_ratio_thins_training_and_validation_but_not_test(target):
-    thin = TargetDataModule(
-        name="target", layout="embedded", options={"scale": 0.2}, ratio=0.5, seed=3
+    thin = read(
+        TargetDataModule,
+        name="target",
+        layout="embedded",
+        options={"scale": 0.2},
+        ratio=0.5,
+        seed=3,
     )
     for split in ("train", "validation"):
         assert set(thin.rows[split]) < set(target.rows[split])
@@ -63,8 +77,8 @@ def test_the_ratio_thins_training_and_validation_but_not_test(target):
 def test_all_seeds_share_the_cuts_and_differ_in_the_subset():
     def rows(seed):
         options = {"scale": 0.2}
-        return TargetDataModule(
-            name="t", layout="embedded", options=options, ratio=0.5, seed=seed
+        return read(
+            TargetDataModule, name="t", layout="embedded", options=options, ratio=0.5, seed=seed
         ).rows
 
     assert np.array_equal(rows(0)["test"], rows(1)["test"])
@@ -72,20 +86,22 @@ def test_all_seeds_share_the_cuts_and_differ_in_the_subset():
 
 
 def test_a_source_leaves_an_official_test_set_alone_and_cuts_none(tree):
-    source = DomainDataModule(name="s", layout="folder", root=tree, is_target=False)
+    source = read(name="s", layout="folder", root=tree, is_target=False)
     assert source.count("test") == 0
     assert source.count("train") + source.count("validation") == 24
-    as_target = DomainDataModule(name="s", layout="folder", root=tree)
+    as_target = read(name="s", layout="folder", root=tree)
     assert as_target.count("test") > 0
-    phantom = TargetDataModule(name="t", layout="embedded", options={"scale": 0.2}, is_target=False)
+    phantom = read(
+        TargetDataModule, name="t", layout="embedded", options={"scale": 0.2}, is_target=False
+    )
     official = np.array(phantom.samples.splits)
     assert (official[np.r_[phantom.rows["train"], phantom.rows["validation"]]] == "train").all()
 
 
 def test_held_patches_keep_their_size_and_become_network_input(tree):
-    data = DomainDataModule(name="t", layout="folder", root=tree, input_size=67, batch_size=5)
+    data = read(name="t", layout="folder", root=tree, input_size=67, batch_size=5)
     data.setup("fit")
-    held = data._sets["train"].held
+    held = data.image_set("train").held
     assert held is not None
     assert held.shape[1:] == (1, 20, 20)
     assert held.dtype == torch.uint8
@@ -98,11 +114,11 @@ def test_held_patches_keep_their_size_and_become_network_input(tree):
 
 
 def test_sets_beyond_the_limit_are_decoded_on_use_with_the_same_labels(tree):
-    data = DomainDataModule(
+    data = read(
         name="t", layout="folder", root=tree, input_size=20, memory_limit_gib=0, batch_size=4
     )
     data.setup("fit")
-    assert data._sets["train"].held is None
+    assert data.image_set("train").held is None
     batch = next(iter(data.train_dataloader()))
     assert batch.images.shape == (4, 3, 20, 20)
     grey = np.asarray(Image.open(data.samples.images[batch.rows[2]]))
@@ -244,7 +260,7 @@ def test_balanced_sampling_draws_classes_equally():
 
 def test_loss_weights(target):
     weights = target.class_weights()
-    counts = torch.bincount(target._labels("train"))
+    counts = torch.bincount(target.labels("train"))
     assert torch.allclose(weights * counts, (weights * counts)[0].expand(7))
     assert (weights * counts).sum() == pytest.approx(counts.sum().item())
 
@@ -266,15 +282,15 @@ def test_loss_weights(target):
 )
 def test_bad_settings_get_one_line(tree, change, line):
     with pytest.raises(UserError) as caught:
-        DomainDataModule(**({"name": "t", "layout": "folder", "root": tree} | change))
+        read(**({"name": "t", "layout": "folder", "root": tree} | change))
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_too_few_groups_name_the_class_and_the_override(tree):
     with pytest.raises(UserError, match=r"class a has .*groups?.*domain.t.split_by=image"):
-        DomainDataModule(name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"})
-    by_image = DomainDataModule(
+        read(name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"})
+    by_image = read(
         name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"}, split_by="image"
     )
     assert by_image.count("test") == 6
@@ -283,10 +299,8 @@ def test_too_few_groups_name_the_class_and_the_override(tree):
 def test_a_file_that_is_no_image_is_named(tree):
     (tree / "a" / "broken.png").write_text("no image")
     with pytest.raises(UserError, match=r"broken.png: not an image; remove or replace it"):
-        DomainDataModule(name="t", layout="folder", root=tree)
-    later = DomainDataModule(
-        name="t", layout="folder", root=tree, check_images=False, test_share=0.5
-    )
+        read(name="t", layout="folder", root=tree)
+    later = read(name="t", layout="folder", root=tree, check_images=False, test_share=0.5)
     with pytest.raises(UserError, match=r"broken.png: not a readable image"):
         later.setup("fit"), later.setup("test")
 
@@ -299,7 +313,7 @@ def test_sixteen_bit_images_are_refused_with_what_to_do(tmp_path):
 
 @pytest.mark.parametrize(("limit", "place"), [(24 * 400, "meta"), (24 * 400 - 1, "cpu")])
 def test_held_images_move_to_a_device_where_they_fit(tree, limit, place):
-    samples = DomainDataModule(name="t", layout="folder", root=tree).samples
+    samples = read(name="t", layout="folder", root=tree).samples
     part = ImageSet(samples, np.arange(24), 20, "crop", memory_limit=1e9)
     part.move(torch.device("meta"), limit)
     assert part.held.device.type == place

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stagetransfer.data import DomainDataModule, index
+from stagetransfer.data import DomainDataModule, StageSettings, index
 from stagetransfer.data.compact_strings import Files, Names
 from stagetransfer.data.images import ImageSet
 from stagetransfer.data.layouts import read_folder, read_imagenet
@@ -217,16 +217,15 @@ def test_two_at_once(root, cache):
 
 def test_a_data_module_is_the_same_with_and_without(root):
     def module(index):
-        return DomainDataModule(
-            name="t", layout="folder", root=root, index=index, is_target=False, input_size=67
-        )
+        stage = StageSettings("t", is_target=False, input_size=67)
+        return DomainDataModule(stage, layout="folder", root=root, index=index).read()
 
     plain, first, again = module(False), module(True), module(True)
     for data in (first, again):
         assert data.identity() == plain.identity()
         assert all(np.array_equal(data.rows[split], plain.rows[split]) for split in plain.rows)
     again.setup("fit")
-    assert again._sets["train"].held is not None
+    assert again.image_set("train").held is not None
 
 
 def test_what_workers_get_holds_no_list_of_paths(root):

@@ -422,7 +422,7 @@ def test_an_unknown_layout_or_option(tmp_path):
     line = "layout=tree: none of folder, imagenet, curet, dtd, kth_tips, csv, dld"
     assert refused("tree", tmp_path) == line
     line = refused("dtd", tmp_path, split=1)
-    assert line.endswith("unexpected keyword argument 'split'; its options are fold, max_classes, max_per_class")  # fmt: skip  # noqa: E501
+    assert line.endswith("unexpected keyword argument 'split'; there are fold, max_classes, max_per_class")  # fmt: skip  # noqa: E501
 
 
 def test_files_that_are_no_images_are_counted(put):

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stagetransfer.cli.app import app
-from stagetransfer.data import Samples, TargetDataModule
+from stagetransfer.data import Samples, StageSettings, TargetDataModule
 from stagetransfer.data.split_files import read_split_file, write_split_file
 from stagetransfer.errors import UserError
 
@@ -128,7 +128,8 @@ def split_file(tmp_path_factory):
 
 
 def target(**settings):
-    return TargetDataModule(name="target", layout="embedded", options={"scale": 0.2}, **settings)
+    stage = StageSettings("target")
+    return TargetDataModule(stage, layout="embedded", options={"scale": 0.2}, **settings).read()
 
 
 def test_the_folds_of_a_data_module_are_its_test_sets(split_file):
@@ -145,7 +146,7 @@ def test_the_folds_of_a_data_module_are_its_test_sets(split_file):
 
 def test_the_identity_follows_fold_and_content_but_not_the_path(split_file, tmp_path):
     plain, first = target(), target(split_file=split_file, fold=0)
-    assert "splits" not in plain.identity()  # hashes of runs without a file stay as they were
+    assert plain.identity()["splits"] is None
     assert plain.fingerprint == first.fingerprint
     copy = tmp_path / "copy.csv"
     copy.write_text(split_file.read_text())
@@ -156,10 +157,10 @@ def test_the_identity_follows_fold_and_content_but_not_the_path(split_file, tmp_
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"fold": 0}, "give domain.target.split_file"),
+        ({"fold": 0}, "Set domain.target.split_file"),
         ({"split_file": ...}, "fold is required: .* the folds 0 to 2"),
-        ({"split_file": ..., "fold": "b"}, r"domain\.target\.fold=b: .* the folds 0 to 2"),
-        ({"split_file": ..., "fold": 1.0}, r"domain\.target\.fold=1\.0: .* the folds 0 to 2"),
+        ({"split_file": ..., "fold": "b"}, r"domain\.target\.fold: .*'b'"),
+        ({"split_file": ..., "fold": 1.0}, r"domain\.target\.fold: .*'1\.0'"),
         ({"split_file": ..., "fold": 3}, r"domain\.target\.fold=3: .* the folds 0 to 2"),
     ],
 )
@@ -176,8 +177,8 @@ def test_a_hold_out_is_written_and_used(tmp_path):
     assert result.exit_code == 0, result.output
     module = target(split_file=out)
     assert module.count("test") / len(module.samples) == pytest.approx(0.3, abs=0.06)
-    assert module.splits is not None
-    assert module.splits["fold"] is None
+    assert module.split_file_record is not None
+    assert module.split_file_record["fold"] is None
     with pytest.raises(UserError, match="has no folds but one split"):
         target(split_file=out, fold=0)
 
@@ -187,7 +188,7 @@ def test_a_hold_out_is_written_and_used(tmp_path):
     [
         (["embedded"], "give --folds K"),
         (["embedded", "--folds", "3", "--test", "0.2"], "give --folds K"),
-        (["embedded", "--folds", "3", "--validation", "0.2"], "--validation goes with --test"),
+        (["embedded", "--folds", "3", "--validation", "0.2"], "--validation 0.2: it needs --test"),
         (["embedded", "data", "--folds", "3"], "leave data out"),
         (["embedded", "--folds", "3", "--option", "zoom=2"], "there are seed, scale, size"),
         (["embedded", "--folds", "3", "--option", "zoom"], "must be KEY=VALUE"),

@@ -8,12 +8,15 @@ from stagetransfer.data.datamodule import (
 )
 from stagetransfer.data.pretrained import Pretrained
 from stagetransfer.data.samples import Samples
+from stagetransfer.data.settings import DomainSettings, StageSettings
 
 __all__ = [
     "DomainDataModule",
+    "DomainSettings",
     "NaturalDataModule",
     "Pretrained",
     "Samples",
+    "StageSettings",
     "TargetDataModule",
     "TextureDataModule",
 ]

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stagetransfer.data.splits import Groups
+from stagetransfer.data.holdout import Groups
 from stagetransfer.errors import UserError
 
 _TRIES = 16  # orders of the groups among which the evenest folds are chosen
 _ABSENT = 1e6  # outweighs any unevenness: a class is absent from a fold
 
 
-def folds(
+def assign_folds(
     labels: NDArray[np.int64],
     groups: Groups | None,
     count: int,

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stagetransfer.data.holdout import check_disjoint
 from stagetransfer.data.layouts.csv_table import records
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
 from stagetransfer.data.samples import SPLITS, Samples
-from stagetransfer.data.splits import refuse_shared
 from stagetransfer.errors import UserError
 from stagetransfer.files import write_text
 
@@ -96,7 +96,7 @@ class SplitFile:
         if groups is not None:
             what = "" if self.folds is None else "fold "
             rows = {f"{what}{part}": np.flatnonzero(parts == part) for part in np.unique(parts)}
-            refuse_shared(groups, rows, f"{self.path}: ")
+            check_disjoint(groups, rows, f"{self.path}: ")
         if self.folds is not None:
             parts = np.where(parts == str(fold), "test", "train")
         trained = np.unique(samples.labels[parts == "train"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
-from stagetransfer.data.splits import subset
+from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.explain import Seed, deconvnet, desalinet, salinet
 from stagetransfer.pipeline.restore import FinishedRun, open_runs
@@ -86,7 +86,7 @@ class Study:
         """About `count` test images, every class in its share and at least once; or all."""
         if count >= len(self.labels):
             return np.arange(len(self.labels))
-        return subset(self.labels, count / len(self.labels), 0, at_least=1)
+        return subset_by_image(self.labels, count / len(self.labels), 0, at_least=1)
 
 
 def open_study(paths: Sequence[Path], ratio: float | None, seeds: Sequence[int]) -> Study:

@@ -91,7 +91,7 @@ def patches(
         row_names=names,
         column_names=[str(number + 1) for number in range(found.inputs.shape[1])],
         title=f"Strongest patches of {layer}, {run.name}",
-        note=f"receptive field {side} x {side} pixels of the {data.input_size} pixel input",
+        note=f"receptive field {side} x {side} pixels of the {data.stage.input_size} pixel input",
     )
 
 

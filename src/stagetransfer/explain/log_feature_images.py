@@ -10,10 +10,10 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from stagetransfer.data import DomainDataModule
 from stagetransfer.explain.colour_scales import coloured, plain
 from stagetransfer.explain.desalinet import desalinet
 from stagetransfer.explain.image_grids import tiled_filters
+from stagetransfer.training.feature_cache import StageData, images_of
 from stagetransfer.training.module import AlexNetModule
 
 _MOST = 16  # classes; one image of each is shown
@@ -39,7 +39,7 @@ class LogFeatureImages(pl.Callback):
         if epoch % self.every or not isinstance(logger, TensorBoardLogger):
             return
         network = cast(AlexNetModule, pl_module).network
-        data = cast(DomainDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = images_of(cast(StageData, trainer.datamodule))  # type: ignore[attr-defined]
         if self._inputs is None:
             labels = data.samples.labels[data.rows["validation"]]
             _, first = np.unique(labels, return_index=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from stagetransfer.ct.roi_patches import Cut
 from stagetransfer.data import DomainDataModule
-from stagetransfer.data.splits import subset
+from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_path, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
@@ -124,7 +124,7 @@ def _gather(run: FinishedRun, device: str) -> Reference:
     labels = data.samples.labels[rows]
     kept = np.arange(len(rows))
     if len(rows) > _MOST:
-        kept = subset(labels, _MOST / len(rows), 0, classes=data.classes, at_least=1)
+        kept = subset_by_image(labels, _MOST / len(rows), 0, classes=data.classes, at_least=1)
     trained = torch.cat([f for f, _ in _outputs(network, data, "train", kept, device)])
     features, logits, distances = [], [], []
     k = min(NEIGHBOURS, len(trained))
@@ -145,9 +145,9 @@ def _gather(run: FinishedRun, device: str) -> Reference:
         labels=data.samples.labels[held],
         logits=scores.numpy(),
         cut=training_cut(data),
-        crop=data.crop,
-        fit=data.fit,
-        side=round(data.input_size / (1 - data.crop)),
+        crop=data.settings.crop,
+        fit=data.settings.fit,
+        side=round(data.stage.input_size / (1 - data.settings.crop)),
     )
 
 
@@ -166,7 +166,7 @@ def training_cut(data: DomainDataModule) -> Cut:
     images = data.samples.images
     if isinstance(images, np.ndarray):
         return Cut(size=int(images.shape[1]), level=WINDOW[0], width=WINDOW[1])
-    summary = Path(str(data.root)) / "summary.json"
+    summary = Path(str(data.settings.root)) / "summary.json"
     if summary.is_file():
         try:
             return Cut(**read_json(summary)["cut"])

@@ -103,21 +103,21 @@ class ChainRunner:
         self._copy_scalars(len(self.links) - 1, self.folder)
         link = self.links[-1]
         data = cast(DomainDataModule, link.data)
-        log.info("stage %s: %d images, ratio %g", link.title, data.count("train"), data.ratio)
+        log.info("stage %s: %d images, ratio %g", link.title, data.count("train"), data.stage.ratio)
         checkpoints, tensorboard = self.folder / "checkpoints", self.folder / "tensorboard"
         more: dict[str, Any] = {}
         if link.stage.transfer and link.stage.transfer.search:
             link, fitted, more["search"] = search(link, self.config, checkpoints, tensorboard)
-            module, _ = prepare(link, self.config)
+            module, shown, _ = prepare(link, self.config)
         else:
-            module, fitted = train(link, self.config, checkpoints, tensorboard)
+            module, shown, fitted = train(link, self.config, checkpoints, tensorboard)
         part()
         if follower():
             return
         module.network.load_state_dict(network_state(fitted.best))
         copies, seed = self.config.test_copies, derive(link.seed, "test")
-        tested = evaluate(module, data, self.config.trainer, copies=copies, seed=seed)
-        validated = evaluate(module, data, self.config.trainer, split="validation")
+        tested = evaluate(module, shown, self.config.trainer, copies=copies, seed=seed)
+        validated = evaluate(module, shown, self.config.trainer, split="validation")
         stages = [*records, trained_entry(link.stage.name, link.key, data, fitted)]
         config = self.config
         write_result(
@@ -159,7 +159,7 @@ class ChainRunner:
                     reused = False
                     log.info("stage %s: %d images", link.title, link.data.count("train"))
                     self._copy_scalars(count - 1, folder)
-                    module, fitted = train(link, self.config, folder, folder / "tensorboard")
+                    module, _, fitted = train(link, self.config, folder, folder / "tensorboard")
                     if not follower():
                         self._publish(link, folder, records, module, fitted)
             agree(None)  # followers go on when it is published
@@ -216,7 +216,7 @@ class ChainRunner:
     def _test_identity(self, stage: Stage, data: DomainDataModule) -> dict[str, Any]:
         if self.config.test_copies == 1 or stage is not self.config.stages[-1]:
             return {}
-        return {"test": {"copies": self.config.test_copies, **data.variants}}
+        return {"test": {"copies": self.config.test_copies, **data.settings.random_variants}}
 
     def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
         return key_of({**self._identity(stage, data), "before": before})
@@ -253,7 +253,7 @@ def with_precision(config: RunConfig) -> RunConfig:
 
 
 def _check_copies(config: RunConfig, last: Link) -> None:
-    if config.test_copies > 1 and not cast(DomainDataModule, last.data).variants:
+    if config.test_copies > 1 and not cast(DomainDataModule, last.data).settings.random_variants:
         raise UserError(
             f"test_copies={config.test_copies}: domain.{last.stage.name} has no random variants; "
             f"choose some with domain.{last.stage.name}.mirror=true, turn=true or crop=0.1"

@@ -50,7 +50,7 @@ def search(
         own = folder / depth
         if depth not in done:
             log.info("depth %s-fc8", depth)
-            _, fitted = train(at_depth(link, depth), config, own, tensorboard, f"-{depth}")
+            _, _, fitted = train(at_depth(link, depth), config, own, tensorboard, f"-{depth}")
             done[depth] = {**asdict(fitted), "best": ""}
             if best() == depth:
                 with atomic_path(folder / "best.ckpt") as part:

@@ -59,10 +59,10 @@ class FinishedRun:
                 f"{self.folder}: the data of domain {self.config.chain[-1]} has changed since this "
                 f"run; bring the images back as they were, or run it anew with force=true"
             )
-        if data.splits != self.record.get("splits"):
+        if data.split_file_record != self.record.get("splits"):
             raise UserError(
-                f"{self.folder}: {data.split_file} has changed since this run; bring it back as it "
-                "was, or run it anew"
+                f"{self.folder}: {data.settings.split_file} has changed since this run; bring it "
+                "back as it was, or run it anew"
             )
         return data
 

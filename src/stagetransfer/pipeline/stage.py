@@ -12,10 +12,16 @@ from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.models import carry, load_weights
-from stagetransfer.pipeline.feature_store import offer_features
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.seeding import derive
-from stagetransfer.training import AlexNetModule, Fitted, StageTransfer, fit
+from stagetransfer.training import (
+    AlexNetModule,
+    Fitted,
+    StageData,
+    StageTransfer,
+    fit,
+    with_cached_features,
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ def weights(link: Link, model: Model, outputs: Path) -> dict[str, Tensor]:
     )
 
 
-def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer | None]:
-    """The stage's module and the transfer into it; its data hold features where they can.
+def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageData, StageTransfer | None]:
+    """Return the stage's module, its data (features if they can replace images) and the transfer.
 
     The module already has the frozen layers' weights, and can compute with them.
     """
@@ -75,27 +81,29 @@ def prepare(link: Link, config: RunConfig) -> tuple[AlexNetModule, StageTransfer
         channels_last=config.trainer.channels_last,
         winograd=config.trainer.winograd,
     )
-    data.use_features({})
     if settings is None or link.before is None:
-        return module, None
+        return module, data, None
+    shown: StageData = data
     state, frozen = weights(link.before, config.model, config.outputs), settings.frozen_layers()
     if frozen:
         carry(module.network, state, frozen)
         module.fix(frozen)
         of = {"stage": link.before.key, "frozen": frozen, "model": asdict(config.model)}
-        offer_features(module, data, of, config.trainer, config.outputs)
-    return module, StageTransfer(
+        store = StageStore(config.outputs / "features")
+        shown = with_cached_features(module, data, of, config.trainer, store)
+    transfer = StageTransfer(
         state,
         reinitialise=settings.reinitialise,
         frozen=frozen,
         scheme=config.model.initialisation,
         seed=derive(link.seed, "anew"),
     )
+    return module, shown, transfer
 
 
 def train(
     link: Link, config: RunConfig, folder: Path, tensorboard: Path, note: str = ""
-) -> tuple[AlexNetModule, Fitted]:
+) -> tuple[AlexNetModule, StageData, Fitted]:
     """Trains the stage, or goes on with it where `folder` holds its last checkpoint.
 
     Args:
@@ -103,14 +111,14 @@ def train(
         tensorboard: gets the stage's scalars, in a folder of their own.
         note: tells this training of the stage from others, in what is shown.
     """
-    module, transfer = prepare(link, config)
+    module, data, transfer = prepare(link, config)
     recipe, title = link.stage.recipe, link.title + note
     options: dict[str, Any] = {}
     if link.stage.transfer:
         options["probe_epochs"] = link.stage.transfer.probe_epochs
     fitted = fit(
         module,
-        cast(DomainDataModule, link.data),
+        data,
         title=title,
         folder=folder,
         tensorboard=tensorboard / title,
@@ -125,4 +133,4 @@ def train(
         ],
         **options,
     )
-    return module, fitted
+    return module, data, fitted
