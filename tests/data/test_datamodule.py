@@ -11,7 +11,7 @@ from stagetransfer.data import DomainDataModule, StageSettings, TargetDataModule
 from stagetransfer.data.images import (
     Batch,
     ImageSet,
-    _in_passes,
+    _resize_in_two_passes,
     augment,
     centre_crop,
     decode,
@@ -125,7 +125,7 @@ def test_sets_beyond_the_limit_are_decoded_on_use_with_the_same_labels(tree):
     assert np.array_equal(batch.images[2, 1].numpy(), grey)
 
 
-@pytest.mark.parametrize("way", [resize, _in_passes], ids=["processor", "elsewhere"])
+@pytest.mark.parametrize("way", [resize, _resize_in_two_passes], ids=["processor", "elsewhere"])
 @pytest.mark.parametrize(("channels", "side"), [(1, 32), (3, 50), (3, 301)])
 def test_resizing_is_pils_bicubic(way, channels, side):
     # Noise over the whole range: bicubic overshoots it, and PIL clips between its two passes.

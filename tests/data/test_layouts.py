@@ -105,13 +105,13 @@ def test_split_names_beside_another_folder_are_classes(put):
     ("files", "line"),
     [
         ([], r"ROOT: no class folders; expected ROOT/<class>/image.png"),
-        (["1.png"], r"ROOT: images lie in it directly; give the folder above it as the root, .*"),
+        (["1.png"], r"ROOT: it has images, but no class folders. Give the folder above it as the root, .*"),
         (["a/1.png"], r"ROOT: 1 class found; two or more are needed"),
         (["set/a/1.png", "set/b/1.png"],
-         r"ROOT: holds only the folder set, and that holds a, b; give ROOT/set as the root"),
+         r"ROOT: its only folder is set, which has a, b. Give ROOT/set as the root."),
         (["a/1.png", "b/1.png", "x.png"],
          r"ROOT/x.png: an image beside the class folders; move it into one"),
-        (["train/a/1.png", "train/b/1.png", "test/1.png"], r"ROOT/test: images lie in it direc.*"),
+        (["train/a/1.png", "train/b/1.png", "test/1.png"], r"ROOT/test: it has images, but no class folders.*"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"],
          r"ROOT: class c has test images and none for training"),
     ],
@@ -150,7 +150,7 @@ def test_groups_that_do_not_match(put):
     assert "ROOT/b/x.png: options.groups" in refused("folder", root, groups=r"p(\d)|x")
     assert "needs one pair of parentheses" in refused("folder", root, groups="p")
     assert "needs one pair of parentheses" in refused("folder", root, groups="(p)(1)")
-    assert "options.groups='(' is no pattern" in refused("folder", root, groups="(")
+    assert "options.groups='(': not a regular expression" in refused("folder", root, groups="(")
 
 
 def test_classes_are_chosen_and_ordered(put):
@@ -227,10 +227,10 @@ def test_imagenet_as_the_official_archive_unpacks(put):
         ([], "ROOT/train: no such folder; ImageNet's are train/ and val/"),
         (["train/n1/1.JPEG", "train/n2/1.JPEG"], "ROOT/val: no such folder; ImageNet's are .*"),
         (["train/n1/1.JPEG", "train/n2/1.JPEG", "val/ILSVRC2012_val_00000001.JPEG"],
-         "ROOT/val: images lie in it directly, as in the official archive; sort them into a "
-         "folder a class first .*"),
+         "ROOT/val: its images are not in class folders, as in the official archive. Sort them "
+         "into one folder per class .*"),
         ([f"ILSVRC/Data/CLS-LOC/{f}" for f in ("train/n1/1.JPEG", "train/n2/1.JPEG", "val/1.JPEG")],
-         "ROOT/ILSVRC/Data/CLS-LOC/val: images lie in it directly, .*"),
+         "ROOT/ILSVRC/Data/CLS-LOC/val: its images are not in class folders, .*"),
         (["train/n1/1.JPEG", "train/n2/1.JPEG", "val/n2/1.JPEG", "val/n3/1.JPEG"],
          "ROOT: class n3 has validation images and none for training"),
     ],
@@ -248,7 +248,7 @@ def test_curet(put):
 @pytest.mark.parametrize("count", [0, 2, 60])
 def test_a_part_of_curet_has_to_be_asked_for(put, count):
     root = put(*CURET[:count])
-    line = f"ROOT: {count} folders sampleNN, CUReT has 61; give the folder that holds them, or "
+    line = f"ROOT: {count} folders sampleNN, CUReT has 61. Give the folder that has them all, or "
     assert refused("curet", root).startswith(line)
     if count:
         assert len(read("curet", root, partial=True).classes) == count
@@ -309,7 +309,7 @@ def test_kth_tips(put, top):
 
 def test_kth_tips_does_not_lose_the_groups_for_one_stray_image(put):
     root = put("cork/sample_a/1.png", "cork/2.png", "wool/sample_a/1.png")
-    assert refused("kth_tips", root) == "ROOT/cork/2.png: not in a folder sample_a to sample_d as others are"  # fmt: skip  # noqa: E501
+    assert refused("kth_tips", root) == "ROOT/cork/2.png: not in a folder sample_a to sample_d as other images are"  # fmt: skip  # noqa: E501
 
 
 # Tables
@@ -344,8 +344,8 @@ def test_csv(put):
         ("file,label\n1.png,a\n2.png,a", ": 1 class found; two or more are needed"),
         ("file,label\n1.png,a\n9.png,b", " line 3: no file ROOT/9.png"),
         ("file,label\n\n1.png,a\n\n9.png,b", " line 5: no file ROOT/9.png"),
-        ("file,label\n1.png,a\n1.png,b", " line 3: 1.png stands in line 2 already"),
-        ("file,label\n1.png,a\n./1.png,b", " line 3: 1.png stands in line 2 already"),
+        ("file,label\n1.png,a\n1.png,b", " line 3: 1.png is in line 2 already"),
+        ("file,label\n1.png,a\n./1.png,b", " line 3: 1.png is in line 2 already"),
         ("file,label\n1.png,a\n../2.png,b", " line 3: ../2.png is not below ROOT; give the path"),
         ("file,label\n/2.png,b", " line 2: /2.png is not below ROOT; give the path from there"),
         ("file,label\nC:\\2.png,b", " line 2: C:/2.png is not below ROOT; give the path"),
@@ -354,7 +354,7 @@ def test_csv(put):
         ("file,label\n1.png,", " line 2: no label; fill the cell"),
         ("file,label\n1.png", " line 2: 1 cells, the header has 2; put a cell with a comma in quo"),
         ("file,label\n1,1.png,a", " line 2: 3 cells, the header has 2; put a cell with a comma"),
-        ("file,label,patient\n1.png,a, \n2.png,b,q", " line 2: no patient; fill the cell or drop"),
+        ("file,label,patient\n1.png,a, \n2.png,b,q", " line 2: no patient; fill the cell or remove"),
         ("file,label,split\n1.png,a,train\n2.png,b,dev", " line 3: split 'dev' is none of train,"),
         ("file,label,split\n1.png,a,\n2.png,b,test", " line 2: split '' is none of train, valid"),
         ('file,label\n1.png,"a', ": not a readable CSV (unexpected end of data)"),

@@ -46,7 +46,7 @@ def test_what_is_written_is_read(tmp_path):
     file = read_split_file(path)
     assert file.folds == 3
     assert file.apply(samples(), 1).splits == ("train", "test", "train") * 2
-    with pytest.raises(UserError, match=r"folds\.csv is there already, with other content"):
+    with pytest.raises(UserError, match=r"folds\.csv: exists with other content"):
         write_split_file(path, samples(), "fold", FOLDS[::-1])
 
 
@@ -79,7 +79,7 @@ def test_the_record_is_of_the_rows_and_not_of_the_file(tmp_path):
         (table(r2=""), r"without a row: 1 images of the data, such as 'a/3\.png'"),
         (table(r3="b/1.png,p,1"), r"patient\) 'p' is in fold 0 and in fold 1"),
         (table(r2="a/3.png,q,1"), r"a/3\.png is of group 'q', but of 'r' in the data"),
-        (table(r2="a/2.png,q,1"), r"line 4: a/2\.png stands in an earlier line"),
+        (table(r2="a/2.png,q,1"), r"line 4: a/2\.png is in an earlier line"),
         (table(r2="a/3.png,r,x"), r"line 4: fold 'x' is not a whole number"),
         (table(r2="a/3.png,r,-1"), r"line 4: fold '-1' is not a whole number"),
         (table(r2="a/3.png,r,3", r5="b/3.png,r,3"), "no image is in fold 2"),
@@ -114,7 +114,7 @@ def test_a_class_without_training_images_is_named(tmp_path):
 
 
 def test_no_such_file_says_how_to_make_it(tmp_path):
-    with pytest.raises(UserError, match="no such table; make it with stagetransfer split"):
+    with pytest.raises(UserError, match="no such table; write it with stagetransfer split"):
         read_split_file(tmp_path / "none.csv")
 
 

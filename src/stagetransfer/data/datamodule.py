@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stagetransfer.data import images
+from stagetransfer.data.folder_index import read_indexed
 from stagetransfer.data.holdout import Rows, split_samples
 from stagetransfer.data.images import Batch, ImageSet
-from stagetransfer.data.index import read_indexed
 from stagetransfer.data.layouts import LAYOUTS, TREES, check_images, check_options
 from stagetransfer.data.loader import EpochSampler, build_loader
 from stagetransfer.data.samples import Samples
@@ -85,15 +85,7 @@ class DomainDataModule(pl.LightningDataModule):
             seed=settings.split_seed,
             hint=f"{stage.key}.split_by=image",
         )
-        self.rows = subset_of_splits(
-            self.samples,
-            self.all_rows,
-            ratio=stage.ratio,
-            by=stage.ratio_by,
-            seed=stage.seed,
-            downsampled=stage.downsampled,
-            key=stage.key,
-        )
+        self.rows = subset_of_splits(self.samples, self.all_rows, stage)
         return self
 
     @property

@@ -10,18 +10,12 @@ from numpy.typing import NDArray
 
 from stagetransfer.data.holdout import Groups, Rows, class_names, count_by_group, round_half_up
 from stagetransfer.data.samples import Samples
+from stagetransfer.data.settings import StageSettings
 from stagetransfer.errors import UserError
 
 
 def subset_of_splits(
-    samples: Samples,
-    splits: Mapping[str, Rows],
-    *,
-    ratio: float,
-    by: str,
-    seed: int,
-    downsampled: bool,
-    key: str,
+    samples: Samples, splits: Mapping[str, Rows], stage: StageSettings
 ) -> dict[str, Rows]:
     """Return the rows of "train", "validation" and "test" that a run uses.
 
@@ -30,21 +24,19 @@ def subset_of_splits(
 
     Args:
         splits: the sorted rows of each split; see `holdout.split_samples`.
-        ratio: share of the rows, in (0, 1]; validation keeps at least one image of each class.
-        by: what the ratio counts: "image", or "group" to take whole groups.
-        downsampled: use as many training images of each class as the rarest class has.
-        key: place of the domain in the config, for messages.
+        stage: its ratio, ratio_by, seed and downsampled decide. Validation keeps at least one
+            image of each class at any ratio.
 
     Raises:
         UserError: the ratio leaves a class empty, or counts groups but no groups are known.
     """
-    used = dict(splits)
-    if ratio < 1 and by == "group" and samples.groups is None:
-        raise UserError(f"ratio_by=group: {key} knows no groups. Use ratio_by=image.")
+    used, ratio, seed, by_group = dict(splits), stage.ratio, stage.seed, stage.ratio_by == "group"
+    if ratio < 1 and by_group and samples.groups is None:
+        raise UserError(f"ratio_by=group: {stage.key} knows no groups. Use ratio_by=image.")
     for split in ("train", "validation") if ratio < 1 else ():
         rows, keep = splits[split], split == "validation"
         labels = samples.labels[rows]
-        if by == "group":
+        if by_group:
             assert samples.groups is not None
             groups = [samples.groups[row] for row in rows]
             chosen = subset_by_group(
@@ -55,7 +47,7 @@ def subset_of_splits(
                 labels, ratio, seed, classes=samples.classes, at_least=int(keep)
             )
         used[split] = rows[chosen]
-    if downsampled:
+    if stage.downsampled:
         train = splits["train"]
         chosen = np.searchsorted(train, used["train"])
         used["train"] = train[downsample(samples.labels[train], chosen, seed)]

@@ -1,4 +1,8 @@
-"""Published and common layouts of labelled image sets on disk, each read into `Samples`."""
+"""Published and common layouts of labelled image sets on disk, each read into `Samples`.
+
+Every reader takes `max_classes`, the number of classes to use (the first ones in their order), and
+`max_per_class`, the number of images of each class and split to use, evenly spaced.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +20,7 @@ from stagetransfer.data.layouts.texture_sets import read_curet, read_dtd, read_k
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
-__all__ = [
-    "LAYOUTS",
-    "TREES",
-    "check_images",
-    "check_options",
-    "read",
-    "read_csv",
-    "read_curet",
-    "read_dld",
-    "read_dtd",
-    "read_folder",
-    "read_imagenet",
-    "read_kth_tips",
-]
+__all__ = ["LAYOUTS", "TREES", "check_images", "check_options", "read"]
 
 LAYOUTS: dict[str, Callable[..., Samples]] = {
     "folder": read_folder,

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stagetransfer.data import DomainDataModule, StageSettings, index
-from stagetransfer.data.compact_strings import Files, Names
+from stagetransfer.data import DomainDataModule, StageSettings, folder_index
+from stagetransfer.data.compact_strings import FilePaths, PackedStrings
 from stagetransfer.data.images import ImageSet
 from stagetransfer.data.layouts import read_folder, read_imagenet
 from stagetransfer.errors import UserError
@@ -25,7 +25,7 @@ PNG = np.zeros((4, 4), dtype=np.uint8)
 def cache(tmp_path, monkeypatch):
     """An own cache folder, and an index for the smallest tree."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(index, "WORTH", 1)
+    monkeypatch.setattr(folder_index, "MINIMUM", 1)
     return tmp_path / "cache" / "stagetransfer" / "index"
 
 
@@ -60,7 +60,7 @@ class Counting:
 
 
 def read(reader, root, *, check=False, **options):
-    return index.read_indexed(reader, "folder", root, options, check=check)
+    return folder_index.read_indexed(reader, "folder", root, options, check=check)
 
 
 def same(a, b):
@@ -152,7 +152,7 @@ def test_a_tree_that_is_just_being_changed_is_not_indexed(root, cache):
 
 
 def test_small_trees_are_not_indexed(root, cache, monkeypatch):
-    monkeypatch.setattr(index, "WORTH", 13)
+    monkeypatch.setattr(folder_index, "MINIMUM", 13)
     read(Counting(), root)
     assert not cache.exists()
 
@@ -196,7 +196,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(root, tmp_path, monkeypatch,
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     same(read(Counting(), root)[0], read_folder(root))
-    assert "can't be kept" in caplog.text
+    assert "cannot write the index" in caplog.text
 
 
 def _start(root):
@@ -231,15 +231,15 @@ def test_a_data_module_is_the_same_with_and_without(root):
 def test_what_workers_get_holds_no_list_of_paths(root):
     samples, _ = read(read_folder, root)
     part = ImageSet(samples, np.array([4, 1]), 4, "crop", memory_limit=0)
-    assert isinstance(part.files, Files)
-    assert isinstance(part.files.names, Names)
+    assert isinstance(part.files, FilePaths)
+    assert isinstance(part.files.names, PackedStrings)
     assert list(part.files) == [samples.images[4], samples.images[1]]
     assert part.__getitems__([1]).rows.tolist() == [1]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"))), st.data())
 def test_names(strings, data):
-    names = Names.of(strings)
+    names = PackedStrings.of(strings)
     assert list(names) == strings
     if strings:
         rows = data.draw(st.lists(st.integers(0, len(strings) - 1)))
@@ -253,4 +253,4 @@ def test_names(strings, data):
 
 def test_names_that_are_no_utf8():
     name = os.fsdecode(b"caf\xe9.png")
-    assert Names.of([name])[0] == name
+    assert PackedStrings.of([name])[0] == name
