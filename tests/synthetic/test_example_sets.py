@@ -93,7 +93,7 @@ def test_no_two_images_are_alike_and_none_is_blank(root):
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="mine: is there already"):
+    with pytest.raises(UserError, match="mine: exists already"):
         call("example", "polyp", tmp_path / "mine")
     with pytest.raises(UserError, match="carotid: no such example; there are polyp, frames"):
         call("example", "carotid", tmp_path / "new")

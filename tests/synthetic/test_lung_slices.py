@@ -65,4 +65,4 @@ def test_the_command_leaves_slices_and_their_truth(tmp_path):
     assert (tmp_path / "p" / "labels.csv").read_text().splitlines()[:2] == ["value,label", "1,CON"]
     again = CliRunner().invoke(app, words)
     assert isinstance(again.exception, UserError)
-    assert "is there already" in str(again.exception)
+    assert "exists already" in str(again.exception)

@@ -84,9 +84,7 @@ def _roster(split: str) -> dict[str, tuple[int, ...]]:
     return roster
 
 
-def _patients_of_images(
-    rng: np.random.Generator, patients: tuple[int, ...], count: int
-) -> list[int]:
+def _assign_patients(rng: np.random.Generator, patients: tuple[int, ...], count: int) -> list[int]:
     """Return the patient of each image: one image for each patient, the rest unevenly.
 
     A larger `count`, which is at least the number of patients, only appends to the list.
@@ -163,7 +161,7 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
         roster = _roster(split)
         for label, (name, count) in enumerate(zip(CLASSES, _counts(split, scale), strict=True)):
             rng = generator(seed, "lung", "deal", split, name)
-            patients = _patients_of_images(rng, roster[name], count)
+            patients = _assign_patients(rng, roster[name], count)
             drawn = Counter[int]()
             for i, number in enumerate(patients):
                 rng = generator(seed, "lung", name, number, drawn[number])
