@@ -207,7 +207,7 @@ def test_a_ratio_that_empties_a_class_is_refused():
         subset_by_image(labels, 0.1, 0, classes=CLASSES)
     with pytest.raises(UserError, match=r"^ratio=0.1 leaves class 2 no image of its 4"):
         subset_by_image(labels, 0.1, 0)
-    kept = subset_by_image(labels, 0.1, 0, classes=CLASSES, at_least=1)
+    kept = subset_by_image(labels, 0.1, 0, classes=CLASSES, keep_classes=True)
     assert np.bincount(labels[kept]).tolist() == [10, 10, 1]
 
 

@@ -1,14 +1,18 @@
 """Labelled image sets: layouts on disk, splits, and a LightningDataModule for each domain."""
 
-from stagetransfer.data.datamodule import (
-    DomainDataModule,
-    NaturalDataModule,
-    TargetDataModule,
-    TextureDataModule,
-)
+from typing import TYPE_CHECKING, Any
+
 from stagetransfer.data.pretrained import Pretrained
 from stagetransfer.data.samples import Samples
 from stagetransfer.data.settings import DomainSettings, StageSettings
+
+if TYPE_CHECKING:
+    from stagetransfer.data.datamodule import (
+        DomainDataModule,
+        NaturalDataModule,
+        TargetDataModule,
+        TextureDataModule,
+    )
 
 __all__ = [
     "DomainDataModule",
@@ -20,3 +24,12 @@ __all__ = [
     "TargetDataModule",
     "TextureDataModule",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the data modules, and torch with them, only when one is used."""
+    if name in __all__:
+        from stagetransfer.data import datamodule
+
+        return getattr(datamodule, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +37,12 @@ def subset_of_splits(
     for split in ("train", "validation") if ratio < 1 else ():
         rows, keep = splits[split], split == "validation"
         labels = samples.labels[rows]
-        if by_group:
-            assert samples.groups is not None
+        options: dict[str, Any] = {"classes": samples.classes, "keep_classes": keep}
+        if by_group and samples.groups is not None:
             groups = [samples.groups[row] for row in rows]
-            chosen = subset_by_group(
-                labels, groups, ratio, seed, classes=samples.classes, keep_classes=keep
-            )
+            chosen = subset_by_group(labels, groups, ratio, seed, **options)
         else:
-            chosen = subset_by_image(
-                labels, ratio, seed, classes=samples.classes, at_least=int(keep)
-            )
+            chosen = subset_by_image(labels, ratio, seed, **options)
         used[split] = rows[chosen]
     if stage.downsampled:
         train = splits["train"]
@@ -60,7 +57,7 @@ def subset_by_image(
     seed: int,
     *,
     classes: Sequence[str] | None = None,
-    at_least: int = 0,
+    keep_classes: bool = False,
 ) -> Rows:
     """Return the share r of every class; subsets are nested (r = 0.2 lies within r = 0.4).
 
@@ -71,7 +68,7 @@ def subset_by_image(
         labels: (N,) in [0, C).
         ratio: r in (0, 1].
         classes: C names, for messages; the labels by default.
-        at_least: number of images that every class keeps at any ratio.
+        keep_classes: take at least one image of every class, at any ratio.
 
     Returns:
         Sorted row numbers.
@@ -82,7 +79,7 @@ def subset_by_image(
     _check_ratio(ratio)
     names = class_names(labels, classes)
     sizes = [int(np.sum(labels == label)) for label in range(len(names))]
-    counts = [max(round_half_up(ratio * size), min(at_least, size)) for size in sizes]
+    counts = [max(round_half_up(ratio * size), min(int(keep_classes), size)) for size in sizes]
     emptied = [label for label, count in enumerate(counts) if sizes[label] and not count]
     if emptied:
         rarest = min(emptied, key=sizes.__getitem__)

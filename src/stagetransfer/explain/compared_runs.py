@@ -86,7 +86,7 @@ class Study:
         """About `count` test images, every class in its share and at least once; or all."""
         if count >= len(self.labels):
             return np.arange(len(self.labels))
-        return subset_by_image(self.labels, count / len(self.labels), 0, at_least=1)
+        return subset_by_image(self.labels, count / len(self.labels), 0, keep_classes=True)
 
 
 def open_study(paths: Sequence[Path], ratio: float | None, seeds: Sequence[int]) -> Study:

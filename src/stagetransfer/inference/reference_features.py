@@ -124,7 +124,9 @@ def _gather(run: FinishedRun, device: str) -> Reference:
     labels = data.samples.labels[rows]
     kept = np.arange(len(rows))
     if len(rows) > _MOST:
-        kept = subset_by_image(labels, _MOST / len(rows), 0, classes=data.classes, at_least=1)
+        kept = subset_by_image(
+            labels, _MOST / len(rows), 0, classes=data.classes, keep_classes=True
+        )
     trained = torch.cat([f for f, _ in _outputs(network, data, "train", kept, device)])
     features, logits, distances = [], [], []
     k = min(NEIGHBOURS, len(trained))
