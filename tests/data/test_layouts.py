@@ -1,4 +1,4 @@
-"""Each layout reads what its publisher ships, and refuses what it is not with one line."""
+"""Each layout reads its published form, and refuses anything else with one line."""
 
 import contextlib
 import os
@@ -66,7 +66,7 @@ def test_folder_is_read_in_the_order_of_ids_at_any_depth(put):
     assert samples.splits is None
 
 
-def test_the_order_is_not_that_of_the_disk(put, monkeypatch):
+def test_the_order_does_not_depend_on_the_file_system(put, monkeypatch):
     root = put(*(f"{c}/{d}/{i}.png" for c in "cab" for d in "yx" for i in (2, 0, 1)))
     scandir = os.scandir
 
@@ -116,7 +116,7 @@ def test_split_names_beside_another_folder_are_classes(put):
          r"ROOT: class c has test images and none for training"),
     ],
 )  # fmt: skip
-def test_what_is_no_folder_a_class(put, files, line):
+def test_trees_that_are_not_one_folder_per_class(put, files, line):
     assert re.fullmatch(line, refused("folder", put(*files)))
 
 
@@ -129,7 +129,7 @@ def test_an_empty_class(put):
     assert len(read("folder", root, classes=["a", "b"])) == 2
 
 
-def test_a_stranger_in_a_class_folder(put):
+def test_a_file_without_the_suffix_of_an_image_in_a_class_folder(put):
     root = put("a/1.png", "b/x/1.png")
     (root / "b" / "x" / "notes.docx").touch()
     line = "ROOT/b/x/notes.docx: not an image; move it out of the class folder"
@@ -173,7 +173,7 @@ def test_classes_are_chosen_and_ordered(put):
         ({"max_per_class": "x"}, "options.max_per_class=x: must be a whole number, 1 or more"),
     ],
 )
-def test_options_that_cannot_be_met(put, options, line):
+def test_impossible_options(put, options, line):
     root = put(*(f"{c}/1.png" for c in "abc"))
     assert refused("folder", root, **options) == line
     (root / "labels.csv").write_text("file,label\na/1.png,a\nb/1.png,b\nc/1.png,c\n")
@@ -189,7 +189,7 @@ def test_a_part_of_a_large_set(put):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_can_be_thinned(put, layout):
+def test_every_layout_takes_max_classes_and_max_per_class(put, layout):
     files = {
         "imagenet": [f"{s}/n{c}/{i}.JPEG" for s in ("train", "val") for c in (1, 2, 3)
                      for i in range(4)],
@@ -246,7 +246,7 @@ def test_curet(put):
 
 
 @pytest.mark.parametrize("count", [0, 2, 60])
-def test_a_part_of_curet_has_to_be_asked_for(put, count):
+def test_a_part_of_curet_needs_an_option(put, count):
     root = put(*CURET[:count])
     line = f"ROOT: {count} folders sampleNN, CUReT has 61. Give the folder that has them all, or "
     assert refused("curet", root).startswith(line)
@@ -307,7 +307,7 @@ def test_kth_tips(put, top):
     assert samples.groups is None
 
 
-def test_kth_tips_does_not_lose_the_groups_for_one_stray_image(put):
+def test_kth_tips_refuses_an_image_without_a_physical_sample(put):
     root = put("cork/sample_a/1.png", "cork/2.png", "wool/sample_a/1.png")
     assert refused("kth_tips", root) == "ROOT/cork/2.png: not in a folder sample_a to sample_d, as other images are"  # fmt: skip  # noqa: E501
 
@@ -425,7 +425,7 @@ def test_an_unknown_layout_or_option(tmp_path):
     assert line.endswith("unexpected keyword argument 'split'; there are fold, max_classes, max_per_class")  # fmt: skip  # noqa: E501
 
 
-def test_files_that_are_no_images_are_counted(put):
+def test_files_that_are_not_images_are_counted(put):
     root = put(*(f"{c}/{i}.png" for c in "ab" for i in range(300)))  # more than a chunk
     check_images(read("folder", root))
     (root / "b" / "99.png").write_bytes(b"nothing")
