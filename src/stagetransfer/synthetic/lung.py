@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stagetransfer.errors import UserError
-from stagetransfer.synthetic.fields import (
-    Field,
-    band_noise,
-    check_size,
-    generator,
-    grid,
-    to_uint8,
-)
+from stagetransfer.synthetic.fields import Field, band_noise, check_size, generator, grid, to_uint8
 from stagetransfer.synthetic.labelled_images import LabelledImages
 from stagetransfer.synthetic.lung_patterns import PATTERNS, Lung
 

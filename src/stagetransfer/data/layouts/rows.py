@@ -31,10 +31,7 @@ def class_rows(root: Path, folder: str, split: str | None = None) -> list[Row]:
 
 
 def choose_classes(
-    root: Path,
-    found: Collection[str],
-    classes: Sequence[str] | None,
-    max_classes: int | None,
+    root: Path, found: Collection[str], classes: Sequence[str] | None, max_classes: int | None
 ) -> list[str]:
     """Return the first `max_classes` of `classes`, or of all that were found, sorted.
 

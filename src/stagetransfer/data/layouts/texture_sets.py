@@ -41,11 +41,7 @@ def read_curet(
 
 
 def read_dtd(
-    root: Path,
-    *,
-    fold: int = 1,
-    max_classes: int | None = None,
-    max_per_class: int | None = None,
+    root: Path, *, fold: int = 1, max_classes: int | None = None, max_per_class: int | None = None
 ) -> Samples:
     """Read Describable Textures: images/<class>/*.jpg and labels/{train,val,test}<fold>.txt.
 
