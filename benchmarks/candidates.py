@@ -21,7 +21,7 @@ from benchmarks.plain import make_plain
 from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
 from stagetransfer.config.schema import Model, Trainer
-from stagetransfer.data import DomainDataModule
+from stagetransfer.data import DomainDataModule, StageSettings
 from stagetransfer.models import AlexNet
 from stagetransfer.training import ClassifierModule, OptimizerSettings
 from stagetransfer.training.fit import build_trainer
@@ -220,16 +220,14 @@ def _sgd() -> Any:
 def _data(case: Case) -> DomainDataModule:
     kind = KINDS[case.data]
     return DomainDataModule(
-        name="benchmark",
+        StageSettings("benchmark", batch_size=case.batch, input_size=case.size),
         layout="folder",
         root=case.root,
         crop=kind.crop,
         workers=WORKERS,
         memory_limit_gib=4.0 if kind.held else 0.0,
         check_images=False,
-        batch_size=case.batch,
-        input_size=case.size,
-    )
+    ).read()
 
 
 def _loader(case: Case, split: str) -> DataLoader[Any]:

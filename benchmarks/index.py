@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks.rounds import resident
 from benchmarks.tables import show
 from benchmarks.timing import spread
-from stagetransfer.data import DomainDataModule
+from stagetransfer.data import DomainDataModule, StageSettings
 
 MIB = 2**20
 
@@ -82,17 +82,15 @@ def _epoch(root: Path, title: str, workers: int) -> None:
 
 
 def _module(root: Path, workers: int = 0) -> DomainDataModule:
+    stage = StageSettings("benchmark", is_target=False, input_size=67, batch_size=256)
     return DomainDataModule(
-        name="benchmark",
+        stage,
         layout="folder",
         root=root,
-        is_target=False,
         check_images=False,
         workers=workers,
         memory_limit_gib=0.0,
-        input_size=67,
-        batch_size=256,
-    )
+    ).read()
 
 
 def _start(root: Path) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from stagetransfer.ct import patch_dataset
 from stagetransfer.ct.patch_extraction import extract_patches
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
 from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.data import TargetDataModule, layouts
+from stagetransfer.data import StageSettings, TargetDataModule, layouts
 from stagetransfer.errors import UserError
 
 HEADER = "patient,instance,x,y,label"
@@ -73,9 +73,8 @@ def test_the_layout_csv_and_the_data_module_read_it(tmp_path, study):
     assert len(samples.ids) == 20
     assert len(set(samples.groups)) == 4
     assert samples.splits is None
-    module = TargetDataModule(
-        name="target", layout="csv", root=tmp_path / "out", input_size=67, batch_size=4
-    )
+    stage = StageSettings("target", input_size=67, batch_size=4)
+    module = TargetDataModule(stage, layout="csv", root=tmp_path / "out").read()
     counts = [module.count(split) for split in ("train", "validation", "test")]
     assert sum(counts) == 20
     assert all(count % 5 == 0 and count for count in counts)  # whole patients

@@ -1,31 +1,40 @@
-"""What a data module cuts, thins, holds and hands to the network."""
+"""The data module: splits, subset, decoded images, augmentation and network input."""
+
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from stagetransfer.data import DomainDataModule, TargetDataModule
+from stagetransfer.data import DomainDataModule, StageSettings, TargetDataModule
 from stagetransfer.data.images import (
     Batch,
     ImageSet,
-    _in_passes,
+    _resize_in_two_passes,
     augment,
     centre_crop,
     decode,
     resize,
     to_input,
 )
-from stagetransfer.data.sampler import EpochSampler
+from stagetransfer.data.loader import EpochSampler
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
 
 
+def read(module=DomainDataModule, **settings):
+    """A data module that has been read; `settings` are those of its stage and of its domain."""
+    names = [one.name for one in fields(StageSettings) if one.name in settings]
+    stage = StageSettings(**{name: settings.pop(name) for name in names})
+    return module(stage, **settings).read()
+
+
 @pytest.fixture(scope="module")
 def target():
-    return TargetDataModule(name="target", layout="embedded", options={"scale": 0.2})
+    return read(TargetDataModule, name="target", layout="embedded", options={"scale": 0.2})
 
 
 @pytest.fixture
@@ -40,7 +49,7 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_no_group_is_on_two_sides_and_every_class_on_each(target):
+def test_no_group_is_in_two_splits_and_every_class_in_each(target):
     groups = np.array(target.samples.groups)
     sides = [set(groups[target.rows[split]]) for split in ("train", "validation", "test")]
     assert not sides[0] & sides[1]
@@ -50,42 +59,49 @@ def test_no_group_is_on_two_sides_and_every_class_on_each(target):
         assert set(target.samples.labels[target.rows[split]]) == set(range(7))
 
 
-def test_the_ratio_thins_training_and_validation_but_not_test(target):
-    thin = TargetDataModule(
-        name="target", layout="embedded", options={"scale": 0.2}, ratio=0.5, seed=3
+def test_the_ratio_reduces_training_and_validation_but_not_test(target):
+    half = read(
+        TargetDataModule,
+        name="target",
+        layout="embedded",
+        options={"scale": 0.2},
+        ratio=0.5,
+        seed=3,
     )
     for split in ("train", "validation"):
-        assert set(thin.rows[split]) < set(target.rows[split])
-    assert np.array_equal(thin.rows["test"], target.rows["test"])
-    assert thin.count("train") == pytest.approx(target.count("train") / 2, abs=4)
+        assert set(half.rows[split]) < set(target.rows[split])
+    assert np.array_equal(half.rows["test"], target.rows["test"])
+    assert half.count("train") == pytest.approx(target.count("train") / 2, abs=4)
 
 
-def test_all_seeds_share_the_cuts_and_differ_in_the_subset():
+def test_all_seeds_share_the_splits_and_differ_in_the_subset():
     def rows(seed):
         options = {"scale": 0.2}
-        return TargetDataModule(
-            name="t", layout="embedded", options=options, ratio=0.5, seed=seed
+        return read(
+            TargetDataModule, name="t", layout="embedded", options=options, ratio=0.5, seed=seed
         ).rows
 
     assert np.array_equal(rows(0)["test"], rows(1)["test"])
     assert not np.array_equal(rows(0)["train"], rows(1)["train"])
 
 
-def test_a_source_leaves_an_official_test_set_alone_and_cuts_none(tree):
-    source = DomainDataModule(name="s", layout="folder", root=tree, is_target=False)
+def test_a_source_has_no_test_set_and_does_not_train_on_an_official_one(tree):
+    source = read(name="s", layout="folder", root=tree, is_target=False)
     assert source.count("test") == 0
     assert source.count("train") + source.count("validation") == 24
-    as_target = DomainDataModule(name="s", layout="folder", root=tree)
+    as_target = read(name="s", layout="folder", root=tree)
     assert as_target.count("test") > 0
-    phantom = TargetDataModule(name="t", layout="embedded", options={"scale": 0.2}, is_target=False)
+    phantom = read(
+        TargetDataModule, name="t", layout="embedded", options={"scale": 0.2}, is_target=False
+    )
     official = np.array(phantom.samples.splits)
     assert (official[np.r_[phantom.rows["train"], phantom.rows["validation"]]] == "train").all()
 
 
 def test_held_patches_keep_their_size_and_become_network_input(tree):
-    data = DomainDataModule(name="t", layout="folder", root=tree, input_size=67, batch_size=5)
+    data = read(name="t", layout="folder", root=tree, input_size=67, batch_size=5)
     data.setup("fit")
-    held = data._sets["train"].held
+    held = data.image_set("train").held
     assert held is not None
     assert held.shape[1:] == (1, 20, 20)
     assert held.dtype == torch.uint8
@@ -97,30 +113,30 @@ def test_held_patches_keep_their_size_and_become_network_input(tree):
     assert batch.labels[0] == data.samples.labels[batch.rows[0]]
 
 
-def test_sets_beyond_the_limit_are_decoded_on_use_with_the_same_labels(tree):
-    data = DomainDataModule(
+def test_sets_beyond_the_memory_limit_are_decoded_by_batch(tree):
+    data = read(
         name="t", layout="folder", root=tree, input_size=20, memory_limit_gib=0, batch_size=4
     )
     data.setup("fit")
-    assert data._sets["train"].held is None
+    assert data.image_set("train").held is None
     batch = next(iter(data.train_dataloader()))
     assert batch.images.shape == (4, 3, 20, 20)
     grey = np.asarray(Image.open(data.samples.images[batch.rows[2]]))
     assert np.array_equal(batch.images[2, 1].numpy(), grey)
 
 
-@pytest.mark.parametrize("way", [resize, _in_passes], ids=["processor", "elsewhere"])
+@pytest.mark.parametrize("way", [resize, _resize_in_two_passes], ids=["processor", "elsewhere"])
 @pytest.mark.parametrize(("channels", "side"), [(1, 32), (3, 50), (3, 301)])
-def test_resizing_is_pils_bicubic(way, channels, side):
+def test_resizing_matches_bicubic_resizing_in_pil(way, channels, side):
     # Noise over the whole range: bicubic overshoots it, and PIL clips between its two passes.
     images = np.random.default_rng(1).integers(0, 256, (2, side, side, channels), dtype=np.uint8)
     ours = way(torch.from_numpy(images).movedim(-1, 1), 227)
     for image, resized in zip(images, ours.movedim(1, -1), strict=True):
-        picture = Image.fromarray(image.squeeze())
-        theirs = np.asarray(picture.resize((227, 227), Image.Resampling.BICUBIC))
-        apart = np.abs(resized.squeeze().numpy().astype(int) - theirs)
-        assert apart.max() <= 2  # their weights are of 16 and of 22 bits
-        assert (apart > 0).mean() < 0.01
+        photo = Image.fromarray(image.squeeze())
+        expected = np.asarray(photo.resize((227, 227), Image.Resampling.BICUBIC))
+        difference = np.abs(resized.squeeze().numpy().astype(int) - expected)
+        assert difference.max() <= 2  # their weights are of 16 and of 22 bits
+        assert (difference > 0).mean() < 0.01
 
 
 def test_grey_is_enlarged_and_copied_to_three_channels():
@@ -150,8 +166,8 @@ def test_colour_stays_channels_last_from_the_set_to_the_network(tmp_path):
         varied = augment(batch.images, mirror=True, turn=True, crop=0.2)
         for x in (batch.images, varied, to_input(varied, 24, MEAN, STD)):
             assert x.is_contiguous(memory_format=torch.channels_last)
-        picture = batch.images[0].movedim(0, -1)
-        assert np.array_equal(picture.numpy(), np.asarray(Image.open(paths[2])))
+        photo = batch.images[0].movedim(0, -1)
+        assert np.array_equal(photo.numpy(), np.asarray(Image.open(paths[2])))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -179,20 +195,20 @@ def test_crops():
     assert corners == {10 * y + x for y in range(3) for x in range(3)}
 
 
-def test_a_tall_picture_is_scaled_along_its_rows_first(tmp_path):
+def test_a_tall_image_is_resized_along_its_rows_first(tmp_path):
     # Pillow 13 begins with the columns here: two passes of its own, in our order.
     pixels = np.random.default_rng(2).integers(0, 256, (90, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "tall.png")
     ours = decode(tmp_path / "tall.png", 40, "stretch")
-    theirs = Image.fromarray(pixels).resize((40, 90), Image.Resampling.BICUBIC)
-    theirs = theirs.resize((40, 40), Image.Resampling.BICUBIC)
-    assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 2
+    expected = Image.fromarray(pixels).resize((40, 90), Image.Resampling.BICUBIC)
+    expected = expected.resize((40, 40), Image.Resampling.BICUBIC)
+    assert np.abs(ours.astype(int) - np.asarray(expected)).max() <= 2
 
 
-def test_fits(tmp_path):
-    picture = np.zeros((40, 80, 3), dtype=np.uint8)
-    picture[:, :20] = 255  # a white quarter at the left
-    Image.fromarray(picture).save(tmp_path / "wide.png")
+def test_fit_crop_and_fit_stretch(tmp_path):
+    photo = np.zeros((40, 80, 3), dtype=np.uint8)
+    photo[:, :20] = 255  # a white quarter at the left
+    Image.fromarray(photo).save(tmp_path / "wide.png")
     crop = decode(tmp_path / "wide.png", 40, "crop")
     stretched = decode(tmp_path / "wide.png", 40, "stretch")
     assert crop.shape == stretched.shape == (40, 40, 3)
@@ -201,14 +217,14 @@ def test_fits(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_photo_is_cropped_and_scaled_as_by_pil(tmp_path, mode):
+def test_cropping_and_resizing_match_pil(tmp_path, mode):
     pixels = np.random.default_rng(2).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     ours = decode(tmp_path / "photo.png", 40, "crop", mode)
     photo = Image.open(tmp_path / "photo.png").convert(mode).crop((15, 0, 75, 60))
-    theirs = np.asarray(photo.resize((40, 40), Image.Resampling.BICUBIC))
-    assert ours.shape == theirs.shape
-    assert np.abs(ours.astype(int) - theirs).max() <= 2
+    expected = np.asarray(photo.resize((40, 40), Image.Resampling.BICUBIC))
+    assert ours.shape == expected.shape
+    assert np.abs(ours.astype(int) - expected).max() <= 2
 
 
 def test_mixed_sizes_and_colours_become_one_shape(tmp_path):
@@ -244,7 +260,7 @@ def test_balanced_sampling_draws_classes_equally():
 
 def test_loss_weights(target):
     weights = target.class_weights()
-    counts = torch.bincount(target._labels("train"))
+    counts = torch.bincount(target.labels("train"))
     assert torch.allclose(weights * counts, (weights * counts)[0].expand(7))
     assert (weights * counts).sum() == pytest.approx(counts.sum().item())
 
@@ -266,27 +282,25 @@ def test_loss_weights(target):
 )
 def test_bad_settings_get_one_line(tree, change, line):
     with pytest.raises(UserError) as caught:
-        DomainDataModule(**({"name": "t", "layout": "folder", "root": tree} | change))
+        read(**({"name": "t", "layout": "folder", "root": tree} | change))
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_too_few_groups_name_the_class_and_the_override(tree):
     with pytest.raises(UserError, match=r"class a has .*groups?.*domain.t.split_by=image"):
-        DomainDataModule(name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"})
-    by_image = DomainDataModule(
+        read(name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"})
+    by_image = read(
         name="t", layout="folder", root=tree, options={"groups": r"p\d(a|b)_"}, split_by="image"
     )
     assert by_image.count("test") == 6
 
 
-def test_a_file_that_is_no_image_is_named(tree):
+def test_a_file_that_is_not_an_image_is_named(tree):
     (tree / "a" / "broken.png").write_text("no image")
     with pytest.raises(UserError, match=r"broken.png: not an image; remove or replace it"):
-        DomainDataModule(name="t", layout="folder", root=tree)
-    later = DomainDataModule(
-        name="t", layout="folder", root=tree, check_images=False, test_share=0.5
-    )
+        read(name="t", layout="folder", root=tree)
+    later = read(name="t", layout="folder", root=tree, check_images=False, test_share=0.5)
     with pytest.raises(UserError, match=r"broken.png: not a readable image"):
         later.setup("fit"), later.setup("test")
 
@@ -298,8 +312,8 @@ def test_sixteen_bit_images_are_refused_with_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(("limit", "place"), [(24 * 400, "meta"), (24 * 400 - 1, "cpu")])
-def test_held_images_move_to_a_device_where_they_fit(tree, limit, place):
-    samples = DomainDataModule(name="t", layout="folder", root=tree).samples
+def test_held_images_move_to_a_device_if_they_fit(tree, limit, place):
+    samples = read(name="t", layout="folder", root=tree).samples
     part = ImageSet(samples, np.arange(24), 20, "crop", memory_limit=1e9)
     part.move(torch.device("meta"), limit)
     assert part.held.device.type == place

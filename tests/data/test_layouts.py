@@ -1,4 +1,4 @@
-"""Each layout reads what its publisher ships, and refuses what it is not with one line."""
+"""Each layout reads its published form, and refuses anything else with one line."""
 
 import contextlib
 import os
@@ -66,7 +66,7 @@ def test_folder_is_read_in_the_order_of_ids_at_any_depth(put):
     assert samples.splits is None
 
 
-def test_the_order_is_not_that_of_the_disk(put, monkeypatch):
+def test_the_order_does_not_depend_on_the_file_system(put, monkeypatch):
     root = put(*(f"{c}/{d}/{i}.png" for c in "cab" for d in "yx" for i in (2, 0, 1)))
     scandir = os.scandir
 
@@ -105,18 +105,18 @@ def test_split_names_beside_another_folder_are_classes(put):
     ("files", "line"),
     [
         ([], r"ROOT: no class folders; expected ROOT/<class>/image.png"),
-        (["1.png"], r"ROOT: images lie in it directly; give the folder above it as the root, .*"),
+        (["1.png"], r"ROOT: it has images, but no class folders. Give the folder above it as .*"),
         (["a/1.png"], r"ROOT: 1 class found; two or more are needed"),
         (["set/a/1.png", "set/b/1.png"],
-         r"ROOT: holds only the folder set, and that holds a, b; give ROOT/set as the root"),
+         r"ROOT: its only folder is set, which has a, b. Give ROOT/set as the root."),
         (["a/1.png", "b/1.png", "x.png"],
          r"ROOT/x.png: an image beside the class folders; move it into one"),
-        (["train/a/1.png", "train/b/1.png", "test/1.png"], r"ROOT/test: images lie in it direc.*"),
+        (["train/a/1.png", "train/b/1.png", "test/1.png"], r"ROOT/test: it has images, but no .*"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"],
          r"ROOT: class c has test images and none for training"),
     ],
 )  # fmt: skip
-def test_what_is_no_folder_a_class(put, files, line):
+def test_trees_that_are_not_one_folder_per_class(put, files, line):
     assert re.fullmatch(line, refused("folder", put(*files)))
 
 
@@ -129,7 +129,7 @@ def test_an_empty_class(put):
     assert len(read("folder", root, classes=["a", "b"])) == 2
 
 
-def test_a_stranger_in_a_class_folder(put):
+def test_a_file_without_the_suffix_of_an_image_in_a_class_folder(put):
     root = put("a/1.png", "b/x/1.png")
     (root / "b" / "x" / "notes.docx").touch()
     line = "ROOT/b/x/notes.docx: not an image; move it out of the class folder"
@@ -150,7 +150,7 @@ def test_groups_that_do_not_match(put):
     assert "ROOT/b/x.png: options.groups" in refused("folder", root, groups=r"p(\d)|x")
     assert "needs one pair of parentheses" in refused("folder", root, groups="p")
     assert "needs one pair of parentheses" in refused("folder", root, groups="(p)(1)")
-    assert "options.groups='(' is no pattern" in refused("folder", root, groups="(")
+    assert "options.groups='(': not a regular expression" in refused("folder", root, groups="(")
 
 
 def test_classes_are_chosen_and_ordered(put):
@@ -173,7 +173,7 @@ def test_classes_are_chosen_and_ordered(put):
         ({"max_per_class": "x"}, "options.max_per_class=x: must be a whole number, 1 or more"),
     ],
 )
-def test_options_that_cannot_be_met(put, options, line):
+def test_impossible_options(put, options, line):
     root = put(*(f"{c}/1.png" for c in "abc"))
     assert refused("folder", root, **options) == line
     (root / "labels.csv").write_text("file,label\na/1.png,a\nb/1.png,b\nc/1.png,c\n")
@@ -189,7 +189,7 @@ def test_a_part_of_a_large_set(put):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_can_be_thinned(put, layout):
+def test_every_layout_takes_max_classes_and_max_per_class(put, layout):
     files = {
         "imagenet": [f"{s}/n{c}/{i}.JPEG" for s in ("train", "val") for c in (1, 2, 3)
                      for i in range(4)],
@@ -227,10 +227,10 @@ def test_imagenet_as_the_official_archive_unpacks(put):
         ([], "ROOT/train: no such folder; ImageNet's are train/ and val/"),
         (["train/n1/1.JPEG", "train/n2/1.JPEG"], "ROOT/val: no such folder; ImageNet's are .*"),
         (["train/n1/1.JPEG", "train/n2/1.JPEG", "val/ILSVRC2012_val_00000001.JPEG"],
-         "ROOT/val: images lie in it directly, as in the official archive; sort them into a "
-         "folder a class first .*"),
+         "ROOT/val: its images are not in class folders, as in the official archive. Sort them "
+         "into one folder per class .*"),
         ([f"ILSVRC/Data/CLS-LOC/{f}" for f in ("train/n1/1.JPEG", "train/n2/1.JPEG", "val/1.JPEG")],
-         "ROOT/ILSVRC/Data/CLS-LOC/val: images lie in it directly, .*"),
+         "ROOT/ILSVRC/Data/CLS-LOC/val: its images are not in class folders, .*"),
         (["train/n1/1.JPEG", "train/n2/1.JPEG", "val/n2/1.JPEG", "val/n3/1.JPEG"],
          "ROOT: class n3 has validation images and none for training"),
     ],
@@ -246,9 +246,9 @@ def test_curet(put):
 
 
 @pytest.mark.parametrize("count", [0, 2, 60])
-def test_a_part_of_curet_has_to_be_asked_for(put, count):
+def test_a_part_of_curet_needs_an_option(put, count):
     root = put(*CURET[:count])
-    line = f"ROOT: {count} folders sampleNN, CUReT has 61; give the folder that holds them, or "
+    line = f"ROOT: {count} folders sampleNN, CUReT has 61. Give the folder that has them all, or "
     assert refused("curet", root).startswith(line)
     if count:
         assert len(read("curet", root, partial=True).classes) == count
@@ -307,9 +307,9 @@ def test_kth_tips(put, top):
     assert samples.groups is None
 
 
-def test_kth_tips_does_not_lose_the_groups_for_one_stray_image(put):
+def test_kth_tips_refuses_an_image_without_a_physical_sample(put):
     root = put("cork/sample_a/1.png", "cork/2.png", "wool/sample_a/1.png")
-    assert refused("kth_tips", root) == "ROOT/cork/2.png: not in a folder sample_a to sample_d as others are"  # fmt: skip  # noqa: E501
+    assert refused("kth_tips", root) == "ROOT/cork/2.png: not in a folder sample_a to sample_d, as other images are"  # fmt: skip  # noqa: E501
 
 
 # Tables
@@ -344,8 +344,8 @@ def test_csv(put):
         ("file,label\n1.png,a\n2.png,a", ": 1 class found; two or more are needed"),
         ("file,label\n1.png,a\n9.png,b", " line 3: no file ROOT/9.png"),
         ("file,label\n\n1.png,a\n\n9.png,b", " line 5: no file ROOT/9.png"),
-        ("file,label\n1.png,a\n1.png,b", " line 3: 1.png stands in line 2 already"),
-        ("file,label\n1.png,a\n./1.png,b", " line 3: 1.png stands in line 2 already"),
+        ("file,label\n1.png,a\n1.png,b", " line 3: 1.png is in line 2 already"),
+        ("file,label\n1.png,a\n./1.png,b", " line 3: 1.png is in line 2 already"),
         ("file,label\n1.png,a\n../2.png,b", " line 3: ../2.png is not below ROOT; give the path"),
         ("file,label\n/2.png,b", " line 2: /2.png is not below ROOT; give the path from there"),
         ("file,label\nC:\\2.png,b", " line 2: C:/2.png is not below ROOT; give the path"),
@@ -354,7 +354,7 @@ def test_csv(put):
         ("file,label\n1.png,", " line 2: no label; fill the cell"),
         ("file,label\n1.png", " line 2: 1 cells, the header has 2; put a cell with a comma in quo"),
         ("file,label\n1,1.png,a", " line 2: 3 cells, the header has 2; put a cell with a comma"),
-        ("file,label,patient\n1.png,a, \n2.png,b,q", " line 2: no patient; fill the cell or drop"),
+        ("file,label,patient\n1.png,a, \n2.png,b,q", " line 2: no patient; fill the cell or remov"),
         ("file,label,split\n1.png,a,train\n2.png,b,dev", " line 3: split 'dev' is none of train,"),
         ("file,label,split\n1.png,a,\n2.png,b,test", " line 2: split '' is none of train, valid"),
         ('file,label\n1.png,"a', ": not a readable CSV (unexpected end of data)"),
@@ -422,10 +422,10 @@ def test_an_unknown_layout_or_option(tmp_path):
     line = "layout=tree: none of folder, imagenet, curet, dtd, kth_tips, csv, dld"
     assert refused("tree", tmp_path) == line
     line = refused("dtd", tmp_path, split=1)
-    assert line.endswith("unexpected keyword argument 'split'; its options are fold, max_classes, max_per_class")  # fmt: skip  # noqa: E501
+    assert line.endswith("unexpected keyword argument 'split'; there are fold, max_classes, max_per_class")  # fmt: skip  # noqa: E501
 
 
-def test_files_that_are_no_images_are_counted(put):
+def test_files_that_are_not_images_are_counted(put):
     root = put(*(f"{c}/{i}.png" for c in "ab" for i in range(300)))  # more than a chunk
     check_images(read("folder", root))
     (root / "b" / "99.png").write_bytes(b"nothing")

@@ -1,11 +1,11 @@
-"""Split files: what is written is read, what doesn't fit the data is one line, hashes follow."""
+"""Split files: written and read, checked against the data, part of the hash."""
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from stagetransfer.cli.app import app
-from stagetransfer.data import Samples, TargetDataModule
+from stagetransfer.data import Samples, StageSettings, TargetDataModule
 from stagetransfer.data.split_files import read_split_file, write_split_file
 from stagetransfer.errors import UserError
 
@@ -39,18 +39,18 @@ def table(**changes):
     return "\n".join(["id,group,fold", *(row for row in rows if row), ""])
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_written_file_is_read(tmp_path):
     path = tmp_path / "folds.csv"
     write_split_file(path, samples(), "fold", FOLDS)
     write_split_file(path, samples(), "fold", FOLDS)  # the same again is no conflict
     file = read_split_file(path)
     assert file.folds == 3
     assert file.apply(samples(), 1).splits == ("train", "test", "train") * 2
-    with pytest.raises(UserError, match=r"folds\.csv is there already, with other content"):
+    with pytest.raises(UserError, match=r"folds\.csv: exists with other content"):
         write_split_file(path, samples(), "fold", FOLDS[::-1])
 
 
-def test_a_fixed_list_takes_the_place_of_the_datas_own(tmp_path):
+def test_a_fixed_split_replaces_the_splits_of_the_data(tmp_path):
     names = ("train", "val", "test") * 2
     rows = "".join(f"{n},{s}\n" for n, s in zip(IDS, names, strict=True))
     file = read_split_file(written(tmp_path, f"file,split\n{rows}"))
@@ -58,12 +58,12 @@ def test_a_fixed_list_takes_the_place_of_the_datas_own(tmp_path):
     assert file.apply(samples(), None).splits == ("train", "validation", "test") * 2
 
 
-def test_groups_come_from_the_file_where_the_data_have_none(tmp_path):
+def test_data_without_groups_get_those_of_the_file(tmp_path):
     file = read_split_file(written(tmp_path, table()))
     assert file.apply(samples(groups=None), 0).groups == GROUPS
 
 
-def test_the_record_is_of_the_rows_and_not_of_the_file(tmp_path):
+def test_the_record_depends_on_the_rows_and_not_on_their_order(tmp_path):
     lines = table().splitlines()
     shuffled = "\r\n".join([lines[0], *lines[:0:-1]])
     first = read_split_file(written(tmp_path, table())).record(0)
@@ -73,13 +73,13 @@ def test_the_record_is_of_the_rows_and_not_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (table(r2="a/9.png,r,2"), r"not in the data: 1 of its images, such as 'a/9\.png'"),
         (table(r2=""), r"without a row: 1 images of the data, such as 'a/3\.png'"),
         (table(r3="b/1.png,p,1"), r"patient\) 'p' is in fold 0 and in fold 1"),
         (table(r2="a/3.png,q,1"), r"a/3\.png is of group 'q', but of 'r' in the data"),
-        (table(r2="a/2.png,q,1"), r"line 4: a/2\.png stands in an earlier line"),
+        (table(r2="a/2.png,q,1"), r"line 4: a/2\.png is in an earlier line"),
         (table(r2="a/3.png,r,x"), r"line 4: fold 'x' is not a whole number"),
         (table(r2="a/3.png,r,-1"), r"line 4: fold '-1' is not a whole number"),
         (table(r2="a/3.png,r,3", r5="b/3.png,r,3"), "no image is in fold 2"),
@@ -93,14 +93,14 @@ def test_the_record_is_of_the_rows_and_not_of_the_file(tmp_path):
         ("name,split\na/1.png,test\n", "no column 'id' or 'file'; there are name, split"),
     ],
 )
-def test_a_file_that_does_not_fit_is_one_line(tmp_path, text, said):
-    with pytest.raises(UserError, match=said) as caught:
+def test_a_file_that_does_not_fit_the_data_gets_one_line(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as caught:
         read_split_file(written(tmp_path, text)).apply(samples(), 0)
     assert "\n" not in str(caught.value)
     assert "splits.csv" in str(caught.value)
 
 
-def test_a_group_is_not_divided_where_only_the_data_know_it(tmp_path):
+def test_a_group_of_the_data_is_not_divided_by_a_file_without_groups(tmp_path):
     rows = "".join(f"{n},{f}\n" for n, f in zip(IDS, (0, 1, 2, 1, 0, 2), strict=True))
     with pytest.raises(UserError, match=r"'p' is in fold 0 and in fold 1"):
         read_split_file(written(tmp_path, f"id,fold\n{rows}")).apply(samples(), 2)
@@ -113,8 +113,8 @@ def test_a_class_without_training_images_is_named(tmp_path):
         file.apply(samples(groups=None), 0)
 
 
-def test_no_such_file_says_how_to_make_it(tmp_path):
-    with pytest.raises(UserError, match="no such table; make it with stagetransfer split"):
+def test_a_missing_file_says_how_to_write_it(tmp_path):
+    with pytest.raises(UserError, match="no such table; write it with stagetransfer split"):
         read_split_file(tmp_path / "none.csv")
 
 
@@ -128,7 +128,8 @@ def split_file(tmp_path_factory):
 
 
 def target(**settings):
-    return TargetDataModule(name="target", layout="embedded", options={"scale": 0.2}, **settings)
+    stage = StageSettings("target")
+    return TargetDataModule(stage, layout="embedded", options={"scale": 0.2}, **settings).read()
 
 
 def test_the_folds_of_a_data_module_are_its_test_sets(split_file):
@@ -143,9 +144,9 @@ def test_the_folds_of_a_data_module_are_its_test_sets(split_file):
         assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
 
 
-def test_the_identity_follows_fold_and_content_but_not_the_path(split_file, tmp_path):
+def test_the_identity_depends_on_fold_and_content_but_not_on_the_path(split_file, tmp_path):
     plain, first = target(), target(split_file=split_file, fold=0)
-    assert "splits" not in plain.identity()  # hashes of runs without a file stay as they were
+    assert plain.identity()["splits"] is None
     assert plain.fingerprint == first.fingerprint
     copy = tmp_path / "copy.csv"
     copy.write_text(split_file.read_text())
@@ -154,18 +155,18 @@ def test_the_identity_follows_fold_and_content_but_not_the_path(split_file, tmp_
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ({"fold": 0}, "give domain.target.split_file"),
+        ({"fold": 0}, "Set domain.target.split_file"),
         ({"split_file": ...}, "fold is required: .* the folds 0 to 2"),
-        ({"split_file": ..., "fold": "b"}, r"domain\.target\.fold=b: .* the folds 0 to 2"),
-        ({"split_file": ..., "fold": 1.0}, r"domain\.target\.fold=1\.0: .* the folds 0 to 2"),
+        ({"split_file": ..., "fold": "b"}, r"domain\.target\.fold: .*'b'"),
+        ({"split_file": ..., "fold": 1.0}, r"domain\.target\.fold: .*'1\.0'"),
         ({"split_file": ..., "fold": 3}, r"domain\.target\.fold=3: .* the folds 0 to 2"),
     ],
 )
-def test_fold_and_file_go_together(split_file, settings, said):
+def test_fold_and_file_go_together(split_file, settings, message):
     given = {key: split_file if value is ... else value for key, value in settings.items()}
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         target(**given)
 
 
@@ -176,18 +177,18 @@ def test_a_hold_out_is_written_and_used(tmp_path):
     assert result.exit_code == 0, result.output
     module = target(split_file=out)
     assert module.count("test") / len(module.samples) == pytest.approx(0.3, abs=0.06)
-    assert module.splits is not None
-    assert module.splits["fold"] is None
+    assert module.split_file_record is not None
+    assert module.split_file_record["fold"] is None
     with pytest.raises(UserError, match="has no folds but one split"):
         target(split_file=out, fold=0)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["embedded"], "give --folds K"),
         (["embedded", "--folds", "3", "--test", "0.2"], "give --folds K"),
-        (["embedded", "--folds", "3", "--validation", "0.2"], "--validation goes with --test"),
+        (["embedded", "--folds", "3", "--validation", "0.2"], "--validation 0.2: it needs --test"),
         (["embedded", "data", "--folds", "3"], "leave data out"),
         (["embedded", "--folds", "3", "--option", "zoom=2"], "there are seed, scale, size"),
         (["embedded", "--folds", "3", "--option", "zoom"], "must be KEY=VALUE"),
@@ -195,9 +196,9 @@ def test_a_hold_out_is_written_and_used(tmp_path):
         (["cvs", "data", "--folds", "3"], "cvs: no layout; there are embedded, folder"),
     ],
 )
-def test_what_the_command_refuses(tmp_path, monkeypatch, words, said):
+def test_the_command_refuses_wrong_arguments(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["split", *words])
     assert isinstance(result.exception, UserError)
-    assert said in str(result.exception)
+    assert message in str(result.exception)
     assert not list(tmp_path.iterdir())

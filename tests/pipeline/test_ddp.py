@@ -15,7 +15,7 @@ from torch.utils.data import SequentialSampler
 
 from conftest import REPOSITORY, SMALL
 from stagetransfer.config.validate import validate_config
-from stagetransfer.data.sampler import EpochSampler, ShareSampler
+from stagetransfer.data.loader import EpochSampler, ProcessSampler
 from stagetransfer.files import read_json
 
 COMMAND = [
@@ -28,12 +28,12 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 @given(st.integers(1, 50), st.integers(1, 5))
 def test_shares_without_even_hold_each_draw_once(draws, world):
     shares = [
-        list(ShareSampler(SequentialSampler(range(draws)), rank, world, even=False))
+        list(ProcessSampler(SequentialSampler(range(draws)), rank, world, even=False))
         for rank in range(world)
     ]
     assert sorted(index for share in shares for index in share) == list(range(draws))
     for rank, share in enumerate(shares):
-        sampler = ShareSampler(SequentialSampler(range(draws)), rank, world, even=False)
+        sampler = ProcessSampler(SequentialSampler(range(draws)), rank, world, even=False)
         assert len(sampler) == len(share)
 
 
@@ -46,7 +46,7 @@ def test_even_shares_are_of_one_length_and_follow_the_epochs_order(draws, world,
     alone.set_epoch(epoch)
     shares = []
     for rank in range(world):
-        share = ShareSampler(sampler(), rank, world, even=True)
+        share = ProcessSampler(sampler(), rank, world, even=True)
         share.set_epoch(epoch)
         shares.append(list(share))
         assert len(share) == len(shares[-1]) == draws // world

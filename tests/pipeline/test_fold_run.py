@@ -31,7 +31,7 @@ def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
     assert first.folder.name != second.folder.name
     folder = first.run()
     metrics = read_json(folder / "metrics.json")
-    assert metrics["splits"] == {**first.stages[-1].data.splits, "fold": 1, "folds": 3}
+    assert metrics["splits"] == {**first.links[-1].data.split_file_record, "fold": 1, "folds": 3}
     table = pd.read_csv(file)
     held = table[table["fold"] == 1]
     tested = pd.read_csv(folder / "predictions.csv")
@@ -39,7 +39,7 @@ def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
     assert metrics["num_train"] + metrics["num_validation"] == len(table) - len(held)
     print_summary(folder)
     assert "fold 1 of 0 to 2" in " ".join(capsys.readouterr().out.split())
-    assert restore_runs([folder])[0].data.splits == metrics["splits"]
+    assert restore_runs([folder])[0].data.split_file_record == metrics["splits"]
     table["fold"] = (table["fold"] + 1) % 3  # the same folds, numbered otherwise
     table.to_csv(file, index=False)
     assert runner(1).folder.name not in (first.folder.name, second.folder.name)

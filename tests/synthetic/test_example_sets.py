@@ -1,4 +1,4 @@
-"""The four example sets: read by the layouts as documented, trained on, drawn as ROC and FROC."""
+"""The four example sets: read and trained on as documented, with ROC and FROC curves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def settings(compose_config, root, name, *more):
 
 
 @pytest.mark.parametrize("name", list(TASKS))
-def test_each_is_read_with_its_groups_on_one_side_of_every_split(compose_config, root, name):
+def test_each_set_is_read_and_no_group_is_in_two_splits(compose_config, root, name):
     of = settings(compose_config, root, name)
     data = stage_data(of, of.stages[-1])
     assert data.classes == CLASSES[name]
@@ -63,7 +63,7 @@ def test_each_is_read_with_its_groups_on_one_side_of_every_split(compose_config,
 
 
 @pytest.mark.parametrize("name", list(TASKS))
-def test_the_page_gives_the_commands_overrides(name):
+def test_the_page_has_the_overrides_of_the_command(name):
     page = (REPOSITORY / "docs" / "tasks.md").read_text()
     (block,) = (
         block
@@ -75,8 +75,8 @@ def test_the_page_gives_the_commands_overrides(name):
 
 
 def test_the_command_writes_the_same_set_and_says_how_to_train(root, tmp_path):
-    said = call("example", "polyp", tmp_path / "polyp")
-    assert f'domain.target.root={tmp_path / "polyp"} "+domain.target.options.groups=' in said
+    output = call("example", "polyp", tmp_path / "polyp")
+    assert f'domain.target.root={tmp_path / "polyp"} "+domain.target.options.groups=' in output
     files = sorted(path for path in (root / "polyp").rglob("*") if path.is_file())
     assert len(files) == 2 * 16 * 4
     for file in files:
@@ -85,15 +85,15 @@ def test_the_command_writes_the_same_set_and_says_how_to_train(root, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["polyp"]
 
 
-def test_no_two_images_are_alike_and_none_is_blank(root):
+def test_all_images_differ_and_none_is_blank(root):
     images = [np.asarray(Image.open(file)) for file in root.rglob("*.png")]
     assert len({image.tobytes() for image in images}) == len(images)
     assert min(image.std() for image in images) > 3
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path):
+def test_an_existing_folder_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="mine: is there already"):
+    with pytest.raises(UserError, match="mine: exists already"):
         call("example", "polyp", tmp_path / "mine")
     with pytest.raises(UserError, match="carotid: no such example; there are polyp, frames"):
         call("example", "carotid", tmp_path / "new")
@@ -133,7 +133,7 @@ def test_runs_on_the_emboli_give_their_froc_curves(root, outputs):
     lesions = lesions[(lesions["split"] == "test") & (lesions["lesion"] != "")]
     hits = pd.read_csv(root / "embolism" / "labels.csv", keep_default_na=False)
     hits = hits.set_index("file")["lesion"]
-    for run in runs:  # counted anew at each threshold
+    for run in runs:  # counted again at each threshold
         images = pd.read_csv(run / "predictions.csv")
         images["lesion"] = hits[images["id"]].to_numpy()
         for row in curves[curves["system"] == run.name].to_dict("records"):
@@ -145,7 +145,7 @@ def test_runs_on_the_emboli_give_their_froc_curves(root, outputs):
     assert curves["sensitivity"].max() == pytest.approx(8 / 9)  # one that no candidate hits
 
 
-def test_what_froc_can_not_do_with_runs_is_one_line(root, outputs, tmp_path):
+def test_runs_that_froc_refuses_get_one_line(root, outputs, tmp_path):
     with pytest.raises(UserError, match="of runs --table must tell"):
         call("froc", outputs, "--lesions", root / "embolism" / "lesions.csv")
     with pytest.raises(UserError, match="--positive lung: none of the classes other, embolus"):

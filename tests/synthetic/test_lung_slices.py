@@ -1,4 +1,4 @@
-"""Whole slices of the phantom: known everywhere, drawn by the seed, of the patches' densities."""
+"""Whole slices of the phantom: ground truth, seed and densities."""
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +19,7 @@ def one():
     return lung_slice(0, 70, size=SIZE)
 
 
-def test_it_is_drawn_by_seed_patient_and_number(one):
+def test_a_slice_depends_on_seed_patient_and_number(one):
     np.testing.assert_array_equal(lung_slice(0, 70, size=SIZE).hu, one.hu)
     for other in (lung_slice(1, 70, size=SIZE), lung_slice(0, 70, 1, size=SIZE)):
         assert (other.hu != one.hu).mean() > 0.5
@@ -27,7 +27,7 @@ def test_it_is_drawn_by_seed_patient_and_number(one):
     assert one.patient == "p070"
 
 
-def test_every_class_is_there_and_the_truth_ends_with_the_lungs(one):
+def test_every_class_is_present_and_only_inside_the_lungs(one):
     assert set(np.unique(one.truth)) == {-1, *range(len(CLASSES))}
     shares = np.bincount(one.truth[one.truth >= 0]) / (one.truth >= 0).sum()
     assert shares.min() > 0.03
@@ -49,7 +49,7 @@ def test_test_patients_are_those_of_the_test_set():
     assert patients_of_test(2) == [58, 117]
 
 
-def test_the_command_leaves_slices_and_their_truth(tmp_path):
+def test_the_command_writes_slices_and_their_ground_truth(tmp_path):
     words = ["phantom", str(tmp_path / "p"), "--patients", "1", "--slices", "2", "--size", "256"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
@@ -65,4 +65,4 @@ def test_the_command_leaves_slices_and_their_truth(tmp_path):
     assert (tmp_path / "p" / "labels.csv").read_text().splitlines()[:2] == ["value,label", "1,CON"]
     again = CliRunner().invoke(app, words)
     assert isinstance(again.exception, UserError)
-    assert "is there already" in str(again.exception)
+    assert "exists already" in str(again.exception)

@@ -36,7 +36,7 @@ def small() -> dict[str, Samples]:
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-def test_same_seed_same_pixels_and_another_seed_others(name, small):
+def test_the_seed_decides_the_pixels(name, small):
     assert GENERATORS[name](**SMALL[name]).fingerprint() == small[name].fingerprint()
     other = GENERATORS[name](seed=1, **SMALL[name])
     same = (other.images == small[name].images).reshape(len(other), -1).all(axis=1)
@@ -44,7 +44,7 @@ def test_same_seed_same_pixels_and_another_seed_others(name, small):
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-def test_images_use_the_range_and_none_repeats(name, small):
+def test_images_use_the_whole_range_and_all_differ(name, small):
     images = small[name].images
     assert images.dtype == np.uint8
     assert images.min() < 30
@@ -58,7 +58,7 @@ def test_images_use_the_range_and_none_repeats(name, small):
     ("name", "more"),
     [("natural", {"per_class": 5}), ("texture", {"per_class": 23}), ("target", {"scale": 0.25})],
 )
-def test_more_images_leave_the_earlier_ones(name, more, small):
+def test_more_images_leave_the_earlier_ones_unchanged(name, more, small):
     larger = GENERATORS[name](**more)
     rows = {image_id: i for i, image_id in enumerate(larger.ids)}
     assert len(larger) > len(small[name])
@@ -84,7 +84,7 @@ def test_sources_are_balanced_rgb(small):
         assert s.splits is None
 
 
-def test_texture_has_ten_samples_a_class(small):
+def test_texture_has_ten_samples_per_class(small):
     s = small["texture"]
     assert len(set(s.groups)) == 120
     assert all(
@@ -92,7 +92,7 @@ def test_texture_has_ten_samples_a_class(small):
     )
 
 
-def test_colour_does_not_give_the_shape_away():
+def test_colour_does_not_reveal_the_shape():
     s = natural(per_class=20)
     colour = np.concatenate([s.images.mean(axis=(1, 2)), s.images.std(axis=(1, 2))], axis=1)
     model = make_pipeline(StandardScaler(), LogisticRegression())
@@ -112,7 +112,7 @@ def test_target_counts(target):
 
 
 @pytest.mark.parametrize("scale", [0.001, 1.0])
-def test_target_patients_are_those_of_the_paper_and_on_one_side(scale, target):
+def test_target_has_the_papers_patients_and_none_in_two_splits(scale, target):
     s = target if scale == 1.0 else lung(scale=scale)
     groups, splits = np.array(s.groups), np.array(s.splits)
     train, test = set(groups[splits == "train"]), set(groups[splits == "test"])
@@ -133,7 +133,7 @@ def test_target_patients_are_those_of_the_paper_and_on_one_side(scale, target):
     [([], 1e-3), ([PCA(30, whiten=True, random_state=0)], 1.0)],
     ids=["pixels", "pca"],
 )
-def test_target_is_not_for_a_linear_model(reduce, strength, target):
+def test_a_linear_model_does_not_solve_the_target(reduce, strength, target):
     x = target.images.reshape(len(target), -1).astype(np.float32) / 255
     train = np.array(target.splits) == "train"
     model = make_pipeline(
@@ -171,7 +171,7 @@ def test_bad_arguments_get_one_line(call, key):
     assert "\n" not in str(error.value)
 
 
-def test_band_noise_lies_in_its_band():
+def test_band_noise_has_its_frequencies_only():
     rng = np.random.default_rng(0)
     power = np.abs(np.fft.rfft2(band_noise(rng, 128, period=8, width=0.2))) ** 2
     frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.rfftfreq(128)[None, :])
@@ -179,7 +179,7 @@ def test_band_noise_lies_in_its_band():
     assert power[inside].sum() > 0.95 * power.sum()
 
 
-def test_voronoi_against_all_distances():
+def test_voronoi_agrees_with_all_distances():
     x, y = grid(20, 0.5)
     points = jittered_points(np.random.default_rng(0), 10, 3, 0.3)
     near, second, which = voronoi(x, y, points)

@@ -11,13 +11,13 @@ import torch
 from conftest import SMALL
 from stagetransfer.config.schema import Model
 from stagetransfer.config.validate import validate_config
-from stagetransfer.data import TargetDataModule
-from stagetransfer.data.feature_set import FeatureSet
+from stagetransfer.data import StageSettings, TargetDataModule
 from stagetransfer.files import read_json
 from stagetransfer.models import AlexNet, initialise
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.stage import prepare
-from stagetransfer.training import ClassifierModule, OptimizerSettings, read_features
+from stagetransfer.training import ClassifierModule, OptimizerSettings
+from stagetransfer.training.feature_cache import FeatureDataModule, FeatureSet, read_features
 
 PLAIN = "trainer.frozen_features_gib=0"
 
@@ -182,12 +182,11 @@ def test_images_that_are_held_and_those_on_disk_are_the_same(tmp_path):
 
 
 def test_features_stand_at_the_place_of_their_image():
-    data = TargetDataModule(
-        name="target", layout="embedded", options={"scale": 0.2}, ratio=0.5, batch_size=4
-    )
-    whole = data.whole["train"].astype(np.float32)
-    data.use_features({"train": np.stack([whole, whole], axis=1)})
-    batch = next(iter(data.train_dataloader()))
+    stage = StageSettings("target", ratio=0.5, batch_size=4)
+    data = TargetDataModule(stage, layout="embedded", options={"scale": 0.2}).read()
+    rows = data.all_rows["train"].astype(np.float32)
+    features = FeatureDataModule(data, {"train": np.stack([rows, rows], axis=1)})
+    batch = next(iter(features.train_dataloader()))
     assert batch.features[:, 0].tolist() == batch.rows.tolist()
     assert batch.labels.tolist() == data.samples.labels[batch.rows].tolist()
 

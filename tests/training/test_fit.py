@@ -17,7 +17,7 @@ fit = importlib.import_module("stagetransfer.training.fit")  # the package's `fi
 @pytest.mark.parametrize(("asked", "layout"), [(True, LAST), (False, torch.contiguous_format)])
 def test_images_come_to_the_network_in_its_layout(start, tmp_path, asked, layout):
     run = start(tmp_path, "+experiment=scratch", f"trainer.channels_last={asked}")
-    module, _ = prepare(run.stages[-1], run.config)
+    module, _, _ = prepare(run.stages[-1], run.config)
     for given in (LAST, torch.contiguous_format):
         size = module.network.input_size
         x = torch.zeros(2, 3, size, size).contiguous(memory_format=given)
@@ -28,7 +28,7 @@ def test_images_come_to_the_network_in_its_layout(start, tmp_path, asked, layout
 @pytest.mark.parametrize("asked", [True, False])
 def test_winograd_reaches_every_convolution(start, tmp_path, asked):
     run = start(tmp_path, "+experiment=scratch", f"trainer.winograd={asked}")
-    module, _ = prepare(run.stages[-1], run.config)
+    module, _, _ = prepare(run.stages[-1], run.config)
     layers = [layer for layer in module.network if isinstance(layer, WinogradConv2d)]
     assert [layer.winograd for layer in layers] == [asked] * 5
 

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stagetransfer.config.validate import validate_config
-from stagetransfer.data import TargetDataModule
-from stagetransfer.data.splits import downsample, subset
+from stagetransfer.data import StageSettings, TargetDataModule
+from stagetransfer.data.subset import downsample, subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 
 
 def target(**options):
-    return TargetDataModule(name="target", layout="embedded", options={"scale": 0.3}, **options)
+    stage = StageSettings("target", **options)
+    return TargetDataModule(stage, layout="embedded", options={"scale": 0.3}).read()
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))
@@ -29,7 +30,7 @@ def test_downsampling_leaves_as_many_images_of_each_class_as_of_the_rarest(label
 
 def test_downsampled_subsets_are_nested_and_depend_on_the_seed():
     labels = np.repeat([0, 1, 2], [60, 20, 90])
-    parts = [downsample(labels, subset(labels, r, 3), 3) for r in (0.2, 0.5, 1.0)]
+    parts = [downsample(labels, subset_by_image(labels, r, 3), 3) for r in (0.2, 0.5, 1.0)]
     assert [len(part) for part in parts] == [12, 30, 60]
     assert set(parts[0]) < set(parts[1]) < set(parts[2])
     assert set(downsample(labels, np.arange(170), 4)) != set(parts[2])
@@ -62,8 +63,9 @@ def test_a_ratio_by_group_without_groups_is_refused(tmp_path):
         (tmp_path / label).mkdir()
         for i in range(12):
             Image.new("L", (20, 20), i).save(tmp_path / label / f"{i}.png")
+    stage = StageSettings("target", ratio=0.5, ratio_by="group")
     with pytest.raises(UserError, match=r"ratio_by=group: domain\.target knows no groups"):
-        TargetDataModule(name="target", layout="folder", root=tmp_path, ratio=0.5, ratio_by="group")
+        TargetDataModule(stage, layout="folder", root=tmp_path).read()
 
 
 def test_options_at_their_default_do_not_change_run_names(start, tmp_path):

@@ -1,4 +1,4 @@
-"""`stagetransfer example`: a tiny generated set in the shape of a published task."""
+"""`stagetransfer example`: a tiny generated set in the layout of a published task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def example(
     task: Annotated[str, typer.Argument(help="polyp, frames, embolism or boundary.")],
     folder: Annotated[Path, typer.Argument(help="A new folder for the set.")],
 ) -> None:
-    """Writes a tiny set of images to copy the layout of, and says how to train on it."""
+    """Write a tiny set of images, whose layout you can copy, and print how to train on it."""
     from stagetransfer.synthetic.example_tasks import TASKS, write_example
 
     write_example(task, folder)

@@ -1,4 +1,4 @@
-"""`stagetransfer phantom`: whole slices of the embedded phantom, and what is true of them."""
+"""`stagetransfer phantom`: whole slices of the embedded phantom, with their ground truth."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from stagetransfer.files import atomic_folder
 
 
 def phantom(
-    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
     patients: Annotated[
-        int, typer.Option(min=1, max=60, help="Of the embedded target's test set.")
+        int, typer.Option(min=1, max=60, help="Number of patients of the test set.")
     ] = 12,
-    slices: Annotated[int, typer.Option(min=1, help="Of each patient.")] = 1,
-    seed: Annotated[int, typer.Option(help="The domain's own, as in its options.seed.")] = 0,
+    slices: Annotated[int, typer.Option(min=1, help="Number of slices per patient.")] = 1,
+    seed: Annotated[int, typer.Option(help="As domain.target.options.seed.")] = 0,
     size: Annotated[int, typer.Option(min=256, help="Side of a slice in pixels.")] = 512,
 ) -> None:
-    """Slices with seven known patterns, as NIfTI: slices/, truth/, lungs/ and labels.csv."""
+    """Write slices with seven known patterns as NIfTI: slices/, truth/, lungs/, labels.csv."""
     try:
         from stagetransfer.ct.nifti import write_nifti
     except ModuleNotFoundError as error:
@@ -34,7 +34,7 @@ def phantom(
     from stagetransfer.synthetic.lung_slices import lung_slice, patients_of_test
 
     if out.exists():
-        raise UserError(f"{out}: is there already; give another folder or remove it")
+        raise UserError(f"{out}: exists already. Give another folder or remove it.")
     try:
         with atomic_folder(out) as part:
             for kind in ("slices", "truth", "lungs"):
@@ -53,5 +53,7 @@ def phantom(
             rows = [f"{value},{name}" for value, name in enumerate(CLASSES, 1)]
             (part / "labels.csv").write_text("\n".join(["value,label", *rows]) + "\n", "utf-8")
     except OSError as error:
-        raise UserError(f"{out}: can't be written ({error.strerror})") from error
+        raise UserError(
+            f"{out}: cannot be written ({error.strerror}). Give another folder."
+        ) from error
     typer.echo(f"written  {out}")

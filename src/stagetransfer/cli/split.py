@@ -1,4 +1,4 @@
-"""`stagetransfer split`: a data set in, its folds or its hold-out in a file that runs name."""
+"""`stagetransfer split`: write the folds or the held-out images of a data set to a split file."""
 
 from __future__ import annotations
 
@@ -17,61 +17,70 @@ def split(
     layout: Annotated[
         str, typer.Argument(help="As in domain/target: csv, folder, dld, ... or embedded.")
     ],
-    root: Annotated[Path | None, typer.Argument(help="The data set's folder.")] = None,
+    root: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
     out: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("splits.csv"),
-    folds: Annotated[int | None, typer.Option(help="So many folds, by class and patient.")] = None,
-    test: Annotated[float | None, typer.Option(help="Or one test set: this share.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds for cross-validation.")] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Instead of folds: share of the test set.")
+    ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(help="With --test, the share of the rest to validate on. [default: 0.15]"),
+        typer.Option(help="With --test: share of the rest for validation. [default: 0.15]"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other splits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split.")] = 0,
     option: Annotated[
         list[str] | None,
         typer.Option(help="KEY=VALUE for the layout's reader, as domain.target.options; repeat."),
     ] = None,
 ) -> None:
-    """Writes k folds or a hold-out, stratified by class and never through a patient."""
+    """Write folds, or one test and validation set, stratified by class, with whole patients."""
     if (folds is None) == (test is None):
         raise UserError("give --folds K for cross-validation, or --test SHARE for one test set")
     if folds is not None and validation is not None:
         raise UserError(
-            "--validation goes with --test; a run on folds cuts domain.target.validation_share "
-            "from the folds that it doesn't test on"
+            f"--validation {validation}: it needs --test. With folds, a run takes "
+            "domain.target.validation_share of the folds that it does not test on."
         )
 
-    import numpy as np
-
-    from stagetransfer.data import splits
-    from stagetransfer.data.folds import folds as divided
     from stagetransfer.data.split_files import write_split_file
 
     samples = _read(layout, root, option or [])
-    groups = None if samples.groups is None else np.array(samples.groups)
     if folds is not None:
+        from stagetransfer.data.folds import assign_folds
+
         column = "fold"
-        parts = divided(samples.labels, groups, folds, seed, classes=samples.classes).tolist()
+        parts = assign_folds(
+            samples.labels, samples.groups, folds, seed, classes=samples.classes
+        ).tolist()
     else:
         assert test is not None
-        split_of = np.full(len(samples), "train", dtype=object)
-        rest = np.arange(len(samples))
-        shares = {"test": test, "validation": 0.15 if validation is None else validation}
-        for what, share in shares.items():
-            kept, held = splits.hold_out(
-                samples.labels[rest],
-                None if groups is None else groups[rest],
-                share,
-                seed,
-                what=what,
-                hint="add patients; only domain.target.split_by=image, without a file,",
-                classes=samples.classes,
-            )
-            split_of[rest[held]] = what
-            rest = rest[kept]
-        column, parts = "split", split_of.tolist()
+        column = "split"
+        parts = _hold_out(samples, test, 0.15 if validation is None else validation, seed)
     write_split_file(out, samples, column, parts)
     _show(samples, column, parts)
     typer.echo(f"written  {out}")
+
+
+def _hold_out(samples: Samples, test: float, validation: float, seed: int) -> list[str]:
+    """Return the name of each image's split; the data set's own splits are ignored."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from stagetransfer.data.holdout import split_samples
+
+    rows = split_samples(
+        replace(samples, splits=None),
+        test_share=test,
+        validation_share=validation,
+        by="group",
+        seed=seed,
+        hint="add patients; only domain.target.split_by=image, without a file,",
+    )
+    names = np.empty(len(samples), dtype=object)
+    for name, of_split in rows.items():
+        names[of_split] = name
+    return names.tolist()
 
 
 def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
@@ -88,15 +97,13 @@ def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
             given[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UserError(
-                f"--option {text}: the value can't be read; put it in quotes"
+                f"--option {text}: the value cannot be read. Put it in quotes."
             ) from error
     if layout == "embedded":
         if root is not None:
-            raise UserError(f"layout embedded is generated: it has no folder, leave {root} out")
-        try:
-            return TargetDataModule.generator(**given)
-        except TypeError as error:
-            raise UserError(f"layout embedded: {error}; there are seed, scale, size") from error
+            raise UserError(f"layout embedded has no folder: leave {root} out")
+        layouts.check_options(TargetDataModule.generator, given, "layout embedded")
+        return TargetDataModule.generator(**given)
     if layout not in layouts.LAYOUTS:
         raise UserError(f"{layout}: no layout; there are embedded, {', '.join(layouts.LAYOUTS)}")
     if root is None:
@@ -105,7 +112,7 @@ def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
 
 
 def _show(samples: Samples, column: str, parts: list[Any]) -> None:
-    """Images of each class in each part, and its groups."""
+    """Print the number of images of each class in each part, and of its groups."""
     import pandas as pd
 
     from stagetransfer.data.samples import SPLITS

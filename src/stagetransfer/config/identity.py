@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
 from typing import Any, Literal, cast, get_type_hints
 
-from stagetransfer.config.schema import Config, Domain, Model, Recipe, Stage, Trainer, Transfer
+from stagetransfer.config.domain_settings import DomainSettings
+from stagetransfer.config.schema import Config, Model, Recipe, Stage, Trainer, Transfer
 
 Role = Literal["decides", "place", "idle"]
 
@@ -36,7 +37,7 @@ def role_of(key: str) -> Role:
         case ["callbacks", name, *_] if name in OBSERVERS:
             return "idle"
         case ["domain", _, *rest]:
-            return _role(Domain, rest)
+            return _role(DomainSettings, rest)
         case ["stage", _, "recipe", *rest]:
             return _role(Recipe, rest)
         case ["stage", _, "transfer", *rest]:

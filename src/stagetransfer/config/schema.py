@@ -135,34 +135,6 @@ class Trainer:
 
 
 @dataclass
-class Domain:
-    """A domain's images and how they are split; see `stagetransfer.data.DomainDataModule`.
-
-    A domain may have further keys, which go to the class that its `_target_` names.
-    """
-
-    layout: str = decides()
-    root: str | None = idle(None)  # a hash of the images decides, not their place
-    options: dict[str, Any] = decides({})
-    validation_share: float = decides(0.15)
-    test_share: float = decides(0.25)
-    split_by: str = decides("group")
-    split_seed: int = decides(0)
-    split_file: str | None = idle(None)  # a hash of the file's content decides
-    fold: int | None = decides(None)
-    fit: str = decides("crop")
-    mirror: bool = decides(True)
-    turn: bool = decides(False)
-    crop: float = decides(0.0)
-    augment: bool = decides(True)
-    workers: int = idle(0)
-    memory_limit_gib: float = idle(4.0)
-    device_memory_limit_gib: float = idle(4.0)
-    check_images: bool = idle(True)
-    index: bool = idle(True)
-
-
-@dataclass
 class Paths:
     """Where results are written."""
 

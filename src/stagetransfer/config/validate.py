@@ -20,9 +20,9 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from stagetransfer.config.domain_settings import DomainSettings
 from stagetransfer.config.schema import (
     Config,
-    Domain,
     Model,
     Paths,
     Recipe,
@@ -265,10 +265,10 @@ def _check_devices(trainer: Trainer, transfer: Transfer | None) -> None:
 
 def _check_domain(key: str, domain: Mapping[str, Any]) -> None:
     """Check the types of the keys that every domain has."""
-    names = {one.name for one in fields(Domain)}
+    names = {one.name for one in fields(DomainSettings)}
     if "layout" not in domain:  # published weights, or a user's own class
         return
-    _merged(Domain, [(key, {name: value for name, value in domain.items() if name in names})])
+    DomainSettings.from_config({name: domain[name] for name in domain if name in names}, key)
 
 
 def _section(

@@ -1,4 +1,4 @@
-"""Folds of a labelled set: by class, never through a group, from a seed."""
+"""Folds of a labelled set for cross-validation: stratified by class, with whole groups."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stagetransfer.data.splits import Groups
+from stagetransfer.data.holdout import Groups
 from stagetransfer.errors import UserError
 
-_TRIES = 16  # orders of the groups among which the evenest folds are chosen
+_ORDERS = 16  # random orders of the groups, of which the most even folds are taken
 _ABSENT = 1e6  # outweighs any unevenness: a class is absent from a fold
 
 
-def folds(
+def assign_folds(
     labels: NDArray[np.int64],
     groups: Groups | None,
     count: int,
@@ -24,64 +24,64 @@ def folds(
     *,
     classes: Sequence[str],
 ) -> NDArray[np.int64]:
-    """The fold of each image: every class in each fold, as near to a k-th of it as groups allow.
+    """Return the fold of each image; the classes are spread as evenly as the groups allow.
 
-    By scikit-learn's StratifiedGroupKFold from several orders; the best has every class in each
-    fold, then the least sum over folds and classes of (share of the class - 1 / k)^2. Without
-    groups each image is its own.
+    scikit-learn's StratifiedGroupKFold divides the images in several random orders. The best
+    result has every class in each fold, and then the least sum over folds and classes of
+    (share of the class - 1 / k)^2.
 
     Args:
         labels: (N,) in [0, C).
-        groups: (N,) names that no fold may divide, or None.
-        count: k, 2 or more.
+        groups: (N,) names of the groups that stay whole; None: each image is its own group.
+        count: number of folds k, 2 or more.
+        seed: draws the orders.
         classes: C names, for messages.
 
     Returns:
         (N,) in [0, k).
 
     Raises:
-        UserError: a class has fewer groups (images) than folds, or no folds with all classes in
-            each were found.
+        UserError: a class has fewer groups (or images) than folds, or is absent from some fold.
     """
     unit = "images" if groups is None else "groups (patients)"
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if count < 2:
         raise UserError(f"--folds {count}: needs 2 or more")
     for label, name in enumerate(classes):
-        if (there := len(np.unique(units[labels == label]))) < count:
+        if (present := len(np.unique(units[labels == label]))) < count:
             raise UserError(
-                f"class {name} has {there} {unit}, too few for {count} folds with the class in "
-                f"each; use --folds {there}, or --test for one test set"
-                if there > 1
-                else f"class {name} has {there} {unit}: too few for folds; add some"
+                f"class {name} has {present} {unit}, too few for {count} folds with the class in "
+                f"each; use --folds {present}, or --test for one test set"
+                if present > 1
+                else f"class {name} has {present} {unit}: too few for folds; add some"
             )
     random = np.random.default_rng(seed)
-    tried = [_divided(labels, units, count, int(random.integers(2**31))) for _ in range(_TRIES)]
-    scores = [_unevenness(labels, fold, count, len(classes)) for fold in tried]
+    divisions = [_divide(labels, units, count, int(random.integers(2**31))) for _ in range(_ORDERS)]
+    scores = [_unevenness(labels, folds, count, len(classes)) for folds in divisions]
     best = int(np.argmin(scores))
     if scores[best] >= _ABSENT:
         raise UserError(
-            f"no {count} folds found with every class in each: too few {unit} of the rare classes "
-            "stand apart from the others; use fewer --folds"
+            f"no {count} folds with every class in each were found: too few {unit} of the rare "
+            "classes are without other classes; use fewer --folds"
         )
-    return tried[best]
+    return divisions[best]
 
 
-def _divided(
+def _divide(
     labels: NDArray[np.int64], units: Groups | NDArray[np.int64], count: int, seed: int
 ) -> NDArray[np.int64]:
-    fold = np.empty(len(labels), dtype=np.int64)
-    cutter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    folds = np.empty(len(labels), dtype=np.int64)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with few images: checked above
-        for number, (_, held) in enumerate(cutter.split(labels, labels, units)):
-            fold[held] = number
-    return fold
+        warnings.simplefilter("ignore", UserWarning)  # classes with few images: checked before
+        for number, (_, held) in enumerate(splitter.split(labels, labels, units)):
+            folds[held] = number
+    return folds
 
 
 def _unevenness(
-    labels: NDArray[np.int64], fold: NDArray[np.int64], count: int, classes: int
+    labels: NDArray[np.int64], folds: NDArray[np.int64], count: int, classes: int
 ) -> float:
     held = np.zeros((count, classes))
-    np.add.at(held, (fold, labels), 1)
+    np.add.at(held, (folds, labels), 1)
     return float(_ABSENT * np.sum(held == 0) + np.sum((held / held.sum(0) - 1 / count) ** 2))

@@ -1,61 +1,230 @@
-"""A domain's images, cut into training, validation and test."""
+"""Training, validation and test images of a domain: the publisher's split, or images held out."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data import splits
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
 Rows = NDArray[np.int64]
+Groups = Sequence[str] | NDArray[np.str_]
+
+# The search for the best split by group: number of random orders of the groups, the least product
+# of orders and groups (few groups: more orders), and passes through all groups of an order. In a
+# later pass a group may return to the side that it left before.
+_ORDERS = 64
+_ORDERS_TIMES_GROUPS = 16384
+_PASSES = 4
 
 
-def cut(
+def split_samples(
     samples: Samples,
     *,
     test_share: float | None,
     validation_share: float,
     by: str,
     seed: int,
-    name: str,
+    hint: str,
 ) -> dict[str, Rows]:
-    """Rows of "train", "validation" and "test": the publisher's, or cut from those for training.
+    """Return the rows of "train", "validation" and "test": official, or held out from training.
 
     Args:
-        test_share: share in (0, 1) of the images, None: no test set is cut (it may be empty).
-        validation_share: share in (0, 1) of what is left.
-        by: "group", where groups are known none is cut through; or "image".
-        seed: draws the cuts.
-        name: the domain's key in the config, for messages.
+        test_share: share of the images in (0, 1); None to hold out no test set.
+        validation_share: share in (0, 1) of the images that are left.
+        by: "group" to keep known groups whole, or "image".
+        seed: draws the images that are held out.
+        hint: override that splits by image, for messages.
 
     Raises:
         UserError: there is no training split, or a class has too few groups or images.
     """
-    labels, groups = samples.labels, samples.groups
-    by_group = np.array(groups) if groups is not None and by == "group" else None
-    rows = splits.official(samples)
-    found = rows.get("train", np.arange(len(samples)) if not rows else None)
-    if found is None:
-        raise UserError(f"domain.{name}: there is no training split, only {', '.join(rows)}")
-
-    def hold_out(train: Rows, share: float, what: str) -> tuple[Rows, Rows]:
-        kept, held = splits.hold_out(
-            labels[train],
-            None if by_group is None else by_group[train],
+    rows = official_splits(samples)
+    if rows and "train" not in rows:
+        raise UserError(f"the data have no training split, only {', '.join(rows)}")
+    groups = None if samples.groups is None or by == "image" else np.array(samples.groups)
+    train = rows.get("train", np.arange(len(samples)))
+    for split, share in (("test", test_share), ("validation", validation_share)):
+        if split in rows:
+            continue
+        if share is None:
+            rows[split] = np.array([], dtype=np.int64)
+            continue
+        kept, held = hold_out(
+            samples.labels[train],
+            None if groups is None else groups[train],
             share,
             seed,
             classes=samples.classes,
-            what=what,
-            hint=f"domain.{name}.split_by=image",
+            what=split,
+            hint=hint,
         )
-        return train[kept], train[held]
+        train, rows[split] = train[kept], train[held]
+    return {"train": train, "validation": rows["validation"], "test": rows["test"]}
 
-    train, test, validation = found, rows.get("test"), rows.get("validation")
-    if test is None and test_share is not None:
-        train, test = hold_out(train, test_share, "test")
-    if validation is None:
-        train, validation = hold_out(train, validation_share, "validation")
-    empty = np.array([], dtype=np.int64)
-    return {"train": train, "validation": validation, "test": empty if test is None else test}
+
+def official_splits(samples: Samples) -> dict[str, Rows]:
+    """Return the rows of each split that the publisher fixed; empty if there are none.
+
+    Raises:
+        UserError: a group is in two splits.
+    """
+    if samples.splits is None:
+        return {}
+    column = np.array(samples.splits)
+    rows = {name: np.flatnonzero(column == name) for name in dict.fromkeys(samples.splits)}
+    if samples.groups is not None:
+        check_disjoint(samples.groups, rows)
+    return rows
+
+
+def check_disjoint(groups: Groups, parts: Mapping[str, Rows], where: str = "") -> None:
+    """Check that no group has rows in two parts.
+
+    Args:
+        groups: (N,) names.
+        parts: rows of each part, by the part's name.
+        where: the file, for messages ("splits.csv: ").
+
+    Raises:
+        UserError: names the group and both parts.
+    """
+    part_of: dict[str, str] = {}
+    for row, part in sorted((int(row), part) for part, rows in parts.items() for row in rows):
+        group = str(groups[row])
+        if part_of.setdefault(group, part) != part:
+            raise UserError(
+                f"{where}the group (patient) {group!r} is in {part_of[group]} and in {part}: the "
+                "network would be tested on patients that it was trained on. Move all images of "
+                "the group to one part."
+            )
+
+
+def hold_out(
+    labels: NDArray[np.int64],
+    groups: Groups | None,
+    share: float,
+    seed: int,
+    *,
+    what: str,
+    hint: str,
+    classes: Sequence[str] | None = None,
+) -> tuple[Rows, Rows]:
+    """Hold out about `share` of every class: single images, or whole groups if groups are given.
+
+    By image, floor(share n + 1/2) of a class's n images are held out, but at least one and not
+    all. By group, the best of many random splits is taken: every class is on both sides, and the
+    sum over the classes of (held-out share of the class - `share`)^2 is the least.
+
+    Args:
+        labels: (N,) in [0, C).
+        groups: (N,) names of the groups that stay whole, or None.
+        share: in (0, 1).
+        seed: draws the images or groups.
+        what: name of the held-out part, for messages ("test").
+        hint: override that splits by image, for messages.
+        classes: C names, for messages; the labels by default. Each class must be on both sides.
+
+    Returns:
+        Row numbers that are kept, and those that are held out; both sorted.
+
+    Raises:
+        UserError: a class has too few images or groups to be on both sides.
+    """
+    if not 0 < share < 1:
+        raise UserError(f"the {what} share is {share:g}: it must lie between 0 and 1")
+    classes = class_names(labels, classes)
+    units: NDArray[Any] = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    unit, cure = ("image", "add images") if groups is None else ("group", f"{hint} splits by image")
+    if groups is None:
+        counts = np.bincount(labels, minlength=len(classes)).tolist()
+    else:
+        counts = [len(np.unique(units[labels == label])) for label in range(len(classes))]
+    for name, number in zip(classes, counts, strict=True):
+        if number < 2:
+            raise UserError(
+                f"class {name} has {number} {unit}{'' if number == 1 else 's'}: too few for a "
+                f"{what} set beside the training set; {cure}"
+            )
+    if groups is None:
+        held = _hold_out_images(labels, share, seed)
+    else:
+        held = _hold_out_groups(labels, units, share, seed, len(classes))
+    kept = np.delete(np.arange(len(labels)), held)
+    for rows, side in ((kept, "training"), (held, what)):
+        images = np.bincount(labels[rows], minlength=len(classes))
+        for label in np.flatnonzero(images == 0)[:1]:
+            raise UserError(
+                f"class {classes[label]} has {counts[label]} groups and none of them can go to the "
+                f"{side} set beside the other classes' groups; {cure}"
+            )
+    return kept, held
+
+
+def _hold_out_images(labels: NDArray[np.int64], share: float, seed: int) -> Rows:
+    # One sort for all classes: a comparison with all labels for each of 1,000 classes is slow.
+    order = np.argsort(labels, kind="stable")
+    held = []
+    for label, rows in enumerate(np.split(order, np.cumsum(np.bincount(labels))[:-1])):
+        if len(rows):
+            count = min(max(round_half_up(share * len(rows)), 1), len(rows) - 1)
+            held.append(np.random.default_rng((seed, label)).permutation(rows)[:count])
+    return np.sort(np.concatenate(held))
+
+
+def _hold_out_groups(
+    labels: NDArray[np.int64], groups: NDArray[np.str_], share: float, seed: int, classes: int
+) -> Rows:
+    """Improve many random splits side by side and return the best one.
+
+    In each split, group after group in the split's own random order changes sides if that brings
+    the split closer to the goal.
+    """
+    group_of_row, counts = count_by_group(labels, groups, classes)
+    totals = counts.sum(0)
+
+    def distance(held: NDArray[np.int64]) -> NDArray[np.float64]:
+        absent = (held == 0) | (held == totals)
+        # Each of the C squares is below 1, so no gain in them outweighs an absent class.
+        return np.asarray(np.sum(classes * absent + (held / totals - share) ** 2, axis=1))
+
+    random = np.random.default_rng(seed)
+    splits = np.arange(max(_ORDERS, _ORDERS_TIMES_GROUPS // len(counts)))
+    orders = random.permuted(np.tile(np.arange(len(counts)), (len(splits), 1)), axis=1)
+    held = np.zeros((len(splits), classes), dtype=np.int64)
+    chosen = np.zeros((len(splits), len(counts)), dtype=bool)
+    current = distance(held)
+    for group in np.tile(orders.T, (_PASSES, 1)):
+        changed = held + np.where(chosen[splits, group], -1, 1)[:, None] * counts[group]
+        changed_distance = distance(changed)
+        better = changed_distance < current
+        held[better], current[better] = changed[better], changed_distance[better]
+        chosen[splits[better], group[better]] ^= True
+    return np.flatnonzero(chosen[np.argmin(current)][group_of_row])
+
+
+def count_by_group(
+    labels: NDArray[np.int64], groups: NDArray[np.str_], classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the (N,) group number of each row, and (G, C) images of each class in each group."""
+    names, group_of_row = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), classes), dtype=np.int64)
+    np.add.at(counts, (group_of_row, labels), 1)
+    return group_of_row, counts
+
+
+def class_names(labels: NDArray[np.int64], classes: Sequence[str] | None) -> Sequence[str]:
+    """Return `classes`, or the labels as names."""
+    if classes is not None:
+        return classes
+    return [str(label) for label in range(labels.max(initial=-1) + 1)]
+
+
+def round_half_up(count: float) -> int:
+    """Return floor(count + 1/2)."""
+    return math.floor(count + 0.5)

@@ -1,4 +1,4 @@
-"""From image files and arrays to uint8 tensors, and from these, in batches, to network input."""
+"""Images: decoded from files to uint8 tensors, augmented, and turned into network input."""
 
 from __future__ import annotations
 
@@ -28,10 +28,17 @@ class Batch(NamedTuple):
 
 
 class ImageSet(Dataset[Batch]):
-    """Images of the rows given, decoded once and held if they fit the limit, else decoded on use.
+    """Images of some rows, decoded once and held in memory, or decoded for each batch.
 
-    Held images of one size stay at that size when they are no larger than `side`: a 32x32 patch
-    is enlarged in the batch, on the device, and takes a fiftieth of the memory.
+    They are held if they fit the limit. Held images that all have one size, no larger than `side`,
+    stay at that size: a 32x32 patch is enlarged in the batch, on the device, and needs a fiftieth
+    of the memory.
+
+    Args:
+        rows: (N,) rows of the samples.
+        side: size in pixels at which images are stored.
+        fit: see `decode`.
+        memory_limit: bytes.
     """
 
     def __init__(
@@ -47,14 +54,14 @@ class ImageSet(Dataset[Batch]):
         if isinstance(images, np.ndarray):
             self.held = _channels_first(images)
         elif len(images) * 3 * side * side <= memory_limit:
-            self.held = _hold(images, side, fit)
+            self.held = _decode_all(images, side, fit)
         else:
             self.files = images
 
     def move(self, device: torch.device, limit: float) -> None:
-        """Keeps held images on the device if they take no more than `limit` bytes there.
+        """Move held images to the device if they take no more than `limit` bytes.
 
-        Batches are then chosen on the device, and no pixel crosses over in a training step.
+        Batches are then selected on the device, and no training step transfers pixels.
         """
         if self.held is not None and self.held.nbytes <= limit:
             self.held = self.held.to(device)
@@ -63,10 +70,10 @@ class ImageSet(Dataset[Batch]):
         return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """One batch at once; DataLoader calls this in place of `__getitem__`."""
+        """Return one batch; DataLoader calls this instead of `__getitem__`."""
         index = torch.as_tensor(indices)
         if self.held is not None:
-            images = _pick(self.held, index.to(self.held.device))
+            images = _select(self.held, index.to(self.held.device))
         else:
             arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
             images = _channels_first(np.stack(arrays))
@@ -74,16 +81,16 @@ class ImageSet(Dataset[Batch]):
 
 
 def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[np.uint8]:
-    """The image as uint8 (H, W) or (H, W, 3), always square.
+    """Return the image as uint8 (H, W) or (H, W, 3), always square.
 
     Args:
-        side: the stored size in pixels; a square image no larger than that stays as it is, unless
-            `mode` is given (a batch needs one shape).
-        fit: "crop" scales the shorter side and takes the centre; "stretch" scales both sides.
+        side: size in pixels. Without `mode`, a square image that is no larger keeps its size; with
+            `mode`, all images get this size, since a batch needs one shape.
+        fit: "crop" takes the central square and scales it; "stretch" scales both sides.
         mode: "L" or "RGB"; None keeps grey images grey.
 
     Raises:
-        UserError: the file is no image, or has more than 8 bits a channel.
+        UserError: the file is not an image, or has more than 8 bits per channel.
     """
     try:
         with Image.open(path) as image:
@@ -93,15 +100,15 @@ def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[
                     f"(for the lung -600/1500 HU) and save it with 8 bits"
                 )
             if fit == "stretch" or min(image.size) >= side:
-                image.draft(None, (side, side))  # JPEG: decode at a scale that is still enough
+                image.draft(None, (side, side))  # JPEG: decode at a lower, sufficient resolution
             grey = image.mode in ("1", "L", "LA")
-            picture = image.convert(mode or ("L" if grey else "RGB"))
+            converted = image.convert(mode or ("L" if grey else "RGB"))
     except UserError:
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a readable image ({error}); remove or replace it") from error
-    array = np.asarray(picture)
-    small = mode is None and picture.width == picture.height <= side
+    array = np.asarray(converted)
+    small = mode is None and converted.width == converted.height <= side
     return array if small else _square(array, side, fit)
 
 
@@ -115,8 +122,8 @@ def _square(image: NDArray[np.uint8], side: int, fit: str) -> NDArray[np.uint8]:
     return resized[0, 0].numpy() if image.ndim == 2 else resized[0].movedim(0, -1).numpy()
 
 
-def _hold(paths: Sequence[Path], side: int, fit: str) -> Tensor:
-    with ThreadPoolExecutor() as pool:  # PIL releases the lock while it decodes
+def _decode_all(paths: Sequence[Path], side: int, fit: str) -> Tensor:
+    with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
         arrays = list(pool.map(lambda path: decode(path, side, fit), paths))
     if len({array.shape for array in arrays}) > 1:
         mode = "L" if all(array.ndim == 2 for array in arrays) else "RGB"
@@ -128,38 +135,38 @@ def _hold(paths: Sequence[Path], side: int, fit: str) -> Tensor:
 
 
 def _channels_first(images: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W) or (B, H, W, C) to a view (B, C, H, W): the colours of a pixel lie together."""
+    """Return a view (B, C, H, W) of (B, H, W) or (B, H, W, C), with channels last in memory."""
     tensor = torch.from_numpy(images)
     return tensor[:, None] if tensor.ndim == 3 else tensor.movedim(-1, 1)
 
 
-def _pick(images: Tensor, index: Tensor) -> Tensor:
-    """images[index], image by image: six times as fast on those with channels last."""
+def _select(images: Tensor, index: Tensor) -> Tensor:
+    """Return images[index]; six times as fast as that with channels last."""
     return images.movedim(1, -1).index_select(0, index).movedim(-1, 1)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Images at another size, as PIL has them: bicubic (a = -0.5), antialiased, in 8 bits.
+    """Resize images as PIL does: bicubic (a = -0.5), antialiased, in 8 bits.
 
-    PIL rounds and clips after the first pass, along the rows, and again after the second. PyTorch's
-    kernel for uint8 does so too, but is there on the CPU only; elsewhere both passes are taken one
-    by one. (Pillow 13 begins with the columns where that is faster: for images higher than wide.)
+    PIL rounds and clips after the first pass, along the rows, and again after the second. On the
+    CPU, PyTorch's kernel for uint8 does the same; elsewhere the two passes are computed one by
+    one. (Pillow 13 begins with the columns of images that are higher than wide.)
 
     Args:
         images: (B, C, H, W) uint8; fastest with channels last.
         size: S in pixels.
 
     Returns:
-        (B, C, S, S) uint8, within two levels of PIL's in this order; `images` at their own size.
+        (B, C, S, S) uint8, within two levels of PIL's; `images` itself if it has that size.
     """
     if images.shape[-2:] == (size, size):
         return images
     if images.device.type == "cpu":
         return F.interpolate(images, (size, size), mode="bicubic", antialias=True)
-    return _in_passes(images, size)
+    return _resize_in_two_passes(images, size)
 
 
-def _in_passes(images: Tensor, size: int) -> Tensor:
+def _resize_in_two_passes(images: Tensor, size: int) -> Tensor:
     x = images.float()
     for shape in ((images.shape[-2], size), (size, size)):
         x = F.interpolate(x, shape, mode="bicubic", antialias=True).clamp_(0, 255).round_()
@@ -167,12 +174,12 @@ def _in_passes(images: Tensor, size: int) -> Tensor:
 
 
 def to_input(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Network input from stored images, on their device.
+    """Return network input from stored images, on their device.
 
-    Enlarged by `resize` (the paper enlarges 32x32 patches "by bicubic interpolation").
+    Images are enlarged by `resize`; the paper enlarges 32x32 patches "by bicubic interpolation".
 
     Args:
-        images: (B, 1 or 3, H, W) uint8, square after any crop.
+        images: (B, 1 or 3, H, W) uint8, square.
         size: S, side of the network's input in pixels.
         mean: (3, 1, 1) of RGB in [0, 1].
         std: (3, 1, 1).
@@ -180,23 +187,23 @@ def to_input(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     Returns:
         (B, 3, S, S) float32, channels last, (x / 255 - mean) / std; grey copied to three channels.
     """
-    if images.device.type == "cpu":  # PyTorch's kernel there is for three channels
+    if images.device.type == "cpu":  # PyTorch's CPU kernel needs three channels
         images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
     x = resize(images, size).expand(-1, 3, -1, -1)
-    # In rows of 3 S values: with channels last, a mean of (3, 1, 1) takes three times as long.
+    # As rows of 3 S values: with channels last, a mean of shape (3, 1, 1) takes three times longer.
     rows = x.movedim(1, -1).reshape(-1, 3 * size).float().div_(255)
     rows.sub_(mean.flatten().repeat(size)).div_(std.flatten().repeat(size))
     return rows.view(-1, size, size, 3).movedim(-1, 1)
 
 
 def augment(images: Tensor, *, mirror: bool, turn: bool, crop: float) -> Tensor:
-    """Random variants of stored images, drawn from torch's generator of their device.
+    """Return random variants of stored images, drawn from torch's generator of their device.
 
     Args:
         images: (B, C, H, W) uint8; fastest with channels last.
         mirror: flip each image left to right with probability 1/2.
         turn: turn each image by 0, 90, 180 or 270 degrees (square images only).
-        crop: share of the side that is cut away; each image at its own random place.
+        crop: share of the side that is removed; each image at its own random place.
 
     Returns:
         (B, C, H', W') uint8.
@@ -207,7 +214,7 @@ def augment(images: Tensor, *, mirror: bool, turn: bool, crop: float) -> Tensor:
     if mirror:
         chosen = torch.rand(count, device=images.device) < 0.5
         both = torch.cat((images, images.flip(-1)))
-        images = _pick(both, torch.arange(count, device=images.device) + count * chosen)
+        images = _select(both, torch.arange(count, device=images.device) + count * chosen)
     if turn:
         quarters = torch.randint(4, (count,), device=images.device)
         turned = zip(images.movedim(1, -1), quarters.tolist(), strict=True)
@@ -216,7 +223,7 @@ def augment(images: Tensor, *, mirror: bool, turn: bool, crop: float) -> Tensor:
 
 
 def centre_crop(images: Tensor, crop: float) -> Tensor:
-    """The middle of each image, as large as a random crop: what validation and test see."""
+    """Return the centre of each image, as large as a random crop: for validation and test."""
     return _crop(images, crop, [[0.5, 0.5]] * len(images)) if crop else images
 
 

@@ -1,4 +1,4 @@
-"""Weights that stand in for the training of a chain's first stage."""
+"""Published weights that replace the training of a chain's first stage."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from stagetransfer.errors import UserError
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A source of weights: "torchvision", or a file that `network.load_weights` reads."""
+    """A source of weights: "torchvision", or a file that `models.load_weights` reads."""
 
     name: str
     weights: str
 
     def identity(self) -> dict[str, Any]:
-        """The file's content, not its place, decides a result."""
+        """Return what decides a result: the content of the file, not its path."""
         if self.weights == "torchvision":
             return {"weights": "torchvision AlexNet_Weights.IMAGENET1K_V1"}
         path = Path(self.weights)

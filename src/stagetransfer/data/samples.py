@@ -1,4 +1,4 @@
-"""The table that every domain is read into: images with label, group and official split."""
+"""The table of a domain's images: file or pixels, label, group and official split of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.compact_strings import Files, taken
+from stagetransfer.data.compact_strings import FilePaths, take_strings
 
 SPLITS = ("train", "validation", "test")
 
@@ -21,13 +21,13 @@ class Samples:
     """N labelled images of C classes, either on disk or in memory.
 
     Attributes:
-        images: paths of N image files, or one uint8 array (N, H, W) grey or (N, H, W, 3) RGB.
-        ids: N unique names; for files the path relative to the domain's root, with forward slashes.
-        labels: (N,) int64 in [0, C).
+        images: N paths of image files, or one uint8 array (N, H, W) grey or (N, H, W, 3) RGB.
+        ids: N unique names; for files the path below the domain's root, with forward slashes.
+        labels: (N,) in [0, C).
         classes: the C class names, in the order of the labels.
-        groups: N names of what must not be divided by a split (patients, physical samples,
-            videos), or None where nothing of the kind is known.
-        splits: N of "train", "validation" or "test" where the publisher fixed the split, else None.
+        groups: N names of patients, physical samples or videos, which no split may divide; None
+            if no groups are known.
+        splits: N of "train", "validation" or "test"; None if the publisher fixed no split.
     """
 
     images: Sequence[Path] | NDArray[np.uint8]
@@ -50,31 +50,32 @@ class Samples:
         return len(self.ids)
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
-        """The samples at these row numbers, in their order; the classes stay as they are."""
+        """Return the samples at these rows, in this order; all classes are kept."""
+        images: Sequence[Path] | NDArray[np.uint8]
         if isinstance(self.images, np.ndarray):
-            images: Sequence[Path] | NDArray[np.uint8] = self.images[rows]
-        elif isinstance(self.images, Files):
+            images = self.images[rows]
+        elif isinstance(self.images, FilePaths):
             images = self.images.take(rows)
         else:
             images = tuple(self.images[i] for i in rows)
         return replace(
             self,
             images=images,
-            ids=taken(self.ids, rows),
+            ids=take_strings(self.ids, rows),
             labels=self.labels[rows],
             groups=None if self.groups is None else tuple(self.groups[i] for i in rows),
             splits=None if self.splits is None else tuple(self.splits[i] for i in rows),
         )
 
     def counts(self) -> NDArray[np.int64]:
-        """(C,) number of images a class."""
+        """Return the (C,) number of images of each class."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
     def fingerprint(self) -> str:
-        """A hash of what the set holds: ids, labels, classes, groups, splits, and the images.
+        """Return a hash of ids, labels, classes, groups, splits and images.
 
-        Images in memory enter with every pixel, files with their size in bytes: reading a million
-        files to name a stage would cost more than training some stages.
+        Images in memory are hashed by their pixels, and files by their size in bytes: reading a
+        million files would take longer than training some stages.
         """
         digest = hashlib.sha256(repr(self.classes).encode())
         sizes = (

@@ -1,15 +1,15 @@
-"""Splits in a file that runs name: who is trained on, validated on, tested on, or in which fold.
+"""Split files: a CSV that assigns each image to a fold, or to training, validation or test.
 
-A CSV with a row an image: `id` (for files the path below the domain's root; `file` is read as
-well), `fold` (0, 1, ...) or `split` (train, validation, test) and, where known, `group` (patient).
-Other columns, such as the label that `write_split_file` adds, are not read.
+One row per image with the columns `id` or `file` (for files the path below the domain's root),
+`fold` (0, 1, ...) or `split` (train, validation, test) and, if known, `group` (patient). Other
+columns, such as the label that `write_split_file` adds, are not read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stagetransfer.data.holdout import check_disjoint
 from stagetransfer.data.layouts.csv_table import records
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
 from stagetransfer.data.samples import SPLITS, Samples
-from stagetransfer.data.splits import refuse_shared
 from stagetransfer.errors import UserError
 from stagetransfer.files import write_text
 
-_ANEW = "or make the file anew with stagetransfer split"
+_OR_WRITE = "or write the file with stagetransfer split"
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A split file, read.
+    """The content of a split file.
 
     Attributes:
-        parts: the split, or the fold's number in digits, of each image by id.
-        groups: the group of each image by id; None where the file has no such column.
-        folds: k, or None if the file is one fixed split.
+        parts: the split of each image by id, or the number of its fold as text.
+        groups: the group of each image by id; None if the file has none.
+        folds: number of folds k; None if the file is one fixed split.
     """
 
     path: Path
@@ -43,125 +43,105 @@ class SplitFile:
     folds: int | None
 
     def check_fold(self, fold: int | None, key: str) -> None:
-        """Raises UserError unless `fold` (the value of `key`) is one of the file's, or None where
-        it has no folds."""
+        """Raise UserError unless `fold`, the value of `key`, fits the file."""
         if self.folds is None:
             if fold is not None:
                 raise UserError(f"{key}={fold}: {self.path} has no folds but one split; leave it")
-        elif str(fold) not in map(str, range(self.folds)):  # a config can give anything
+        elif fold not in range(self.folds):
             given = f"{key}={fold}" if fold is not None else f"{key} is required"
             raise UserError(
-                f"{given}: {self.path} has the folds 0 to {self.folds - 1}; one is tested on, as "
-                f"{key}=0, or all in a sweep, {key}={','.join(map(str, range(self.folds)))}"
+                f"{given}: {self.path} has the folds 0 to {self.folds - 1}. Set one as the test "
+                f"set, {key}=0, or all in a sweep, {key}={','.join(map(str, range(self.folds)))}."
             )
 
     def record(self, fold: int | None) -> dict[str, Any]:
-        """What names the splits in hashes and records: a digest of all rows, whatever their order,
-        and the fold. Not the path."""
+        """Return a digest of all rows in any order, and the fold, for hashes and records."""
         groups = self.groups or {}
         rows = sorted((name, part, groups.get(name, "")) for name, part in self.parts.items())
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
         return {"digest": digest, "fold": fold, "folds": self.folds}
 
     def apply(self, samples: Samples, fold: int | None) -> Samples:
-        """The samples with the file's split in place of their own; of folds, `fold` is the test
-        set and all others are training images. Groups come from the file where the samples have
-        none.
+        """Return the samples with the splits of the file.
+
+        With folds, `fold` is the test set and all others are training images. Samples without
+        groups get those of the file.
 
         Raises:
-            UserError: the file and the samples don't name the same images, differ in a group, a
-                group is divided, or a class has no training image.
+            UserError: the file and the samples do not have the same images or groups, a group is
+                divided, or a class has no training image.
         """
         if unknown := self.parts.keys() - {*samples.ids}:
             raise UserError(
                 f"{self.path}: not in the data: {len(unknown)} of its images, such as "
-                f"{min(unknown)!r}; take their rows out, {_ANEW}"
+                f"{min(unknown)!r}. Remove their rows, {_OR_WRITE}."
             )
         if missing := {*samples.ids} - self.parts.keys():
             raise UserError(
                 f"{self.path}: without a row: {len(missing)} images of the data, such as "
-                f"{min(missing)!r}; add them, {_ANEW}"
+                f"{min(missing)!r}. Add them, {_OR_WRITE}."
             )
         groups = samples.groups
         if self.groups is not None:
             given = tuple(self.groups[name] for name in samples.ids)
-            for name, ours, theirs in zip(samples.ids, groups or given, given, strict=True):
-                if ours != theirs:
+            for name, of_data, of_file in zip(samples.ids, groups or given, given, strict=True):
+                if of_data != of_file:
                     raise UserError(
-                        f"{self.path}: {name} is of group {theirs!r}, but of {ours!r} in the data; "
-                        f"make them alike, {_ANEW}"
+                        f"{self.path}: {name} is of group {of_file!r}, but of {of_data!r} in the "
+                        f"data. Give both the same group, {_OR_WRITE}."
                     )
             groups = given
         parts = np.array([self.parts[name] for name in samples.ids])
         if groups is not None:
-            what = "" if self.folds is None else "fold "
-            rows = {f"{what}{part}": np.flatnonzero(parts == part) for part in np.unique(parts)}
-            refuse_shared(groups, rows, f"{self.path}: ")
+            prefix = "" if self.folds is None else "fold "
+            rows = {f"{prefix}{part}": np.flatnonzero(parts == part) for part in np.unique(parts)}
+            check_disjoint(groups, rows, f"{self.path}: ")
         if self.folds is not None:
             parts = np.where(parts == str(fold), "test", "train")
         trained = np.unique(samples.labels[parts == "train"])
-        for label in np.setdiff1d(np.unique(samples.labels), trained)[:1]:
+        for label in np.setdiff1d(samples.labels, trained)[:1]:
             where = "" if fold is None else f" outside fold {fold}"
             raise UserError(
-                f"{self.path}: class {samples.classes[label]} has no training image{where}; move "
-                f"some of its rows, {_ANEW}"
+                f"{self.path}: class {samples.classes[label]} has no training image{where}. Move "
+                f"some of its rows, {_OR_WRITE}."
             )
         return replace(samples, groups=groups, splits=tuple(map(str, parts)))
 
 
 def read_split_file(path: Path) -> SplitFile:
-    """Reads a split file.
+    """Read a split file.
 
     Raises:
         UserError: names the line of the file and what is wrong with it.
     """
     parts: dict[str, str] = {}
     groups: dict[str, str] = {}
-    cure = f"make it with stagetransfer split ... --out {path}"
-    once = ("id", "file", "fold", "split", "group")
-    for line, cells in records(path, (), once, cure):
-        id_column, part_column = (
-            _either(path, cells, *both) for both in (("id", "file"), ("fold", "split"))
-        )
+    cure = f"write it with stagetransfer split ... --out {path}"
+    part_column = ""
+    for line, cells in records(path, (), ("id", "file", "fold", "split", "group"), cure):
         where = f"{path} line {line}"
+        id_column = _only_column(path, cells, "id", "file")
+        part_column = _only_column(path, cells, "fold", "split")
         name = posixpath.normpath(cells[id_column].replace("\\", "/"))
-        part = cells[part_column]
         if name in parts:
-            raise UserError(f"{where}: {name} stands in an earlier line already")
-        if part_column == "split":
-            if part.lower() not in SPLIT_NAMES:
-                raise UserError(f"{where}: split {part!r} is none of {', '.join(SPLITS)}")
-            parts[name] = SPLIT_NAMES[part.lower()]
-        elif not (part.isascii() and part.isdigit()):
-            raise UserError(f"{where}: fold {part!r} is not a whole number, 0 or more")
-        else:
-            parts[name] = str(int(part))
+            raise UserError(f"{where}: {name} is in an earlier line already")
+        parts[name] = _part(cells[part_column], part_column, where)
         if cells.get("group"):
             groups[name] = cells["group"]
         elif groups:
             raise UserError(f"{where}: no group; fill the cell or empty the whole column")
     if not parts:
         raise UserError(f"{path}: names no image; {cure}")
-    if groups and len(groups) < len(parts):
-        lacking = next(name for name in parts if name not in groups)
-        raise UserError(f"{path}: {lacking} has no group; fill the cell or empty the whole column")
-    found = {*parts.values()}
-    if part_column == "split":
-        if "train" not in found:
-            raise UserError(f"{path}: no image is in train; a split needs some")
-        return SplitFile(path, parts, groups or None, None)
-    count = max(map(int, found)) + 1
-    if count < 2:
-        raise UserError(f"{path}: all images are in fold 0; folds are two or more")
-    if lacking_folds := [i for i in range(count) if str(i) not in found]:
-        raise UserError(
-            f"{path}: no image is in fold {lacking_folds[0]}, though there is a fold {count - 1}; "
-            "number folds from 0, without gaps"
-        )
-    return SplitFile(path, parts, groups or None, count)
+    for name in [name for name in parts if groups and name not in groups][:1]:
+        raise UserError(f"{path}: {name} has no group; fill the cell or empty the whole column")
+    folds = _count_folds(path, {*parts.values()}) if part_column == "fold" else None
+    if folds is None and "train" not in parts.values():
+        raise UserError(f"{path}: no image is in train; a split needs some")
+    return SplitFile(path, parts, groups or None, folds)
 
 
-def _either(path: Path, cells: dict[str, str], first: str, second: str) -> str:
+def _only_column(path: Path, cells: Mapping[str, str], first: str, second: str) -> str:
+    """Return the one of two columns that the file has."""
     found = [name for name in (first, second) if name in cells]
     if len(found) != 1:
         wrong = f"both columns {first!r} and" if found else f"no column {first!r} or"
@@ -169,11 +149,34 @@ def _either(path: Path, cells: dict[str, str], first: str, second: str) -> str:
     return found[0]
 
 
+def _part(text: str, column: str, where: str) -> str:
+    """Return the name of the split, or the number of the fold without leading zeros."""
+    if column == "split":
+        if text.lower() not in SPLIT_NAMES:
+            raise UserError(f"{where}: split {text!r} is none of {', '.join(SPLITS)}")
+        return SPLIT_NAMES[text.lower()]
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(f"{where}: fold {text!r} is not a whole number, 0 or more")
+    return str(int(text))
+
+
+def _count_folds(path: Path, found: set[str]) -> int:
+    count = max(map(int, found)) + 1
+    if count < 2:
+        raise UserError(f"{path}: all images are in fold 0; two or more folds are needed")
+    for missing in sorted({*range(count)} - {*map(int, found)})[:1]:
+        raise UserError(
+            f"{path}: no image is in fold {missing}, though there is a fold {count - 1}. "
+            "Number the folds from 0, without gaps."
+        )
+    return count
+
+
 def write_split_file(path: Path, samples: Samples, column: str, parts: Sequence[object]) -> None:
-    """Writes `id`, `group`, `label` and `column` ("fold" or "split") of each sample.
+    """Write `id`, `group`, `label` and `column` ("fold" or "split") of each sample.
 
     Raises:
-        UserError: a file with other content is there: runs may name it.
+        UserError: the file exists with other content; runs may refer to it.
     """
     text = pd.DataFrame(
         {
@@ -184,5 +187,5 @@ def write_split_file(path: Path, samples: Samples, column: str, parts: Sequence[
         }
     ).to_csv(index=False)
     if path.exists() and (not path.is_file() or path.read_text("utf-8") != text):
-        raise UserError(f"{path} is there already, with other content; give another --out")
+        raise UserError(f"{path}: exists with other content. Give another --out.")
     write_text(path, text)

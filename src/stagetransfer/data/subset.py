@@ -1,61 +1,197 @@
-"""Which of the images cut for training and validation a run uses: the ratio, and the balance."""
+"""The subset of training and validation images that a run uses: the ratio, and down-sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data import splits
+from stagetransfer.data.holdout import Groups, Rows, class_names, count_by_group, round_half_up
 from stagetransfer.data.samples import Samples
+from stagetransfer.data.stage_settings import StageSettings
 from stagetransfer.errors import UserError
 
-Rows = NDArray[np.int64]
 
-
-def thin(
-    samples: Samples,
-    whole: Mapping[str, Rows],
-    *,
-    ratio: float,
-    by: str,
-    seed: int,
-    downsampled: bool,
-    name: str,
+def subset_of_splits(
+    samples: Samples, splits: Mapping[str, Rows], stage: StageSettings
 ) -> dict[str, Rows]:
-    """The rows in use of "train", "validation" and "test".
+    """Return the rows of "train", "validation" and "test" that a run uses.
+
+    The ratio applies to training and validation images alike: a study with a fifth of the labels
+    has a fifth of them to choose its checkpoint with, too. The test set stays whole.
 
     Args:
-        whole: the sorted rows that were cut for each.
-        ratio: share of training and validation that is used; every class keeps one for validation.
-        by: what the ratio counts: "image", or "group" to take whole groups.
-        downsampled: take as many training images of each class as the rarest has.
-        name: the domain's, for messages.
+        splits: the sorted rows of each split; see `holdout.split_samples`.
+        stage: its ratio, ratio_by, seed and downsampled decide. Validation keeps at least one
+            image of each class at any ratio.
 
     Raises:
-        UserError: the ratio leaves a class empty, or is by groups where none are known.
+        UserError: the ratio leaves a class empty, or counts groups but no groups are known.
     """
-    rows = dict(whole)
-    if ratio < 1:
-        for split in ("train", "validation"):
-            rows[split] = whole[split][_subset(samples, whole[split], ratio, by, seed, split, name)]
-    if downsampled:
-        train = whole["train"]
-        chosen = np.searchsorted(train, rows["train"])
-        rows["train"] = train[splits.downsample(samples.labels[train], chosen, seed)]
-    return rows
+    used, ratio, seed, by_group = dict(splits), stage.ratio, stage.seed, stage.ratio_by == "group"
+    if ratio < 1 and by_group and samples.groups is None:
+        raise UserError(f"ratio_by=group: {stage.key} knows no groups. Use ratio_by=image.")
+    for split in ("train", "validation") if ratio < 1 else ():
+        rows, keep = splits[split], split == "validation"
+        labels = samples.labels[rows]
+        options: dict[str, Any] = {"classes": samples.classes, "keep_classes": keep}
+        if by_group and samples.groups is not None:
+            groups = [samples.groups[row] for row in rows]
+            chosen = subset_by_group(labels, groups, ratio, seed, **options)
+        else:
+            chosen = subset_by_image(labels, ratio, seed, **options)
+        used[split] = rows[chosen]
+    if stage.downsampled:
+        train = splits["train"]
+        chosen = np.searchsorted(train, used["train"])
+        used["train"] = train[downsample(samples.labels[train], chosen, seed)]
+    return used
 
 
-def _subset(
-    samples: Samples, rows: Rows, ratio: float, by: str, seed: int, split: str, name: str
+def subset_by_image(
+    labels: NDArray[np.int64],
+    ratio: float,
+    seed: int,
+    *,
+    classes: Sequence[str] | None = None,
+    keep_classes: bool = False,
 ) -> Rows:
-    labels, classes, validation = samples.labels[rows], samples.classes, split == "validation"
-    if by == "image":
-        return splits.subset(labels, ratio, seed, classes=classes, at_least=int(validation))
-    if samples.groups is None:
-        raise UserError(f"ratio_by=group: domain.{name} knows no groups; use ratio_by=image")
-    groups = [samples.groups[row] for row in rows]
-    return splits.subset_by_group(
-        labels, groups, ratio, seed, classes=classes, keep_classes=validation
-    )
+    """Return the share r of every class; subsets are nested (r = 0.2 lies within r = 0.4).
+
+    Of a class with n images, the first floor(r n + 1/2) of one permutation are taken. The
+    permutation depends on (seed, class) alone.
+
+    Args:
+        labels: (N,) in [0, C).
+        ratio: r in (0, 1].
+        classes: C names, for messages; the labels by default.
+        keep_classes: take at least one image of every class, at any ratio.
+
+    Returns:
+        Sorted row numbers.
+
+    Raises:
+        UserError: the ratio leaves a class empty, or is not in (0, 1].
+    """
+    _check_ratio(ratio)
+    names = class_names(labels, classes)
+    sizes = [int(np.sum(labels == label)) for label in range(len(names))]
+    counts = [max(round_half_up(ratio * size), min(int(keep_classes), size)) for size in sizes]
+    emptied = [label for label, count in enumerate(counts) if sizes[label] and not count]
+    if emptied:
+        rarest = min(emptied, key=sizes.__getitem__)
+        raise UserError(
+            f"ratio={ratio:g} leaves class {names[rarest]} no image of its {sizes[rarest]}; the "
+            f"smallest ratio that keeps one is {_rounded_up(0.5 / sizes[rarest]):g}"
+        )
+    chosen = [_permutation(labels, label, seed)[:count] for label, count in enumerate(counts)]
+    return np.sort(np.concatenate(chosen))
+
+
+def subset_by_group(
+    labels: NDArray[np.int64],
+    groups: Groups,
+    ratio: float,
+    seed: int,
+    *,
+    classes: Sequence[str] | None = None,
+    keep_classes: bool = False,
+) -> Rows:
+    """Return the share r of a set in whole groups: nested, every class as near to r as possible.
+
+    The seed alone decides the order of the groups and the ratio from which on each is taken. Let
+    s_c be the share of class c in the groups taken before, and d_c the share that group g adds.
+    Adding g lowers sum_c (s_c - r)^2 if r > sum_c d_c (s_c + d_c / 2) / sum_c d_c. This bound is
+    the ratio from which on g is taken. Each class has a queue, in random order, of the groups that
+    add most to it; of the first groups of all queues, the one with the lowest bound is next. If
+    every group is of one class, no class is farther from r than half a group.
+
+    Args:
+        labels: (N,) in [0, C).
+        groups: (N,) names of the groups that stay whole.
+        ratio: r in (0, 1].
+        classes: C names, for messages; the labels by default.
+        keep_classes: take more than r if r alone would leave a class empty.
+
+    Returns:
+        Sorted row numbers.
+
+    Raises:
+        UserError: the ratio leaves a class empty, or is not in (0, 1].
+    """
+    _check_ratio(ratio)
+    names = class_names(labels, classes)
+    group_of_row, counts = count_by_group(labels, np.asarray(groups), len(names))
+    taken_from = _ratio_of_each_group(counts, seed)
+    has = counts > 0  # a class without any group was empty before the ratio was applied
+    first = np.where(has, taken_from[:, None], 1.0).min(axis=0) * has.any(axis=0)
+    latest = int(np.argmax(first))
+    if keep_classes:
+        ratio = max(ratio, float(first[latest]))
+    if first[latest] > ratio:
+        raise UserError(
+            f"ratio={ratio:g} leaves class {names[latest]} none of its "
+            f"{has[:, latest].sum()} groups; the smallest ratio that keeps one is "
+            f"{_rounded_up(first[latest]):g}"
+        )
+    return np.flatnonzero((taken_from <= ratio)[group_of_row])
+
+
+def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
+    """Return as many of the chosen rows of each class as its rarest class has.
+
+    The order is that of `subset_by_image`, so down-sampled subsets of one seed are nested too.
+
+    Args:
+        labels: (N,) of the whole set.
+        chosen: row numbers; their classes remain.
+
+    Returns:
+        Sorted row numbers, a part of `chosen`.
+    """
+    present, counts = np.unique(labels[chosen], return_counts=True)
+    kept = []
+    for label in present:
+        order = _permutation(labels, label, seed)
+        kept.append(order[np.isin(order, chosen)][: counts.min()])
+    return np.sort(np.concatenate(kept))
+
+
+def _permutation(labels: NDArray[np.int64], label: int, seed: int) -> Rows:
+    return np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+
+
+def _ratio_of_each_group(counts: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Return the (G,) ratio in (0, 1) from which on each group is taken; see `subset_by_group`."""
+    added = counts / np.maximum(counts.sum(0), 1)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    main = added.argmax(1)[order]
+    queues = [list(order[main == label]) for label in range(counts.shape[1])]
+    taken_from = np.zeros(len(counts))
+    held = np.zeros(counts.shape[1])
+    last = 0.0
+    while any(queues):
+        heads = np.array([queue[-1] for queue in queues if queue])
+        share = added[heads]
+        bounds = np.sum(share * (held + share / 2), axis=1) / share.sum(1)
+        first = np.argmin(bounds)
+        group = heads[first]
+        last = max(last, float(bounds[first]))  # never below an earlier group: subsets are nested
+        taken_from[group] = last
+        held += added[group]
+        queues[added[group].argmax()].pop()
+    return taken_from
+
+
+def _check_ratio(ratio: float) -> None:
+    if not 0 < ratio <= 1:
+        raise UserError(f"ratio={ratio:g}: must be above 0 and at most 1")
+
+
+def _rounded_up(ratio: float) -> float:
+    """Round up to three significant digits, so that the ratio in a message does keep the class."""
+    unit = 10.0 ** (math.floor(math.log10(ratio)) - 2)
+    return math.ceil(ratio / unit) * unit

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.samples import Samples
-from stagetransfer.data.splits import subset
+from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 
@@ -88,7 +88,7 @@ class ComparedRuns:
         """
         if count >= len(self.labels):
             return np.arange(len(self.labels))
-        return subset(self.labels, count / len(self.labels), 0, at_least=1)
+        return subset_by_image(self.labels, count / len(self.labels), 0, keep_classes=True)
 
 
 def open_compared_runs(

@@ -13,10 +13,10 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from stagetransfer.data import DomainDataModule
 from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.image_grids import tiled_filters
 from stagetransfer.explain.saliency import desalinet
+from stagetransfer.training.feature_cache import StageData, images_of
 from stagetransfer.training.module import ClassifierModule
 
 _MAX_CLASSES = 16
@@ -42,7 +42,7 @@ class LogFeatureImages(pl.Callback):
         if epoch % self.every_n_epochs or not loggers:
             return
         network = cast(ClassifierModule, pl_module).network
-        data = cast(DomainDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = images_of(cast(StageData, trainer.datamodule))  # type: ignore[attr-defined]
         if self._inputs is None:
             labels = data.samples.labels[data.rows["validation"]]
             _, first = np.unique(labels, return_index=True)

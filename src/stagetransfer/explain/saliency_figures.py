@@ -86,7 +86,7 @@ class SaliencyFigures:
             row_names=names,
             column_names=[str(number) for number in range(1, count + 1)],
             title=f"Strongest patches of {layer}, {run.name}",
-            note=f"receptive field: {side} x {side} pixels of the {data.input_size} pixel input",
+            note=f"receptive field: {side} of {data.stage.input_size} pixels of the input",
         )
 
     def _inputs(self, run: RestoredRun) -> Column:

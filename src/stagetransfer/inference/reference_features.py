@@ -26,7 +26,7 @@ from torch import Tensor
 
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.data import DomainDataModule
-from stagetransfer.data.splits import subset
+from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_path, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
@@ -134,7 +134,7 @@ def _compute(run: RestoredRun, device: str) -> Reference:
     chosen = np.arange(len(rows))
     if len(rows) > _MAX_TRAINING_IMAGES:
         share = _MAX_TRAINING_IMAGES / len(rows)
-        chosen = subset(labels, share, 0, classes=data.classes, at_least=1)
+        chosen = subset_by_image(labels, share, 0, classes=data.classes, keep_classes=True)
     outputs = partial(_outputs, network, run, device)
     training = torch.cat([features for features, _ in outputs("train", chosen)])
     logits, distances = [], []
@@ -155,9 +155,9 @@ def _compute(run: RestoredRun, device: str) -> Reference:
         labels=labels,
         logits=scores.numpy(),
         patches=training_patches(data),
-        crop=data.crop,
-        fit=data.fit,
-        side=round(data.input_size / (1 - data.crop)),
+        crop=data.settings.crop,
+        fit=data.settings.fit,
+        side=round(data.stage.input_size / (1 - data.settings.crop)),
         precision=run.config.trainer.precision,
     )
 
@@ -182,7 +182,7 @@ def training_patches(data: DomainDataModule) -> PatchSettings:
     images = data.samples.images
     if isinstance(images, np.ndarray):
         return PatchSettings(size=int(images.shape[1]), level=WINDOW[0], width=WINDOW[1])
-    summary = Path(str(data.root)) / "summary.json"
+    summary = Path(str(data.settings.root)) / "summary.json"
     if summary.is_file():
         try:
             return PatchSettings(**read_json(summary)["cut"])

@@ -129,9 +129,9 @@ class ChainRunner:
             target, fitted, searched["search"] = search_depth(
                 target, config, checkpoints=checkpoints, logs=self.folder, run=self.folder.name
             )
-            module, _ = prepare(target, config)
+            module, shown, _ = prepare(target, config)
         else:
-            module, fitted = train(
+            module, shown, fitted = train(
                 target, config, checkpoints=checkpoints, logs=self.folder, run=self.folder.name
             )
         leave_process_group()
@@ -139,8 +139,8 @@ class ChainRunner:
             return
         module.network.load_state_dict(network_state(fitted.best))
         copies, seed = config.test_copies, derive(target.seed, "test")
-        tested = evaluate(module, data, config.trainer, copies=copies, seed=seed)
-        validated = evaluate(module, data, config.trainer, split="validation")
+        tested = evaluate(module, shown, config.trainer, copies=copies, seed=seed)
+        validated = evaluate(module, shown, config.trainer, split="validation")
         write_result(
             self.folder,
             place={
@@ -180,7 +180,7 @@ class ChainRunner:
                     reused = False
                     log.info("stage %s: %d images", prepared.title, prepared.data.count("train"))
                     self._copy_logs(count - 1, folder)
-                    module, fitted = train(
+                    module, _, fitted = train(
                         prepared,
                         self.config,
                         checkpoints=folder,
@@ -243,7 +243,7 @@ class ChainRunner:
             callbacks=config.callbacks,
         )
         if stage is config.stages[-1]:
-            variants = data.variants if config.test_copies > 1 else {}
+            variants = data.settings.random_variants if config.test_copies > 1 else {}
             identity["test"] = {"copies": config.test_copies, **variants}
         return identity
 
@@ -279,7 +279,7 @@ def _with_precision(config: RunConfig) -> RunConfig:
 
 
 def _check_copies(config: RunConfig, target: PreparedStage) -> None:
-    if config.test_copies > 1 and not cast(DomainDataModule, target.data).variants:
+    if config.test_copies > 1 and not cast(DomainDataModule, target.data).settings.random_variants:
         key = f"domain.{target.stage.name}"
         raise UserError(
             f"test_copies={config.test_copies}: {key} has no random variants to average over. "

@@ -52,7 +52,7 @@ def search_depth(
         if depth not in done:
             log.info("depth %s-fc8", depth)
             stage = at_depth(prepared, depth)
-            _, fitted = train(
+            _, _, fitted = train(
                 stage, config, checkpoints=own, logs=logs, run=run, suffix=f"-{depth}"
             )
             done[depth] = {**asdict(fitted), "best": ""}

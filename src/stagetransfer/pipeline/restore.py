@@ -61,10 +61,10 @@ class RestoredRun:
                 f"{self.folder}: the data of domain {self.config.chain[-1]} has changed since this "
                 "run. Restore the images, or run again with force=true."
             )
-        if data.splits != self.record.get("splits"):
+        if data.split_file_record != self.record.get("splits"):
             raise UserError(
-                f"{self.folder}: {data.split_file} has changed since this run. Restore the file, "
-                "or run again with force=true."
+                f"{self.folder}: {data.settings.split_file} has changed since this run. Restore "
+                "the file, or run again with force=true."
             )
         return data
 

@@ -12,7 +12,6 @@ from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.models import copy_layers, load_weights
-from stagetransfer.pipeline.feature_store import offer_features
 from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.seeding import derive
@@ -20,8 +19,10 @@ from stagetransfer.training import (
     ClassifierModule,
     Fitted,
     OptimizerSettings,
+    StageData,
     StageTransfer,
     fit,
+    with_cached_features,
 )
 
 
@@ -63,11 +64,11 @@ def source_weights(stage: PreparedStage, model: Model, outputs: Path) -> dict[st
 
 def prepare(
     prepared: PreparedStage, config: RunConfig
-) -> tuple[ClassifierModule, StageTransfer | None]:
-    """Return the stage's module, and the transfer into it if another stage comes before.
+) -> tuple[ClassifierModule, StageData, StageTransfer | None]:
+    """Return the stage's module, its data, and the transfer if another stage comes before.
 
-    The module already has the weights of the frozen layers. Where the outputs of these can be
-    cached, the stage's data holds them in place of the images.
+    The module already has the weights of the frozen layers. If the outputs of these can be cached,
+    they replace the images of the data.
     """
     stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
     recipe, settings = stage.recipe, stage.transfer
@@ -90,23 +91,25 @@ def prepare(
         channels_last=config.trainer.channels_last,
         winograd=config.trainer.winograd,
     )
-    data.use_features({})
     if settings is None or prepared.before is None:
-        return module, None
+        return module, data, None
+    shown: StageData = data
     state = source_weights(prepared.before, config.model, config.outputs)
     frozen = settings.frozen_layers()
     if frozen:
         copy_layers(module.network, state, frozen)
         module.set_frozen_layers(frozen)
         of = {"stage": prepared.before.key, "frozen": frozen, "model": asdict(config.model)}
-        offer_features(module, data, of, config.trainer, config.outputs)
-    return module, StageTransfer(
+        store = StageStore(config.outputs / "features")
+        shown = with_cached_features(module, data, of, config.trainer, store)
+    transfer = StageTransfer(
         state,
         reinitialise=settings.reinitialise,
         frozen=frozen,
         scheme=config.model.initialisation,
         seed=derive(prepared.seed, "anew"),  # the word is part of the seed: keep it
     )
+    return module, shown, transfer
 
 
 def train(
@@ -117,7 +120,7 @@ def train(
     logs: Path,
     run: str,
     suffix: str = "",
-) -> tuple[ClassifierModule, Fitted]:
+) -> tuple[ClassifierModule, StageData, Fitted]:
     """Train the stage, or continue its training where `checkpoints` holds its last checkpoint.
 
     Args:
@@ -126,12 +129,12 @@ def train(
         run: name of the run that trains the stage.
         suffix: distinguishes this training of the stage from others in the logs.
     """
-    module, transfer = prepare(prepared, config)
+    module, data, transfer = prepare(prepared, config)
     recipe, title = prepared.stage.recipe, prepared.title + suffix
     settings = prepared.stage.transfer
     fitted = fit(
         module,
-        cast(DomainDataModule, prepared.data),
+        data,
         title=title,
         folder=checkpoints,
         epochs=recipe.epochs,
@@ -148,4 +151,4 @@ def train(
             partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
         ],
     )
-    return module, fitted
+    return module, data, fitted

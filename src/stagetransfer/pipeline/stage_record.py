@@ -51,7 +51,7 @@ def data_entry(data: DomainDataModule) -> dict[str, Any]:
         "num_train_per_class": data.count_by_class("train"),
         "num_validation": data.count("validation"),
         "num_test": data.count("test"),
-        "splits": data.splits,
+        "splits": data.split_file_record,
     }
 
 

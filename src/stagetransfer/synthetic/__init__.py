@@ -12,7 +12,7 @@ from stagetransfer.synthetic.lung import lung
 from stagetransfer.synthetic.natural import natural
 from stagetransfer.synthetic.texture import texture
 
-# The runs of a sweep in one process share what took seconds to draw; nothing changes it.
+# The runs of a sweep in one process share these images, which take seconds to draw.
 GENERATORS: dict[str, Callable[..., LabelledImages]] = {
     "natural": functools.lru_cache(maxsize=2)(natural),
     "texture": functools.lru_cache(maxsize=2)(texture),

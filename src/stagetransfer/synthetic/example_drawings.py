@@ -1,4 +1,7 @@
-"""What the example images show: caricatures, no simulations. All are uint8, SIDE pixels wide."""
+"""Drawings for the example sets: caricatures, not simulations.
+
+All are uint8 and square with `SIDE` pixels: (SIDE, SIDE) grey or (SIDE, SIDE, 3) colour.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ _Y, _X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
 
 
 def mucosa(random: np.random.Generator) -> Image:
-    """A wall with a fold: colour (SIDE, SIDE, 3)."""
+    """Draw a wall with a fold, in colour."""
     fold = np.exp(-((_across(random) / 2.5) ** 2))
     return _coloured(0.55 + 0.1 * _clouds(random, 4) - 0.3 * fold)
 
 
 def polyp(random: np.random.Generator) -> Image:
-    """A round bulge, lit from one side, with a highlight: colour (SIDE, SIDE, 3)."""
+    """Draw a round bulge, lit from one side, with a highlight, in colour."""
     y, x = random.uniform(-4, 4, 2)
     radius = random.uniform(7, 11)
     inside = np.clip(1 - ((_X - x) ** 2 + (_Y - y) ** 2) / radius**2, 0, 1)
@@ -33,53 +36,53 @@ def polyp(random: np.random.Generator) -> Image:
 
 
 def sharp_frame(random: np.random.Generator) -> Image:
-    """Folds and vessels, in focus: colour (SIDE, SIDE, 3)."""
+    """Draw folds and vessels in focus, in colour."""
     vessels = sum(np.exp(-(_across(random) ** 2)) for _ in range(4))
     return _coloured(0.6 + 0.1 * _clouds(random, 3) - 0.25 * vessels)
 
 
 def blurred_frame(random: np.random.Generator) -> Image:
-    """The same out of focus: colour (SIDE, SIDE, 3)."""
+    """Draw folds and vessels out of focus, in colour."""
     return np.asarray(gaussian_filter(sharp_frame(random), (5, 5, 0)), np.uint8)
 
 
 def vessel(random: np.random.Generator) -> Image:
-    """A vessel full of contrast agent in lung: grey (SIDE, SIDE)."""
+    """Draw a vessel in lung, filled with contrast agent, in grey."""
     return _grey(_vessel(random), random)
 
 
 def embolus(random: np.random.Generator) -> Image:
-    """A vessel with a dark filling defect: grey (SIDE, SIDE)."""
+    """Draw a vessel with a dark filling defect, in grey."""
     y, x = random.uniform(-2, 2, 2)
     defect = np.exp(-(((_X - x) ** 2 + (_Y - y) ** 2) / 12))
     return _grey(_vessel(random) - 0.55 * defect, random)
 
 
 def tissue(random: np.random.Generator) -> Image:
-    """Speckle without a boundary at the centre: grey (SIDE, SIDE)."""
+    """Draw speckle without a boundary at the centre, in grey."""
     return _grey(np.full((SIDE, SIDE), random.uniform(0.2, 0.6)), random)
 
 
 def lumen_intima(random: np.random.Generator) -> Image:
-    """Dark lumen above, a thin bright line at the centre, grey media below: grey."""
+    """Draw a dark lumen above, a thin bright line at the centre and grey media below, in grey."""
     depth = _Y + random.uniform(-0.1, 0.1) * _X
     return _grey(0.1 + 0.3 * (depth > 0) + 0.4 * np.exp(-(depth**2)), random)
 
 
 def media_adventitia(random: np.random.Generator) -> Image:
-    """Dark media above, bright adventitia from the centre down: grey (SIDE, SIDE)."""
+    """Draw dark media above and bright adventitia from the centre down, in grey."""
     depth = _Y + random.uniform(-0.1, 0.1) * _X
     return _grey(0.25 + 0.55 * (depth > 0), random)
 
 
 def _across(random: np.random.Generator) -> Array:
-    """Pixels from a random line."""
+    """Return each pixel's distance from a random line, in pixels."""
     angle, offset = random.uniform(0, np.pi), random.uniform(-8, 8)
     return np.asarray(_X * np.cos(angle) + _Y * np.sin(angle) - offset)
 
 
 def _clouds(random: np.random.Generator, width: float) -> Array:
-    """Smooth noise of standard deviation 1."""
+    """Return smooth noise of standard deviation 1."""
     smooth = gaussian_filter(random.normal(size=(SIDE, SIDE)), width)
     return np.asarray(smooth / smooth.std())
 

@@ -1,7 +1,7 @@
-"""The four tasks of Tajbakhsh et al. 2016 (IEEE TMI 35(5)) as folders and tables.
+"""Tiny example sets in the layouts of the four tasks of Tajbakhsh et al. 2016 (IEEE TMI 35(5)).
 
-Polyps and the carotid wall lie in a folder a class, with the video in the file's name; frame
-quality and pulmonary embolism in a table. Images of one video or patient share a tint.
+Polyps and the carotid wall have one folder per class, with the video in the file's name. Frame
+quality and pulmonary embolism have a table. Images of one video or patient share a brightness.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from stagetransfer.files import atomic_folder
 from stagetransfer.synthetic import example_drawings as drawings
 from stagetransfer.synthetic.example_drawings import Drawing
 
-VIDEOS, TEST_VIDEOS = 16, 5  # patients too; the last ones are for the test
-PER_VIDEO = 4  # images of each class
+VIDEOS, TEST_VIDEOS = 16, 5  # or patients; the last ones are the test set
+PER_VIDEO = 4  # images of each class per video
 
 
 @dataclass(frozen=True)
 class Task:
-    """about: in a line. overrides: of train.py; {root} stands for the folder. write: into it."""
+    """A task.
+
+    Attributes:
+        about: description in one line.
+        overrides: those of train.py, with {root} in place of the folder.
+        write: writes the set into a folder.
+    """
 
     about: str
     overrides: tuple[str, ...]
@@ -33,12 +39,15 @@ class Task:
 
 
 def write_example(name: str, folder: Path) -> None:
-    """Writes the set of a task; always the same. Raises UserError if there is no such task, or
-    the folder is there already."""
+    """Write the set of a task, always with the same content.
+
+    Raises:
+        UserError: there is no such task, or the folder exists.
+    """
     if name not in TASKS:
         raise UserError(f"{name}: no such example; there are {', '.join(TASKS)}")
     if folder.exists():
-        raise UserError(f"{folder}: is there already; give a new folder")
+        raise UserError(f"{folder}: exists already. Give a new folder.")
     with atomic_folder(folder) as part:
         TASKS[name].write(part)
 
@@ -67,8 +76,11 @@ def _frames(root: Path) -> None:
 
 
 def _embolism(root: Path) -> None:
-    """Of a patient's two emboli each is hit by two candidates; every eighth patient has none, and
-    the last patient of the test has an embolus that no candidate hits."""
+    """Write the candidates, their table and the table of lesions.
+
+    A patient has two emboli, each with two candidates. Every eighth patient has none, and the last
+    patient of the test set has one more embolus, which no candidate hits.
+    """
     rows, lesions = [], []
     for patient in range(VIDEOS):
         case, split = f"p{patient:02}", _split(patient)
@@ -85,7 +97,7 @@ def _embolism(root: Path) -> None:
 
 TASKS = {
     "polyp": Task(
-        "two classes of patches, a folder each, the video in the file's name",
+        "two classes of patches, one folder per class, with the video in the file's name",
         (
             "domain/target=folder",
             "domain.target.root={root}",
@@ -94,12 +106,12 @@ TASKS = {
         _polyp,
     ),
     "frames": Task(
-        "good and poor frames in a table, by video",
+        "good and poor frames in a table, with the video",
         ("domain/target=csv", "domain.target.root={root}"),
         _frames,
     ),
     "embolism": Task(
-        "candidates in a table with patient, lesion and split; and the list of lesions",
+        "candidates in a table with patient, lesion and split, and a table of the lesions",
         (
             "domain/target=csv",
             "domain.target.root={root}",
@@ -108,7 +120,7 @@ TASKS = {
         _embolism,
     ),
     "boundary": Task(
-        "three classes of strips, a folder each below train/ and test/",
+        "three classes of strips, one folder per class below train/ and test/",
         (
             "domain/target=folder",
             "domain.target.root={root}",
@@ -120,7 +132,7 @@ TASKS = {
 
 
 def _images() -> list[tuple[int, int]]:
-    """Video and number of the images of one class."""
+    """Return video and number of the images of one class."""
     return [(video, number) for video in range(VIDEOS) for number in range(PER_VIDEO)]
 
 

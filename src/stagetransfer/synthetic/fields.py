@@ -1,7 +1,7 @@
-"""Procedural pieces that the three embedded domains share: seeding, grids, noise, cells, strokes.
+"""Building blocks of the three embedded domains: seeding, grids, noise, cells, strokes.
 
-Every image draws from a generator of its own, keyed by what the image is and not by how many
-images came before it; so asking for more images a class leaves the earlier ones as they were.
+Every image has its own random generator, seeded by the image's description and not by the number
+of images before it. More images per class therefore leave the earlier ones unchanged.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ Field = NDArray[np.float32]
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """A PCG64 generator seeded by the SHA-256 of the key, e.g. (seed, "texture", "bricks", 3)."""
+    """Return a PCG64 seeded by the SHA-256 of the key, e.g. (seed, "texture", "bricks", 3)."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
 
 def check_size(domain: str, size: int) -> None:
-    """Raises UserError for an image side in which the patterns cannot be drawn."""
+    """Raise UserError for an image side, in pixels, that is too small for the patterns."""
     if size < 16:
         raise UserError(f"embedded {domain}: size is {size}, give at least 16 pixels")
 
 
 def check_per_class(domain: str, per_class: int) -> None:
-    """Raises UserError for a number of images a class below 1."""
+    """Raise UserError for less than one image per class."""
     if per_class < 1:
         raise UserError(f"embedded {domain}: per_class is {per_class}, give at least 1")
 
 
 def grid(n: int, step: float = 1.0) -> tuple[Field, Field]:
-    """x (to the right) and y (down), each (n, n), centred on 0, in units of `step` a pixel."""
+    """Return x (to the right) and y (down), each (n, n), centred on 0; a pixel is `step` wide."""
     axis = ((np.arange(n) - (n - 1) / 2) * step).astype(np.float32)
     return np.broadcast_to(axis[None, :], (n, n)), np.broadcast_to(axis[:, None], (n, n))
 
@@ -43,10 +43,10 @@ def grid(n: int, step: float = 1.0) -> tuple[Field, Field]:
 def band_noise(
     rng: np.random.Generator, n: int, period: float, width: float = 0.35, stretch: float = 1.0
 ) -> Field:
-    """Gaussian noise (n, n) of zero mean and unit deviation in an octave band.
+    """Return Gaussian noise (n, n) in a band of frequencies, with mean 0 and deviation 1.
 
-    The spectrum is exp(-(log2(f period) / width)^2 / 2), f in cycles a pixel; with stretch > 1 the
-    grains are longer along y by that factor. It wraps round at the borders.
+    The spectrum is exp(-(log2(f period) / width)^2 / 2), with f in cycles per pixel and the period
+    in pixels. The grains are `stretch` times longer along y. The noise is periodic at the borders.
     """
     fx = np.fft.rfftfreq(n)[None, :]
     fy = np.fft.fftfreq(n)[:, None] * stretch
@@ -57,7 +57,7 @@ def band_noise(
 
 
 def turbulence(rng: np.random.Generator, n: int, period: float, octaves: int = 4) -> Field:
-    """Sum of band noises (n, n) of halving period and amplitude, unit deviation."""
+    """Return a sum of band noises (n, n), each of half the period and amplitude; deviation 1."""
     total = np.zeros((n, n), np.float32)
     for octave in range(octaves):
         total += band_noise(rng, n, period / 2**octave) / 2**octave
@@ -67,9 +67,9 @@ def turbulence(rng: np.random.Generator, n: int, period: float, octaves: int = 4
 def jittered_points(
     rng: np.random.Generator, side: float, spacing: float, jitter: float
 ) -> NDArray[np.float32]:
-    """(K, 2) points x, y of a hexagonal grid over a centred square of this side and a margin.
+    """Return (K, 2) points x, y of a hexagonal grid over a centred square and a margin.
 
-    Each point is moved by up to jitter * spacing; the whole grid has a random phase.
+    Each point is moved by up to jitter * spacing; the whole grid has a random offset.
     """
     pitch = spacing * np.array([1.0, 0.866])
     half = side / 2 + 2 * spacing
@@ -87,7 +87,10 @@ def jittered_points(
 def voronoi(
     x: Field, y: Field, points: NDArray[np.float32]
 ) -> tuple[Field, Field, NDArray[np.intp]]:
-    """Distance to the nearest and second nearest point, and which is nearest; each as x."""
+    """Return distances to the nearest and second nearest point, and the nearest point's number.
+
+    Each has the shape of `x`.
+    """
     near = np.full(x.shape, np.inf, np.float32)
     second = near.copy()
     which = np.zeros(x.shape, np.intp)
@@ -100,12 +103,12 @@ def voronoi(
 
 
 def radius(x: Field, y: Field) -> Field:
-    """Distance from the origin; on float32 several times as fast as hypot."""
+    """Return the distance from the origin; for float32, several times as fast as hypot."""
     return np.sqrt(x * x + y * y)
 
 
 def stroke(x: Field, y: Field, a: ArrayLike, b: ArrayLike) -> Field:
-    """Distance from every pixel to the segment from a = (x, y) to b."""
+    """Return the distance from every pixel to the segment from a = (x, y) to b."""
     (ax, ay), (bx, by) = np.asarray(a, np.float32), np.asarray(b, np.float32)
     dx, dy = bx - ax, by - ay
     along = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy + 1e-9), 0, 1)
@@ -113,10 +116,10 @@ def stroke(x: Field, y: Field, a: ArrayLike, b: ArrayLike) -> Field:
 
 
 def step(edge: Field, softness: float = 1.0) -> Field:
-    """0 where edge <= -softness / 2, 1 where edge >= softness / 2, linear between."""
+    """Return 0 where edge <= -softness / 2, 1 where edge >= softness / 2, linear between."""
     return np.asarray(np.clip(edge / softness + 0.5, 0, 1), np.float32)
 
 
 def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """[0, 1] to [0, 255], rounded, clipped."""
+    """Convert [0, 1] to [0, 255], rounded and clipped."""
     return np.asarray(np.rint(np.clip(image, 0, 1) * 255), np.uint8)

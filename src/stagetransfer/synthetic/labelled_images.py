@@ -1,4 +1,4 @@
-"""What every generator of this room returns."""
+"""The result of every generator: images with ids, labels, classes, groups and splits."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class LabelledImages(NamedTuple):
     labels: NDArray[np.int64]  # (N,) in [0, C)
     classes: tuple[str, ...]
     groups: tuple[str, ...] | None = None  # N names of patients or physical samples
-    splits: tuple[str, ...] | None = None  # N of "train", "validation" or "test"
+    splits: tuple[str, ...] | None = None  # N of "train" or "test"

@@ -1,6 +1,6 @@
 """The embedded target domain: a phantom of 7 HRCT lung patterns, by patient, in Hounsfield units.
 
-The table of patients and images is here; what a pattern looks like is in `patterns`.
+Patients, numbers of images and the scanner are here; the patterns are in `lung_patterns`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stagetransfer.errors import UserError
-from stagetransfer.synthetic.fields import (
-    Field,
-    band_noise,
-    check_size,
-    generator,
-    grid,
-    to_uint8,
-)
+from stagetransfer.synthetic.fields import Field, band_noise, check_size, generator, grid, to_uint8
 from stagetransfer.synthetic.labelled_images import LabelledImages
 from stagetransfer.synthetic.lung_patterns import PATTERNS, Lung
 
@@ -33,32 +26,32 @@ _PAPER_IMAGES = {
     "test": (26, 46, 73, 66, 296, 65, 355),
 }
 _PATIENTS = {"train": (13, 14, 10, 8, 10, 9, 11), "test": (14, 14, 9, 9, 11, 10, 11)}
-# Neighbours in this row are findings that occur together; each shares patients with the next.
+# Neighbours in this list are findings that occur together; each shares patients with the next.
 _COMPANIONS = ("CON", "GGO", "RET", "HCM", "EMP", "NOR", "NOD")
 _SHARED = 3
 
 OVERSAMPLING = 2
-_MARGIN = 4  # oversampled pixels that blurring may spoil
+_MARGIN = 4  # oversampled pixels at each border, removed after blurring
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What all patches of one patient have in common."""
+    """The properties that all patches of one patient share."""
 
     view: float  # side of a patch, mm
     blur: float  # standard deviation of the reconstruction kernel, mm
     overshoot: float  # weight of the unsharp mask of a sharp kernel
     noise: float  # standard deviation, HU
     speckle: float  # period of the noise, pixels
-    parenchyma: float  # HU, moved by the depth of inspiration
+    parenchyma: float  # HU, depends on the depth of inspiration
     gain: float
     offset: float  # HU
 
 
 def draw_patient(seed: int, number: int) -> Patient:
-    """Patient `number`, from 1 to 117; those from 58 on are in "test"."""
+    """Return patient `number`, 1 to 117; those from 58 on are in "test"."""
     rng = generator(seed, "lung", "patient", number)
-    sharp = rng.uniform(0, 1)  # soft kernels blur, sharp ones overshoot and are noisy
+    sharp = rng.uniform(0, 1)  # 0: soft kernel, which blurs; 1: sharp, which overshoots, noisy
     return Patient(
         view=rng.uniform(16, 20),
         blur=0.55 - 0.25 * sharp,
@@ -72,7 +65,7 @@ def draw_patient(seed: int, number: int) -> Patient:
 
 
 def _roster(split: str) -> dict[str, tuple[int, ...]]:
-    """The patients' numbers of each class; together 57 in train (1-57) and 60 in test (58-117)."""
+    """Return the patients of each class, among 57 in train (1-57) or 60 in test (58-117)."""
     patients = dict(zip(CLASSES, _PATIENTS[split], strict=True))
     first = 1
     if split == "test":
@@ -84,10 +77,10 @@ def _roster(split: str) -> dict[str, tuple[int, ...]]:
     return roster
 
 
-def _deal(rng: np.random.Generator, patients: tuple[int, ...], count: int) -> list[int]:
-    """Whose each of `count` >= len(patients) images is: one for each patient, the rest unevenly.
+def _assign_patients(rng: np.random.Generator, patients: tuple[int, ...], count: int) -> list[int]:
+    """Return the patient of each image: one image for each patient, the rest unevenly.
 
-    The first images of a longer deal are those of a shorter one.
+    A larger `count`, which is at least the number of patients, only appends to the list.
     """
     share = rng.gamma(3, size=len(patients))
     rest = rng.choice(patients, size=count - len(patients), p=share / share.sum())
@@ -95,7 +88,7 @@ def _deal(rng: np.random.Generator, patients: tuple[int, ...], count: int) -> li
 
 
 def _patch(rng: np.random.Generator, name: str, patient: Patient, size: int) -> Field:
-    """One ROI (size, size) in [0, 1]: drawn in HU at twice the resolution, then scanned."""
+    """Return a patch (size, size) in [0, 1], drawn in HU at twice the resolution, then scanned."""
     n = OVERSAMPLING * size + 2 * _MARGIN
     mm = patient.view / (OVERSAMPLING * size)
     x, y = grid(n, mm)
@@ -108,11 +101,11 @@ def _patch(rng: np.random.Generator, name: str, patient: Patient, size: int) -> 
 def scan(
     rng: np.random.Generator, tissue: Field, patient: Patient, mm: float, margin: int
 ) -> Field:
-    """What the patient's scanner makes of tissue (n, n): (m, m) HU, m = (n - 2 margin) / 2.
+    """Simulate the patient's scanner: tissue (n, n) to (m, m) HU, m = (n - 2 margin) / 2.
 
     Args:
-        tissue: HU at `OVERSAMPLING` times the resolution, `mm` a pixel.
-        margin: pixels at each border that blurring may spoil; they are cut off.
+        tissue: HU at `OVERSAMPLING` times the resolution; a pixel is `mm` wide.
+        margin: pixels to remove at each border, where blurring is wrong.
     """
     n = len(tissue)
     size = (n - 2 * margin) // OVERSAMPLING
@@ -122,12 +115,12 @@ def scan(
     inner = scanned[margin : n - margin, margin : n - margin]
     pixels = inner.reshape(size, OVERSAMPLING, size, OVERSAMPLING).mean(axis=(1, 3))
     pixels = pixels + patient.noise * band_noise(rng, size, patient.speckle, 0.5)
-    # Air stays air: a scanner's gain and offset are errors about -1000 HU.
+    # The gain acts on the difference from air (-1000 HU).
     return np.asarray(patient.gain * (pixels + 1000) - 1000 + patient.offset)
 
 
 def _counts(split: str, scale: float) -> list[int]:
-    """Images a class: scale * 8 * n ** 0.45 of the paper's n, and at least one a patient."""
+    """Return images per class: scale * 8 * n ** 0.45 of the paper's n, at least one per patient."""
     return [
         max(patients, round(scale * 8 * n**0.45))
         for n, patients in zip(_PAPER_IMAGES[split], _PATIENTS[split], strict=True)
@@ -135,22 +128,22 @@ def _counts(split: str, scale: float) -> list[int]:
 
 
 def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
-    """Patches of 7 lung patterns, out of balance, with `groups` (patients) and `splits`.
+    """Draw patches of 7 lung patterns in unequal numbers, with patients as groups, and splits.
 
-    117 patients, p001 to p057 in "train" and p058 to p117 in "test", some with two patterns; there
-    is no "validation". At scale 1 train has 1,297 images and test 456.
+    There are 117 patients, p001 to p057 in "train" and p058 to p117 in "test", some with two
+    patterns, and no "validation". At scale 1, train has 1,297 images and test 456.
 
     Args:
         seed: another seed gives other patients.
-        scale: multiplies the number of images of every class; no patient is ever left without one.
-            A larger scale leaves the images of a smaller one as they were.
-        size: side in pixels; the field of view stays 16 to 20 mm.
+        scale: multiplies the number of images of every class; every patient keeps at least one. A
+            larger scale contains the images of a smaller one.
+        size: side in pixels; the field of view is 16 to 20 mm at any size.
 
     Returns:
-        Images (N, size, size) uint8 grey, the window -1350 to 150 HU as 0 to 255.
+        Images (N, size, size) uint8 grey; 0 to 255 is the window -1350 to 150 HU.
 
     Raises:
-        UserError: scale not above 0 or size below 16.
+        UserError: scale is not above 0 or size is below 16.
     """
     if not 0 < scale < np.inf:
         raise UserError(f"embedded lung: scale is {scale}, give a number above 0")
@@ -160,9 +153,10 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
     for split in ("train", "test"):
         roster = _roster(split)
         for label, (name, count) in enumerate(zip(CLASSES, _counts(split, scale), strict=True)):
-            dealt = _deal(generator(seed, "lung", "deal", split, name), roster[name], count)
+            rng = generator(seed, "lung", "deal", split, name)
+            patients = _assign_patients(rng, roster[name], count)
             drawn = Counter[int]()
-            for i, number in enumerate(dealt):
+            for i, number in enumerate(patients):
                 rng = generator(seed, "lung", name, number, drawn[number])
                 drawn[number] += 1
                 images.append(to_uint8(_patch(rng, name, draw_patient(seed, number), size)))

@@ -1,10 +1,11 @@
-"""Whole slices of the embedded phantom, with the seven patterns in regions that are known.
+"""Whole slices of the embedded phantom, with the seven patterns in known regions.
 
-A body with two lungs, a spine, a trachea, on a table. Each lung is made of lobules 12 to 15 mm
-wide (Voronoi cells of a jittered hexagonal grid), each of which is one patch of its class, drawn
-as the patches of the target domain are: by the same pattern, for the same patient. Neighbouring
-lobules of a class make up a region: four in one lung, three in the other. So what the network
-meets anew are seams, borders between classes and the chest wall.
+A slice shows a body on a table, with two lungs, a spine and a trachea. Each lung consists of
+lobules 12 to 15 mm wide (Voronoi cells of a jittered hexagonal grid). Each lobule is one patch of
+its class, drawn by the same pattern and for the same patient as the patches of the target domain.
+Neighbouring lobules of one class are a region: four regions in one lung, three in the other. New
+to a network that was trained on patches are therefore only seams, borders between classes, and the
+chest wall.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from stagetransfer.synthetic.lung_patterns import AIR, PATTERNS, Lung
 
 FIRST_TEST_PATIENT, LAST_TEST_PATIENT = 58, 117
 
-_PATCH = 32  # pixels that are as wide as a patient's patch
+_PATCH = 32  # pixels across a patient's patch
 _TILE = OVERSAMPLING * _PATCH + 8  # a lobule's patch with its margin, oversampled pixels
-_LOBULE = 0.75  # of a patch's width
-_SEAM = 1.5  # mm over which neighbours blend
+_LOBULE = 0.75  # width of a lobule, as a share of the patch
+_SEAM = 1.5  # mm over which neighbouring lobules blend
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Slice:
 
     Attributes:
         hu: (H, W) int16 Hounsfield units.
-        truth: (H, W) int8 positions in `CLASSES`, -1 outside the lungs.
+        truth: (H, W) int8 class numbers in `CLASSES`; -1 outside the lungs.
         spacing: side of a pixel in mm; 32 pixels are as wide as the patient's patches.
-        patient: as "p058", of the test set.
+        patient: name of a patient of the test set, such as "p058".
     """
 
     hu: NDArray[np.int16]
@@ -53,16 +54,16 @@ class Slice:
 
 
 def patients_of_test(count: int) -> list[int]:
-    """The numbers of so many patients, evenly spaced over the test set's 60."""
+    """Return the numbers of `count` patients, evenly spaced over the 60 of the test set."""
     spaced = np.linspace(FIRST_TEST_PATIENT, LAST_TEST_PATIENT, count)
     return [round(number) for number in spaced.tolist()]
 
 
 def lung_slice(seed: int, number: int, index: int = 0, size: int = 512) -> Slice:
-    """Slice `index` of patient `number` of the phantom with this seed; each is drawn anew.
+    """Draw slice `index` of patient `number` of the phantom with this seed.
 
     Args:
-        size: side in pixels, of 0.5 to 0.63 mm by patient.
+        size: side in pixels; a pixel is 0.5 to 0.63 mm wide, depending on the patient.
     """
     patient = draw_patient(seed, number)
     rng = generator(seed, "lung", "slice", number, index)
@@ -83,7 +84,7 @@ def lung_slice(seed: int, number: int, index: int = 0, size: int = 512) -> Slice
             for label in classes
         ]
     )
-    # Warped, so that borders are not straight.
+    # The noise bends the borders.
     warp = np.stack([band_noise(rng, n, 8 / mm)[inside] for _ in range(2)], axis=1)
     found = KDTree(lobules).query(pixels + warp, k=2)
     far, near = np.asarray(found[0]), np.asarray(found[1], np.intp)
@@ -103,17 +104,17 @@ def lung_slice(seed: int, number: int, index: int = 0, size: int = 512) -> Slice
 
 
 def _lung(x: Field, y: Field, side: int, field: float) -> Field:
-    """About the distance in mm to a lung's border, negative within; side -1 or 1."""
+    """Return roughly the distance in mm to a lung's border, negative inside; side is -1 or 1."""
     a, b = 0.155 * field, 0.25 * field
     rise = radius((x - np.float32(side * 0.2 * field)) / np.float32(a), y / np.float32(b))
     return np.asarray((rise - 1) * np.float32(min(a, b)), np.float32)
 
 
 def _body(rng: np.random.Generator, x: Field, y: Field, mm: float, field: float) -> Field:
-    """HU of all but the lungs: air, a table, skin and fat, muscle, spine, trachea."""
+    """Draw everything except the lungs in HU: air, table, fat, muscle, spine and trachea."""
     n = len(x)
 
-    def laid(below: Field, distance: Field, density: Field | float) -> Field:
+    def blended(below: Field, distance: Field, density: Field | float) -> Field:
         cover = step(-distance, 2 * mm)
         return np.asarray(below + cover * (density - below), np.float32)
 
@@ -122,26 +123,28 @@ def _body(rng: np.random.Generator, x: Field, y: Field, mm: float, field: float)
         return np.asarray((rise - 1) * np.float32(min(a, b)), np.float32)
 
     tissue = np.full((n, n), -1000, np.float32)
-    tissue = laid(tissue, np.abs(y - np.float32(0.4 * field)) - np.float32(2), -200.0)
-    tissue = laid(tissue, oval(0, 0, 0.46 * field, 0.37 * field), -100.0)
+    tissue = blended(tissue, np.abs(y - np.float32(0.4 * field)) - np.float32(2), -200.0)
+    tissue = blended(tissue, oval(0, 0, 0.46 * field, 0.37 * field), -100.0)
     muscle = 45 + 12 * band_noise(rng, n, 3 / mm, 0.8)
-    tissue = laid(tissue, oval(0, 0, 0.435 * field, 0.345 * field), muscle)
-    tissue = laid(tissue, oval(0, 0.26 * field, 0.05 * field, 0.05 * field), 350.0)
-    return laid(tissue, oval(0, -0.12 * field, 0.024 * field, 0.024 * field), AIR)
+    tissue = blended(tissue, oval(0, 0, 0.435 * field, 0.345 * field), muscle)
+    tissue = blended(tissue, oval(0, 0.26 * field, 0.05 * field, 0.05 * field), 350.0)
+    return blended(tissue, oval(0, -0.12 * field, 0.024 * field, 0.024 * field), AIR)
 
 
 def _lobules(
     rng: np.random.Generator, view: float, field: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(L, 2) middles x, y in mm, and the class (L,) of each: by the nearest of its lung's regions,
-    which lie one below the other."""
+    """Return (L, 2) centres x, y of the lobules in mm, and the class number (L,) of each.
+
+    A lobule belongs to the nearest region of its lung; the regions are one below the other.
+    """
     points = jittered_points(rng, 0.75 * field, _LOBULE * view, 0.12).astype(np.float64)
     order = rng.permutation(len(CLASSES))
     first = int(rng.integers(3, 5))
     middles, classes = [], []
     for side, of_side in ((-1, order[:first]), (1, order[first:])):
         count = len(of_side)
-        # Evenly by area: an ellipse's ends hold less than its middle.
+        # Equal areas: the ends of an ellipse have less area than its middle.
         heights = np.sin(np.linspace(-1, 1, 2 * count + 1)[1::2] * np.pi / 2.6)
         middles += [
             (side * 0.2 * field + rng.uniform(-12, 12), 0.25 * field * h + rng.uniform(-4, 4))
@@ -161,7 +164,7 @@ def _draw(
     pixels: Field,
     mm: float,
 ) -> NDArray[np.float32]:
-    """The values of pixels (P, 2), in mm, on the tiles of the lobules `which` (P,)."""
+    """Return the values of pixels (P, 2), in mm, in the tiles of the lobules `which` (P,)."""
     places = np.rint((pixels - lobules[which]) / mm).astype(np.int64) + _TILE // 2
     column, row = np.clip(places, 0, _TILE - 1).T
     return np.asarray(tiles[which, row, column])

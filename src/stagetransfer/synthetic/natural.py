@@ -1,4 +1,4 @@
-"""The embedded natural domain: one object a scene, whose class is its shape and nothing else."""
+"""The embedded natural domain: one object per scene, whose shape alone is its class."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stagetransfer.synthetic.labelled_images import LabelledImages
 
 
 def _polygon(x: Field, y: Field, corners: ArrayLike) -> Field:
-    """Signed distance to a closed polygon (K, 2), negative inside."""
+    """Return the signed distance to a closed polygon (K, 2), negative inside."""
     points = np.asarray(corners, np.float32)
     distance = np.full(x.shape, np.inf, np.float32)
     inside = np.zeros(x.shape, bool)
@@ -73,7 +73,7 @@ def _star(x: Field, y: Field) -> Field:
     return _polygon(x, y, np.stack([radii * np.sin(angles), -radii * np.cos(angles)], axis=1))
 
 
-# Signed distances in the object's own frame, where it fills about the unit circle.
+# Signed distances in the object's own coordinates; it roughly fills the unit circle.
 SHAPES: dict[str, Callable[[Field, Field], Field]] = {
     "arrow": _arrow,
     "box": lambda x, y: _box(x, y, 0.8, 0.8),
@@ -89,17 +89,17 @@ SHAPES: dict[str, Callable[[Field, Field], Field]] = {
 
 
 def _paint(canvas: Field, cover: Field, colour: NDArray[np.floating]) -> Field:
-    """Lays a colour (3,) or image (n, n, 3) over the canvas where cover (n, n) is 1."""
+    """Blend a colour (3,) or image (n, n, 3) into the canvas; `cover` (n, n) is its opacity."""
     return np.asarray(canvas + cover[..., None] * (colour - canvas), np.float32)
 
 
 def _colour(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Any brightness, moderate saturation."""
+    """Return a colour of any brightness and moderate saturation."""
     return np.clip(rng.uniform(0.1, 0.9) + rng.uniform(-0.35, 0.35, 3), 0, 1)
 
 
 def _background(rng: np.random.Generator, x: Field, y: Field, colour: NDArray[np.float64]) -> Field:
-    """A gradient with soft clouds and a few strokes, all near one colour."""
+    """Draw a gradient with soft clouds and a few strokes, all of similar colours."""
     n = len(x)
     angle = rng.uniform(0, 2 * np.pi)
     ramp = (np.cos(angle) * x + np.sin(angle) * y) / n * rng.uniform(0.1, 0.5)
@@ -113,10 +113,10 @@ def _background(rng: np.random.Generator, x: Field, y: Field, colour: NDArray[np
 
 
 def _scene(rng: np.random.Generator, shape: Callable[[Field, Field], Field], n: int) -> Field:
-    """One RGB scene (n, n, 3) about [0, 1]: clutter, shadow, object, occluder, camera."""
+    """Draw one RGB scene (n, n, 3), roughly in [0, 1]: background, object, occlusion, camera."""
     x, y = grid(n)
     back, front = _colour(rng), _colour(rng)
-    while np.abs(front - back).max() < 0.45:  # an object nobody can see has no class
+    while np.abs(front - back).max() < 0.45:  # keep the object visible
         front = _colour(rng)
     canvas = _background(rng, x, y, back)
 
@@ -151,21 +151,21 @@ def _scene(rng: np.random.Generator, shape: Callable[[Field, Field], Field], n: 
 
 
 def natural(seed: int = 0, per_class: int = 80, size: int = 64) -> LabelledImages:
-    """Object-like scenes of 10 shapes, in balance; no groups and no fixed split.
+    """Draw scenes with objects of 10 shapes, balanced, without groups and official split.
 
-    Colours, brightness, pose, size, shading, background, occlusion, blur and noise are drawn
-    alike for every class.
+    Colours, brightness, pose, size, shading, background, occlusion, blur and noise have the same
+    distribution in every class.
 
     Args:
         seed: another seed gives other scenes of the same kind.
-        per_class: images a class; more of them leave the earlier ones as they were.
+        per_class: images per class; more images leave the earlier ones unchanged.
         size: side in pixels.
 
     Returns:
         Images (10 * per_class, size, size, 3) uint8 RGB.
 
     Raises:
-        UserError: per_class below 1 or size below 16.
+        UserError: per_class is below 1 or size is below 16.
     """
     check_per_class("natural", per_class)
     check_size("natural", size)

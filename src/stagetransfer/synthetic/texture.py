@@ -1,4 +1,4 @@
-"""The embedded texture domain: materials under changing light and view, in the manner of CUReT."""
+"""The embedded texture domain: materials under changing light and view, similar to CUReT."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from stagetransfer.synthetic.fields import (
 from stagetransfer.synthetic.labelled_images import LabelledImages
 
 SAMPLES_PER_CLASS = 10
-_CANVAS = 160  # side of a sample in texture units; an image shows about 64 of them
+_CANVAS = 160  # side of a sample in texture units; an image shows about 64 units
 
-# What a sample is made of: albedo (which of two colours, 0 to 1) and height (texture units).
+# Albedo (mixture of two colours, 0 to 1) and height (texture units) of a sample.
 Surface = tuple[Field, Field]
 
 
@@ -36,7 +36,7 @@ def _surface(albedo: NDArray[np.floating], height: NDArray[np.floating]) -> Surf
 
 
 def _wave(turns: NDArray[np.floating]) -> NDArray[np.float64]:
-    """sin(2 pi turns), in float64: float32 sines differ between processors in the last bit."""
+    """Return sin(2 pi turns) in float64; float32 sines differ between processors."""
     return np.asarray(np.sin(turns * (2 * np.pi), dtype=np.float64))
 
 
@@ -116,7 +116,7 @@ def _scales(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     pitch = rng.uniform(11, 17)
     rise = 0.5 * pitch
     rim = np.ones_like(x)
-    # Discs half a pitch apart in every row; of those over a point the uppermost row's is on top.
+    # Rows of discs, shifted by half a pitch; where discs overlap, the upper row is on top.
     for back in (2, 1, 0):
         row = np.floor(y / rise) - back
         u = ((x / pitch + 0.5 * (row % 2)) % 1 - 0.5) * pitch
@@ -136,7 +136,7 @@ def _weave(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     u, v = _warped(rng, x, y, rng.uniform(0.1, 0.4), 40)
     u, v = u / np.float32(period), v / np.float32(period)
     over = (np.floor(u) + np.floor(v)) % 2 == 0
-    # The thread on top runs along y in one half of the crossings and along x in the other.
+    # The thread on top is parallel to y in one half of the crossings and to x in the other.
     across, along = np.where(over, u, v) % 1, np.where(over, v, u) % 1
     bulge = np.sqrt(_wave(across / 2)) * (0.4 + 0.6 * _wave(along / 2))
     tone = np.where(over, rng.uniform(0.75, 1), rng.uniform(0.35, 0.7))
@@ -151,8 +151,8 @@ def _zigzag(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     return _surface(stripes / 0.6 + 0.5, 0.1 * band_noise(rng, len(x), 5, 0.6))
 
 
-# Smooth or patterned surfaces whose bright part is the ground: none draws bright walls round dark
-# cells, isolated bright spots or a bright mesh on dark, which are patterns of the target.
+# None has bright walls around dark cells, isolated bright spots or a bright mesh on a dark ground:
+# these are patterns of the target.
 MATERIALS: dict[str, Callable[[np.random.Generator, Field, Field], Surface]] = {
     "bricks": _bricks,
     "checker": _checker,
@@ -170,7 +170,7 @@ MATERIALS: dict[str, Callable[[np.random.Generator, Field, Field], Surface]] = {
 
 
 def _view(rng: np.random.Generator, surface: Surface, colours: Field, size: int) -> Field:
-    """One photograph (size, size, 3) about [0, 1]: a place, angle, distance, light and camera."""
+    """Draw one view (size, size, 3), roughly in [0, 1], with its own place, light and camera."""
     x, y = grid(size, 64 / size * rng.uniform(0.85, 1.15))
     turn = rng.uniform(0, 2 * np.pi)
     centre = (_CANVAS - 1) / 2 + rng.uniform(-24, 24, 2)
@@ -197,29 +197,29 @@ def _view(rng: np.random.Generator, surface: Surface, colours: Field, size: int)
 
 
 def _colours(rng: np.random.Generator) -> Field:
-    """Two colours (2, 3): dark and light parts of a sample, about 0.3 to 0.55 apart."""
+    """Return the colours (2, 3) of dark and light parts of a sample, about 0.3 to 0.55 apart."""
     dark = rng.uniform(0.05, 0.4) * rng.uniform(0.5, 1.2, 3)
     light = (dark.mean() + rng.uniform(0.3, 0.55)) * rng.uniform(0.7, 1.25, 3)
     return np.asarray(np.clip(np.stack([dark, light]), 0, 1), np.float32)
 
 
 def texture(seed: int = 0, per_class: int = 80, size: int = 64) -> LabelledImages:
-    """Stationary textures of 12 materials, in balance, each of 10 physical samples.
+    """Draw stationary textures of 12 materials, balanced, each with 10 physical samples.
 
-    A sample (its parameters, surface and colours) is drawn once; its images differ in place,
-    rotation, distance, light and noise. `groups` names the sample, e.g. "bricks/sample03". Image i
-    of a class is of sample i modulo 10. No fixed split.
+    The images of a sample share its parameters, surface and colours, and differ in place,
+    rotation, distance, light and noise. `groups` names the sample, such as "bricks/sample03". Image
+    i of a class shows sample i modulo 10. There is no official split.
 
     Args:
         seed: another seed gives other samples of the same materials.
-        per_class: images a class; more of them leave the earlier ones as they were.
-        size: side in pixels; the part of the material that is seen does not depend on it.
+        per_class: images per class; more images leave the earlier ones unchanged.
+        size: side in pixels; the visible part of the material does not depend on it.
 
     Returns:
         Images (12 * per_class, size, size, 3) uint8 RGB.
 
     Raises:
-        UserError: per_class below 1 or size below 16.
+        UserError: per_class is below 1 or size is below 16.
     """
     check_per_class("texture", per_class)
     check_size("texture", size)

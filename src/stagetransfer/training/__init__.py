@@ -1,7 +1,12 @@
 """Training of one stage: the LightningModule, the transfer from the stage before, the callbacks."""
 
 from stagetransfer.training.caffe_sgd import CaffeSGD
-from stagetransfer.training.feature_cache import feature_shape, read_features, write_features
+from stagetransfer.training.feature_cache import (
+    FeatureDataModule,
+    StageData,
+    images_of,
+    with_cached_features,
+)
 from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
 from stagetransfer.training.module import (
     ClassifierModule,
@@ -16,19 +21,20 @@ from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
 __all__ = [
     "CaffeSGD",
     "ClassifierModule",
+    "FeatureDataModule",
     "Fitted",
     "OptimizerSettings",
+    "StageData",
     "StageTransfer",
     "TestResult",
     "TransferRecord",
     "build_network",
     "evaluate",
-    "feature_shape",
     "fit",
+    "images_of",
     "network_state",
     "one_cycle",
     "parameter_groups",
     "rates_by_layer",
-    "read_features",
-    "write_features",
+    "with_cached_features",
 ]

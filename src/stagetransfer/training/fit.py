@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,7 +18,6 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from stagetransfer.config.schema import Trainer
-from stagetransfer.data import DomainDataModule
 from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
 from stagetransfer.training.best_epoch import BestEpoch
@@ -30,6 +29,9 @@ from stagetransfer.training.module import ClassifierModule, TestResult
 from stagetransfer.training.progress import StageProgress
 from stagetransfer.training.seed_epoch import SeedEpoch
 from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
+
+if TYPE_CHECKING:
+    from stagetransfer.training.feature_cache import StageData
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Fitted:
 
 def fit(
     module: ClassifierModule,
-    data: DomainDataModule,
+    data: pl.LightningDataModule,
     *,
     title: str,
     folder: Path,
@@ -132,16 +134,16 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
 
 def evaluate(
     module: ClassifierModule,
-    data: DomainDataModule,
+    data: StageData,
     settings: Trainer,
     *,
     split: str = "test",
     copies: int = 1,
     seed: int = 0,
 ) -> TestResult:
-    """Runs the test set, or another split, through the module.
+    """Run the test set, or another split, through the module.
 
-    Always on one device: several would pad the set, and count some images twice.
+    It always runs on one device: several would pad the set, and count some images twice.
 
     Args:
         copies: the probabilities are means over each image and `copies` - 1 random variants of it.
@@ -151,19 +153,14 @@ def evaluate(
         Rows in the domain's samples (N,), labels (N,), class probabilities (N, C).
     """
     total: NDArray[np.float64] | None = None
-    data.tested = split
-    if copies > 1:
-        data.use_images(split)
-    for copy in range(copies):
-        data.vary = copy > 0
+    for copy, shown in enumerate(data.evaluations(split, copies)):
         torch.manual_seed(derive(seed, "copy", copy))
         with quiet_lightning():
             build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
-                module, datamodule=data, verbose=False
+                module, datamodule=shown, verbose=False
             )
         rows, labels, probabilities = module.test_result()
         total = probabilities if total is None else total + probabilities
-    data.vary, data.tested = False, "test"
     assert total is not None
     return rows, labels, total / copies
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -24,12 +24,21 @@ from torchmetrics.classification import (
 )
 
 from stagetransfer.config.schema import Model
-from stagetransfer.data.feature_set import AnyBatch, FeatureBatch
 from stagetransfer.data.images import Batch
 from stagetransfer.errors import UserError
 from stagetransfer.models import LAYERS, AlexNet, WinogradConv2d, initialise
 from stagetransfer.training.parameter_groups import SAME_RATE, parameter_groups
 
+
+class FeatureBatch(NamedTuple):
+    """B labelled images, as the frozen part of a network returns them."""
+
+    features: Tensor  # (B, F) or (B, C, H, W) float32
+    labels: Tensor  # (B,) int64
+    rows: Tensor  # (B,) int64, numbers in the domain's samples
+
+
+AnyBatch = Batch | FeatureBatch
 TestResult = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Rows (N,), labels (N,) and class probabilities (N, C) of the images of a test."""
 

@@ -1,10 +1,16 @@
-"""Published and common layouts of labelled image sets on disk, each read into `Samples`."""
+"""Published and common layouts of labelled image sets on disk, each read into `Samples`.
+
+Every reader takes `max_classes`, the number of classes to use (the first ones in their order), and
+`max_per_class`, the number of images of each class and split to use, evenly spaced.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stagetransfer.data.layouts.csv_table import read_csv
 from stagetransfer.data.layouts.dld import read_dld
@@ -14,19 +20,7 @@ from stagetransfer.data.layouts.texture_sets import read_curet, read_dtd, read_k
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
-__all__ = [
-    "LAYOUTS",
-    "TREES",
-    "check_images",
-    "read",
-    "read_csv",
-    "read_curet",
-    "read_dld",
-    "read_dtd",
-    "read_folder",
-    "read_imagenet",
-    "read_kth_tips",
-]
+__all__ = ["LAYOUTS", "TREES", "check_images", "check_options", "read"]
 
 LAYOUTS: dict[str, Callable[..., Samples]] = {
     "folder": read_folder,
@@ -39,29 +33,37 @@ LAYOUTS: dict[str, Callable[..., Samples]] = {
 }
 
 TREES = ("folder", "imagenet")
-"""The layouts that read nothing but which files lie in which folders."""
+"""Layouts that only depend on which files lie in which folders, not on the content of a file."""
 
 
 def read(layout: str, root: Path, **options: object) -> Samples:
-    """The images below `root`, read by the layout of this name.
+    """Return the images below `root`, read by the layout of this name.
 
-    Images are paths, not yet opened (see `check_images`); ids are the paths below `root` with
-    forward slashes, and the samples stand in their order. Hidden files are the system's and are
-    left out.
+    Images are paths that are not opened yet (see `check_images`). Their ids are the paths below
+    `root` with forward slashes, and the samples are sorted by id. Hidden files are left out.
 
     Args:
         layout: one of `LAYOUTS`.
-        options: what the layout's reader takes.
+        options: keywords of the layout's reader.
 
     Raises:
-        UserError: no such layout or option, or the folder isn't of this layout.
+        UserError: there is no such layout or option, or the folder is not of this layout.
     """
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout}: none of {', '.join(LAYOUTS)}")
-    signature = inspect.signature(LAYOUTS[layout])
+    reader = functools.partial(LAYOUTS[layout], root)
+    check_options(reader, options, f"layout {layout}")
+    return reader(**options)
+
+
+def check_options(reader: Callable[..., Samples], options: Mapping[str, Any], key: str) -> None:
+    """Check that the reader takes these keywords, before anything is read.
+
+    Raises:
+        UserError: it does not; the message begins with `key`.
+    """
+    signature = inspect.signature(reader)
     try:
-        signature.bind(root, **options)
+        signature.bind(**options)
     except TypeError as error:
-        known = ", ".join(list(signature.parameters)[1:])
-        raise UserError(f"layout {layout}: {error}; its options are {known}") from error
-    return LAYOUTS[layout](root, **options)
+        raise UserError(f"{key}: {error}; there are {', '.join(signature.parameters)}") from error

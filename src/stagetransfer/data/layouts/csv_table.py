@@ -23,15 +23,14 @@ def read_csv(
     max_classes: int | None = None,
     max_per_class: int | None = None,
 ) -> Samples:
-    """A table root/labels.csv with the columns file, label and, where known, patient and split.
+    """Read a table root/labels.csv with the columns file, label and, if known, patient and split.
 
-    `file` is a path below `root`; `patient` names the group; `split` is train, validation (val,
-    valid) or test. Other columns are not read, and images that the table does not name neither.
+    `file` is a path below `root`, `patient` names the group, and `split` is train, validation (val,
+    valid) or test. Other columns, and images that are not in the table, are ignored.
 
     Args:
-        table: the CSV's path, absolute or below `root`.
-        classes: the legal labels, in the order of their numbers; default all, sorted.
-        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+        table: path of the CSV, absolute or below `root`.
+        classes: the allowed labels, in the order of their numbers; all by default, sorted.
 
     Raises:
         UserError: names the line of the table and what is wrong with it.
@@ -45,9 +44,7 @@ def read_csv(
     for line, cells in records(path, _NEEDED, (*_NEEDED, "patient", "split"), cure):
         row = _row(root, f"{path} line {line}", cells, classes)
         if line_of.setdefault(row.id, line) != line:
-            raise UserError(
-                f"{path} line {line}: {row.id} stands in line {line_of[row.id]} already"
-            )
+            raise UserError(f"{path} line {line}: {row.id} is in line {line_of[row.id]} already")
         rows.append(row)
     names = choose_classes(path, {row.label for row in rows}, classes, max_classes)
     return to_samples(root, (row for row in rows if row.label in names), names, max_per_class)
@@ -62,7 +59,7 @@ def _row(root: Path, where: str, cells: dict[str, str], classes: Sequence[str] |
     if classes is not None and label not in classes:
         raise UserError(f"{where}: unknown class {label!r}; known are {', '.join(classes)}")
     if group == "":
-        raise UserError(f"{where}: no patient; fill the cell or drop the whole column")
+        raise UserError(f"{where}: no patient; fill the cell or remove the whole column")
     if split is not None and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
     absolute = PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute()
@@ -78,12 +75,12 @@ def _row(root: Path, where: str, cells: dict[str, str], classes: Sequence[str] |
 def records(
     path: Path, needed: Sequence[str], once: Sequence[str], cure: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and cells, stripped; by the csv module, since pandas loses the line numbers.
+    """Yield line numbers and stripped cells by column; pandas would lose the line numbers.
 
     Args:
-        needed: columns that must be there.
-        once: columns that must not be there twice.
-        cure: what to do where there is no such file, for messages.
+        needed: columns that the table must have.
+        once: columns that it must not have twice.
+        cure: what to do if there is no such file, for messages.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -21,18 +21,17 @@ def read_dld(
     max_classes: int | None = None,
     max_per_class: int | None = None,
 ) -> Samples:
-    """Diffuse lung disease: the classes CON, GGO, HCM, RET, EMP, NOD, NOR in this order.
+    """Read diffuse lung disease: the classes CON, GGO, HCM, RET, EMP, NOD, NOR in this order.
 
-    Either a table (see `read_csv`; the official split in its column), or folders CON ... NOR
-    (see `read_folder`; the official split as train/ and test/).
+    The images are in a table (see `read_csv`; its column `split` has the official split), or in
+    folders CON ... NOR (see `read_folder`; the official split as train/ and test/).
 
     Args:
-        table: the CSV's path; default root/labels.csv where it exists, else the folders.
-        groups: for folders: the pattern of a patient's name in an image's id.
-        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+        table: path of the CSV; root/labels.csv by default, or the folders if there is none.
+        groups: for folders, the pattern of a patient's name in an image's id.
 
     Raises:
-        UserError: a class is missing or unknown, and all that the two layouts raise.
+        UserError: a class is missing or unknown, or an error of the two layouts.
     """
     if table is not None or (root / _TABLE).is_file():
         if groups is not None:

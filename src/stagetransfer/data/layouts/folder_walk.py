@@ -1,4 +1,4 @@
-"""Walking a folder tree: what counts as a class folder, an image, or the system's own file."""
+"""Class folders and images of a folder tree, without the files of the operating system."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _visits: ContextVar[list[Path] | None] = ContextVar("_visits", default=None)
 
 @contextmanager
 def visited() -> Iterator[list[Path]]:
-    """Gathers the folders that `entries` looks into while the block runs."""
+    """Collect the folders that `entries` reads within the block."""
     folders: list[Path] = []
     token = _visits.set(folders)
     try:
@@ -34,12 +34,12 @@ def visited() -> Iterator[list[Path]]:
 
 
 def is_image(name: str) -> bool:
-    """Whether the suffix is that of an image, in capitals or not."""
+    """Return whether the name has the suffix of an image, in upper or lower case."""
     return name.lower().endswith(SUFFIXES)
 
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in `folder`, sorted, without the system's own."""
+    """Return the names of the folders and files in `folder`, sorted, without system files."""
     visits = _visits.get()
     if visits is not None:
         visits.append(folder)
@@ -56,24 +56,24 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
         ) from error
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be read ({error.strerror}); look at its rights"
+            f"{folder}: cannot be read ({error.strerror}). Check its permissions."
         ) from error
     folders = sorted(name for name, is_folder in seen if is_folder)
     return folders, sorted(name for name, is_folder in seen if not is_folder)
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the class folders in `folder`, sorted.
+    """Return the names of the class folders in `folder`, sorted.
 
     Raises:
-        UserError: there are none, or images lie beside them, or `folder` is a level too high.
+        UserError: there are none, or images beside them, or `folder` is one level too high.
     """
     folders, files = entries(folder)
     loose = next(filter(is_image, files), None)
     if not folders and loose:
         raise UserError(
-            f"{folder}: images lie in it directly; give the folder above it as the root, which "
-            f"holds a folder a class"
+            f"{folder}: it has images, but no class folders. Give the folder above it as the "
+            "root, which has one folder per class."
         )
     if not folders:
         raise UserError(f"{folder}: no class folders; expected {folder / '<class>' / 'image.png'}")
@@ -83,17 +83,17 @@ def class_folders(folder: Path) -> list[str]:
         inner, files = entries(folder / folders[0])
         if inner and not any(map(is_image, files)):
             raise UserError(
-                f"{folder}: holds only the folder {folders[0]}, and that holds {listed(inner)}; "
-                f"give {folder / folders[0]} as the root"
+                f"{folder}: its only folder is {folders[0]}, which has {listed(inner)}. "
+                f"Give {folder / folders[0]} as the root."
             )
     return folders
 
 
 def class_images(folder: Path) -> list[str]:
-    """Paths of the images at any depth below a class folder, relative to it, with "/".
+    """Return the paths of the images at any depth below a class folder, relative to it, with "/".
 
     Raises:
-        UserError: there are none, or there is a file that is no image by its suffix.
+        UserError: there are none, or a file does not have the suffix of an image.
     """
     found = _images(folder)
     if not found:
@@ -104,7 +104,7 @@ def class_images(folder: Path) -> list[str]:
 
 
 def listed(names: list[str], most: int = 10) -> str:
-    """The names with commas, cut short for one line of a message."""
+    """Return the names with commas, shortened for one line of a message."""
     more = [f"... ({len(names)} in all)"] if len(names) > most else []
     return ", ".join([*names[:most], *more])
 

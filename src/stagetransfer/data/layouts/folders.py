@@ -1,4 +1,4 @@
-"""A folder a class: any such tree, and ImageNet's."""
+"""One folder per class: any such tree, and that of ImageNet."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ def read_folder(
     max_classes: int | None = None,
     max_per_class: int | None = None,
 ) -> Samples:
-    """A folder a class: root/<class>/**/image, or root/{train,val,test}/<class>/**/image.
+    """Read one folder per class: root/<class>/**/image, or root/{train,val,test}/<class>/**/image.
 
-    The split is the publisher's only if every folder in `root` is named train, val, valid,
+    The images have an official split if every folder in `root` is named train, val, valid,
     validation or test.
 
     Args:
-        groups: a regular expression with one pair of parentheses, searched in each image's id:
-            what the parentheses match is its group (say its patient).
-        classes: the classes to use, in the order of their labels; default all, sorted.
-        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+        groups: a regular expression with one pair of parentheses, searched in each image's id;
+            the text in the parentheses is the image's group, for example its patient.
+        classes: the classes to use, in the order of their labels; all by default, sorted.
 
     Raises:
-        UserError: no folders of two or more classes, an empty one, a file that is no image by
-            its suffix, or an image without a group.
+        UserError: fewer than two classes, an empty class, a file without the suffix of an
+            image, or an image without a group.
     """
     found = find_classes(root)
     pattern = _pattern(groups)
@@ -53,15 +52,12 @@ def read_folder(
 def read_imagenet(
     root: Path, *, max_classes: int | None = None, max_per_class: int | None = None
 ) -> Samples:
-    """ILSVRC: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, also below ILSVRC/Data/CLS-LOC.
+    """Read ILSVRC: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, also below ILSVRC/Data/CLS-LOC.
 
-    val/ is the official validation split; the official test set has no labels and isn't read.
-
-    Args:
-        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+    val/ is the official validation split. The official test set has no labels and is not read.
 
     Raises:
-        UserError: train/ or val/ is missing or isn't in class folders.
+        UserError: train/ or val/ is missing or has no class folders.
     """
     entries(root)
     official = "ILSVRC/Data/CLS-LOC"
@@ -73,8 +69,8 @@ def read_imagenet(
             raise UserError(f"{folder}: no such folder; ImageNet's are train/ and val/")
         if any(map(is_image, entries(folder)[1])):
             raise UserError(
-                f"{folder}: images lie in it directly, as in the official archive; sort them into "
-                f"a folder a class first (torchvision.datasets.ImageNet does it with the devkit)"
+                f"{folder}: its images are not in class folders, as in the official archive. Sort "
+                "them into one folder per class (torchvision.datasets.ImageNet does so)."
             )
         found |= {f"{base}{part}/{name}": SPLIT_NAMES[part] for name in class_folders(folder)}
     names = choose_classes(root, {_name(folder) for folder in found}, None, max_classes)
@@ -88,7 +84,7 @@ def read_imagenet(
 
 
 def find_classes(root: Path) -> ClassFolders:
-    """The class folders of a tree with or without train/, val/ and test/ on top."""
+    """Return the class folders of a tree, at its top or below train/, val/ and test/."""
     tops = entries(root)[0]
     if not tops or not all(top.lower() in SPLIT_NAMES for top in tops):
         return dict.fromkeys(class_folders(root))
@@ -109,7 +105,7 @@ def _pattern(groups: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(groups)
     except re.error as error:
-        raise UserError(f"options.groups={groups!r} is no pattern: {error}") from error
+        raise UserError(f"options.groups={groups!r}: not a regular expression ({error})") from error
     if pattern.groups != 1:
         raise UserError(f"options.groups={groups!r} needs one pair of parentheses")
     return pattern
@@ -119,7 +115,7 @@ def _group(root: Path, row: Row, pattern: re.Pattern[str]) -> str:
     match = pattern.search(row.id)
     if match is None or not match[1]:
         raise UserError(
-            f"{root / row.id}: options.groups={pattern.pattern!r} does not match it, so its group "
-            f"is unknown"
+            f"{root / row.id}: options.groups={pattern.pattern!r} does not match it. Change the "
+            "pattern, so that every image has a group."
         )
     return match[1]

@@ -1,4 +1,4 @@
-"""Whether the files that a layout names are images."""
+"""A check that all files of a layout are images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from PIL import Image, UnidentifiedImageError
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
-_CHUNK = 256  # files a task: a task for each of a million files would take gigabytes
+_CHUNK = 256  # files per task: one task for each of a million files would take gigabytes
 
 
 def check_images(samples: Samples) -> None:
-    """Opens the header of every file; images in memory have none.
+    """Read the header of every file; images in memory are not checked.
 
     Raises:
-        UserError: names the first file that is no image, and how many more there are.
+        UserError: names the first file that is not an image, and the number of further ones.
     """
     if isinstance(samples.images, np.ndarray):
         return
@@ -41,7 +41,7 @@ def _broken(paths: Sequence[Path]) -> list[tuple[Path, str]]:
                 image.verify()
         except UnidentifiedImageError:
             broken.append((path, "not an image"))
-        # Pillow's readers let errors of many kinds through for a damaged file.
+        # For a damaged file, Pillow's readers raise exceptions of many kinds.
         except Exception as error:
             broken.append((path, f"not a readable image ({' '.join(str(error).split())})"))
     return broken

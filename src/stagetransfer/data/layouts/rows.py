@@ -1,4 +1,4 @@
-"""From rows of a layout to `Samples`: the choice of classes, thinning, order."""
+"""The rows of a layout, and their conversion to `Samples`: choice of classes and images, order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stagetransfer.data.compact_strings import Files
+from stagetransfer.data.compact_strings import FilePaths
 from stagetransfer.data.layouts.folder_walk import class_images, listed
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
@@ -25,21 +25,18 @@ class Row(NamedTuple):
 
 
 def class_rows(root: Path, folder: str, split: str | None = None) -> list[Row]:
-    """A row for every image below the class folder root/`folder`, named like its last part."""
+    """Return one row per image below the class folder root/`folder`, whose name is the label."""
     label = folder.rpartition("/")[2]
     return [Row(f"{folder}/{name}", label, None, split) for name in class_images(root / folder)]
 
 
 def choose_classes(
-    root: Path,
-    found: Collection[str],
-    classes: Sequence[str] | None,
-    max_classes: int | None,
+    root: Path, found: Collection[str], classes: Sequence[str] | None, max_classes: int | None
 ) -> list[str]:
-    """The classes to read: `classes` in their order or all found, sorted; the first `max_classes`.
+    """Return the first `max_classes` of `classes`, or of all that were found, sorted.
 
     Raises:
-        UserError: one of `classes` isn't found or is given twice, or fewer than two are left.
+        UserError: one of `classes` was not found or is given twice, or fewer than two are left.
     """
     check_classes(classes)
     _at_least(2, "max_classes", max_classes)
@@ -48,13 +45,13 @@ def choose_classes(
         if name not in found:
             raise UserError(f"{root}: class {name} has no image; there are {listed(sorted(found))}")
     if len(names) < 2:
-        there = f"{len(names)} class{'' if names else 'es'} found"
-        raise UserError(f"{root}: {there}; two or more are needed")
+        found_words = f"{len(names)} class{'' if names else 'es'} found"
+        raise UserError(f"{root}: {found_words}; two or more are needed")
     return names[:max_classes]
 
 
 def check_classes(classes: Sequence[str] | None) -> None:
-    """Raises UserError unless the option is a list of different names."""
+    """Raise UserError unless the option is a list of distinct names."""
     if classes is None:
         return
     # `object`: the value comes from a config file or a command line, where it can be anything.
@@ -69,14 +66,14 @@ def check_classes(classes: Sequence[str] | None) -> None:
 def to_samples(
     root: Path, rows: Iterable[Row], classes: Sequence[str], max_per_class: int | None
 ) -> Samples:
-    """The rows in the order of their ids, which is the same on every system.
+    """Return the rows as samples, sorted by id, which is the same order on every system.
 
     Args:
-        rows: all of them with a group or none, and so for the split.
-        max_per_class: of more images of one class and split as many are taken, evenly spaced.
+        rows: either all or none have a group, and either all or none have a split.
+        max_per_class: number of images of one class and split to take, evenly spaced.
 
     Raises:
-        UserError: a class is only in the validation or test split.
+        UserError: a class has no training image.
     """
     _at_least(1, "max_per_class", max_per_class)
     parts: defaultdict[tuple[str, str | None], list[Row]] = defaultdict(list)
@@ -86,13 +83,13 @@ def to_samples(
         for label, split in parts:
             if (label, "train") not in parts:
                 raise UserError(f"{root}: class {label} has {split} images and none for training")
-    kept = sorted(row for part in parts.values() for row in _thinned(part, max_per_class))
+    kept = sorted(row for part in parts.values() for row in _evenly_spaced(part, max_per_class))
     ids = tuple(row.id for row in kept)
     number = {name: i for i, name in enumerate(classes)}
     groups = [row.group for row in kept if row.group is not None]
     splits = [row.split for row in kept if row.split is not None]
     return Samples(
-        images=Files(root, ids),
+        images=FilePaths(root, ids),
         ids=ids,
         labels=np.array([number[row.label] for row in kept], dtype=np.int64),
         classes=tuple(classes),
@@ -101,7 +98,7 @@ def to_samples(
     )
 
 
-def _thinned(rows: list[Row], most: int | None) -> list[Row]:
+def _evenly_spaced(rows: list[Row], most: int | None) -> list[Row]:
     if most is None or len(rows) <= most:
         return rows
     return [rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int)]

@@ -1,4 +1,4 @@
-"""Published texture sets: CUReT, DTD, KTH-TIPS."""
+"""Published texture sets: CUReT, DTD and KTH-TIPS."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ def read_curet(
     max_classes: int | None = None,
     max_per_class: int | None = None,
 ) -> Samples:
-    """CUReT: root/sampleNN/NN-XXX.png, 61 classes, as in Oxford's cropped curetcol and curetgrey.
+    """Read CUReT: root/sampleNN/NN-XXX.png, 61 classes, as in the cropped sets of Oxford.
 
     Args:
         partial: accept fewer classes.
-        max_classes, max_per_class: use the first classes and evenly spaced images of each.
 
     Raises:
         UserError: there are not 61 class folders.
@@ -33,8 +32,8 @@ def read_curet(
     folders = [name for name in entries(root)[0] if re.fullmatch(r"sample\d\d", name.lower())]
     if len(folders) != _CURET_CLASSES and not (partial and folders):
         raise UserError(
-            f"{root}: {len(folders)} folders sampleNN, CUReT has {_CURET_CLASSES}; give the folder "
-            f"that holds them, or options.partial=true for a part of the set"
+            f"{root}: {len(folders)} folders sampleNN, CUReT has {_CURET_CLASSES}. Give the folder "
+            "that has them all, or options.partial=true for a part of the set."
         )
     names = choose_classes(root, folders, None, max_classes)
     rows = [row for name in names for row in class_rows(root, name)]
@@ -42,22 +41,17 @@ def read_curet(
 
 
 def read_dtd(
-    root: Path,
-    *,
-    fold: int = 1,
-    max_classes: int | None = None,
-    max_per_class: int | None = None,
+    root: Path, *, fold: int = 1, max_classes: int | None = None, max_per_class: int | None = None
 ) -> Samples:
-    """Describable Textures: root/images/<class>/*.jpg with root/labels/{train,val,test}<fold>.txt.
+    """Read Describable Textures: images/<class>/*.jpg and labels/{train,val,test}<fold>.txt.
 
-    Without labels/ there is no official split; without images/ the classes lie in `root` itself.
+    Without labels/ there is no official split; without images/ the class folders are in `root`.
 
     Args:
         fold: 1 to 10, the official split.
-        max_classes, max_per_class: use the first classes and evenly spaced images of each.
 
     Raises:
-        UserError: the lists and the images don't agree.
+        UserError: the lists and the images do not agree.
     """
     has_lists = "labels" in entries(root)[0]
     base = "images/" if (root / "images").is_dir() else ""
@@ -69,16 +63,16 @@ def read_dtd(
         for row in rows:
             if row.id not in splits:
                 raise UserError(f"{root / row.id}: in none of the lists labels/*{fold}.txt")
-        there = {row.id for row in rows}
+        found_ids = {row.id for row in rows}
         for id in splits:
-            if id not in there and PurePosixPath(id).parent.name in names:
+            if id not in found_ids and PurePosixPath(id).parent.name in names:
                 raise UserError(f"{root / id}: in labels/*{fold}.txt, but there is no such file")
         rows = [row._replace(split=splits[row.id]) for row in rows]
     return to_samples(root, rows, names, max_per_class)
 
 
 def _dtd_lists(folder: Path, base: str, fold: int) -> dict[str, str]:
-    """The split of each id in the three lists of a fold."""
+    """Return the split of each id in the three lists of a fold."""
     splits: dict[str, str] = {}
     for name in ("train", "val", "test"):
         path = folder / f"{name}{fold}.txt"
@@ -94,16 +88,13 @@ def _dtd_lists(folder: Path, base: str, fold: int) -> dict[str, str]:
 def read_kth_tips(
     root: Path, *, max_classes: int | None = None, max_per_class: int | None = None
 ) -> Samples:
-    """KTH-TIPS: root/<class>/*.png; KTH-TIPS2: root/<class>/sample_{a,b,c,d}/*.png.
+    """Read KTH-TIPS: root/<class>/*.png, or KTH-TIPS2: root/<class>/sample_{a,b,c,d}/*.png.
 
-    `root` may also be the folder that an archive was unpacked in. In KTH-TIPS2 a group is one
-    physical sample (class/sample), which no split divides; KTH-TIPS has one sample a class.
-
-    Args:
-        max_classes, max_per_class: use the first classes and evenly spaced images of each.
+    `root` may also be the folder into which the archive was unpacked. In KTH-TIPS2 a group is one
+    physical sample (class/sample); KTH-TIPS has one sample per class, and therefore no groups.
 
     Raises:
-        UserError: only some images lie in sample folders.
+        UserError: only some images are in sample folders.
     """
     base = next((f"{name}/" for name in entries(root)[0] if name in _KTH_FOLDERS), "")
     names = choose_classes(root, class_folders(root / base), None, max_classes)
@@ -113,7 +104,7 @@ def read_kth_tips(
         for row, sample in zip(rows, samples, strict=True):
             if sample is None:
                 raise UserError(
-                    f"{root / row.id}: not in a folder sample_a to sample_d as others are"
+                    f"{root / row.id}: not in a folder sample_a to sample_d, as other images are"
                 )
         rows = [row._replace(group=s[1]) for row, s in zip(rows, samples, strict=True) if s]
     return to_samples(root, rows, names, max_per_class)

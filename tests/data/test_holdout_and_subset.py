@@ -1,4 +1,4 @@
-"""Cuts and subsets: disjoint by group, stratified by class, nested, the same from one seed."""
+"""Held-out images and subsets: disjoint by group, stratified, nested, decided by the seed."""
 
 import math
 import re
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stagetransfer.data.holdout import check_disjoint, hold_out, official_splits
 from stagetransfer.data.samples import Samples
-from stagetransfer.data.splits import check_disjoint, hold_out, official, subset, subset_by_group
+from stagetransfer.data.subset import subset_by_group, subset_by_image
 from stagetransfer.errors import UserError
 
 CLASSES = ("a", "b", "c")
@@ -61,7 +62,7 @@ def samples(groups, splits):
 
 
 @given(labelled(), SHARES, SEEDS)
-def test_a_cut_by_image_has_the_exact_size_in_every_class(labels, share, seed):
+def test_a_split_by_image_has_the_exact_size_in_every_class(labels, share, seed):
     kept, held = hold_out(labels, None, share, seed, **WORDS)
     assert is_partition(kept, held, len(labels))
     for k in range(3):
@@ -71,7 +72,7 @@ def test_a_cut_by_image_has_the_exact_size_in_every_class(labels, share, seed):
 
 
 @given(grouped(mixed=False), SHARES, SEEDS)
-def test_a_cut_by_group_divides_none_and_has_every_class_on_both_sides(data, share, seed):
+def test_a_split_by_group_divides_none_and_has_every_class_on_both_sides(data, share, seed):
     labels, groups = data
     kept, held = hold_out(labels, groups, share, seed, **WORDS)
     assert is_partition(kept, held, len(labels))
@@ -81,7 +82,7 @@ def test_a_cut_by_group_divides_none_and_has_every_class_on_both_sides(data, sha
 
 
 @given(grouped(mixed=True, most=3), st.sampled_from([0.15, 0.25, 0.4, 0.7]), SEEDS)
-def test_a_cut_by_group_is_close_to_the_best_there_is(data, share, seed):
+def test_a_split_by_group_is_close_to_the_best_possible(data, share, seed):
     labels, groups = data
     names = np.unique(groups)
     best = math.inf
@@ -98,7 +99,7 @@ def test_a_cut_by_group_is_close_to_the_best_there_is(data, share, seed):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.15, 0.25, 0.4, 0.45, 0.6, 0.8])
-def test_a_cut_by_group_of_many_patients_has_the_share_in_every_class(share):
+def test_a_split_by_group_of_many_patients_has_the_share_in_every_class(share):
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 2000)
     groups = np.char.add("p", (80 * random.random(2000) ** 2).astype(int).astype(str))
@@ -107,7 +108,7 @@ def test_a_cut_by_group_of_many_patients_has_the_share_in_every_class(share):
 
 
 @given(grouped(mixed=True), SEEDS)
-def test_a_cut_by_group_does_not_hang_on_the_order_of_the_rows(data, seed):
+def test_a_split_by_group_does_not_depend_on_the_order_of_the_rows(data, seed):
     labels, groups = data
     order = np.random.default_rng(seed).permutation(len(labels))
     try:
@@ -119,10 +120,10 @@ def test_a_cut_by_group_does_not_hang_on_the_order_of_the_rows(data, seed):
 
 
 @pytest.mark.parametrize("groups", [None, [f"g{i // 3}" for i in range(90)]])
-def test_seeds_cut_differently(groups):
+def test_seeds_give_different_splits(groups):
     labels = np.repeat(np.arange(3), 30)
-    cuts = {tuple(hold_out(labels, groups, 0.25, seed, **WORDS)[1]) for seed in range(6)}
-    assert len(cuts) == 6
+    splits = {tuple(hold_out(labels, groups, 0.25, seed, **WORDS)[1]) for seed in range(6)}
+    assert len(splits) == 6
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_seeds_cut_differently(groups):
     [
         ([0, 0, 1, 1, 2, 2], ["p", "q", "r", "r", "s", "t"],
          "class b has 1 group: too few for a test set beside the training set; "
-         "domain.x.split_by=image cuts by image"),
+         "domain.x.split_by=image splits by image"),
         ([0, 0, 1, 1, 2], None,
          "class c has 1 image: too few for a test set beside the training set; add images"),
         ([0, 0, 1, 1], None,
@@ -139,16 +140,16 @@ def test_seeds_cut_differently(groups):
         # images of the class that these two share.
         ([0, 1, 1, 2, 2, 0], ["p", "p", "q", "q", "r", "r"],
          r"class \w has 2 groups and none of them can go to the (test|training) set beside the "
-         r"other classes' groups; domain.x.split_by=image cuts by image"),
+         r"other classes' groups; domain.x.split_by=image splits by image"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_cut(labels, groups, line):
+def test_sets_that_cannot_be_split(labels, groups, line):
     with pytest.raises(UserError) as caught:
         hold_out(np.array(labels), groups, 0.5, 0, **WORDS)
     assert re.fullmatch(line, str(caught.value))
 
 
-def test_groups_that_hang_together_are_cut_the_one_way_they_can():
+def test_connected_groups_are_split_in_the_only_possible_way():
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 0, 1, 1])
     groups = np.array(["p", "p", "p", "p", "p", "q", "q", "q", "q", "q"])
     kept, held = hold_out(labels, groups, 0.5, 0, **WORDS)
@@ -175,52 +176,54 @@ def test_few_groups_for_a_small_share():
 
 @given(labelled(least=10), st.floats(0.1, 1), st.floats(0.1, 1), SEEDS)
 def test_subsets_are_nested_and_exact(labels, one, two, seed):
-    small, large = (subset(labels, r, seed, classes=CLASSES) for r in sorted((one, two)))
+    small, large = (subset_by_image(labels, r, seed, classes=CLASSES) for r in sorted((one, two)))
     assert set(small) <= set(large)
     for k in range(3):
         n = int(np.sum(labels == k))
         assert np.sum(labels[small] == k) == math.floor(min(one, two) * n + 0.5)
     assert np.array_equal(small, np.unique(small))
-    assert np.array_equal(small, subset(labels, min(one, two), seed))
+    assert np.array_equal(small, subset_by_image(labels, min(one, two), seed))
 
 
 @given(labelled(least=10), st.floats(0.1, 0.9), SEEDS)
-def test_a_class_is_thinned_alike_whatever_the_others(labels, ratio, seed):
-    rows = subset(labels, ratio, seed)
+def test_the_subset_of_a_class_does_not_depend_on_the_other_classes(labels, ratio, seed):
+    rows = subset_by_image(labels, ratio, seed)
     other = np.where(labels == 2, 1, labels)
-    assert np.array_equal(rows[labels[rows] == 0], (r := subset(other, ratio, seed))[other[r] == 0])
+    assert np.array_equal(
+        rows[labels[rows] == 0], (r := subset_by_image(other, ratio, seed))[other[r] == 0]
+    )
 
 
-def test_the_whole_is_the_whole_and_seeds_differ():
+def test_ratio_one_takes_all_images_and_seeds_differ():
     labels = np.repeat(np.arange(3), 20)
-    assert np.array_equal(subset(labels, 1.0, 0), np.arange(60))
-    assert len({tuple(subset(labels, 0.5, seed)) for seed in range(5)}) == 5
+    assert np.array_equal(subset_by_image(labels, 1.0, 0), np.arange(60))
+    assert len({tuple(subset_by_image(labels, 0.5, seed)) for seed in range(5)}) == 5
 
 
 def test_a_ratio_that_empties_a_class_is_refused():
     labels = np.array([0] * 100 + [1] * 100 + [2] * 4)
     line = r"ratio=0.1 leaves class c no image of its 4; the smallest ratio that keeps one is 0.125"
     with pytest.raises(UserError, match=f"^{line}$"):
-        subset(labels, 0.1, 0, classes=CLASSES)
+        subset_by_image(labels, 0.1, 0, classes=CLASSES)
     with pytest.raises(UserError, match=r"^ratio=0.1 leaves class 2 no image of its 4"):
-        subset(labels, 0.1, 0)
-    kept = subset(labels, 0.1, 0, classes=CLASSES, at_least=1)
+        subset_by_image(labels, 0.1, 0)
+    kept = subset_by_image(labels, 0.1, 0, classes=CLASSES, keep_classes=True)
     assert np.bincount(labels[kept]).tolist() == [10, 10, 1]
 
 
 @given(labelled(least=1, most=3000))
-def test_the_ratio_that_the_refusal_names_is_the_smallest_that_keeps_every_class(labels):
+def test_the_ratio_in_the_message_is_the_smallest_that_keeps_every_class(labels):
     with pytest.raises(UserError, match=r"^ratio=1e-06 leaves class") as caught:
-        subset(labels, 1e-6, 0)
+        subset_by_image(labels, 1e-6, 0)
     named = float(str(caught.value).rpartition(" ")[2])
-    assert set(labels[subset(labels, named, 0)]) == {0, 1, 2}
+    assert set(labels[subset_by_image(labels, named, 0)]) == {0, 1, 2}
     with pytest.raises(UserError):
-        subset(labels, named * 0.985, 0)
+        subset_by_image(labels, named * 0.985, 0)
 
 
-def test_a_class_that_was_empty_before_is_not_the_ratios_fault():
+def test_a_class_without_images_is_not_refused():
     labels = np.array([0, 0, 2, 2])
-    assert subset(labels, 0.5, 0, classes=CLASSES).shape == (2,)
+    assert subset_by_image(labels, 0.5, 0, classes=CLASSES).shape == (2,)
     assert set(labels[subset_by_group(labels, list("pqrs"), 0.5, 0, classes=CLASSES)]) == {0, 2}
 
 
@@ -228,7 +231,7 @@ def test_a_class_that_was_empty_before_is_not_the_ratios_fault():
 def test_an_impossible_ratio(ratio):
     labels = np.array([0, 1])
     for draw in (
-        lambda: subset(labels, ratio, 0),
+        lambda: subset_by_image(labels, ratio, 0),
         lambda: subset_by_group(labels, ["p", "q"], ratio, 0),
     ):
         with pytest.raises(UserError, match=r"^ratio=.*: must be above 0 and at most 1$"):
@@ -273,7 +276,7 @@ def test_with_groups_of_one_class_each_class_is_within_half_a_group(data, ratio,
         assert abs(share - ratio) <= counts.max() / counts.sum() / 2 + 1e-9
 
 
-def test_mixed_groups_are_drawn_nearer_to_the_ratio_than_by_chance():
+def test_subsets_of_mixed_groups_are_close_to_the_ratio():
     random = np.random.default_rng(0)
     groups = np.char.add("p", random.integers(0, 60, 1500).astype(str))
     favourite = random.integers(0, 3, 60)
@@ -287,7 +290,7 @@ def test_mixed_groups_are_drawn_nearer_to_the_ratio_than_by_chance():
 
 
 @given(grouped(mixed=True), SEEDS)
-def test_a_ratio_without_a_group_of_a_class_is_refused_with_the_smallest_that_has(data, seed):
+def test_a_ratio_that_leaves_a_class_no_group_is_refused_with_the_smallest_legal_one(data, seed):
     labels, groups = data
     with pytest.raises(UserError) as caught:
         subset_by_group(labels, groups, 1e-4, seed, classes=CLASSES)
@@ -307,27 +310,27 @@ def test_a_ratio_without_a_group_of_a_class_is_refused_with_the_smallest_that_ha
 
 
 def test_official_splits():
-    rows = official(samples(("p", "p", "q", "r"), ("train", "train", "test", "test")))
+    rows = official_splits(samples(("p", "p", "q", "r"), ("train", "train", "test", "test")))
     assert {name: list(part) for name, part in rows.items()} == {"train": [0, 1], "test": [2, 3]}
-    assert official(samples(None, ("train",) * 4)).keys() == {"train"}
-    assert official(replace(samples(None, ("train",) * 4), splits=None)) == {}
+    assert official_splits(samples(None, ("train",) * 4)).keys() == {"train"}
+    assert official_splits(replace(samples(None, ("train",) * 4), splits=None)) == {}
 
 
 @pytest.mark.parametrize("other", ["test", "validation"])
 def test_a_patient_on_both_sides_is_an_error(other):
     line = (
-        f"the group (patient) 'p7' is in train and in {other}: its images would be tested on "
-        f"themselves; move all of them to one side"
+        f"the group (patient) 'p7' is in train and in {other}: the network would be tested on "
+        f"patients that it was trained on. Move all images of the group to one part."
     )
     with pytest.raises(UserError) as caught:
-        official(samples(("p7", "q", "p7", "r"), ("train", "train", other, other)))
+        official_splits(samples(("p7", "q", "p7", "r"), ("train", "train", other, other)))
     assert str(caught.value) == line
 
 
 def test_disjoint_sets():
     groups = ["p", "p", "q", "r"]
     one, two, three = np.array([0, 1]), np.array([2]), np.array([3])
-    check_disjoint(groups, one, two, three)
-    check_disjoint(groups, one)
-    with pytest.raises(UserError, match=r"'q' is in part 2 and in part 3: its images"):
-        check_disjoint(groups, one, two, np.array([2, 3]))
+    check_disjoint(groups, {"a": one, "b": two, "c": three})
+    check_disjoint(groups, {"a": one})
+    with pytest.raises(UserError, match=r"'q' is in b and in c: "):
+        check_disjoint(groups, {"a": one, "b": two, "c": np.array([2, 3])})

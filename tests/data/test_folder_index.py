@@ -1,4 +1,4 @@
-"""A tree is walked once; whatever changes in it is noticed; the index is no part of the data."""
+"""The index of a folder tree: used while the tree is unchanged, without influence on the data."""
 
 import multiprocessing
 import os
@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stagetransfer.data import DomainDataModule, index
-from stagetransfer.data.compact_strings import Files, Names
+from stagetransfer.data import DomainDataModule, StageSettings, folder_index
+from stagetransfer.data.compact_strings import FilePaths, PackedStrings
 from stagetransfer.data.images import ImageSet
 from stagetransfer.data.layouts import read_folder, read_imagenet
 from stagetransfer.errors import UserError
@@ -25,12 +25,12 @@ PNG = np.zeros((4, 4), dtype=np.uint8)
 def cache(tmp_path, monkeypatch):
     """An own cache folder, and an index for the smallest tree."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(index, "WORTH", 1)
+    monkeypatch.setattr(folder_index, "MINIMUM", 1)
     return tmp_path / "cache" / "stagetransfer" / "index"
 
 
 def settle(root):
-    """Makes the whole tree an hour old: one that was just changed is not indexed."""
+    """Make the whole tree an hour old: a tree with recent changes is not indexed."""
     for folder, folders, files in os.walk(root):
         for name in (".", *folders, *files):
             os.utime(Path(folder) / name, (time.time() - 3600,) * 2)
@@ -60,7 +60,7 @@ class Counting:
 
 
 def read(reader, root, *, check=False, **options):
-    return index.read_indexed(reader, "folder", root, options, check=check)
+    return folder_index.read_indexed(reader, "folder", root, options, check=check)
 
 
 def same(a, b):
@@ -72,7 +72,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("options", [{}, {"groups": r"(p\d)_"}, {"max_per_class": 2}])
-def test_the_second_start_reads_the_index_and_finds_the_same(root, options):
+def test_the_second_read_uses_the_index_and_returns_the_same_samples(root, options):
     reader = Counting()
     first, again = read(reader, root, **options), read(reader, root, **options)
     assert reader.calls == 1
@@ -82,14 +82,14 @@ def test_the_second_start_reads_the_index_and_finds_the_same(root, options):
         assert fingerprint == plain.fingerprint() == samples.fingerprint()
 
 
-def test_imagenet_too(root):
+def test_imagenet_is_indexed_too(root):
     reader = Counting(read_imagenet)
     for _ in range(2):
         same(read(reader, root)[0], read_imagenet(root))
     assert reader.calls == 1
 
 
-def test_other_options_and_other_trees_have_an_index_of_their_own(root, tmp_path, cache):
+def test_each_tree_and_each_set_of_options_has_its_own_index(root, tmp_path, cache):
     reader = Counting()
     read(reader, root)
     read(reader, root, max_per_class=1)
@@ -131,7 +131,7 @@ def another_class(root):
 @pytest.mark.parametrize(
     "change", [add, add_where_there_was_none, remove, rename, move, overwrite, another_class]
 )
-def test_a_changed_tree_is_walked_anew(root, change):
+def test_a_changed_tree_is_read_again(root, change):
     reader = Counting()
     before = read(reader, root)[1]
     change(root)
@@ -145,20 +145,20 @@ def test_a_changed_tree_is_walked_anew(root, change):
     assert reader.calls == 3
 
 
-def test_a_tree_that_is_just_being_changed_is_not_indexed(root, cache):
+def test_a_tree_with_recent_changes_is_not_indexed(root, cache):
     add(root)
     read(Counting(), root)
     assert not cache.exists()
 
 
 def test_small_trees_are_not_indexed(root, cache, monkeypatch):
-    monkeypatch.setattr(index, "WORTH", 13)
+    monkeypatch.setattr(folder_index, "MINIMUM", 13)
     read(Counting(), root)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no index", pickle.dumps({"a": 1})])
-def test_a_damaged_index_is_made_anew(root, cache, damage):
+def test_a_damaged_index_is_written_again(root, cache, damage):
     reader = Counting()
     read(reader, root)
     (file,) = cache.iterdir()
@@ -171,7 +171,7 @@ def test_a_damaged_index_is_made_anew(root, cache, damage):
     assert reader.calls == 3
 
 
-def test_an_unchecked_tree_is_checked_when_that_is_asked(root):
+def test_the_index_of_an_unchecked_tree_is_not_used_when_a_check_is_asked_for(root):
     (root / "train" / "a" / "p1_a.png").write_text("no image")
     settle(root)
     read(Counting(), root)
@@ -196,7 +196,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(root, tmp_path, monkeypatch,
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     same(read(Counting(), root)[0], read_folder(root))
-    assert "can't be kept" in caplog.text
+    assert "cannot write the index" in caplog.text
 
 
 def _start(root):
@@ -204,7 +204,7 @@ def _start(root):
         same(read(read_folder, root)[0], read_folder(root))
 
 
-def test_two_at_once(root, cache):
+def test_two_processes_at_once(root, cache):
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_start, args=(root,)) for _ in range(2)]
     for process in processes:
@@ -215,32 +215,31 @@ def test_two_at_once(root, cache):
     assert len(list(cache.iterdir())) == 1
 
 
-def test_a_data_module_is_the_same_with_and_without(root):
+def test_a_data_module_is_the_same_with_and_without_an_index(root):
     def module(index):
-        return DomainDataModule(
-            name="t", layout="folder", root=root, index=index, is_target=False, input_size=67
-        )
+        stage = StageSettings("t", is_target=False, input_size=67)
+        return DomainDataModule(stage, layout="folder", root=root, index=index).read()
 
     plain, first, again = module(False), module(True), module(True)
     for data in (first, again):
         assert data.identity() == plain.identity()
         assert all(np.array_equal(data.rows[split], plain.rows[split]) for split in plain.rows)
     again.setup("fit")
-    assert again._sets["train"].held is not None
+    assert again.image_set("train").held is not None
 
 
-def test_what_workers_get_holds_no_list_of_paths(root):
+def test_worker_processes_get_no_list_of_paths(root):
     samples, _ = read(read_folder, root)
     part = ImageSet(samples, np.array([4, 1]), 4, "crop", memory_limit=0)
-    assert isinstance(part.files, Files)
-    assert isinstance(part.files.names, Names)
+    assert isinstance(part.files, FilePaths)
+    assert isinstance(part.files.names, PackedStrings)
     assert list(part.files) == [samples.images[4], samples.images[1]]
     assert part.__getitems__([1]).rows.tolist() == [1]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"))), st.data())
-def test_names(strings, data):
-    names = Names.of(strings)
+def test_packed_strings(strings, data):
+    names = PackedStrings.of(strings)
     assert list(names) == strings
     if strings:
         rows = data.draw(st.lists(st.integers(0, len(strings) - 1)))
@@ -252,6 +251,6 @@ def test_names(strings, data):
         names[len(strings)]
 
 
-def test_names_that_are_no_utf8():
+def test_packed_strings_that_are_not_utf8():
     name = os.fsdecode(b"caf\xe9.png")
-    assert Names.of([name])[0] == name
+    assert PackedStrings.of([name])[0] == name

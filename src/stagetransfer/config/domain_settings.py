@@ -1,0 +1,101 @@
+"""The settings of a domain: its images, how they are split, and how they are augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stagetransfer.config.schema import decides, idle
+from stagetransfer.errors import UserError
+
+_CHOICES = {"split_by": ("group", "image"), "fit": ("crop", "stretch")}
+
+
+@dataclass(frozen=True)
+class DomainSettings:
+    """The keys of a domain in the config; conf/domain/common.yaml explains them."""
+
+    layout: str = decides()  # "embedded" or a name in `data.layouts.LAYOUTS`
+    root: Path | None = idle(None)  # folder of the images
+    options: dict[str, Any] = decides({})  # for the reader
+    validation_share: float = decides(0.15)  # in (0, 1)
+    test_share: float = decides(0.25)  # in (0, 1); target only
+    split_by: str = decides("group")  # "group" or "image"
+    split_seed: int = decides(0)  # draws the held-out images
+    split_file: Path | None = idle(None)  # its content decides
+    fold: int | None = decides(None)  # of the split file: the test set
+    fit: str = decides("crop")  # to a square: "crop" or "stretch"
+    mirror: bool = decides(True)  # random left-right flips
+    turn: bool = decides(False)  # random quarter turns
+    crop: float = decides(0.0)  # share of the side, in [0, 1)
+    augment: bool = decides(True)  # random variants in training
+    workers: int = idle(0)  # processes that decode images
+    memory_limit_gib: float = idle(4.0)  # for decoded images
+    device_memory_limit_gib: float = idle(4.0)  # the same on the GPU
+    check_images: bool = idle(True)  # open every file when reading
+    index: bool = idle(True)  # keep an index of a large folder tree
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any], key: str) -> Self:
+        """Return the settings, with types converted as Hydra does.
+
+        Args:
+            values: the domain's keys without `_target_` and `_partial_`.
+            key: place in the config ("domain.target"), for messages.
+
+        Raises:
+            UserError: a key is unknown or missing, or a value is of the wrong type or impossible.
+        """
+        known = [one.name for one in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise UserError(
+                    f"{key}.{name}: no such setting; there are {', '.join(known)}. "
+                    f"Remove it with ~{key}.{name}."
+                )
+        if "layout" not in values:
+            raise UserError(f"{key}.layout is required. Set {key}.layout=folder, for example.")
+        try:
+            typed = OmegaConf.merge(OmegaConf.structured(cls), dict(values))
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{key}.{error.full_key}: {reason}. Give another value.") from error
+        settings = OmegaConf.to_object(typed)
+        assert isinstance(settings, cls)
+        settings._check(key)
+        return settings
+
+    def _check(self, key: str) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(f"{key}.{name}={getattr(self, name)}: none of {', '.join(choices)}")
+        for name in ("validation_share", "test_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise UserError(f"{key}.{name}={getattr(self, name)}: must lie between 0 and 1")
+        if not 0 <= self.crop < 1:
+            raise UserError(f"{key}.crop={self.crop}: must be 0 or more and below 1")
+        if self.layout != "embedded" and self.root is None:
+            raise UserError(f"{key}.root is required: give it as {key}.root=/path/to/images")
+
+    @property
+    def random_variants(self) -> dict[str, Any]:
+        """The options that make random variants of an image; empty if none is on."""
+        options = {"mirror": self.mirror, "turn": self.turn, "crop": self.crop}
+        return {name: value for name, value in options.items() if value}
+
+    def deciding(self, *, is_target: bool) -> dict[str, Any]:
+        """Return the values that decide a result, with options that have no effect set to off."""
+        augment = self.augment and bool(self.random_variants)
+        deciding = [one.name for one in fields(self) if one.metadata["role"] == "decides"]
+        return {
+            **{name: getattr(self, name) for name in deciding},
+            "test_share": self.test_share if is_target else None,
+            "augment": augment,
+            "mirror": self.mirror and augment,
+            "turn": self.turn and augment,
+        }

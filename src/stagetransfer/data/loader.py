@@ -1,0 +1,117 @@
+"""DataLoaders over sets that return whole batches, and the samplers that order a training epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+
+from stagetransfer.seeding import derive
+
+
+class BatchSet(Protocol):
+    """A data set that returns batches; `held` is its content if it is in memory, else None."""
+
+    held: Tensor | None
+
+    def __len__(self) -> int: ...
+    def __getitems__(self, indices: Sequence[int]) -> Any: ...
+
+
+class EpochSampler(Sampler[int]):
+    """A new random order for each epoch, which depends on (seed, epoch) alone.
+
+    A run that is killed and resumed therefore sees the images in the order of an undisturbed run.
+    With `balanced`, every class is drawn equally often on average, as in TLtools: as many draws as
+    there are images, with replacement.
+    """
+
+    def __init__(self, labels: Tensor, seed: int, *, balanced: bool = False) -> None:
+        self.labels = labels
+        self.seed = seed
+        self.balanced = balanced
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch; called by Lightning."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
+        if self.balanced:
+            weights = 1.0 / torch.bincount(self.labels)[self.labels].double()
+            order = torch.multinomial(weights, len(self), replacement=True, generator=generator)
+        else:
+            order = torch.randperm(len(self), generator=generator)
+        return iter(order.tolist())
+
+
+class ProcessSampler(Sampler[int]):
+    """One process's share of another sampler's draws: every world-th draw, from `rank` on.
+
+    With `even`, all shares have the same length, as training needs. Up to world - 1 draws at the
+    end of an epoch are then left out, different ones in each epoch. Without it, every draw is in
+    exactly one share.
+    """
+
+    def __init__(self, sampler: Sampler[int], rank: int, world: int, *, even: bool) -> None:
+        self.sampler = sampler
+        self.rank = rank
+        self.world = world
+        self.even = even
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch; called by Lightning."""
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        draws = len(self.sampler)  # type: ignore[arg-type]
+        return draws // self.world if self.even else -((self.rank - draws) // self.world)
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(islice(self.sampler, self.rank, None, self.world), len(self))
+
+
+def build_loader(
+    data: BatchSet,
+    *,
+    batch_size: int,
+    workers: int,
+    trainer: pl.Trainer | None,
+    sampler: EpochSampler | None = None,
+) -> DataLoader[Any]:
+    """Return a DataLoader; data held in memory are read without worker processes.
+
+    Args:
+        trainer: with several processes, each gets its share.
+        sampler: the order in training; None for the order of the data.
+    """
+    workers = 0 if data.held is not None else workers
+    order: Sampler[int] = sampler or SequentialSampler(data)
+    if trainer is not None and trainer.world_size > 1:
+        rank, world = trainer.global_rank, trainer.world_size
+        order = ProcessSampler(order, rank, world, even=sampler is not None)
+    on_device = data.held is not None and data.held.is_cuda
+    return DataLoader(
+        data,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        sampler=order,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available() and not on_device,
+        collate_fn=_unchanged,
+    )
+
+
+def _unchanged(batch: Any) -> Any:
+    """Return the batch that `__getitems__` returned; no images are left to collate."""
+    return batch

@@ -1,0 +1,51 @@
+"""What a stage of the chain decides about the images of its domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stagetransfer.errors import UserError
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What the stage decides about its data.
+
+    Attributes:
+        name: the domain's key in the config.
+        is_target: whether this is the last stage of its chain, which has a test set.
+        ratio: share r of the training images that is used, in (0, 1].
+        ratio_by: what the ratio counts: "image", or "group" for whole groups.
+        seed: draws the subset and the order of the images.
+        batch_size: images per training step.
+        balanced: draw all classes equally often.
+        downsampled: use as many training images of each class as the rarest class has.
+        input_size: side of the network's input in pixels.
+        mean, std: of R, G and B, for values in [0, 1].
+    """
+
+    name: str
+    is_target: bool = True
+    ratio: float = 1.0
+    ratio_by: str = "image"
+    seed: int = 0
+    batch_size: int = 64
+    balanced: bool = False
+    downsampled: bool = False
+    input_size: int = 227
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.ratio_by not in ("image", "group"):
+            raise UserError(f"ratio_by={self.ratio_by}: none of image, group")
+
+    @property
+    def key(self) -> str:
+        """Place of the domain in the config, for messages."""
+        return f"domain.{self.name}"
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the values that decide which images are used; the rest is in other identities."""
+        return {"ratio": self.ratio, "ratio_by": self.ratio_by if self.ratio < 1 else None}
