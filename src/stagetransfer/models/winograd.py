@@ -147,14 +147,26 @@ class _Plan:
         step = -(-images // number)
         yield from (slice(at, min(at + step, images)) for at in range(0, images, step))
 
-    def pad_input(self, x: Tensor, workspace: "_Workspace") -> Tensor:
-        """Return the input with zeros to where the last tile ends, channels last."""
-        rows, columns = self.m * self.down + self.r - 1, self.m * self.across + self.r - 1
-        return _padded(x, rows, columns, self.above, self.left, workspace)
+    def pad(
+        self, x: Tensor, workspace: "_Workspace", overlap: int = 0, above: int = 0, left: int = 0
+    ) -> Tensor:
+        """Pad (images, channels, H, W) with zeros to where the last tile ends.
 
-    def pad_output(self, grad: Tensor, workspace: "_Workspace") -> Tensor:
-        """Return a gradient of the output with zeros to where the last tile ends, channels last."""
-        return _padded(grad, self.m * self.down, self.m * self.across, 0, 0, workspace)
+        Args:
+            overlap: number of pixels that neighbouring tiles share: r - 1 in the input, else 0.
+            above, left: rows and columns of zeros before the image.
+
+        Returns:
+            (images, rows, columns, channels).
+        """
+        b, c, height, width = x.shape
+        rows, columns = self.m * self.down + overlap, self.m * self.across + overlap
+        whole = workspace.take("padded", (b, rows, columns, c))
+        below, right = above + height, left + width
+        whole[:, :above] = whole[:, below:] = 0
+        whole[:, above:below, :left] = whole[:, above:below, right:] = 0
+        whole[:, above:below, left:right] = x.permute(0, 2, 3, 1)
+        return whole
 
     def split(self, padded: Tensor, matrix: Tensor, workspace: "_Workspace", name: str) -> Tensor:
         """Split images into overlapping squares and multiply both sides of each by a matrix.
@@ -193,19 +205,6 @@ class _Plan:
         return whole
 
 
-def _padded(
-    x: Tensor, rows: int, columns: int, above: int, left: int, workspace: "_Workspace"
-) -> Tensor:
-    """Return (images, rows, columns, channels): (images, channels, H, W) with zeros around it."""
-    b, c, height, width = x.shape
-    whole = workspace.take("padded", (b, rows, columns, c))
-    below, right = above + height, left + width
-    whole[:, :above] = whole[:, below:] = 0
-    whole[:, above:below, :left] = whole[:, above:below, right:] = 0
-    whole[:, above:below, left:right] = x.permute(0, 2, 3, 1)
-    return whole
-
-
 def _add_overlapping(pieces: Tensor, out: Tensor, dim: int, step: int) -> None:
     """Write into `out` the sum of pieces that start `step` apart along a dimension."""
     for i, piece in enumerate(pieces):
@@ -232,7 +231,8 @@ class _Winograd(torch.autograd.Function):
         y = x.new_empty(len(x), plan.height, plan.width, len(weight))
         for chunk in plan.chunks(len(x), x.shape[1], len(weight)):
             name = f"tiles from {chunk.start}" if keep else "tiles"
-            tiles = plan.split(plan.pad_input(x[chunk], workspace), b, workspace, name)
+            padded = plan.pad(x[chunk], workspace, plan.r - 1, plan.above, plan.left)
+            tiles = plan.split(padded, b, workspace, name)
             if keep:
                 kept.append(tiles)
             product = workspace.product("product", tiles, filters)
@@ -263,7 +263,7 @@ class _Winograd(torch.autograd.Function):
         rows = slice(plan.above, plan.above + height)
         columns = slice(plan.left, plan.left + width)
         for number, chunk in enumerate(plan.chunks(images, channels, filters.shape[2])):
-            outer = plan.split(plan.pad_output(grad[chunk], workspace), a, workspace, "outer")
+            outer = plan.split(plan.pad(grad[chunk], workspace), a, workspace, "outer")
             if needs_weight:
                 tiles = kept[number]
                 grad_filters.baddbmm_(tiles.transpose(1, 2), outer, beta=min(chunk.start, 1))
