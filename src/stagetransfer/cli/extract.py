@@ -61,7 +61,7 @@ def extract(
     salt: Annotated[
         Path | None,
         typer.Option(
-            help="File with the secret of the pseudonyms. [default: extract.salt beside --out]"
+            help="File with the secret of the pseudonyms. (default: extract.salt beside --out)"
         ),
     ] = None,
     skip_bad: SkipBadOption = False,

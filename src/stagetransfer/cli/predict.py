@@ -35,7 +35,7 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The new folder. [default: predict/INPUT beside runs/]")
+        Path | None, typer.Option(help="The new folder. (default: predict/INPUT beside runs/)")
     ] = None,
     stride: Annotated[int, typer.Option(min=1, help="Pixels between neighbouring windows.")] = 8,
     mask: Annotated[
@@ -61,18 +61,18 @@ def predict(
         Path | None, typer.Option(help="CSV of value,label: names of the values of --truth.")
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help="LEVEL/WIDTH in HU. [default: the training patches']")
+        str | None, typer.Option(help="LEVEL/WIDTH in HU. (default: the training patches')")
     ] = None,
     spacing: Annotated[
         float | None,
-        typer.Option(help="Side of a window's pixel in mm. [default: the training patches']"),
+        typer.Option(help="Side of a window's pixel in mm. (default: the training patches')"),
     ] = None,
     field: Annotated[
         float | None, typer.Option(help="Width of a window in mm, instead of --spacing.")
     ] = None,
     coverage: Annotated[
         float | None,
-        typer.Option(help="Smallest share of a window inside the lung. [default: as in training]"),
+        typer.Option(help="Smallest share of a window inside the lung. (default: as in training)"),
     ] = None,
     certain: Annotated[
         float, typer.Option(help="Mark windows as uncertain below this greatest probability.")
