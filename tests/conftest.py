@@ -1,4 +1,4 @@
-"""What the tests share: the project's own config, composed as the door does, and small runs."""
+"""Shared by all tests: the project's own config, composed as in `train.py`, and small runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stagetransfer.pipeline.chain import ChainRunner
 
 REPOSITORY = Path(__file__).parents[1]
 
-# The real code on little data: every stage sees a few dozen images at AlexNet's smallest sizes.
+# A run on little data: every stage has a few dozen images, at the smallest input size of AlexNet.
 SMALL = (
     "model.input_size=67",
     "recipe.epochs=2",
@@ -30,14 +30,14 @@ SMALL = (
 
 Compose = Callable[..., DictConfig]
 
-# A busy machine is no failure: speed is shown by benchmarks, never asserted.
+# A slow machine is not a failure: speed is measured by benchmarks, never asserted in tests.
 settings.register_profile("stagetransfer", deadline=None)
 settings.load_profile("stagetransfer")
 
 
 @pytest.fixture(scope="session")
 def compose_config() -> Compose:
-    """Composes `conf/config.yaml` with overrides."""
+    """A function that composes `conf/config.yaml` with overrides."""
 
     def composed(*overrides: str) -> DictConfig:
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
@@ -48,16 +48,16 @@ def compose_config() -> Compose:
 
 @pytest.fixture(scope="session")
 def start(compose_config: Compose) -> Callable[..., ChainRunner]:
-    """A small run in a folder of outputs, with overrides: not yet begun."""
+    """A function that prepares a small run in an outputs folder, without starting it."""
 
     def started(outputs: Path, *overrides: str) -> ChainRunner:
-        asked = [*SMALL, f"paths.outputs={outputs}", *overrides]
-        return ChainRunner(validate_config(compose_config(*asked)))
+        overrides = (*SMALL, f"paths.outputs={outputs}", *overrides)
+        return ChainRunner(validate_config(compose_config(*overrides)))
 
     return started
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
-    """Two cores in all: one for each of pytest-xdist's two processes, else both."""
+    """Use two cores in all: one for each of pytest-xdist's two processes, or both without xdist."""
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
