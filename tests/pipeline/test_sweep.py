@@ -128,7 +128,7 @@ def children(pid):
 @pytest.mark.slow
 def test_a_finished_sweep_runs_nothing_again(uninterrupted):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.glob("runs/*/metrics.json")}
-    done = train(*SWEEP, *SLOTS, f"paths.outputs={uninterrupted}")
+    done = train(*SWEEP, f"paths.outputs={uninterrupted}")
     assert done.returncode == 0, done.stderr
     assert "24 jobs, all finished" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
