@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -29,10 +31,22 @@ SMALL = (
 )
 
 Compose = Callable[..., DictConfig]
+T = TypeVar("T")
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # the environment of processes side by side
 
 # A slow machine is not a failure: speed is measured by benchmarks, never asserted in tests.
 settings.register_profile("stagetransfer", deadline=None)
 settings.load_profile("stagetransfer")
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 120) -> T:
+    """Wait until the condition returns a true value, and return this value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not true after {seconds} s"
+        time.sleep(0.02)
+    return value
 
 
 @pytest.fixture(scope="session")

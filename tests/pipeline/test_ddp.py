@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import SequentialSampler
 
-from conftest import REPOSITORY, SMALL
+from conftest import ONE_THREAD, REPOSITORY, SMALL, wait_for
 from stagetransfer.config.validate import validate_config
 from stagetransfer.data.sampler import EpochSampler, ShareSampler
 from stagetransfer.files import read_json
@@ -22,7 +21,6 @@ COMMAND = [
     "+experiment=natural", "trainer=ddp", "trainer.devices=2", *SMALL,
     "recipe.epochs=3", "stage.natural.recipe.epochs=3",
 ]  # fmt: skip
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @given(st.integers(1, 50), st.integers(1, 5))
@@ -107,18 +105,17 @@ def test_the_run_name_depends_on_the_global_batch_size(whole, compose_config, tm
 @pytest.mark.parametrize("victim", ["leader", "follower"])
 def test_a_run_killed_in_any_process_resumes_to_the_same_metrics(whole, tmp_path, victim):
     leader = start(tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 600
-    while not list(tmp_path.glob("runs/*/checkpoints/last.ckpt")):
+
+    def has_checkpoint():
         assert leader.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.02)
+        return list(tmp_path.glob("runs/*/checkpoints/last.ckpt"))
+
+    wait_for(has_checkpoint, 600)
     with open(f"/proc/{leader.pid}/task/{leader.pid}/children") as file:
         (follower,) = map(int, file.read().split())
     os.kill(leader.pid if victim == "leader" else follower, signal.SIGKILL)
     leader.wait(60)
-    while os.path.exists(f"/proc/{follower}"):  # no process is left behind
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    wait_for(lambda: not os.path.exists(f"/proc/{follower}"))  # no process is left behind
     run, _ = finish(tmp_path)
     first, second = (read_json(folder / "metrics.json") for folder in (whole[0], run))
     assert first["test"] == second["test"]

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from conftest import wait_for
 from hydra_plugins.stagetransfer_launcher._job_devices import slot_environments, visible_devices
 from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
 from hydra_plugins.stagetransfer_launcher.launcher import cause_of_exit, program
@@ -37,14 +38,6 @@ def has_ended(pid):
         return True
     with open(f"/proc/{pid}/stat") as file:  # a zombie: ended, not yet waited for
         return file.read().rsplit(")", 1)[1].split()[0] == "Z"
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not true after {seconds} s"
-        time.sleep(0.02)
-    return value
 
 
 def test_one_process_per_slot_runs_at_a_time_each_with_its_own_device(tmp_path):
@@ -97,7 +90,7 @@ def test_ctrl_c_ends_all_processes_and_their_children_that_ignore_sigterm(tmp_pa
     _, error = launcher.communicate(timeout=30)
     assert "KeyboardInterrupt" in error
     assert len(pids) == 4
-    wait_for(lambda: all(has_ended(pid) for pid in pids), 5)
+    wait_for(lambda: all(has_ended(pid) for pid in pids))
     assert len(list(tmp_path.glob("*.txt"))) == 2  # the third was never started
 
 
@@ -118,7 +111,7 @@ def test_a_job_ends_when_its_launcher_is_killed(tmp_path):
     wait_for(lambda: "started" in (tmp_path / "out").read_text())
     launcher.kill()
     launcher.communicate()
-    wait_for(lambda: has_ended(pid), 10)
+    wait_for(lambda: has_ended(pid))
 
 
 def test_each_slot_sees_one_gpu_and_its_share_of_the_cpu_cores(monkeypatch):

@@ -8,10 +8,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from conftest import REPOSITORY, SMALL
+from conftest import ONE_THREAD, REPOSITORY, SMALL
 from stagetransfer.files import read_json
-
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def missing():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import wait_for
 from stagetransfer.config.identity import key_of
 from stagetransfer.files import read_json, write_json, write_text
 from stagetransfer.pipeline.stage_store import StageStore, exclusive
@@ -23,13 +24,6 @@ def make_slowly(root, log, seconds):
                 file.write(f"{os.getpid()}\n")
             time.sleep(seconds)
             (folder / "model.ckpt").write_text("weights")
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not true after {seconds} s"
-        time.sleep(0.02)
 
 
 def test_many_processes_train_a_stage_once(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from conftest import REPOSITORY, SMALL
+from conftest import ONE_THREAD, REPOSITORY, SMALL
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.chain import ChainRunner
@@ -26,7 +26,6 @@ SWEEP = [
 ]  # fmt: skip
 NUM_SOURCES = 3  # natural, texture, and texture after natural
 SLOTS = ["hydra/launcher=slots", "hydra.launcher.slots=2"]
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def train(*overrides):
