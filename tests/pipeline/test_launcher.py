@@ -90,7 +90,7 @@ def test_ctrl_c_ends_all_processes_and_their_children_that_ignore_sigterm(tmp_pa
     _, error = launcher.communicate(timeout=30)
     assert "KeyboardInterrupt" in error
     assert len(pids) == 4
-    wait_for(lambda: all(has_ended(pid) for pid in pids))
+    wait_for(lambda: all(has_ended(pid) for pid in pids), 5)
     assert len(list(tmp_path.glob("*.txt"))) == 2  # the third was never started
 
 
@@ -111,7 +111,7 @@ def test_a_job_ends_when_its_launcher_is_killed(tmp_path):
     wait_for(lambda: "started" in (tmp_path / "out").read_text())
     launcher.kill()
     launcher.communicate()
-    wait_for(lambda: has_ended(pid))
+    wait_for(lambda: has_ended(pid), 10)
 
 
 def test_each_slot_sees_one_gpu_and_its_share_of_the_cpu_cores(monkeypatch):
