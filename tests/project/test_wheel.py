@@ -48,15 +48,11 @@ def installed(wheel, tmp_path_factory):
     venv.create(folder, with_pip=False)
     own = {"base": str(folder), "platbase": str(folder)}
     packages = Path(sysconfig.get_path("purelib", vars=own))
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
+    call([*pip, "install", "--no-deps", "--no-index", wheel], folder)
+    # Only now, so that pip does not find this environment's installation of the project.
     dependencies = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
     (packages / "dependencies.pth").write_text("\n".join(sorted(dependencies)) + "\n")
-    call(
-        [
-            sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install",
-            "--no-deps", "--no-index", "--force-reinstall", wheel,
-        ],
-        folder,
-    )  # fmt: skip
     return folder / "bin"
 
 
