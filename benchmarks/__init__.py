@@ -1,1 +1,1 @@
-"""Speed, side by side with a reference; each module is a command that prints a table."""
+"""Benchmarks of speed and memory against references; each module prints tables."""

@@ -10,16 +10,14 @@ LRN out, as the paper does.
 from __future__ import annotations
 
 import argparse
-import statistics
 import warnings
 
 import torch
 from captum.attr import GuidedBackprop
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.timing import machine, spread, time_in_turn
+from benchmarks.tables import show
+from benchmarks.timing import paired_ratio, spread, time_in_turn
 from stagetransfer.explain import desalinet
 from stagetransfer.models import AlexNet
 
@@ -74,18 +72,13 @@ def main() -> None:
         )
     named = {f"{seed}|{name}": run for (seed, name), run in candidates.items()}
     seconds = time_in_turn(named, arguments.rounds)
-    table = Table(
-        title=f"{arguments.batch} images of {arguments.size} pixels, {arguments.rounds} rounds"
-    )
-    for column in ("seed", "method", "seconds (min-max)", "relative to Captum"):
-        table.add_column(column)
+    rows = []
     for key, values in seconds.items():
         seed, name = key.split("|")
-        ratio = statistics.median(values) / statistics.median(seconds[f"{seed}|Captum"])
-        table.add_row(seed, name, spread(values), f"{ratio:.2f}")
-    console = Console()
-    console.print(table)
-    console.print(machine(), soft_wrap=True)
+        ratio = paired_ratio(values, seconds[f"{seed}|Captum"])
+        rows.append((seed, name, spread(values), f"{ratio:.2f}"))
+    title = f"{arguments.batch} images of {arguments.size} pixels, {arguments.rounds} rounds"
+    show(title, ("seed", "method", "seconds (least-greatest)", "of Captum's time"), rows)
 
 
 if __name__ == "__main__":

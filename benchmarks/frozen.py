@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.timing import machine, spread
+from benchmarks.tables import show
+from benchmarks.timing import spread
 from stagetransfer.models import AlexNet, initialise
 
 REPOSITORY = Path(__file__).parents[1]
@@ -58,17 +57,13 @@ def main() -> None:
                 ]
                 seconds[depth, once] = _epochs(command)
     base = statistics.median(seconds[depths[-1], False])
-    table = Table(title=f"Seconds per epoch after the first, input {arguments.size}")
-    for name in ("tuned", "frozen layers", "seconds: median (min-max)", "times faster"):
-        table.add_column(name, justify="right" if name == "times faster" else "left")
+    rows = []
     for (depth, once), values in seconds.items():
         how = "-" if depth == "conv1" else "once per image" if once else "each epoch"
-        faster = f"{base / statistics.median(values):.1f}"
         tuned = "only fc8" if depth == "fc8" else f"{depth}-fc8"
-        table.add_row(tuned, how, spread(values), faster)
-    console = Console()
-    console.print(table)
-    console.print(machine(), soft_wrap=True)
+        rows.append((tuned, how, spread(values), f"{base / statistics.median(values):.1f}"))
+    columns = ("tuned", "frozen layers", "seconds: median (least-greatest)", "times faster")
+    show(f"Seconds an epoch after the first, input {arguments.size}", columns, rows)
 
 
 def _epochs(command: list[str]) -> list[float]:

@@ -1,49 +1,45 @@
-"""Start-up and memory on a large tree with a folder a class: python -m benchmarks.index
+"""Start-up and memory on a large tree with one folder per class: python -m benchmarks.index
 
-Writes a tree of tiny images (`--classes 1000 --images 1280` is ImageNet's size; it takes minutes
-and as many inodes), then builds its data module in fresh processes, with an empty cache and with
-the index; then decodes one epoch of it in worker processes and watches their memory.
+Writes a tree of tiny images; `--classes 1000 --images 1280` is ImageNet's size, and takes minutes
+and 1.28 million inodes. Then builds its data module in new processes, with an empty cache and with
+the index. Then decodes one epoch in worker processes and records their memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.rounds import resident
+from benchmarks.rounds import in_new_process, resident
 from benchmarks.tables import show
-from benchmarks.timing import spread
+from benchmarks.timing import paired_ratio, spread
 from stagetransfer.data import DomainDataModule, StageSettings
 
 MIB = 2**20
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--images", type=int, default=100, help="images a class")
+    parser.add_argument("--images", type=int, default=100, help="images per class")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the tree is written; default: temporary")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
+    parser.add_argument("--folder", type=Path, help="parent of the tree; default: temporary")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
         root = Path(name) / "tree"
         os.environ["XDG_CACHE_HOME"] = str(Path(name) / "cache")
-        _write(root, asked.classes, asked.images)
-        title = f"{asked.classes} folders of {asked.images} images"
-        _starts(root, title, asked.rounds)
-        _epoch(root, title, asked.workers)
+        _write(root, options.classes, options.images)
+        title = f"{options.classes} folders of {options.images} images"
+        _starts(root, title, options.rounds)
+        _epoch(root, title, options.workers)
 
 
 def _write(root: Path, classes: int, images: int) -> None:
@@ -55,7 +51,7 @@ def _write(root: Path, classes: int, images: int) -> None:
         content = first.read_bytes()
         for number in range(1, images):
             (folder / f"n{label:08d}_{number}.png").write_bytes(content)
-    time.sleep(2.1)  # a tree that was just changed is not indexed
+    time.sleep(2.1)  # a tree that changed in the last two seconds is not indexed
 
 
 def _starts(root: Path, title: str, rounds: int) -> None:
@@ -63,20 +59,18 @@ def _starts(root: Path, title: str, rounds: int) -> None:
     for _ in range(rounds):
         for file in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.npz"):
             file.unlink()
-        for values in found.values():  # the first start writes the index that the second reads
-            values.append(_in_a_process(_start, root))
+        for values in found.values():  # the first writes the index that the second reads
+            values.append(in_new_process(_start, root))
     rows = []
     for name, values in found.items():
         seconds, memory = zip(*values, strict=True)
-        share = statistics.median(
-            ours / theirs for (ours, _), (theirs, _) in zip(values, found["without"], strict=True)
-        )
-        rows.append((name, spread(list(seconds)), f"{share:.3f}", f"{max(memory):.0f}"))
+        share = paired_ratio(seconds, [first for first, _ in found["without"]])
+        rows.append((name, spread(seconds), f"{share:.3f}", f"{max(memory):.0f}"))
     show(f"Start-up, {title}", ("index", "seconds", "of without", "added MiB"), rows)
 
 
 def _epoch(root: Path, title: str, workers: int) -> None:
-    points = _in_a_process(_watched, root, workers)
+    points = in_new_process(_watched, root, workers)
     rows = [(f"{share:.0%}", f"{memory / MIB:.0f}") for share, memory in points]
     show(f"One epoch, {title}, {workers} workers", ("of the epoch", "MiB of all processes"), rows)
 
@@ -94,9 +88,9 @@ def _module(root: Path, workers: int = 0) -> DomainDataModule:
 
 
 def _start(root: Path) -> tuple[float, float]:
-    before, began = resident(os.getpid()), time.perf_counter()
+    before, start = resident(os.getpid()), time.perf_counter()
     module = _module(root)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     assert module.count("train") > 0
     return seconds, (resident(os.getpid()) - before) / MIB
 
@@ -111,11 +105,6 @@ def _watched(root: Path, workers: int) -> list[tuple[float, int]]:
         for number, _ in enumerate(loader, 1)
         if number in marks
     ]
-
-
-def _in_a_process(run: Any, *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(run, *arguments).result()
 
 
 if __name__ == "__main__":

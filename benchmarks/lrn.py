@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import statistics
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.tables import show
-from benchmarks.timing import spread, time_in_turn
+from benchmarks.timing import paired_ratio, spread, time_in_turn
 from stagetransfer.models import LocalResponseNorm
 
 INPUTS = {
@@ -37,8 +36,7 @@ def measure(rounds: int, shape: tuple[int, int, int, int] = (32, 96, 55, 55)) ->
         norms = {"PyTorch": nn.LocalResponseNorm(5), "ours": LocalResponseNorm(5)}
         runs = {key: functools.partial(_step, norm, x, grad) for key, norm in norms.items()}
         seconds = time_in_turn(runs, rounds)
-        pairs = zip(seconds["PyTorch"], seconds["ours"], strict=True)
-        ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+        ratio = paired_ratio(seconds["PyTorch"], seconds["ours"])
         rows.append((name, spread(seconds["PyTorch"]), spread(seconds["ours"]), f"{ratio:.1f}"))
     columns = ("LRN of 5", "PyTorch, s", "ours, s", "times as fast")
     show(f"LRN, forward and backward, {tuple(shape)}, {rounds} rounds", columns, rows)

@@ -19,10 +19,9 @@ import statistics
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.timing import machine, spread, time_in_turn
+from benchmarks.tables import show
+from benchmarks.timing import paired_ratio, spread, time_in_turn
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.lung_mask import lung_mask
@@ -83,19 +82,17 @@ def main() -> None:
     seconds = time_in_turn(
         {"network": network_alone, "windows": windows, "slice": whole_slice}, arguments.rounds
     )
-    table = Table(
-        title=f"{count} windows of a slice at stride {arguments.stride}, input {arguments.input}, "
+    title = (
+        f"{count} windows of a slice at stride {arguments.stride}, input {arguments.input}, "
         f"batches of {arguments.batch}, {arguments.rounds} rounds"
     )
-    for column in ("", "seconds (least-greatest)", "windows a second", "of the network's"):
-        table.add_column(column)
-    alone = statistics.median(seconds["network"])
+    rows = []
     for name, values in seconds.items():
-        middle = statistics.median(values)
-        table.add_row(name, spread(values), f"{count / middle:.0f}", f"{alone / middle:.2f}")
-    console = Console()
-    console.print(table)
-    console.print(machine(), soft_wrap=True)
+        share = paired_ratio(seconds["network"], values)
+        speed = f"{count / statistics.median(values):.0f}"
+        rows.append((name, spread(values), speed, f"{share:.2f}"))
+    columns = ("part", "seconds (least-greatest)", "windows/s", "of the network's")
+    show(title, columns, rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Whether speed costs quality: python -m benchmarks.quality
 
-Trains the embedded target from scratch with the fast settings (the defaults) and the plain ones
-(float32, contiguous, an optimiser in single steps, PyTorch's LRN, convolutions and linear layers,
-memory given back), seed by seed, each in a process of its own, and compares them on the same test
-images: intervals and paired differences over seeds and patients, as in `stagetransfer report`.
-More overrides of train.py may follow, for both.
+Trains the embedded target from scratch with the fast settings (the defaults) and the plain ones:
+float32, contiguous memory, an optimiser that updates one tensor at a time, PyTorch's LRN,
+convolutions and linear layers, and freed memory returned to the system. Each run of each seed has
+its own process. Both are compared on the same test images, with intervals and paired differences
+over seeds and patients as in `stagetransfer report`. Further overrides of train.py apply to both.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
 from hydra import compose, initialize_config_dir
 from torch import nn
 
+from benchmarks.rounds import in_new_process
 from benchmarks.tables import show
 from stagetransfer.config.validate import validate_config
 from stagetransfer.models import alexnet
@@ -38,16 +37,16 @@ PLAIN = (
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("overrides", nargs="*", help="more of train.py's overrides, for both")
-    asked = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", help="further overrides of train.py, for both")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        shared = [f"paths.outputs={folder}", *asked.overrides]
-        for seed in range(asked.seeds):
-            _apart(_train, [*shared, "condition=fast", f"seed={seed}"])
-            _apart(_train_plain, [*shared, "condition=plain", f"seed={seed}", *PLAIN])
+        shared = [f"paths.outputs={folder}", *options.overrides]
+        for seed in range(options.seeds):
+            in_new_process(_train, [*shared, "condition=fast", f"seed={seed}"])
+            in_new_process(_train_plain, [*shared, "condition=plain", f"seed={seed}", *PLAIN])
         runs, _ = read_runs(find_runs([Path(folder)]))
         study = Study(runs)
         speeds = {
@@ -63,14 +62,14 @@ def _show(study: Study, speeds: dict[str, list[float]]) -> None:
     rows = []
     for figure in FIGURES:
         fast, plain = (study.interval(name, study.main_ratio, figure) for name in speeds)
-        other = pair.metrics[figure]
-        ends = sorted((sign * other.low + 0, sign * other.high + 0))
+        difference = pair.metrics[figure]
+        ends = sorted((sign * difference.low + 0, sign * difference.high + 0))
         rows.append(
             (
                 figure,
                 f"{fast.estimate:.4f} [{fast.low:.4f}, {fast.high:.4f}]",
                 f"{plain.estimate:.4f} [{plain.low:.4f}, {plain.high:.4f}]",
-                f"{sign * other.estimate + 0:+.4f} [{ends[0]:+.4f}, {ends[1]:+.4f}]",
+                f"{sign * difference.estimate + 0:+.4f} [{ends[0]:+.4f}, {ends[1]:+.4f}]",
             )
         )
     medians = [statistics.median(values) for values in speeds.values()]
@@ -96,11 +95,6 @@ def _train_plain(overrides: Sequence[str]) -> None:
 
     with mock.patch.multiple(alexnet, LocalResponseNorm=norm, BlockedLinear=nn.Linear):
         _train(overrides)
-
-
-def _apart(run: Callable[[Sequence[str]], None], overrides: Sequence[str]) -> None:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(run, overrides).result()
 
 
 if __name__ == "__main__":

@@ -1,39 +1,46 @@
-"""Candidates in processes of their own, which take turns: each has its own memory, all meet the
-same machine."""
+"""Candidates in separate processes that take turns.
+
+Each candidate has its own memory, and all of them meet the same state of the machine.
+"""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context, set_start_method
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from benchmarks.timing import synchronize
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class Gate:
-    """A candidate's side. `for _ in gate: <one round>`, or `begin` and `end` around each round."""
+    """The candidate's side: `for _ in gate: <one round>`, or `begin` and `end` in each round."""
 
     def __init__(self, connection: Connection, rounds: int) -> None:
         self.connection = connection
         self.rounds = rounds
-        self._began = 0.0
+        self._start = 0.0
 
     def begin(self) -> None:
-        """Waits for the candidate's turn."""
+        """Wait for the candidate's turn."""
         self.connection.send(None)
         self.connection.recv()
-        _finish()
-        self._began = time.perf_counter()
+        synchronize()
+        self._start = time.perf_counter()
 
     def end(self) -> None:
-        """Tells the seconds since `begin`, and what the accelerator's memory has reached."""
-        _finish()
-        seconds = time.perf_counter() - self._began
+        """Report the seconds since `begin` and the greatest GPU memory so far, in bytes."""
+        synchronize()
+        seconds = time.perf_counter() - self._start
         device = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
         self.connection.send((seconds, device))
 
@@ -49,10 +56,13 @@ Candidate = Callable[[Any, Gate], None]
 
 @dataclass
 class Measured:
-    """What one candidate took: seconds a round, to be ready, and bytes at most.
+    """The measurements of one candidate.
 
-    `memory` is the proportional set size of the process and its children on the CPU, and what
-    torch has reserved on a GPU where there is one; 0 where the system does not tell.
+    Attributes:
+        ready: seconds from the start of its process until it was ready for its first round.
+        seconds: the duration of each round.
+        memory: the greatest memory in bytes: on a CPU the proportional set size of the process and
+            its children, on a GPU what torch has reserved; 0 where the system does not report it.
     """
 
     ready: float = 0.0
@@ -60,12 +70,12 @@ class Measured:
     memory: int = 0
 
     def speeds(self, images: int) -> list[float]:
-        """Images a second in each round."""
+        """Return the images per second of each round."""
         return [images / seconds for seconds in self.seconds]
 
 
 def take_turns(candidates: Mapping[str, tuple[Candidate, Any]], rounds: int) -> dict[str, Measured]:
-    """Runs each candidate with its argument; a first round of each is not counted."""
+    """Run each candidate with its argument, after one round of each that is not counted."""
     context = get_context("spawn")
     result = {name: Measured() for name in candidates}
     processes, connections = [], {}
@@ -73,17 +83,17 @@ def take_turns(candidates: Mapping[str, tuple[Candidate, Any]], rounds: int) -> 
         for name, (candidate, argument) in candidates.items():
             ours, theirs = context.Pipe()
             process = context.Process(target=_run, args=(candidate, argument, theirs, rounds + 1))
-            began = time.perf_counter()
+            start = time.perf_counter()
             process.start()
             theirs.close()
             processes.append(process)
             connections[name] = ours
             _receive(name, ours)
-            result[name].ready = time.perf_counter() - began
+            result[name].ready = time.perf_counter() - start
         for number in range(rounds + 1):
             for process, (name, connection) in zip(processes, connections.items(), strict=True):
                 connection.send(None)
-                # Reading what processes share costs time: only in the round that is not counted.
+                # Reading the shared memory of processes costs time: only in the uncounted round.
                 while not number and not connection.poll(0.2):
                     result[name].memory = max(result[name].memory, resident(process.pid))
                 seconds, device = _receive(name, connection)
@@ -100,13 +110,27 @@ def take_turns(candidates: Mapping[str, tuple[Candidate, Any]], rounds: int) -> 
     return result
 
 
-def speed(values: Sequence[float]) -> str:
-    """The median, and the least and greatest, of images a second."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
+def in_new_process(run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function in a new process and return its result."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(run, *args, **kwargs).result()
+
+
+def resident(pid: int | None) -> int:
+    """Return the bytes of a process and its children; memory shared by n counts 1/n in each."""
+    if torch.cuda.is_available():
+        return 0
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+        size = next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    except (OSError, StopIteration):  # the process has just ended, or this is not Linux
+        return 0
+    return size + sum(resident(int(child)) for child in children)
 
 
 def _run(candidate: Candidate, argument: Any, connection: Connection, rounds: int) -> None:
-    # A spawned process would spawn its DataLoader workers too: seconds of imports in each test.
+    # A spawned process would also spawn its DataLoader workers: seconds of imports in each test.
     set_start_method(None, force=True)
     candidate(argument, Gate(connection, rounds))
 
@@ -115,22 +139,4 @@ def _receive(name: str, connection: Connection) -> Any:
     try:
         return connection.recv()
     except EOFError:
-        raise RuntimeError(f"{name}: its process ended before its time, see above") from None
-
-
-def resident(pid: int | None) -> int:
-    """Bytes of a process and its children; memory that n processes share counts 1/n in each."""
-    if torch.cuda.is_available():
-        return 0
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
-        size = next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    except (OSError, StopIteration):  # it has just ended, or this is no Linux
-        return 0
-    return size + sum(resident(int(child)) for child in children)
-
-
-def _finish() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+        raise RuntimeError(f"{name}: its process ended early, see the output above") from None

@@ -1,4 +1,4 @@
-"""Generated image sets like those that the framework is for, as trees with a folder a class."""
+"""Generated image sets of the kinds that the framework is for, with one folder per class."""
 
 from __future__ import annotations
 
@@ -13,16 +13,25 @@ CLASSES = 4
 
 @dataclass(frozen=True)
 class Kind:
-    """Images of one kind: how they look on disk, and how a training sees them."""
+    """Images of one kind: their form on disk, and how a training reads them.
+
+    Attributes:
+        width, height: in pixels.
+        mode: PIL's mode, L or RGB.
+        held: whether such a set usually fits in memory.
+        crop: share of the side that a random crop removes.
+        detail: side in pixels of the finest grain. It is chosen so that a JPEG photo is about as
+            large as one of ImageNet.
+    """
 
     title: str
     width: int
     height: int
     mode: str
     suffix: str
-    held: bool  # whether such a set commonly fits in memory
-    crop: float  # share of the side that a random crop cuts away
-    detail: int  # pixels to a grain: what makes a photo's JPEG about as large as ImageNet's
+    held: bool
+    crop: float
+    detail: int
 
 
 KINDS = {
@@ -33,17 +42,18 @@ KINDS = {
 
 
 def make(kind: Kind, root: Path, train: int, test: int) -> None:
-    """Writes root/{train,test}/<class>/ with so many images each, and a small root/val/."""
+    """Write root/train/<class>/ and root/test/<class>/ with these numbers of images, and root/val/
+    with one image per class."""
     random = np.random.default_rng(0)
     for split, count in (("train", train), ("test", test), ("val", CLASSES)):
         for number in range(count):
             folder = root / split / f"class{number % CLASSES}"
             folder.mkdir(parents=True, exist_ok=True)
-            _picture(kind, random).save(folder / f"{number:05d}{kind.suffix}", quality=90)
+            _image(kind, random).save(folder / f"{number:05d}{kind.suffix}", quality=90)
 
 
-def _picture(kind: Kind, random: np.random.Generator) -> Image.Image:
-    """Soft blobs under fine grain, so that files are about as large as real ones."""
+def _image(kind: Kind, random: np.random.Generator) -> Image.Image:
+    """Return soft blobs under fine grain, so that files are about as large as real ones."""
     channels = () if kind.mode == "L" else (3,)
     size = (kind.width, kind.height)
     layers = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor
 from benchmarks.candidates import SIZES
 from benchmarks.plain import make_plain
 from benchmarks.tables import show
-from benchmarks.timing import spread, time_in_turn
+from benchmarks.timing import paired_ratio, spread, time_in_turn
 from stagetransfer.models import AlexNet
 from stagetransfer.training.machine import keep_freed_memory, resolve_precision
 
@@ -61,11 +60,10 @@ def _measure(name: str, rounds: int, batch: int, *, compiled: bool, half: bool) 
         changes["torch.compile"] = {"compiled": True}
     steps = {key: _step(name, batch, **(defaults | change)) for key, change in changes.items()}
     seconds = time_in_turn(steps, rounds)
-    rows = []
-    for key, values in seconds.items():
-        pairs = zip(values, seconds["default"], strict=True)
-        ratio = statistics.median(changed / default for changed, default in pairs)
-        rows.append((key, spread(values), f"{ratio:.2f}"))
+    rows = [
+        (key, spread(values), f"{paired_ratio(values, seconds['default']):.2f}")
+        for key, values in seconds.items()
+    ]
     title = f"{name}, one step on a batch of {batch}, input {SIZES[name]}, {auto}, {rounds} rounds"
     show(title, ("setting", "seconds", "relative to default"), rows)
 

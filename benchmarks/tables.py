@@ -1,4 +1,4 @@
-"""How every benchmark prints: a table that is Markdown too, and the machine below it."""
+"""The output of every benchmark: a table in Markdown, and one line on the machine below it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.table import Table
 from benchmarks.timing import machine
 
 
-def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints the rows under the title; the first column stands left, all others right."""
+def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> None:
+    """Print a table; the first column is aligned to the left, all others to the right."""
     table = Table(box=box.MARKDOWN, show_header=True)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
@@ -21,4 +21,5 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> N
     console = Console(width=200)
     console.print(f"\n**{title}**\n", markup=False, highlight=False)
     console.print(table)
-    console.print(f"\n{machine()}", soft_wrap=True, highlight=False)
+    for line in filter(None, (note, machine())):
+        console.print(f"\n{line}", soft_wrap=True, highlight=False)

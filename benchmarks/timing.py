@@ -1,11 +1,11 @@
-"""Candidates timed in turn, round after round, so that all meet the same machine."""
+"""Timing of candidates in turn, round after round, so that all meet the same machine load."""
 
 from __future__ import annotations
 
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 import torch
@@ -14,26 +14,38 @@ import torch
 def time_in_turn(
     candidates: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each candidate in each round; one round before them is not counted."""
+    """Return the seconds of each candidate in each round, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, run in candidates.items():
-            _wait()
-            began = time.perf_counter()
+            synchronize()
+            start = time.perf_counter()
             run()
-            _wait()
+            synchronize()
             if number:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
-def spread(values: list[float]) -> str:
-    """The median, and the least and greatest."""
-    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+def synchronize() -> None:
+    """Wait until the GPU, if there is one, has finished its work."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Return the median, and in brackets the least and the greatest value."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Return the median over rounds of the ratio: what disturbs one round disturbs both values."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 def machine() -> str:
-    """What a figure was measured on, in one line."""
+    """Return one line on the hardware and the versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return (
         f"{device}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
@@ -48,8 +60,3 @@ def _processor() -> str:
         return name.split(":", 1)[1].strip()
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A real Slurm of one node on the loopback address, to try sweeps and to test them. As root, on
-# Debian or Ubuntu after `apt-get install slurm-wlm munge`:
+# Start or stop a Slurm cluster of one node on the loopback address, to try and to test sweeps.
+# Run it as root on Debian or Ubuntu, after `apt-get install slurmd slurmctld munge`:
 #
-#   scripts/slurm_on_loopback.sh start /tmp/slurm [gpus]    # default: 2 make-believe GPUs
+#   scripts/slurm_on_loopback.sh start /tmp/slurm [gpus]    # default: 2 simulated GPUs
 #   export SLURM_CONF=/tmp/slurm/slurm.conf
 #   scripts/slurm_on_loopback.sh stop /tmp/slurm
 #
-# Everything it writes lies in the folder. The make-believe GPUs are terminals that a job never
-# opens: Slurm counts them and gives each job its own.
+# All files are written to the folder. The simulated GPUs are terminal devices that no job opens:
+# Slurm counts them and assigns each job its own.
 set -euo pipefail
 usage="usage: $0 start|stop FOLDER [GPUS]"
 action=${1:?$usage} folder=$(realpath -m "${2:?$usage}") gpus=${3:-2}
@@ -26,7 +26,7 @@ stop() {
 
 start() {
     for program in munged slurmctld slurmd sinfo; do
-        command -v $program >/dev/null || { echo "error: $program: not found; apt-get install slurm-wlm munge" >&2; exit 2; }
+        command -v $program >/dev/null || { echo "error: $program: not found; apt-get install slurmd slurmctld munge" >&2; exit 2; }
     done
     [ "$(id -u)" = 0 ] || { echo "error: Slurm's daemons must be started as root" >&2; exit 2; }
     mkdir -p "$folder/state" "$folder/spool"
@@ -55,7 +55,7 @@ SlurmdLogFile=$folder/slurmd.log
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
 GresTypes=gpu
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=1000 Gres=gpu:$gpus State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=1000 Gres=gpu:$gpus State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 END
     echo "NodeName=$host Name=gpu File=/dev/tty[0-$((gpus - 1))]" >"$folder/gres.conf"

@@ -1,10 +1,12 @@
-"""What the tests share: the project's own config, composed as the door does, and small runs."""
+"""Shared by all tests: the project's own config, composed as in `train.py`, and small runs."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from stagetransfer.pipeline.chain import ChainRunner
 
 REPOSITORY = Path(__file__).parents[1]
 
-# The real code on little data: every stage sees a few dozen images at AlexNet's smallest sizes.
+# A run on little data: every stage has a few dozen images, at the smallest input size of AlexNet.
 SMALL = (
     "model.input_size=67",
     "recipe.epochs=2",
@@ -29,15 +31,27 @@ SMALL = (
 )
 
 Compose = Callable[..., DictConfig]
+T = TypeVar("T")
 
-# A busy machine is no failure: speed is shown by benchmarks, never asserted.
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # the environment of processes side by side
+
+# A slow machine is not a failure: speed is measured by benchmarks, never asserted in tests.
 settings.register_profile("stagetransfer", deadline=None)
 settings.load_profile("stagetransfer")
 
 
+def wait_for(condition: Callable[[], T], seconds: float = 120) -> T:
+    """Wait until the condition returns a true value, and return this value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not true after {seconds} s"
+        time.sleep(0.02)
+    return value
+
+
 @pytest.fixture(scope="session")
 def compose_config() -> Compose:
-    """Composes `conf/config.yaml` with overrides."""
+    """A function that composes `conf/config.yaml` with overrides."""
 
     def composed(*overrides: str) -> DictConfig:
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
@@ -48,16 +62,16 @@ def compose_config() -> Compose:
 
 @pytest.fixture(scope="session")
 def start(compose_config: Compose) -> Callable[..., ChainRunner]:
-    """A small run in a folder of outputs, with overrides: not yet begun."""
+    """A function that prepares a small run in an outputs folder, without starting it."""
 
     def started(outputs: Path, *overrides: str) -> ChainRunner:
-        asked = [*SMALL, f"paths.outputs={outputs}", *overrides]
-        return ChainRunner(validate_config(compose_config(*asked)))
+        overrides = (*SMALL, f"paths.outputs={outputs}", *overrides)
+        return ChainRunner(validate_config(compose_config(*overrides)))
 
     return started
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
-    """Two cores in all: one for each of pytest-xdist's two processes, else both."""
+    """Use two cores in all: one for each of pytest-xdist's two processes, or both without xdist."""
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

@@ -1,4 +1,4 @@
-"""The main job on little data: what a run leaves, what is shared, what is the same twice."""
+"""The main job on little data: the files of a run, shared stages and reproducible results."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def start(compose_config, outputs, *overrides):
 
 
 def comparable(folder):
-    """What must not differ between two runs of the same command."""
+    """The metrics that must not differ between two runs of the same command."""
     metrics = read_json(folder / "metrics.json")
     for stage in metrics["stages"]:
         for name in ("seconds", "images_per_second", "reused"):
@@ -43,12 +43,12 @@ def two_stage(compose_config, outputs):
     return start(compose_config, outputs, "+experiment=two_stage").run()
 
 
-def test_what_a_run_leaves(two_stage, outputs):
+def test_the_files_of_a_finished_run(two_stage, outputs):
     assert two_stage.parent == outputs / "runs"
     assert two_stage.name.startswith("two_stage-r1-s0-")
     assert len(two_stage.name.rsplit("-", 1)[1]) == 8
-    left = {path.name for path in two_stage.iterdir()}
-    assert left == {
+    files = {path.name for path in two_stage.iterdir()}
+    assert files == {
         "config.yaml", "overrides.yaml", "metrics.json", "predictions.csv", "validation.csv",
         "checkpoints", "tensorboard", "logs",
     }  # fmt: skip
@@ -65,7 +65,7 @@ def test_what_a_run_leaves(two_stage, outputs):
         }  # fmt: skip
 
 
-def test_metrics_keep_the_contract(two_stage):
+def test_metrics_json_has_the_documented_keys(two_stage):
     metrics = read_json(two_stage / "metrics.json")
     assert set(metrics) >= {
         "condition", "chain", "ratio", "seed", "test", "per_class", "confusion", "classes",
@@ -87,7 +87,7 @@ def test_metrics_keep_the_contract(two_stage):
     assert all(stage["images_per_second"] > 0 for stage in metrics["stages"])
 
 
-def test_the_figures_are_those_of_the_predictions(two_stage):
+def test_the_test_metrics_agree_with_predictions_csv(two_stage):
     metrics = read_json(two_stage / "metrics.json")
     table = pd.read_csv(two_stage / "predictions.csv")
     classes = metrics["classes"]
@@ -112,8 +112,8 @@ def test_checkpoints_are_readable_without_unpickling_code(two_stage, outputs):
         assert content["hyper_parameters"]["model"]["variant"] == "paper"
 
 
-def test_the_carried_features_are_those_of_the_stage_before(compose_config, outputs, two_stage):
-    """A target stage trained at rate 0 ends with exactly what it began with."""
+def test_the_carried_weights_are_those_of_the_previous_stage(compose_config, outputs, two_stage):
+    """Frozen layers end the target stage with exactly the weights of the source stage."""
     run = start(compose_config, outputs, "+experiment=two_stage", "transfer.mode=frozen").run()
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     key = read_json(run / "metrics.json")["stages"][1]["key"]
@@ -135,16 +135,16 @@ def test_the_same_command_finds_the_finished_run(compose_config, outputs, two_st
     assert (two_stage / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_the_same_command_and_seed_give_the_same_figures(
+def test_the_same_command_and_seed_give_the_same_metrics(
     compose_config, outputs, two_stage, tmp_path
 ):
     again = start(compose_config, tmp_path, "+experiment=two_stage").run()
     assert comparable(again) == comparable(two_stage)
     assert (again / "predictions.csv").read_bytes() == (two_stage / "predictions.csv").read_bytes()
-    assert again.name == two_stage.name  # paths are no part of the hash
+    assert again.name == two_stage.name  # the hash does not include paths
 
 
-def test_force_runs_anew(compose_config, outputs):
+def test_force_runs_a_finished_run_again(compose_config, outputs):
     first = start(compose_config, outputs, "+experiment=scratch", "recipe.epochs=1").run()
     (first / "stray").touch()
     again = start(compose_config, outputs, "+experiment=scratch", "recipe.epochs=1", "force=true")
@@ -152,7 +152,7 @@ def test_force_runs_anew(compose_config, outputs):
     assert not (first / "stray").exists()
 
 
-def test_what_decides_the_result_changes_the_name_and_nothing_else_does(compose_config, tmp_path):
+def test_only_settings_that_decide_the_result_change_the_run_name(compose_config, tmp_path):
     def name(*overrides):
         return start(compose_config, tmp_path, "+experiment=natural", *overrides).folder.name[-8:]
 
@@ -171,8 +171,8 @@ def test_what_decides_the_result_changes_the_name_and_nothing_else_does(compose_
     assert len({base, *names}) == len(names) + 1
 
 
-def test_a_killed_stage_goes_on_from_its_last_checkpoint(compose_config, tmp_path, monkeypatch):
-    """Breaking off after the first epoch and going on gives the bits of an undisturbed run."""
+def test_a_killed_stage_resumes_from_its_last_checkpoint(compose_config, tmp_path, monkeypatch):
+    """A run killed after the first epoch and resumed equals an uninterrupted run bit for bit."""
     whole = start(compose_config, tmp_path / "whole", "+experiment=natural").run()
 
     from stagetransfer.training.seed_epoch import SeedEpoch
@@ -200,7 +200,7 @@ def test_a_killed_stage_goes_on_from_its_last_checkpoint(compose_config, tmp_pat
     shutil.rmtree(tmp_path)
 
 
-def test_a_chain_of_other_domains_and_a_thinned_target(compose_config, outputs):
+def test_a_chain_of_other_domains_with_half_of_the_target(compose_config, outputs):
     run = start(
         compose_config, outputs, "+domain/texture@domain.second=embedded",
         "+domain.second.options.per_class=20", "+domain.second.options.seed=9",
@@ -215,7 +215,7 @@ def test_a_chain_of_other_domains_and_a_thinned_target(compose_config, outputs):
     assert metrics["num_test"] == full.count("test")
 
 
-def test_pretrained_weights_stand_in_for_a_stage(compose_config, outputs, two_stage):
+def test_pretrained_weights_replace_a_stage(compose_config, outputs, two_stage):
     key = read_json(two_stage / "metrics.json")["stages"][1]["key"]
     weights = outputs / "stages" / key / "model.ckpt"
     run = start(
@@ -241,9 +241,9 @@ def test_the_summary_fits_80_columns(two_stage):
     assert f"{accuracy:.4f}" in text
 
 
-def test_metrics_hold_no_nan(two_stage):
-    def refuse(word):
-        raise ValueError(word)
+def test_metrics_contain_no_nan(two_stage):
+    def fail(constant):
+        raise ValueError(constant)
 
-    json.loads((two_stage / "metrics.json").read_text(), parse_constant=refuse)
+    json.loads((two_stage / "metrics.json").read_text(), parse_constant=fail)
     assert math.isfinite(read_json(two_stage / "metrics.json")["test"]["cross_entropy"])

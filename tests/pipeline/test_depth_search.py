@@ -1,4 +1,4 @@
-"""Table II of Tajbakhsh 2016: the rates that the optimiser really uses, by layer and epoch."""
+"""Table II of Tajbakhsh 2016: the learning rates that the optimiser uses, by layer and epoch."""
 
 from collections import defaultdict
 
@@ -25,7 +25,7 @@ def source(tmp_path_factory):
 
 
 def table_two(configuration, name, epoch):
-    """The rate of a tensor as the paper prints it."""
+    """The learning rate of a tensor in the paper, or None if it is frozen."""
     if configuration != "scratch" and LAYERS.index(layer_of(name)) < LAYERS.index(configuration):
         return None
     rate = 0.01 if configuration != "scratch" and name.startswith("fc8") else 0.001
@@ -33,13 +33,15 @@ def table_two(configuration, name, epoch):
 
 
 def part(tensor):
-    """A few of its values: all of them have one rate."""
+    """A part of the values, which is enough: all have the same rate."""
     return tensor.flatten()[:20000].double()
 
 
-def spied(monkeypatch):
-    """Rates of each tensor at each step, worked out from what the step did to the tensor:
-    V' = mu V - rate dL and W' = W + V' leave one unknown."""
+def record_rates(monkeypatch):
+    """The learning rates of each tensor at each step, computed from the change of the tensor.
+
+    In V' = mu V - rate dL and W' = W + V' the rate is the only unknown.
+    """
     seen = defaultdict(list)
     velocity = {}
     original = CaffeSGD.step
@@ -64,7 +66,9 @@ def spied(monkeypatch):
 
 
 @pytest.mark.parametrize("configuration", [*reversed(LAYERS), "scratch"])
-def test_the_rates_of_table_two(compose_config, source, tmp_path, monkeypatch, configuration):
+def test_the_learning_rates_are_those_of_table_two(
+    compose_config, source, tmp_path, monkeypatch, configuration
+):
     small = [word for word in SMALL if "natural" not in word and "texture" not in word]
     depth = [
         "+experiment=layerwise", f"transfer.tune_from={configuration}",
@@ -79,7 +83,7 @@ def test_the_rates_of_table_two(compose_config, source, tmp_path, monkeypatch, c
             )
         )
     )  # fmt: skip
-    seen = spied(monkeypatch)
+    seen = record_rates(monkeypatch)
     record = read_json(run.run() / "metrics.json")["stages"][-1]
     steps = -(-record["num_train"] // BATCH)
     names = [f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")]
@@ -90,14 +94,14 @@ def test_the_rates_of_table_two(compose_config, source, tmp_path, monkeypatch, c
             continue
         assert len(seen[name]) == EPOCHS * steps
         for i, rate in enumerate(seen[name]):
-            # What float32 weights keep of a small step bounds what can be worked out from them.
+            # The tolerance is due to rounding: float32 weights keep few digits of a small step.
             expected = table_two(configuration, name, i // steps)
             assert rate == pytest.approx(expected, rel=0.02), (name, i)
     assert record["reinitialised"] == ([] if configuration == "scratch" else names[-2:])
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_the_velocity_keeps_the_rate_of_its_time(fused):
+def test_past_steps_keep_their_rate_when_the_schedule_lowers_it(fused):
     random = torch.Generator().manual_seed(0)
     weights = torch.randn(5, dtype=torch.float64, generator=random).requires_grad_()
     optimizer = CaffeSGD([weights], lr=0.1, momentum=0.9, fused=fused)
@@ -113,14 +117,13 @@ def test_the_velocity_keeps_the_rate_of_its_time(fused):
         schedule.step()
         saved = optimizer.state_dict()
         optimizer = CaffeSGD([weights], lr=0.1, momentum=0.9, fused=fused)
-        optimizer.load_state_dict(saved)  # a resumed training goes on as it would have
+        optimizer.load_state_dict(saved)  # a resumed training continues as without the interruption
         schedule.optimizer = optimizer
 
 
-def test_depth_multiplies_with_conditions_and_shares_its_sources(compose_config, tmp_path):
+def test_runs_at_every_depth_of_a_condition_share_their_source_stages(start, tmp_path):
     def keys(*overrides):
-        asked = [*SMALL, "+experiment=layerwise", f"paths.outputs={tmp_path}", *overrides]
-        run = ChainRunner(validate_config(compose_config(*asked)))
+        run = start(tmp_path, "+experiment=layerwise", *overrides)
         return run.config.condition, run.stages[0].key, run.folder.name
 
     chain = "chain=[natural,texture,target]"

@@ -1,4 +1,4 @@
-"""A run on one fold of a split file: what it tests, records, is named by; and the file since."""
+"""A run on one fold of a split file: its test set, record and name, and a changed file."""
 
 import pandas as pd
 import pytest
@@ -13,7 +13,7 @@ from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 
 
-def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
+def test_a_run_on_one_fold_of_a_split_file(compose_config, tmp_path, capsys):
     file = tmp_path / "folds.csv"
     split("embedded", out=file, folds=3, option=["scale=0.15"])
 
@@ -31,7 +31,7 @@ def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
     assert first.folder.name != second.folder.name
     folder = first.run()
     metrics = read_json(folder / "metrics.json")
-    assert metrics["splits"] == {**first.links[-1].data.split_file_record, "fold": 1, "folds": 3}
+    assert metrics["splits"] == {**first.stages[-1].data.split_file_record, "fold": 1, "folds": 3}
     table = pd.read_csv(file)
     held = table[table["fold"] == 1]
     tested = pd.read_csv(folder / "predictions.csv")
@@ -40,7 +40,7 @@ def test_a_run_on_a_fold(compose_config, tmp_path, capsys):
     print_summary(folder)
     assert "fold 1 of 0 to 2" in " ".join(capsys.readouterr().out.split())
     assert restore_runs([folder])[0].data.split_file_record == metrics["splits"]
-    table["fold"] = (table["fold"] + 1) % 3  # the same folds, numbered otherwise
+    table["fold"] = (table["fold"] + 1) % 3  # the same folds with other numbers
     table.to_csv(file, index=False)
     assert runner(1).folder.name not in (first.folder.name, second.folder.name)
     with pytest.raises(UserError, match=r"folds\.csv has changed since this run"):

@@ -1,4 +1,4 @@
-"""`hydra/launcher=slots` and its pool of processes, with real processes that train nothing."""
+"""The launcher `hydra/launcher=slots` and its process pool, with processes that train nothing."""
 
 import os
 import signal
@@ -9,47 +9,41 @@ import time
 
 import pytest
 
-from hydra_plugins.stagetransfer_launcher._pool import Command, Pool
-from hydra_plugins.stagetransfer_launcher.launcher import environments, visible_devices, why
+from conftest import wait_for
+from hydra_plugins.stagetransfer_launcher._job_devices import slot_environments, visible_devices
+from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
+from hydra_plugins.stagetransfer_launcher.launcher import cause_of_exit, program
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.distributed import PARENT
 from stagetransfer.pipeline.sweep import labels
 
 
-def commands(folder, *scripts):
+def python_commands(folder, *scripts):
     return [
         Command([sys.executable, "-c", script], folder / str(i) / "log.txt")
         for i, script in enumerate(scripts)
     ]
 
 
-def run(slots, jobs):
+def run_pool(slots, jobs):
     codes = {}
-    Pool(slots).run(jobs, lambda number, slot: None, codes.__setitem__)
+    ProcessPool(slots).run(jobs, lambda number, slot: None, codes.__setitem__)
     return [codes[i] for i in range(len(jobs))]
 
 
-def gone(pid):
+def has_ended(pid):
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    with open(f"/proc/{pid}/stat") as file:  # an orphan whom nobody has buried yet
+    with open(f"/proc/{pid}/stat") as file:  # a zombie: ended, not yet waited for
         return file.read().rsplit(")", 1)[1].split()[0] == "Z"
 
 
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return value
-
-
-def test_as_many_at_a_time_as_slots_each_a_fresh_process_with_its_own_device(tmp_path):
+def test_one_process_per_slot_runs_at_a_time_each_with_its_own_device(tmp_path):
     script = "import os, time; print(os.environ['DEVICE'], os.getpid()); a = time.time(); time.sleep(0.3); print(a, time.time())"  # noqa: E501
-    jobs = commands(tmp_path, *[script] * 5)
-    assert run([{"DEVICE": "a"}, {"DEVICE": "b"}], jobs) == [0] * 5
+    jobs = python_commands(tmp_path, *[script] * 5)
+    assert run_pool([{"DEVICE": "a"}, {"DEVICE": "b"}], jobs) == [0] * 5
     outputs = [job.output.read_text().split() for job in jobs]
     assert len({output[1] for output in outputs}) == 5
     spans = [(output[0], float(output[2]), float(output[3])) for output in outputs]
@@ -60,48 +54,48 @@ def test_as_many_at_a_time_as_slots_each_a_fresh_process_with_its_own_device(tmp
     assert {device for device, *_ in spans} == {"a", "b"}
 
 
-def test_a_job_that_dies_is_known_and_the_others_go_on(tmp_path):
+def test_the_exit_code_of_a_killed_job_is_reported_and_the_others_go_on(tmp_path):
     die = "import os; os.kill(os.getpid(), 9)"
-    jobs = commands(tmp_path, die, "raise ValueError('no such thing')", "print('well')")
-    codes = run([{}], jobs)
+    jobs = python_commands(tmp_path, die, "raise ValueError('no such thing')", "print('done')")
+    codes = run_pool([{}], jobs)
     assert codes == [-9, 1, 0]
-    assert why(codes[0], jobs[0].output) == "killed by SIGKILL (out of memory?)"
-    assert why(codes[1], jobs[1].output) == "exit code 1: ValueError: no such thing"
-    assert jobs[2].output.read_text() == "well\n"
+    assert cause_of_exit(codes[0], jobs[0].output) == "killed by SIGKILL (out of memory?)"
+    assert cause_of_exit(codes[1], jobs[1].output) == "exit code 1: ValueError: no such thing"
+    assert jobs[2].output.read_text() == "done\n"
 
 
-def test_ctrl_c_ends_all_processes_and_theirs_even_the_deaf(tmp_path):
+def test_ctrl_c_ends_all_processes_and_their_children_that_ignore_sigterm(tmp_path):
     script = f"""
         import signal, sys
         from pathlib import Path
-        from hydra_plugins.stagetransfer_launcher import _pool
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it behind an &
-        _pool.GRACE = 1.0
+        from hydra_plugins.stagetransfer_launcher import _process_pool as pool
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores SIGINT after &
+        pool.SECONDS_BEFORE_SIGKILL = 1.0
         child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         shell = f'{{sys.executable}} -c "{{child}}" & echo $$ $!; wait'
-        jobs = [_pool.Command(["sh", "-c", shell], Path({str(tmp_path)!r}) / f"{{i}}.txt") for i in range(3)]
-        _pool.Pool([{{}}, {{}}]).run(jobs, lambda *_: None, lambda *_: None)
+        jobs = [pool.Command(["sh", "-c", shell], Path({str(tmp_path)!r}) / f"{{i}}.txt") for i in range(3)]
+        pool.ProcessPool([{{}}, {{}}]).run(jobs, lambda *_: None, lambda *_: None)
     """  # noqa: E501
     launcher = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.PIPE, text=True
     )
 
-    def begun():
+    def both_running():
         texts = [path.read_text().split() for path in tmp_path.glob("*.txt")]
         return len(texts) == 2 and all(len(text) == 2 for text in texts) and texts
 
-    pids = [int(pid) for text in wait_for(begun) for pid in text]
-    time.sleep(0.5)  # until the deaf are deaf
+    pids = [int(pid) for text in wait_for(both_running) for pid in text]
+    time.sleep(0.5)  # until the children ignore SIGTERM
     launcher.send_signal(signal.SIGINT)
     _, error = launcher.communicate(timeout=30)
     assert "KeyboardInterrupt" in error
     assert len(pids) == 4
-    wait_for(lambda: all(gone(pid) for pid in pids), 5)
+    wait_for(lambda: all(has_ended(pid) for pid in pids), 5)
     assert len(list(tmp_path.glob("*.txt"))) == 2  # the third was never started
 
 
-def test_a_child_ends_when_its_launcher_is_killed(tmp_path):
-    child = "from stagetransfer.pipeline.distributed import end_with_parent; import time; end_with_parent(); print('on', flush=True); time.sleep(600)"  # noqa: E501
+def test_a_job_ends_when_its_launcher_is_killed(tmp_path):
+    child = "from stagetransfer.pipeline.distributed import end_with_parent; import time; end_with_parent(); print('started', flush=True); time.sleep(600)"  # noqa: E501
     script = f"""
         import os, subprocess, sys, time
         env = os.environ | {{{PARENT!r}: str(os.getpid())}}
@@ -114,21 +108,21 @@ def test_a_child_ends_when_its_launcher_is_killed(tmp_path):
         [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
     )
     pid = int(launcher.stdout.readline())
-    wait_for(lambda: "on" in (tmp_path / "out").read_text())
+    wait_for(lambda: "started" in (tmp_path / "out").read_text())
     launcher.kill()
     launcher.communicate()
-    wait_for(lambda: gone(pid), 10)
+    wait_for(lambda: has_ended(pid), 10)
 
 
-def test_each_slot_sees_one_device_and_its_share_of_the_cores(monkeypatch):
+def test_each_slot_sees_one_gpu_and_its_share_of_the_cpu_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    slots = environments(4, ["2", "GPU-7f"])
+    slots = slot_environments(4, ["2", "GPU-7f"])
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["2", "GPU-7f"] * 2
     assert {slot["OMP_NUM_THREADS"] for slot in slots} == {"4"}
-    assert "CUDA_VISIBLE_DEVICES" not in environments(2, [])[0]
+    assert "CUDA_VISIBLE_DEVICES" not in slot_environments(2, [])[0]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert "OMP_NUM_THREADS" not in environments(4, [])[0]
+    assert "OMP_NUM_THREADS" not in slot_environments(4, [])[0]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +134,7 @@ def test_each_slot_sees_one_device_and_its_share_of_the_cores(monkeypatch):
         ("GPU-a, GPU-b", 2, ["GPU-a", "GPU-b"]),
     ],
 )
-def test_the_devices_are_those_that_are_visible(monkeypatch, named, count, devices):
+def test_visible_devices_follow_cuda_visible_devices(monkeypatch, named, count, devices):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if named is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
@@ -148,17 +142,33 @@ def test_the_devices_are_those_that_are_visible(monkeypatch, named, count, devic
     assert visible_devices() == devices
 
 
-def test_a_jobs_label_is_what_the_others_do_not_share():
+@pytest.mark.parametrize(
+    ("started_as", "arguments", "expected"),
+    [
+        (["python3", "train.py"], ["-m", "seed=0,1"], ["train.py"]),
+        (["python3", "/bin/stagetransfer", "train"], ["-m"], ["/bin/stagetransfer", "train"]),
+        (["python3", "-m", "stagetransfer", "train"], [], ["-m", "stagetransfer", "train"]),
+    ],
+)
+def test_a_job_is_started_by_the_program_that_started_the_sweep(
+    monkeypatch, started_as, arguments, expected
+):
+    monkeypatch.setattr(sys, "orig_argv", [*started_as, *arguments])
+    monkeypatch.setattr(sys, "argv", ["anything", *arguments])
+    assert program() == [sys.executable, *expected]
+
+
+def test_a_job_is_labelled_by_the_overrides_that_not_all_jobs_share():
     assert labels([["a=1", "b=1"], ["a=1", "b=2"]]) == ["b=1", "b=2"]
     assert labels([["a=1", "b=1"]]) == ["a=1 b=1"]
 
 
 @pytest.fixture
 def application(tmp_path):
-    """A Hydra program with the project's callback, whose jobs do as `x` says."""
+    """A Hydra program with the project's sweep callback; `x` decides how a job ends."""
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text(
-        "x: well\nhydra:\n  output_subdir: null\n  sweep:\n    dir: sweep\n"
+        "x: succeed\nhydra:\n  output_subdir: null\n  sweep:\n    dir: sweep\n"
         "  run:\n    dir: .\n  callbacks:\n    sweep:\n"
         "      _target_: stagetransfer.pipeline.sweep.SweepCallback\n"
     )
@@ -173,36 +183,36 @@ def application(tmp_path):
                 if cfg.x == "die":
                     os.kill(os.getpid(), 9)
                 if cfg.x == "fail":
-                    raise RuntimeError("no luck")
+                    raise RuntimeError("a failure")
             main()
             """
         )
     )
 
-    def start(*words):
+    def start_sweep(*overrides):
         return subprocess.run(
-            [sys.executable, "app.py", "-m", "hydra/launcher=slots", *words],
+            [sys.executable, "app.py", "-m", "hydra/launcher=slots", *overrides],
             cwd=tmp_path, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
-    return start
+    return start_sweep
 
 
-def test_a_sweep_lists_its_dead_and_exits_with_1(application, tmp_path):
-    done = application("x=die,well,fail,'a b'", "hydra.launcher.slots=2")
+def test_a_sweep_lists_its_failed_jobs_and_exits_with_code_1(application, tmp_path):
+    done = application("x=die,succeed,fail,'a b'", "hydra.launcher.slots=2")
     assert done.returncode == 1
     assert "2 of 4 jobs failed" in done.stderr
     assert "#0 x=die: killed by SIGKILL (out of memory?)" in done.stderr
-    assert "#2 x=fail: exit code 1: RuntimeError: no luck" in done.stderr
+    assert "#2 x=fail: exit code 1: RuntimeError: a failure" in done.stderr
     assert "Traceback" not in done.stderr
     assert "#1 finished in" in done.stdout
     assert "#3 finished in" in done.stdout
-    assert (tmp_path / "sweep" / "1" / "log.txt").read_text() == "x is well\n"
+    assert (tmp_path / "sweep" / "1" / "log.txt").read_text() == "x is succeed\n"
     assert read_json(tmp_path / "sweep" / "2" / "job.json")["overrides"] == ["x=fail"]
     assert (tmp_path / "sweep" / "0" / "failure.txt").read_text().startswith("killed by SIGKILL")
 
 
-def test_no_slots_are_refused_with_one_line(application):
-    done = application("x=well", "hydra.launcher.slots=0")
+def test_zero_slots_are_an_error_of_one_line(application):
+    done = application("x=succeed", "hydra.launcher.slots=0")
     assert done.returncode == 2
     assert done.stderr.strip() == "error: hydra.launcher.slots=0: must be 1 or more"

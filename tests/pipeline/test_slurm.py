@@ -1,4 +1,4 @@
-"""A sweep through a real Slurm: that of SLURM_CONF, or one of one node set up on loopback."""
+"""A sweep through Slurm: the cluster of SLURM_CONF, or one node started on the loopback address."""
 
 import os
 import shutil
@@ -8,14 +8,12 @@ from importlib.util import find_spec
 
 import pytest
 
-from conftest import REPOSITORY, SMALL
+from conftest import ONE_THREAD, REPOSITORY, SMALL
 from stagetransfer.files import read_json
-
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def missing():
-    """Why no Slurm can be used here, or None."""
+    """The reason why Slurm cannot be used here, or None."""
     if find_spec("submitit") is None:
         return "submitit is not installed: pip install -e '.[slurm]'"
     if "SLURM_CONF" in os.environ:
@@ -23,7 +21,7 @@ def missing():
     path = os.environ["PATH"] + ":/usr/sbin"
     for program in ("slurmctld", "slurmd", "munged", "sbatch"):
         if shutil.which(program, path=path) is None:
-            return f"no {program}: apt-get install slurm-wlm munge"
+            return f"no {program}: apt-get install slurmd slurmctld munge"
     return None if os.geteuid() == 0 else "Slurm's daemons must be started as root"
 
 
@@ -55,12 +53,12 @@ def test_a_sweep_through_slurm(slurm, tmp_path):
         ],
         cwd=REPOSITORY, env=slurm, capture_output=True, text=True, timeout=500,
     )  # fmt: skip
-    # Two at a time, each with a GPU of its own; the third begins when one has ended.
+    # Two jobs at a time, each with its own GPU; the third starts after one has ended.
     seen = [line.split() for line in devices.read_text().splitlines()]
     assert sorted(gpu for gpu, _ in seen[:2]) == ["0", "1"]
     assert len(seen) == 3
     assert int(seen[2][1]) - int(seen[1][1]) > 3
-    # The one that failed neither ends the sweep nor hides in it.
+    # The failed job does not end the sweep, and the sweep reports it.
     assert done.returncode == 1, done.stderr
     assert "1 of 3 jobs failed" in done.stderr
     assert "#2 ratio=1.5: ratio=1.5: " in done.stderr

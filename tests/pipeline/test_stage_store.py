@@ -1,4 +1,4 @@
-"""The stage store with real processes: one makes, the others wait; a dead owner is followed."""
+"""The stage store with several processes: one trains, the others wait or take over its lock."""
 
 import json
 import multiprocessing
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import wait_for
 from stagetransfer.config.identity import key_of
 from stagetransfer.files import read_json, write_json, write_text
 from stagetransfer.pipeline.stage_store import StageStore, exclusive
@@ -25,14 +26,7 @@ def make_slowly(root, log, seconds):
             (folder / "model.ckpt").write_text("weights")
 
 
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def test_many_processes_make_a_stage_once(tmp_path):
+def test_many_processes_train_a_stage_once(tmp_path):
     log = tmp_path / "log"
     jobs = [SPAWN.Process(target=make_slowly, args=(tmp_path, log, 0.3)) for _ in range(4)]
     for job in jobs:
@@ -45,7 +39,7 @@ def test_many_processes_make_a_stage_once(tmp_path):
     assert not (tmp_path / "key.partial").exists()
 
 
-def test_a_dead_owners_lock_is_taken_over(tmp_path, caplog):
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, caplog):
     log = tmp_path / "log"
     owner = SPAWN.Process(target=make_slowly, args=(tmp_path, log, 600))
     owner.start()
@@ -58,7 +52,7 @@ def test_a_dead_owners_lock_is_taken_over(tmp_path, caplog):
     assert len(log.read_text().split()) == 2
 
 
-def test_a_waiter_says_for_whom(tmp_path, caplog):
+def test_a_waiting_process_logs_which_process_it_waits_for(tmp_path, caplog):
     log = tmp_path / "log"
     owner = SPAWN.Process(target=make_slowly, args=(tmp_path, log, 1))
     owner.start()
@@ -69,7 +63,7 @@ def test_a_waiter_says_for_whom(tmp_path, caplog):
     assert f"process {owner.pid}" in caplog.text
 
 
-def test_an_error_publishes_nothing_and_keeps_what_was_done(tmp_path):
+def test_an_error_publishes_nothing_and_keeps_the_partial_files(tmp_path):
     store = StageStore(tmp_path)
 
     def fail():
@@ -85,7 +79,7 @@ def test_an_error_publishes_nothing_and_keeps_what_was_done(tmp_path):
     assert store.finished("key")
 
 
-def test_the_lock_is_free_after_an_error(tmp_path):
+def test_the_lock_is_released_after_an_error(tmp_path):
     lock = tmp_path / "a.lock"
     with pytest.raises(RuntimeError), exclusive(lock, "it"):
         raise RuntimeError
@@ -94,18 +88,18 @@ def test_the_lock_is_free_after_an_error(tmp_path):
     assert not lock.with_suffix(".owner").exists()
 
 
-def test_keys_do_not_depend_on_order_but_on_every_value():
+def test_a_key_depends_on_every_value_and_not_on_their_order():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of({"a": 1}) != key_of({"a": 2})
     assert len(key_of({})) == 16
 
 
-def test_json_has_null_for_what_is_not_finite(tmp_path):
+def test_json_has_null_for_numbers_that_are_not_finite(tmp_path):
     write_json(tmp_path / "a.json", {"x": float("nan"), "y": [float("inf"), 1.5]})
     assert read_json(tmp_path / "a.json") == {"x": None, "y": [None, 1.5]}
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"x": 1})
     with pytest.raises(TypeError):

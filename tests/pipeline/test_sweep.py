@@ -1,4 +1,4 @@
-"""Sweeps as processes: shared sources, kill and resume, failed jobs, the ready-made sweeps."""
+"""Sweeps: shared source stages, kill and resume, failed jobs, the sweeps in conf/sweep."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from conftest import REPOSITORY, SMALL
+from conftest import ONE_THREAD, REPOSITORY, SMALL
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.chain import ChainRunner
@@ -24,9 +24,8 @@ SWEEP = [
     "-m", "+experiment=scratch,natural,texture,two_stage", "ratio=0.5,0.75,1.0", "seed=0,1",
     *SMALL, "recipe.epochs=3", "stage.natural.recipe.epochs=3", "stage.texture.recipe.epochs=3",
 ]  # fmt: skip
-SOURCES = 3  # natural, texture, and texture after natural
+NUM_SOURCES = 3  # natural, texture, and texture after natural
 SLOTS = ["hydra/launcher=slots", "hydra.launcher.slots=2"]
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def train(*overrides):
@@ -44,7 +43,7 @@ def results(outputs):
 
 
 def figures(outputs):
-    """What must not differ between an undisturbed sweep and one that was killed."""
+    """The results that must not differ between an uninterrupted sweep and a killed one."""
     kept = ("test", "per_class", "confusion", "num_train", "num_test")
     stage = ("name", "key", "best_epoch", "validation")
     return {
@@ -58,15 +57,15 @@ def figures(outputs):
 
 
 def trained(outputs):
-    """The keys of the source stages, once for each run that says it trained the stage."""
+    """The keys of the source stages, once for each run that recorded training the stage."""
     entries = [entry for run in results(outputs).values() for entry in run["stages"][:-1]]
     return [entry["key"] for entry in entries if not entry["reused"]]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """A sweep in one process, one run after another."""
-    outputs = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory):
+    """The outputs of a sweep in one process, one run after another."""
+    outputs = tmp_path_factory.mktemp("uninterrupted")
     done = train(*SWEEP, f"paths.outputs={outputs}")
     assert done.returncode == 0, done.stderr
     assert "24 jobs, all finished" in done.stdout
@@ -74,20 +73,22 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side_train_each_source_once_and_wait_for_each_other(undisturbed, tmp_path):
+def test_parallel_jobs_wait_for_each_other_and_train_each_source_stage_once(
+    uninterrupted, tmp_path
+):
     done = train(*SWEEP, *SLOTS, f"paths.outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
     keys = trained(tmp_path)
-    assert len(keys) == len(set(keys)) == len(list(tmp_path.glob("stages/*/DONE"))) == SOURCES
-    assert sorted(keys) == sorted(trained(undisturbed))
+    assert len(keys) == len(set(keys)) == len(list(tmp_path.glob("stages/*/DONE"))) == NUM_SOURCES
+    assert sorted(keys) == sorted(trained(uninterrupted))
     logs = "".join(path.read_text() for path in tmp_path.glob("sweeps/*/*/log.txt"))
     assert re.search(r"stage \w{16} is being made by process \d+ on \S+; waiting for it", logs)
-    assert figures(tmp_path) == figures(undisturbed)
+    assert figures(tmp_path) == figures(uninterrupted)
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_five_times_ends_with_the_same_figures(undisturbed, tmp_path):
-    """Each time a random process of the sweep, the launcher or a job, at a random moment."""
+def test_a_sweep_killed_repeatedly_ends_with_the_same_results(uninterrupted, tmp_path):
+    """Each time a random process, the launcher or a job, is killed at a random moment."""
     draw = random.Random(0)
     command = [sys.executable, "train.py", *SWEEP, *SLOTS, f"paths.outputs={tmp_path}"]
     for _ in range(5):
@@ -103,7 +104,7 @@ def test_a_sweep_killed_five_times_ends_with_the_same_figures(undisturbed, tmp_p
         while launcher.poll() is None and not trains():
             time.sleep(0.1)
         time.sleep(draw.uniform(0, 6))
-        assert launcher.poll() is None, "it was done before it could be killed"
+        assert launcher.poll() is None, "the sweep finished before it could be killed"
         victims = [launcher.pid, *children(launcher.pid)]
         os.kill(draw.choice(victims), signal.SIGKILL)
         time.sleep(draw.uniform(0, 3))
@@ -111,31 +112,31 @@ def test_a_sweep_killed_five_times_ends_with_the_same_figures(undisturbed, tmp_p
         launcher.wait()
     done = train(*SWEEP, *SLOTS, f"paths.outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert figures(tmp_path) == figures(undisturbed)
+    assert figures(tmp_path) == figures(uninterrupted)
     keys = trained(tmp_path)
-    assert len(keys) == len(set(keys)) <= SOURCES
+    assert len(keys) == len(set(keys)) <= NUM_SOURCES
     assert not list(tmp_path.glob("runs/*/failure.txt"))
 
 
 def children(pid):
-    """The processes that a process has started, in any of its threads."""
+    """The child processes of a process, started in any of its threads."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for path in lists for child in path.read_text().split()]
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_is_not_done_again(undisturbed):
-    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/metrics.json")}
-    done = train(*SWEEP, *SLOTS, f"paths.outputs={undisturbed}")
+def test_a_finished_sweep_runs_nothing_again(uninterrupted):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.glob("runs/*/metrics.json")}
+    done = train(*SWEEP, f"paths.outputs={uninterrupted}")
     assert done.returncode == 0, done.stderr
     assert "24 jobs, all finished" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.parametrize("launcher", ["basic", "slots"])
-def test_failed_jobs_neither_end_the_sweep_nor_hide_in_it(tmp_path, launcher):
-    asked = ["ratio=1.5,2", "seed=7", f"hydra/launcher={launcher}"]
-    done = train("-m", *asked, f"paths.outputs={tmp_path}")
+def test_failed_jobs_do_not_end_the_sweep_and_are_listed(tmp_path, launcher):
+    overrides = ["ratio=1.5,2", "seed=7", f"hydra/launcher={launcher}"]
+    done = train("-m", *overrides, f"paths.outputs={tmp_path}")
     assert done.returncode == 1
     assert "2 of 2 jobs failed" in done.stderr
     for i, ratio in enumerate(("1.5", "2")):
@@ -146,14 +147,14 @@ def test_failed_jobs_neither_end_the_sweep_nor_hide_in_it(tmp_path, launcher):
     assert "Traceback" not in done.stderr
 
 
-def test_an_option_that_does_not_exist_is_refused_before_any_job(tmp_path):
+def test_an_option_that_does_not_exist_is_an_error_before_any_job(tmp_path):
     done = train("-m", "model=paper,papre", f"paths.outputs={tmp_path}")
     assert done.returncode == 2
     assert "Could not find 'model/papre'" in done.stderr
     assert not list(tmp_path.glob("sweeps/*/*/job.json"))
 
 
-def test_ddp_in_a_sweep_is_refused_with_one_line(tmp_path):
+def test_ddp_in_a_sweep_is_an_error_of_one_line(tmp_path):
     outputs = tmp_path / "out"
     done = train("-m", "trainer=ddp", "seed=0,1", f"paths.outputs={outputs}")
     assert done.returncode == 2
@@ -162,27 +163,27 @@ def test_ddp_in_a_sweep_is_refused_with_one_line(tmp_path):
     assert not outputs.exists()
 
 
-def test_a_failed_run_says_why_until_it_succeeds(compose_config, tmp_path, monkeypatch):
+def test_a_failed_run_has_a_failure_file_until_it_succeeds(compose_config, tmp_path, monkeypatch):
     def start():
         settings = validate_config(
             compose_config(*SMALL, "recipe.epochs=1", "ratio=0.5", f"paths.outputs={tmp_path}")
         )
         return ChainRunner(settings)
 
-    def break_down(*_, **__):
-        raise RuntimeError("out of paper\nand ink")
+    def raise_error(*_, **__):
+        raise RuntimeError("a cause\nin two lines")
 
     with monkeypatch.context() as broken:
-        broken.setattr("stagetransfer.pipeline.stage.fit", break_down)
+        broken.setattr("stagetransfer.pipeline.stage.fit", raise_error)
         with pytest.raises(RuntimeError):
             start().run()
     failure = start().folder / "failure.txt"
-    assert failure.read_text() == "RuntimeError: out of paper\n"
+    assert failure.read_text() == "RuntimeError: a cause\n"
     assert (start().run() / "metrics.json").is_file()
     assert not failure.exists()
 
 
-def test_a_stage_whose_maker_died_just_before_the_rename_is_not_made_again(tmp_path):
+def test_a_stage_is_not_trained_again_if_only_its_rename_is_missing(tmp_path):
     (tmp_path / "key.partial").mkdir()
     (tmp_path / "key.partial" / "model.ckpt").touch()
     (tmp_path / "key.partial" / "DONE").touch()
@@ -194,7 +195,7 @@ def test_a_stage_whose_maker_died_just_before_the_rename_is_not_made_again(tmp_p
 
 
 @pytest.mark.parametrize(("name", "runs"), [("paper", 60), ("quick", 24)])
-def test_the_ready_made_sweeps(compose_config, name, runs):
+def test_the_number_of_runs_of_each_sweep_in_conf(compose_config, name, runs):
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=[f"+sweep={name}"], return_hydra_config=True)
     params = cfg.hydra.sweeper.params
@@ -207,7 +208,7 @@ def test_the_ready_made_sweeps(compose_config, name, runs):
 
 
 @pytest.mark.parametrize(("name", "extra"), [("slurm", "slurm"), ("ray_cluster", "ray")])
-def test_an_engine_that_is_not_installed_names_its_extra(name, extra, monkeypatch, capsys):
+def test_a_launcher_that_is_not_installed_names_its_extra(name, extra, monkeypatch, capsys):
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=[f"hydra/launcher={name}"], return_hydra_config=True)
     monkeypatch.setattr("stagetransfer.pipeline.sweep.find_spec", lambda _: None)

@@ -1,6 +1,8 @@
-"""The launcher plugin. Hydra imports it at each start, so heavy imports wait until it launches.
+"""The launcher plugin `hydra/launcher=slots`; `_job_devices.py` decides which GPU a job gets.
 
-Hydra imports it under no name, and dataclasses then can't resolve annotations that are strings.
+Hydra imports this module each time it starts, so heavy imports wait until a sweep is launched.
+Hydra does not register the module in `sys.modules`, and dataclasses cannot resolve annotations that
+are strings in such a module: there is no `from __future__ import annotations` here.
 """
 
 import logging
@@ -24,10 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class SlotsLauncherConf:
-    """Knobs of `hydra/launcher=slots`."""
+    """Settings of `hydra/launcher=slots`."""
 
     _target_: str = "hydra_plugins.stagetransfer_launcher.launcher.SlotsLauncher"
-    slots: int | None = None  # jobs at a time; null: one a visible GPU, or 1 where there is none
+    slots: int | None = None  # jobs at a time; null: one per visible GPU, or 1 without a GPU
 
 
 ConfigStore.instance().store(
@@ -36,9 +38,9 @@ ConfigStore.instance().store(
 
 
 class SlotsLauncher(Launcher):
-    """Gives each job a fresh process and one of the visible devices.
+    """Runs each job in a new process that sees one of the visible GPUs.
 
-    A job that fails or dies is written down with its cause, and the others go on.
+    The cause of a job's failure is written to the job's folder, and the other jobs go on.
     """
 
     def __init__(self, slots: int | None = None) -> None:
@@ -47,14 +49,22 @@ class SlotsLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Called by Hydra."""
+        """Keep the config. Called by Hydra."""
         self.config = config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Called by Hydra; all jobs that failed are told on disk, none by an exception."""
-        from hydra_plugins.stagetransfer_launcher._pool import Command, Pool
+        """Run all jobs. Called by Hydra.
+
+        Failed jobs raise no exception: `stagetransfer.pipeline.sweep` lists them after the sweep.
+        """
+        from hydra_plugins.stagetransfer_launcher._job_devices import (
+            device_of_slot,
+            slot_environments,
+            visible_devices,
+        )
+        from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
         from stagetransfer.pipeline.sweep import Job, labels, refuse
 
         hydra = self.config.hydra
@@ -74,42 +84,43 @@ class SlotsLauncher(Launcher):
         for job, overrides in zip(jobs, job_overrides, strict=True):
             job.begin(overrides)
         names = labels(job_overrides)
-        began = dict.fromkeys(range(len(jobs)), 0.0)
+        start_times = dict.fromkeys(range(len(jobs)), 0.0)
 
-        def started(i: int, slot: int) -> None:
-            began[i] = time.monotonic()
-            where = f" on GPU {devices[slot % len(devices)]}" if devices else ""
+        def on_start(i: int, slot: int) -> None:
+            start_times[i] = time.monotonic()
+            device = device_of_slot(slot, devices)
+            where = "" if device is None else f" on GPU {device}"
             log.info("#%d started%s: %s", numbers[i], where, names[i])
 
-        def ended(i: int, code: int) -> None:
-            seconds = time.monotonic() - began[i]
+        def on_end(i: int, code: int) -> None:
+            seconds = time.monotonic() - start_times[i]
             if code == 0:
                 log.info("#%d finished in %.0f s%s", numbers[i], seconds, result(jobs[i]))
                 return
             if jobs[i].failure is None:
-                jobs[i].fail(why(code, commands[i].output))
+                jobs[i].fail(cause_of_exit(code, commands[i].output))
             log.info("#%d failed after %.0f s: %s", numbers[i], seconds, jobs[i].failure)
 
         try:
-            Pool(environments(count, devices)).run(commands, started, ended)
+            ProcessPool(slot_environments(count, devices)).run(commands, on_start, on_end)
         except KeyboardInterrupt:
-            log.info("interrupted: all jobs are ended; the same command again goes on")
+            log.info("interrupted: all jobs were ended; the same command continues the sweep")
             sys.exit(130)
         return [JobReturn(list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
     def _command(self, job: Any, overrides: Sequence[str]) -> list[str]:
-        """The job as a run of its own, with the options that this process was started with."""
+        """Return the command that runs one job alone, with the options of this process."""
         hydra = self.config.hydra
-        sources = {source.provider: source.path for source in hydra.runtime.config_sources}
         options = ["--config-name", hydra.job.config_name]
-        for provider, option in (("main", "--config-path"), ("command-line", "--config-dir")):
-            if provider in sources:
-                options += [option, sources[provider].removeprefix("file://")]
+        names = {"main": "--config-path", "command-line": "--config-dir"}
+        for source in hydra.runtime.config_sources:
+            if source.provider in names:
+                package = "pkg://" if source.schema == "pkg" else ""
+                options += [names[source.provider], package + source.path]
         own = [text for text in hydra.overrides.hydra if not text.startswith("hydra.mode=")]
         folder = str(job.folder).replace("\\", "\\\\").replace("'", "\\'")
         return [
-            sys.executable,
-            os.path.abspath(sys.argv[0]),
+            *program(),
             *options,
             *overrides,
             *own,
@@ -119,42 +130,35 @@ class SlotsLauncher(Launcher):
         ]
 
 
-def visible_devices() -> list[str]:
-    """The GPUs that this process may use, under the names that CUDA_VISIBLE_DEVICES takes."""
-    import torch
+def program() -> list[str]:
+    """Return how this process was started, without the arguments that Hydra reads.
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()  # the devices that are there, whatever is named
-    names = [str(i) for i in range(count)] if named is None else named.split(",")
-    return [name.strip() for name in names[:count]]
-
-
-def environments(count: int, devices: Sequence[str]) -> list[dict[str, str]]:
-    """What each of `count` slots adds to the environment: a device, threads, its parent."""
-    from stagetransfer.pipeline.distributed import PARENT
-
-    shared = {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
-    if "OMP_NUM_THREADS" not in os.environ:
-        shared["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // count))
-    if not devices:
-        return [shared] * count
-    return [
-        {**shared, "CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} for slot in range(count)
-    ]
+    For example `[python, /path/train.py]` or `[python, /path/bin/stagetransfer, train]`.
+    """
+    arguments = sys.argv[1:]
+    before = sys.orig_argv[: len(sys.orig_argv) - len(arguments)]
+    if len(before) > 1 and sys.orig_argv[len(before) :] == arguments:
+        return [sys.executable, *before[1:]]
+    return [sys.executable, os.path.abspath(sys.argv[0])]
 
 
-def why(code: int, output: Path) -> str:
-    """One line on how a process ended that left no cause of its own."""
+def cause_of_exit(code: int, output: Path) -> str:
+    """Return one line on why a process ended that did not record the cause itself.
+
+    Args:
+        code: the exit code, which is -n if signal n killed the process.
+        output: the file with the process's stdout and stderr.
+    """
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
-    said = [line for line in lines if line and "HYDRA_FULL_ERROR" not in line]
-    return f"exit code {code}: {said[-1] if said else 'no output'}"
+    printed = [line for line in lines if line and "HYDRA_FULL_ERROR" not in line]
+    return f"exit code {code}: {printed[-1] if printed else 'no output'}"
 
 
 def result(job: Any) -> str:
-    """The figure to show of a finished job."""
+    """Return the accuracy and run name of a finished job, or "" if no run is known."""
     from stagetransfer.files import read_json
 
     if job.run is None:

@@ -1,4 +1,4 @@
-"""Processes side by side: as many at a time as there are slots, and none left behind."""
+"""Runs a list of commands as processes, at most one per slot at a time, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -13,58 +13,61 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+SECONDS_BEFORE_SIGKILL = 10.0  # after SIGTERM
 
 
 @dataclass(frozen=True)
 class Command:
-    """A program to run; stdout and stderr go to `output`."""
+    """A program with its arguments, and the file that receives its stdout and stderr."""
 
     arguments: Sequence[str]
     output: Path
 
 
-class Pool:
-    """Runs commands, each a fresh process in a session of its own, one at a time in each slot.
+class ProcessPool:
+    """Runs commands, each in a new process and session, one at a time in each slot.
 
     Args:
-        slots: what each slot adds to the environment, say the one device that its jobs see.
+        slots: one mapping per slot with the environment variables that the slot adds, for example
+            the one GPU that its jobs see.
     """
 
     def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
         self.slots = slots
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()  # no process may start while all are being ended
+        self._lock = threading.Lock()  # so that no process starts while all are being terminated
         self._stopped = False
 
     def run(
         self,
         commands: Sequence[Command],
-        started: Callable[[int, int], None],
-        ended: Callable[[int, int], None],
+        on_start: Callable[[int, int], None],
+        on_end: Callable[[int, int], None],
     ) -> None:
-        """Runs all commands. Whatever interrupts it (Ctrl-C) first ends all processes.
+        """Run all commands. Any exception, such as Ctrl-C, first terminates all processes.
 
         Args:
-            started: called with a command's number and its slot's, in the slot's thread.
-            ended: called with a command's number and exit code; -n: killed by signal n.
+            commands: the commands; they start in this order.
+            on_start: called in the slot's thread with the index of a command and of its slot.
+            on_end: called with the index of a command and its exit code, which is -n if signal n
+                killed the process.
         """
         free: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(len(self.slots)):
             free.put(slot)
 
-        def work(number: int) -> None:
+        def work(index: int) -> None:
             slot = free.get()
             try:
-                process = self._start(commands[number], self.slots[slot])
+                process = self._start(commands[index], self.slots[slot])
                 if process is None:
                     return
-                started(number, slot)
+                on_start(index, slot)
                 code = process.wait()
                 with self._lock:
                     self._running.discard(process)
                 if not self._stopped:
-                    ended(number, code)
+                    on_end(index, code)
             finally:
                 free.put(slot)
 
@@ -74,10 +77,11 @@ class Pool:
                     future.result()
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
-                self._end_all()
+                self._terminate_all()
                 raise
 
     def _start(self, command: Command, extra: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
+        """Start a process, or return None if all processes are being terminated."""
         command.output.parent.mkdir(parents=True, exist_ok=True)
         with command.output.open("wb") as output, self._lock:
             if self._stopped:
@@ -88,12 +92,12 @@ class Pool:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **extra},
-                start_new_session=True,  # Ctrl-C is for the launcher, which ends its jobs itself
+                start_new_session=True,  # Ctrl-C reaches only the launcher, which ends its jobs
             )
             self._running.add(process)
             return process
 
-    def _end_all(self) -> None:
+    def _terminate_all(self) -> None:
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -101,8 +105,9 @@ class Pool:
             _signal(process, signal.SIGTERM)
         for process in running:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-            _signal(process, signal.SIGKILL)  # its workers too, who share its session
+                process.wait(SECONDS_BEFORE_SIGKILL)
+            # The session also holds the job's DataLoader workers, which may still be alive.
+            _signal(process, signal.SIGKILL)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
