@@ -12,9 +12,12 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from made_runs import CLASSES, make_run, make_sweep
-from stagetransfer.reporting.run_tables import images_table, missing, source_seeds, stages_table
-from stagetransfer.reporting.table2 import FIGURES, pairs_blocks, table_2
+from stagetransfer.reporting.formatting import LABELS
+from stagetransfer.reporting.overview_section import missing, source_seeds
+from stagetransfer.reporting.pair_tables import pair_blocks
+from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
+from stagetransfer.reporting.training_section import images_table, stages_table
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
@@ -108,15 +111,14 @@ def test_pairs_are_of_shared_seeds_with_statsmodels_p_values(sweep):
 
 def test_pairs_say_which_seeds_they_leave_out(sweep):
     _, study, _ = sweep
-    _, bullets, table, others, tests = pairs_blocks(study, 1.0)
-    left_out = [line for line in bullets.lines if line.endswith("left out: seed 2, which one of "
-                                                                "the two lacks")]  # fmt: skip
+    _, bullets, table, others, tests = pair_blocks(study, 1.0)
+    left_out = [line for line in bullets.lines if "left out: seed 2," in line]
     assert len(left_out) == 3
     assert all("texture" in line for line in left_out)
     assert [row[2] for row in table.rows].count("2") == 3
     assert len(others.columns) == 6
     assert len(tests.rows) == 3 * 3 + 3 * 2
-    assert set(table.data["figure"]) == set(FIGURES)
+    assert set(table.data["figure"]) == set(LABELS)
 
 
 def test_table_3_is_scipys_and_statsmodels(sweep):
@@ -164,7 +166,7 @@ def test_what_is_missing_is_listed(sweep, tmp_path):
 def test_no_seed_in_common_is_said(tmp_path):
     make_run(tmp_path, "scratch", seed=0)
     make_run(tmp_path, "natural", seed=1)
-    blocks = pairs_blocks(study_of(tmp_path)[0], 1.0)
+    blocks = pair_blocks(study_of(tmp_path)[0], 1.0)
     assert list(blocks[1].lines) == ["natural - scratch: no seed in common, not compared"]
 
 
@@ -204,10 +206,10 @@ def test_source_seed_is_stated(tmp_path, seeds, said):
 def test_few_groups_are_marked_everywhere(tmp_path):
     make_sweep(tmp_path, ("scratch", "natural"), (0.5, 1.0), (0, 1), groups_per_class=9)
     study, _ = study_of(tmp_path, 100)
-    for block in [*table_2(study, 1.0), *pairs_blocks(study, 1.0)[2:4], *table_3(study)]:
+    for block in [*table_2(study, 1.0), *pair_blocks(study, 1.0)[2:4], *table_3(study)]:
         if hasattr(block, "notes"):
-            assert any("Not to be trusted" in note for note in block.notes), block.title
-    assert "fewer than ten groups" in pairs_blocks(study, 1.0)[1].lines[0]
+            assert any("Not reliable" in note for note in block.notes), block.title
+    assert "fewer than ten groups" in pair_blocks(study, 1.0)[1].lines[0]
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path):
@@ -223,5 +225,5 @@ def test_agrees_with_metrics_json(sweep):
     _, study, _ = sweep
     for run in study.runs:
         recorded = json.loads((run.folder / "metrics.json").read_text())["test"]
-        for figure in FIGURES:
+        for figure in LABELS:
             assert study.values([run], figure)[0, 0] == CLOSE(recorded[figure], abs=1e-9)

@@ -50,7 +50,7 @@ def roc(
         raise UserError("--mcclish: standardises the partial area; give --partial RATE as well")
 
     from stagetransfer.reporting.curve_files import comparable_runs, write
-    from stagetransfer.reporting.plots import roc_plot
+    from stagetransfer.reporting.roc_section import roc_plot
     from stagetransfer.runs.roc_study import Operation, RocStudy
     from stagetransfer.runs.study import Study
 

@@ -11,8 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.export.onnx_file import Agreement
 from stagetransfer.pipeline.restore import FinishedRun
-from stagetransfer.reporting.blocks import DASH, counted, number, span
-from stagetransfer.reporting.table2 import FIGURES
+from stagetransfer.reporting import formatting as fmt
 from stagetransfer.runs.study import Study
 
 
@@ -51,8 +50,8 @@ def model_card(run: FinishedRun, study: Study, agreement: Agreement | None, lice
 def _figures(run: FinishedRun, study: Study) -> list[tuple[str, str, str]]:
     """Name, value and 95 % interval."""
     place = run.condition, study.main_ratio
-    found = [(said, study.interval(*place, name)) for name, (said, _) in FIGURES.items()]
-    return [(said, number(of.estimate), span(of.low, of.high)) for said, of in found]
+    found = [(said, study.interval(*place, name)) for name, said in fmt.LABELS.items()]
+    return [(said, fmt.number(of.estimate), fmt.interval(of.low, of.high)) for said, of in found]
 
 
 def _classes(run: FinishedRun, study: Study) -> list[dict[str, str]]:
@@ -69,13 +68,13 @@ def _classes(run: FinishedRun, study: Study) -> list[dict[str, str]]:
         rows.append(
             {
                 "name": name,
-                "train": str(trained.get(name, DASH)),
+                "train": str(trained.get(name, fmt.DASH)),
                 "test": str(int(tested.sum())),
-                "groups": DASH
+                "groups": fmt.DASH
                 if study.groups is None
                 else str(len(np.unique(study.groups[tested]))),
-                "recall": number(recall.estimate) if recall else DASH,
-                "interval": span(recall.low, recall.high) if recall else DASH,
+                "recall": fmt.number(recall.estimate) if recall else fmt.DASH,
+                "interval": fmt.interval(recall.low, recall.high) if recall else fmt.DASH,
             }
         )
     return rows
@@ -84,7 +83,7 @@ def _classes(run: FinishedRun, study: Study) -> list[dict[str, str]]:
 def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
     """A row of the chain; of weights that stood in, the file's name without its folder."""
     layers = {
-        key: ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in entry[key])) or DASH
+        key: ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in entry[key])) or fmt.DASH
         for key in ("carried", "reinitialised", "frozen")
     }
     if weights := entry.get("weights"):
@@ -95,8 +94,10 @@ def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _test_set(study: Study) -> str:
-    groups = "" if study.groups is None else f" of {counted(study.num_groups, 'group')} (patients)"
-    return f"{counted(len(study.labels), 'image')}{groups}"
+    groups = (
+        "" if study.groups is None else f" of {fmt.count(study.num_groups, 'group')} (patients)"
+    )
+    return f"{fmt.count(len(study.labels), 'image')}{groups}"
 
 
 def _limits(run: FinishedRun, study: Study) -> list[str]:

@@ -1,4 +1,4 @@
-"""Builds the report of a sweep from the files of its runs."""
+"""Build the report of finished runs from their files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagetransfer.errors import UserError
-from stagetransfer.reporting.explanation_section import visualization_section
-from stagetransfer.reporting.fold_tables import fold_sections
 from stagetransfer.reporting.render import write_report
 from stagetransfer.reporting.sections import sections
 from stagetransfer.runs.comparability import check_comparable, select
@@ -25,14 +23,20 @@ def make_report(
     visualization: Path | None = None,
     count: int = 2000,
 ) -> Path:
-    """Writes the report on all runs at `paths` and returns its folder.
+    """Write the report of all runs at `paths` and return its folder.
 
-    paths: run folders, `runs` folders, outputs folders, Hydra's sweep folders, mixed. out: the
-    report's folder; None: `report` beside the first run's `runs`. only: "key=value" of config.yaml
-    that a run must have. visualization: a folder whose CSV and PNG are taken in. count: resamples.
-    The runs on the folds of one split file are pooled: every image is tested once a seed. The same
-    runs give the same files. Raises UserError if there is no finished run, or if runs
-    can't be compared.
+    The runs on the folds of one split file are pooled: each image is tested once per seed. The
+    same runs give the same files.
+
+    Args:
+        paths: run folders, `runs` folders, outputs folders and Hydra's sweep folders, in any mix.
+        out: the folder of the report; None: `report` beside the `runs` folder of the first run.
+        only: "key=value" pairs that the config.yaml of a run must have.
+        visualization: a folder whose CSV and PNG files are included.
+        count: the number of bootstrap resamples.
+
+    Raises:
+        UserError: no run is finished, or the runs cannot be compared.
     """
     folders = find_runs(paths)
     finished, unfinished = read_runs(folders)
@@ -48,21 +52,14 @@ def make_report(
     check_comparable(runs)
     study = Study(runs, count)
     out = folders[0].parent.parent / "report" if out is None else out
-    _clear(out)
-    page = sections(study, unfinished, out)
-    for section in fold_sections(study):
-        last = len(page) if section.appendix else sum(not other.appendix for other in page)
-        page.insert(last, section)
-    if visualization is not None:
-        first_appendix = sum(not section.appendix for section in page)
-        page.insert(first_appendix, visualization_section(visualization, out))
-    write_report("StageTransfer report", page, out)
+    _remove_earlier(out)
+    write_report("StageTransfer report", sections(study, unfinished, out, visualization), out)
     return out
 
 
-def _clear(out: Path) -> None:
-    """Takes away an earlier report's tables and plots, which the new one may not have."""
+def _remove_earlier(out: Path) -> None:
+    """Remove the tables and plots of an earlier report, because the new one may have fewer."""
     if (out / "report.html").is_file():
-        for kind in ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg"):
-            for file in out.glob(kind):
+        for pattern in ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg"):
+            for file in out.glob(pattern):
                 file.unlink()

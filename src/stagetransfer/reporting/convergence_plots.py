@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting.plots import grid, legend, looks
+from stagetransfer.reporting.plots import condition_styles, grid, legend
 from stagetransfer.runs.reader import Run
 from stagetransfer.statistics import convergence
 
@@ -81,7 +81,7 @@ def plot(curves: pd.DataFrame, numbers: pd.DataFrame, conditions: Sequence[str])
     with mpl.rc_context(STYLE):
         figure, axes = grid(len(ratios), 3, (4.3, 3.4))
         for axis, ratio in zip(axes, ratios, strict=True):
-            for condition, look in looks(conditions).items():
+            for condition, look in condition_styles(conditions).items():
                 chosen = curves[(curves["ratio"] == ratio) & (curves["condition"] == condition)]
                 if chosen.empty:
                     continue

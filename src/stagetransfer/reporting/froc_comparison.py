@@ -1,12 +1,12 @@
-"""FROC curves of one or two systems, from their candidates and the list of lesions."""
+"""FROC curves of one or more detection systems, from their candidates and the list of lesions."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
-from stagetransfer.figures import COLOURS, LINES, MARKERS, STYLE
-from stagetransfer.reporting.plots import grid, legend
+from stagetransfer.figures import STYLE
+from stagetransfer.reporting.blocks import data_frame
+from stagetransfer.reporting.plots import draw_operating_points, grid, legend, line_styles
 from stagetransfer.runs.reader import Run, find_runs, read_runs
 from stagetransfer.statistics import (
     Curve,
@@ -31,23 +32,28 @@ from stagetransfer.statistics import (
     sentence,
 )
 
-Array = NDArray[np.float64]
-
 LESION_COLUMNS = ("case", "lesion")
 CANDIDATE_COLUMNS = (*LESION_COLUMNS, "score")
 HIT_COLUMNS = ("file", "lesion")
 
 
 @dataclass(frozen=True)
-class Froc:
-    """What was found. figures: columns system, figure, estimate, low, high. curves: system,
-    threshold, false_positives_per_case, sensitivity. pairs: a, b, figure, estimate (a - b), low,
-    high, p; empty with one system. words: the pairs, said. notes: to keep in mind."""
+class FrocComparison:
+    """The sensitivities of all systems and their differences.
+
+    Attributes:
+        figures: columns system, figure, estimate, low, high.
+        curves: columns system, threshold, false_positives_per_case, sensitivity.
+        pairs: columns a, b, figure, estimate (a - b), low, high, p; empty with one system.
+        sentences: the pairs as sentences.
+        notes: the limits of these results.
+        rates: mean numbers of false positives per case at which the sensitivity is read.
+    """
 
     figures: pd.DataFrame
     curves: pd.DataFrame
     pairs: pd.DataFrame
-    words: list[str]
+    sentences: list[str]
     notes: list[str]
     rates: tuple[float, ...]
 
@@ -60,210 +66,215 @@ def read_systems(
     positive: str | None = None,
     by_case: bool = False,
 ) -> dict[str, Detections]:
-    """Each system by its name: a candidate file's stem, a run's name.
+    """Read the detections of each system.
 
-    paths: candidate files, with the columns case, lesion (empty: hits none), score; or finished
-    runs, each a system: a test image is a candidate in the case that is its group, its score the
-    probability of `positive` (None: the second of two classes), and `table` tells with the columns
-    file, lesion what it hits. lesions: columns case, lesion, a row a lesion, and a row with an
-    empty lesion for each case without; of a column split only the rows of the test count. by_case:
-    all lesions of a case count as one. Raises UserError if a file can't be read, names what is not
-    listed, or lacks an image.
+    Args:
+        paths: one per system. Either a CSV file of candidates with the columns case, lesion
+            (empty: no lesion is hit) and score, or a finished run. Each test image of a run is a
+            candidate; its case is its group and its score is the probability of `positive`.
+        lesions: a CSV file with the columns case and lesion: one row per lesion, and one row with
+            an empty lesion per case without lesions. If it has a column split, only the rows of
+            the split test count.
+        table: for runs, a CSV file with the columns file and lesion: the lesion that each test
+            image hits.
+        positive: the class of lesions, for runs; None: the second of two classes.
+        by_case: whether all lesions of a case count as one.
+
+    Returns:
+        The detections by the name of the system: the stem of the CSV file or the name of the run.
+
+    Raises:
+        UserError: a file cannot be read, names a case or lesion that is not in `lesions`, or lacks
+            a test image.
     """
-    listed = _listed(lesions)
-    candidates = _candidates(paths, table, positive)
+    listed = _read_lesions(lesions)
     known = list(zip(listed["case"], listed["lesion"], strict=True))
-    systems = {}
-    try:  # with no candidates first, so that an error in this file is said of it
+    candidates = _read_candidates(paths, table, positive)
+    try:  # without candidates first, to find the errors of this file
         detections([], [], [], all_lesions=known)
     except ValueError as error:
-        raise UserError(f"{lesions}: {error}; list each lesion and each case once") from error
+        raise UserError(f"{lesions}: {error}. List each lesion and each case once.") from error
+    systems = {}
     for name, (source, rows) in candidates.items():
-        score = pd.to_numeric(rows["score"], errors="coerce")
+        cases, hits = list(rows["case"]), list(rows["lesion"])
+        scores = pd.to_numeric(rows["score"], errors="coerce").to_numpy()
         try:
-            found = detections(
-                list(rows["case"]), list(rows["lesion"]), score.to_numpy(), all_lesions=known
-            )
+            found = detections(cases, hits, scores, all_lesions=known)
         except ValueError as error:
-            raise UserError(f"{source}: {error}; correct it, or {lesions}") from error
-        systems[name] = found
+            raise UserError(f"{source}: {error}. Correct this file or {lesions}.") from error
         if by_case:
-            one = rows["lesion"].where(rows["lesion"] == "", "any")
-            of_cases = {case: "any" if count else "" for case, count in _counts(found)}
-            systems[name] = detections(
-                *(list(rows["case"]), list(one), score.to_numpy()),
-                all_lesions=list(of_cases.items()),
-            )
+            counts = zip(found.cases, found.lesions.tolist(), strict=True)
+            merged = {case: "any" if count else "" for case, count in counts}
+            hits = ["any" if hit else "" for hit in hits]
+            found = detections(cases, hits, scores, all_lesions=list(merged.items()))
+        systems[name] = found
     return systems
 
 
-def compare(systems: Mapping[str, Detections], rates: Sequence[float], count: int = 2000) -> Froc:
-    """Sensitivity at `rates` false positives a case and its mean over them, with 95 % intervals
-    by a bootstrap over cases that all systems share; each two systems in pairs.
+def compare_systems(
+    systems: Mapping[str, Detections], rates: Sequence[float], count: int = 2000
+) -> FrocComparison:
+    """Return sensitivities with 95 % intervals, and the differences between all pairs of systems.
 
-    With the rates of `statistics.CPM` the mean is the competition performance metric.
+    The intervals are from a bootstrap over cases that all systems share. The mean sensitivity is
+    over all `rates`; with the rates of `statistics.CPM` it is the competition performance metric.
+
+    Args:
+        rates: mean numbers of false positives per case.
+        count: the number of resamples.
     """
-    first = next(iter(systems.values()))
-    resamples = case_resamples(first, count=count)
-    names = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
+    resamples = case_resamples(next(iter(systems.values())), count=count)
+    metrics = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
 
-    def measure(curve: Curve) -> Array:
+    def measure(curve: Curve) -> NDArray[np.float64]:
         at = curve.sensitivity_at(rates)
         return np.concatenate([at, at.mean(1, keepdims=True)], axis=1)
 
     values = {name: resampled_froc(resamples, found, measure) for name, found in systems.items()}
-    figures, pairs, words, curves, notes = [], [], [], [], []
+    figures, curves, pairs, sentences, notes = [], [], [], [], []
     for system, found in systems.items():
-        for i, figure in enumerate(names):
-            of_one = interval(resamples, values[system][:, :, i])
-            low, high = np.clip([of_one.low, of_one.high], 0, 1).tolist()
-            row: dict[str, Any] = {"system": system, "figure": figure}
-            figures.append({**row, "estimate": of_one.estimate, "low": low, "high": high})
+        for i, metric in enumerate(metrics):
+            result = interval(resamples, values[system][:, :, i])
+            low, high = np.clip([result.low, result.high], 0, 1).tolist()
+            figures.append((system, metric, result.estimate, low, high))
         curve = froc(found)
-        most = curve.false_positives[0, -1]
-        points = {
-            "threshold": curve.thresholds,
-            "false_positives_per_case": curve.false_positives[0],
-            "sensitivity": curve.sensitivity[0],
-        }
-        curves.append(pd.DataFrame({"system": system, **points}))
-        if most < max(rates):
+        false_positives = curve.false_positives[0]
+        points = zip(curve.thresholds, false_positives, curve.sensitivity[0], strict=True)
+        curves += [(system, *point) for point in points]
+        if false_positives[-1] < max(rates):
             notes.append(
-                f"{system}: its candidates end at {most:.3g} false positives a case; beyond, the "
-                "last sensitivity is taken"
+                f"{system}: its candidates end at {false_positives[-1]:.3g} false positives a "
+                "case; at higher rates its last sensitivity is used"
             )
     few = few_groups(resamples.labels, None, resamples.classes)
-    of_cases = [f"cases {name} lesions" for name, number in few.items() if number]
-    if of_cases:
-        notes.append(f"fewer than ten {', '.join(of_cases)}: the intervals are not to be trusted")
-    ordered = list(systems)
-    for i, b in enumerate(ordered):
-        for a in ordered[i + 1 :]:
-            for j, figure in enumerate(names):
-                gap = difference(resamples, values[a][:, :, j], values[b][:, :, j])
-                numbers = {"estimate": gap.estimate, "low": gap.low, "high": gap.high}
-                pairs.append({"a": a, "b": b, "figure": figure, **numbers, "p": gap.p_value})
-                # A table has no seeds: the sentence is to say nothing of them.
-                said = sentence(a, b, replace(gap, seeds_resampled=True), few=of_cases)
-                words.append(f"{figure}: {said}")
-    columns = pd.Index(["a", "b", "figure", "estimate", "low", "high", "p"])
-    return Froc(
-        pd.DataFrame(figures),
-        pd.concat(curves, ignore_index=True),
-        pd.DataFrame(pairs, columns=columns),
-        words,
+    few_cases = [f"cases {name} lesions" for name, number in few.items() if number]
+    if few_cases:
+        notes.append(f"fewer than ten {', '.join(few_cases)}: the intervals are not reliable")
+    for b, a in combinations(systems, 2):
+        for i, metric in enumerate(metrics):
+            gap = difference(resamples, values[a][:, :, i], values[b][:, :, i])
+            pairs.append((a, b, metric, gap.estimate, gap.low, gap.high, gap.p_value))
+            # A table has no seeds, so the sentence must not mention them.
+            text = sentence(a, b, replace(gap, seeds_resampled=True), few=few_cases)
+            sentences.append(f"{metric}: {text}")
+    return FrocComparison(
+        data_frame(["system", "figure", "estimate", "low", "high"], figures),
+        data_frame(["system", "threshold", "false_positives_per_case", "sensitivity"], curves),
+        data_frame(["a", "b", "figure", "estimate", "low", "high", "p"], pairs),
+        sentences,
         notes,
         tuple(rates),
     )
 
 
-def plot(result: Froc, *, by_case: bool = False) -> Figure:
-    """Sensitivity against false positives a case, these on a log axis; bars: 95 % intervals."""
-    with mpl.rc_context(STYLE):
-        figure, axes = grid(1, 1, (5.2, 4.0))
-        axis, rates = axes[0], np.array(result.rates)
-        low, high = rates.min() / 1.5, rates.max() * 1.5
-        for rank, name in enumerate(result.figures["system"].unique()):
-            look: dict[str, Any] = {
-                "color": COLOURS[rank % len(COLOURS)],
-                "linestyle": LINES[rank % len(LINES)],
-            }
-            points = result.curves[result.curves["system"] == name]
-            x = np.geomspace(low, high, 400)
-            xp, yp = points["false_positives_per_case"], points["sensitivity"]
-            axis.plot(x, np.interp(x, xp, yp), **look)
-            bars = result.figures[result.figures["system"] == name].set_index("figure")
-            bars = bars.loc[[f"sensitivity_at_{rate:g}" for rate in rates]]
-            at = rates * 1.04**rank  # aside, so that no bar hides another
-            axis.vlines(at, bars["low"], bars["high"], color=look["color"], linewidth=1)
-            marker = MARKERS[rank % len(MARKERS)]
-            axis.plot(at, bars["estimate"], marker, color=look["color"], markersize=4)
-            axis.plot([], [], marker=marker, label=name, **look)
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
-        axis.set(xlim=(low, high), ylim=(-0.02, 1.04))
-        axis.set_xlabel("mean false positives a case")
-        axis.set_ylabel(f"sensitivity by {'case' if by_case else 'lesion'}")
-        legend(figure, axes)
+@mpl.rc_context(STYLE)
+def froc_plot(result: FrocComparison, *, by_case: bool = False) -> Figure:
+    """Return sensitivity against false positives per case on a log axis, with 95 % intervals."""
+    figure, axes = grid(1, 1, (5.2, 4.0))
+    axis, rates = axes[0], np.array(result.rates)
+    low, high = rates.min() / 1.5, rates.max() * 1.5
+    x = np.geomspace(low, high, 400)
+    styles = line_styles(result.figures["system"].unique())
+    for index, (system, style) in enumerate(styles.items()):
+        curve = result.curves[result.curves["system"] == system]
+        y = np.interp(x, curve["false_positives_per_case"], curve["sensitivity"])
+        axis.plot(x, y, color=style.colour, linestyle=style.line)
+        points = result.figures[result.figures["system"] == system].set_index("figure")
+        points = points.loc[[f"sensitivity_at_{rate:g}" for rate in rates]]
+        # Systems are moved apart, so that no bar hides another.
+        draw_operating_points(axis, rates * 1.04**index, points, style, system)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
+    axis.set(xlim=(low, high), ylim=(-0.02, 1.04))
+    axis.set_xlabel("mean number of false positives per case")
+    axis.set_ylabel(f"sensitivity per {'case' if by_case else 'lesion'}")
+    legend(figure, axes)
     return figure
 
 
-def _counts(found: Detections) -> list[tuple[str, int]]:
-    return list(zip(found.cases, found.lesions.tolist(), strict=True))
+def _read_lesions(file: Path) -> pd.DataFrame:
+    rows = _read_csv(file, LESION_COLUMNS, ("split",))
+    if "split" in rows:
+        rows = rows[rows["split"].str.lower() == "test"]
+        if rows.empty:
+            raise UserError(
+                f"{file}: no row has the split test, and only these count. Add rows of the test "
+                "set, or remove the column split."
+            )
+    return rows
 
 
-def _listed(lesions: Path) -> pd.DataFrame:
-    """case and lesion of all that count."""
-    rows = _read(lesions, LESION_COLUMNS, ("split",))
-    if "split" not in rows:
-        return rows
-    of_test = rows[rows["split"].str.lower() == "test"]
-    if of_test.empty:
-        raise UserError(f"{lesions}: no row has the split test, and only these count")
-    return of_test
-
-
-def _candidates(
+def _read_candidates(
     paths: Sequence[Path], table: Path | None, positive: str | None
 ) -> dict[str, tuple[Path, pd.DataFrame]]:
-    """By name: where it comes from, and case, lesion, score."""
-    found: list[tuple[str, Path, pd.DataFrame]] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append((path.stem, path, _read(path, CANDIDATE_COLUMNS)))
-            continue
-        runs, _ = read_runs(find_runs([path]))
-        if not runs:
-            raise UserError(f"{path}: no finished run; wait for one, or give another folder")
-        if table is None:
-            raise UserError(f"{path}: of runs --table must tell, by file, which lesion each hits")
-        hits = _read(table, HIT_COLUMNS)
-        found += [(run.name, table, _of_run(run, table, hits, positive)) for run in runs]
-    stems = [name for name, _, _ in found]
-    unique = len(set(stems)) == len(stems)
-    named = {name if unique else str(path): (path, rows) for name, path, rows in found}
-    if len(named) < len(found):
-        raise UserError(f"{stems[0]}: given twice; give two systems' candidates")
-    return named
+    """Return by system: the file to correct after an error, and columns case, lesion, score."""
+    found = [system for path in paths for system in _read_path(path, table, positive)]
+    names = [name for name, _, _ in found]
+    unique = len(set(names)) == len(names)
+    systems = {name if unique else str(path): (path, rows) for name, path, rows in found}
+    if len(systems) < len(found):
+        raise UserError(f"{names[0]}: given twice. Give each system once.")
+    return systems
 
 
-def _of_run(run: Run, table: Path, hits: pd.DataFrame, positive: str | None) -> pd.DataFrame:
+def _read_path(
+    path: Path, table: Path | None, positive: str | None
+) -> Iterator[tuple[str, Path, pd.DataFrame]]:
+    if not path.is_dir():
+        yield path.stem, path, _read_csv(path, CANDIDATE_COLUMNS)
+        return
+    runs, _ = read_runs(find_runs([path]))
+    if not runs:
+        raise UserError(f"{path}: no finished run. Wait for one, or give another folder.")
+    if table is None:
+        raise UserError(
+            f"{path}: holds runs, and the lesions that their images hit are unknown. Give --table, "
+            "a CSV file with the columns file and lesion."
+        )
+    hits = _read_csv(table, HIT_COLUMNS)
+    for run in runs:
+        yield run.name, table, _run_candidates(run, table, hits, positive)
+
+
+def _run_candidates(
+    run: Run, table: Path, hits: pd.DataFrame, positive: str | None
+) -> pd.DataFrame:
+    """Return one candidate per test image, with the columns case, lesion and score."""
+    classes = ", ".join(run.classes)
     if run.groups is None:
-        raise UserError(f"{run.folder}: its images have no patient, so their cases are unknown")
+        raise UserError(
+            f"{run.folder}: its images have no patient, so their cases are unknown. Give runs on "
+            "data with patients."
+        )
     if positive is None and len(run.classes) != 2:
-        raise UserError(f"--positive: which of {', '.join(run.classes)} a lesion is must be said")
-    chosen = run.classes[1] if positive is None else positive
-    if chosen not in run.classes:
-        raise UserError(f"--positive {chosen}: none of the classes {', '.join(run.classes)}")
+        raise UserError(f"--positive: not given. State which of {classes} is the class of lesions.")
+    positive = positive or run.classes[1]
+    if positive not in run.classes:
+        raise UserError(f"--positive {positive}: none of the classes {classes}. Give one of them.")
     files = [posixpath.normpath(file.replace("\\", "/")) for file in hits["file"]]
     lesion = dict(zip(files, hits["lesion"], strict=True))
     if lacking := [name for name in run.ids if name not in lesion]:
-        raise UserError(f"{table}: no row for {lacking[0]}, a test image of {run.name}; add it")
-    return pd.DataFrame(
-        {
-            "case": run.groups,
-            "lesion": [lesion[name] for name in run.ids],
-            "score": run.probabilities[:, run.classes.index(chosen)],
-        }
-    )
+        raise UserError(f"{table}: no row for {lacking[0]}, a test image of {run.name}. Add it.")
+    scores = run.probabilities[:, run.classes.index(positive)]
+    rows = zip(run.groups, [lesion[name] for name in run.ids], scores, strict=True)
+    return data_frame(CANDIDATE_COLUMNS, rows)
 
 
-def _read(file: Path, columns: Sequence[str], also: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV's columns as text, and those of `also` that it has; the first is never empty."""
+def _read_csv(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Return these columns as text; the first one is never empty."""
+    required = ", ".join(columns)
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file; give a CSV with {', '.join(columns)}") from error
+        raise UserError(f"{file}: no such file. Give a CSV file with {required}.") from error
     except (OSError, ValueError) as error:
         cause = str(error).splitlines()[0]
-        raise UserError(f"{file}: can't be read as CSV ({cause}); correct it") from error
-    if lacking := [name for name in columns if name not in table]:
-        raise UserError(
-            f"{file}: no column {', '.join(lacking)}; it must have {', '.join(columns)}"
-        )
-    there = [*columns, *(name for name in also if name in table)]
-    chosen = pd.DataFrame({name: table[name].str.strip() for name in there})
+        raise UserError(f"{file}: can't be read as CSV ({cause}). Correct it.") from error
+    if lacking := ", ".join(name for name in columns if name not in table):
+        raise UserError(f"{file}: no column {lacking}. It must have the columns {required}.")
+    present = [*columns, *(name for name in optional if name in table)]
+    chosen = pd.DataFrame({name: table[name].str.strip() for name in present})
     if (empty := chosen[columns[0]] == "").any():
         line = int(empty.argmax()) + 2
-        raise UserError(f"{file}: line {line} names no {columns[0]}; fill it in")
+        raise UserError(f"{file}: line {line} names no {columns[0]}. Fill it in.")
     return chosen

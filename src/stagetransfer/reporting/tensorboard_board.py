@@ -1,12 +1,13 @@
-"""A sweep for TensorBoard: one glance compares conditions. Reads files of finished runs alone."""
+"""A folder for TensorBoard that compares the finished runs of a sweep, made from their files."""
 
 from __future__ import annotations
 
 import io
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from itertools import product
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -20,7 +21,8 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder
-from stagetransfer.reporting.plots import confusion_plot, figure_5
+from stagetransfer.reporting.class_section import confusion_plot
+from stagetransfer.reporting.figure5 import figure_5
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.pooled_folds import pool
 from stagetransfer.runs.reader import Run, find_runs, read_runs
@@ -33,19 +35,19 @@ CURVES = ("accuracy", "cross_entropy")
 
 
 def write_board(outputs: Path, count: int = 2000) -> Path:
-    """Writes `board` beside the runs at `outputs` anew, and returns that folder.
+    """Write the folder `board` beside the runs at `outputs`, replacing an earlier one.
 
-    A TensorBoard run for each finished run, or for all folds of a split file together: its row in
-    the HParams tab, its test figures, its confusion matrix. `figure5` holds Figure 5 and the
-    confusion matrices of all conditions as images, and `figure5/<condition>` the curves as
-    scalars: the mean over seeds, at the step 100 r.
+    Each finished run, or all folds of a split file together, becomes a TensorBoard run: a row in
+    the HParams tab, test metrics and a confusion matrix. The TensorBoard run `figure5` holds
+    Figure 5 and the confusion matrices of all conditions as images. `figure5/<condition>` holds
+    the curves of Figure 5 as scalars: the mean over seeds, at the step 100 r.
 
     Args:
-        outputs: an outputs or `runs` folder, or a run's.
-        count: resamples for the bands of Figure 5.
+        outputs: an outputs folder, a `runs` folder or a run folder.
+        count: the number of bootstrap resamples for the intervals of Figure 5.
 
     Raises:
-        UserError: no run is finished, one can't be read, or they can't be compared.
+        UserError: no run is finished, one cannot be read, or they cannot be compared.
     """
     folders = find_runs([outputs])
     runs, _ = tell_depths(*read_runs(folders))
@@ -66,46 +68,41 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
 def _write_sweep(
     folder: Path, study: Study, tests: Mapping[str, Mapping[str, float | None]]
 ) -> None:
+    """Write what all runs share: the columns of the HParams tab, and Figure 5."""
     columns: dict[str, set[Any]] = {}
     for run in study.runs:
-        for name, value in _knobs(run).items():
+        for name, value in _hparams(run).items():
             columns.setdefault(name, set()).add(value)
+    params = [
+        hparams.HParam(name, hparams.Discrete(sorted(values))) for name, values in columns.items()
+    ]
+    metrics = [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS]
     with _Writer(folder) as writer:
-        writer.add(
-            hparams.hparams_config_pb(
-                [
-                    hparams.HParam(name, hparams.Discrete(sorted(values)))
-                    for name, values in columns.items()
-                ],
-                [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS],
-            )
-        )
+        writer.add(hparams.hparams_config_pb(params, metrics))
         writer.add_figure("conditions/confusion", confusion_plot(study))
         writer.add_figure("figure5/plot", figure_5(study))
     for condition in study.conditions:
         with _Writer(folder / condition) as writer:
-            for ratio in study.ratios:
-                for name in CURVES:
-                    values = [tests[run.name][name] for run in study.at(condition, ratio)]
-                    finite = [value for value in values if value is not None]
-                    if finite:
-                        mean = sum(finite) / len(finite)
-                        writer.add_scalar(f"figure5/{name}", mean, round(100 * ratio))
+            for ratio, name in product(study.ratios, CURVES):
+                values = [tests[run.name][name] for run in study.at(condition, ratio)]
+                defined = [value for value in values if value is not None]
+                if defined:
+                    mean = sum(defined) / len(defined)
+                    writer.add_scalar(f"figure5/{name}", mean, round(100 * ratio))
 
 
 def _write_run(folder: Path, run: Run, test: Mapping[str, float | None]) -> None:
     with _Writer(folder) as writer:
-        writer.add(hparams.hparams_pb(_knobs(run), trial_id=run.name))
+        writer.add(hparams.hparams_pb(_hparams(run), trial_id=run.name))
         for name in METRICS:
-            value = test[name]
-            if value is not None:
+            if (value := test[name]) is not None:
                 writer.add_scalar(f"test/{name}", value, 0)
         writer.add_figure("test/confusion", confusion_plot(Study([run])))
 
 
-def _knobs(run: Run) -> dict[str, str | float]:
-    """What tells runs apart: the columns of the HParams tab. What is unknown is left out."""
-    known = {
+def _hparams(run: Run) -> dict[str, str | float]:
+    """Return the row of a run in the HParams tab, without values that are unknown."""
+    values = {
         "condition": run.condition,
         "ratio": run.ratio,
         "seed": run.seed,
@@ -113,41 +110,33 @@ def _knobs(run: Run) -> dict[str, str | float]:
         "epochs": run.config.get("recipe.epochs"),
         "lr": run.config.get("recipe.optimizer.lr"),
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-class _Writer:
-    """One TensorBoard run's file."""
+class _Writer(AbstractContextManager["_Writer"]):
+    """The event file of one TensorBoard run."""
 
     def __init__(self, folder: Path) -> None:
         self._file = EventFileWriter(str(folder))
 
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def add(self, summary: Any, step: int = 0) -> None:
-        """summary: of TensorBoard's protocol."""
+        """Add a TensorBoard summary."""
         self._file.add_event(Event(wall_time=time.time(), step=step, summary=summary))
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """One number."""
+        """Add a number."""
         self.add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
 
     def add_figure(self, tag: str, figure: Figure) -> None:
-        """A plot as a picture."""
+        """Add a figure as a PNG image."""
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=130)
         with Image.open(png) as image:
             width, height = image.size
-        picture = Summary.Image(
+        content = Summary.Image(
             encoded_image_string=png.getvalue(), width=width, height=height, colorspace=4
         )
-        self.add(Summary(value=[Summary.Value(tag=tag, image=picture)]))
+        self.add(Summary(value=[Summary.Value(tag=tag, image=content)]))

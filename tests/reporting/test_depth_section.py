@@ -11,8 +11,8 @@ from statsmodels.stats.multitest import multipletests
 
 from made_runs import add_scalars, make_run
 from stagetransfer.reporting import make_report
-from stagetransfer.reporting.depth_tables import FIGURES, answer, choose, layerwise_sections
-from stagetransfer.reporting.run_tables import unlike_conditions
+from stagetransfer.reporting.depth_section import METRICS, choose, depth_sections, summary
+from stagetransfer.reporting.overview_section import unlike_conditions
 from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
@@ -44,7 +44,7 @@ def make_layerwise(outputs, monitor="auroc", validated=True):
                 tune_from=None if layer == "scratch" or (layer, seed) == ("conv1", 1) else layer,
                 monitor=monitor,
                 skill=skill,
-                validation=dict.fromkeys(FIGURES, skill / 2) if validated else None,
+                validation=dict.fromkeys(METRICS, skill / 2) if validated else None,
             )
     return outputs
 
@@ -117,7 +117,7 @@ def test_runs_that_searched_their_depth_stay_together_and_are_not_chosen(tmp_pat
         make_run(tmp_path, "natural", seed=seed, tune_from=layer, validation=low)
     study, _ = study_of(tmp_path)
     assert study.conditions == [*NAMES[:2], "natural searched"]
-    (section,) = layerwise_sections(study, tmp_path / "report")
+    (section,) = depth_sections(study, tmp_path / "report")
     assert "conv1-fc8 at r = 1" in section.blocks[0].text
     table = next(block for block in section.blocks if block.kind == "table")
     assert [row[0] for row in table.rows] == ["conv1-fc8", "conv4-fc8", "searched"]
@@ -128,7 +128,7 @@ def test_one_finished_depth_is_no_choice(tmp_path):
     make_run(tmp_path, "natural", tune_from="conv4", finished=False)
     study, _ = study_of(tmp_path)
     assert study.conditions == [NAMES[0]]
-    assert layerwise_sections(study, tmp_path / "report") == []
+    assert depth_sections(study, tmp_path / "report") == []
 
 
 def test_what_freezes_layers_means_nothing_from_scratch(tmp_path):
@@ -152,7 +152,7 @@ def test_validation_chooses_and_the_test_set_compares(study):
     assert [pair.b for pair in at_few.against] == [NAMES[0], "scratch"]
     assert [pair.b for pair in at_all.against] == [NAMES[1], "scratch"]  # the second best
     pairs = [*at_few.against, *at_all.against]
-    for name in FIGURES:
+    for name in METRICS:
         raw = [pair.figures[name].p_value for pair in pairs]
         theirs = multipletests(raw, method="holm")[1]
         assert [pair.holm[name] for pair in pairs] == pytest.approx(theirs)
@@ -187,15 +187,14 @@ def test_validation_decides_even_against_the_test_set(tmp_path):
 
 def test_the_answer_is_one_sentence_with_its_intervals(study):
     choices, _ = choose(study, NAMES, "auroc")
-    said = answer(study, "natural", choices, "auroc")
-    assert said.startswith(
-        "Chosen by AUROC, natural is best tuned: conv4-fc8 at r = 0.2 (conv4-fc8 - "
-    )
-    assert "; conv4-fc8 - scratch: +" in said
-    assert "; conv1-fc8 at r = 1 (conv1-fc8 - conv4-fc8: +" in said
-    assert "; conv1-fc8 - scratch: +" in said
-    assert said.count("evidence of a difference") == 4
-    assert said.endswith(").")
+    text = summary(study, "natural", choices, "auroc")
+    start = "Best fine-tuned layers of natural, chosen by AUROC: conv4-fc8 at r = 0.2 (conv4-fc8 - "
+    assert text.startswith(start)
+    assert "; conv4-fc8 - scratch: +" in text
+    assert "; conv1-fc8 at r = 1 (conv1-fc8 - conv4-fc8: +" in text
+    assert "; conv1-fc8 - scratch: +" in text
+    assert text.count("evidence of a difference") == 4
+    assert text.endswith(").")
 
 
 def page(outputs, **rest):
@@ -206,10 +205,10 @@ def test_the_report_has_the_section_and_its_files(outputs):
     for folder in (outputs / "runs").iterdir():
         add_scalars(folder)
     lines = page(outputs)
-    start = lines.index("## How deep to tune: natural")
+    start = lines.index("## How deep to fine-tune: natural")
     text = "\n".join(lines[start : lines.index("## Less training data")])
-    assert "Chosen by AUROC, natural is best tuned: conv4-fc8 at r = 0.2" in text
-    assert "that validation data (mean over seeds) choose by AUROC" in text
+    assert "layers of natural, chosen by AUROC: conv4-fc8 at r = 0.2" in text
+    assert "best AUROC on validation data (mean over seeds)" in text
     out = outputs / "report"
     for suffix in ("png", "svg"):
         assert (out / "plots" / f"depth-natural.{suffix}").is_file()
@@ -227,8 +226,8 @@ def test_the_report_has_the_section_and_its_files(outputs):
 
 def test_without_validation_figures_it_says_that_the_test_set_chose(tmp_path):
     text = "\n".join(page(make_layerwise(tmp_path, "cross_entropy", validated=False)))
-    assert "Chosen by accuracy, natural is best tuned: conv4-fc8 at r = 0.2" in text
-    assert "the test set itself, since not all runs record validation figures" in text
+    assert "layers of natural, chosen by accuracy: conv4-fc8 at r = 0.2" in text
+    assert "the test set itself, because not all runs record validation results" in text
 
 
 def test_the_board_tells_depths_apart_too(outputs):

@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from made_runs import CLASSES, make_run, make_sweep
 from stagetransfer.reporting.blocks import Bullets, Plot, Table, Text
-from stagetransfer.reporting.roc_tables import roc_section
+from stagetransfer.reporting.roc_section import roc_section
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
 
@@ -93,10 +93,10 @@ def test_many_classes_are_cut_and_said(tmp_path):
         make_run(tmp_path, condition, classes=classes, per_class=3, groups_per_class=3)
     section, tables = section_of(tmp_path, 20)
     assert len(tables["roc"].rows) == 60
-    assert "The first 60 of 80 rows; all are in the CSV." in tables["roc"].notes
+    assert "The first 60 of 80 rows; all are in the CSV file." in tables["roc"].notes
     assert len(tables["roc"].data) == 80 * 6
     (bullets,) = (block for block in section.blocks if isinstance(block, Bullets))
-    assert list(bullets.lines) == ["only the 20 rarest classes"]
+    assert list(bullets.lines) == ["only the 20 classes with the fewest test images"]
 
 
 def test_without_enough_images_there_is_a_line(tmp_path):
@@ -105,4 +105,4 @@ def test_without_enough_images_there_is_a_line(tmp_path):
     section, tables = section_of(tmp_path, 20)
     assert not tables
     assert isinstance(section.blocks[0], Text)
-    assert "there is no curve" in section.blocks[0].text
+    assert "No ROC curve" in section.blocks[0].text
