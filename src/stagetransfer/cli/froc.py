@@ -44,7 +44,8 @@ def froc(
         raise UserError("--rate: a mean number of false positives a case must be above 0")
 
     from stagetransfer.reporting.curve_files import write
-    from stagetransfer.reporting.froc_comparison import compare_systems, froc_plot, read_systems
+    from stagetransfer.reporting.froc_plot import froc_plot
+    from stagetransfer.runs.froc_study import compare_systems, read_systems
     from stagetransfer.runs.reader import find_runs
     from stagetransfer.statistics import CPM
 

@@ -1,4 +1,4 @@
-"""Build the report of finished runs from their files."""
+"""Build the report of finished runs from their files: its sections, in the order of the page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagetransfer.errors import UserError
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Section
+from stagetransfer.reporting.calibration_section import calibration_sections
+from stagetransfer.reporting.class_section import class_section
+from stagetransfer.reporting.depth_section import depth_sections
+from stagetransfer.reporting.figure5 import figure_5_block
+from stagetransfer.reporting.fold_section import fold_sections
+from stagetransfer.reporting.overview_section import overview_section
+from stagetransfer.reporting.pair_tables import pair_blocks
 from stagetransfer.reporting.render import write_report
-from stagetransfer.reporting.sections import sections
+from stagetransfer.reporting.roc_section import roc_section
+from stagetransfer.reporting.table2 import table_2
+from stagetransfer.reporting.table3 import table_3
+from stagetransfer.reporting.training_section import (
+    learning_curves,
+    learning_curves_block,
+    training_section,
+)
+from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.comparability import check_comparable, select
 from stagetransfer.runs.pooled_folds import pool
-from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.reader import Unfinished, find_runs, read_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.tuning_depth import tell_depths
 
@@ -53,8 +70,36 @@ def make_report(
     study = Study(runs, count)
     out = folders[0].parent.parent / "report" if out is None else out
     _remove_earlier(out)
-    write_report("StageTransfer report", sections(study, unfinished, out, visualization), out)
+    write_report("StageTransfer report", _sections(study, unfinished, out, visualization), out)
     return out
+
+
+def _sections(
+    study: Study, unfinished: Sequence[Unfinished], out: Path, visualization: Path | None
+) -> list[Section]:
+    """Return all sections in the order of the page; plots are written below `out`."""
+    main = study.main_ratio
+    at = f"r = {fmt.ratio(main)}"
+    curves = learning_curves(study)
+    page = [
+        overview_section(study, unfinished),
+        Section(f"Test results at {at}", table_2(study, main)),
+        Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
+        *depth_sections(study, out),
+        Section("Less training data", [*table_3(study), figure_5_block(study, out)]),
+        roc_section(study, out),
+        class_section(study, out),
+        training_section(study, curves, out),
+        *calibration_sections(study, out),
+    ]
+    for ratio in reversed(study.ratios[:-1]):
+        blocks = [*table_2(study, ratio), *pair_blocks(study, ratio)]
+        blocks.append(learning_curves_block(study, ratio, curves, out))
+        page.append(Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True))
+    page += fold_sections(study)
+    if visualization is not None:
+        page.append(visualization_section(visualization, out))
+    return sorted(page, key=lambda section: section.appendix)
 
 
 def _remove_earlier(out: Path) -> None:

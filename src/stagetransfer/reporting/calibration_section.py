@@ -98,17 +98,10 @@ def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
         cells = [fmt.mean(*temperature, digits=2), *(fmt.mean(*ece) for ece in eces)]
         rows.append([one.condition, str(len(t)), *cells, *map(fmt.number, losses)])
         records.append((one.condition, len(t), *temperature, *eces[0], *eces[1], *losses))
-    return Table(
-        "calibration",
-        "Calibration on the test set, with temperatures fitted on validation images",
-        [
-            *("condition", "seeds", "T [lowest, highest]", "ECE as trained", "ECE at T"),
-            *("cross-entropy as trained", "cross-entropy at T"),
-        ],
-        rows,
-        NOTES,
-        data=data_frame(columns, records),
-    )
+    heads = ["condition", "seeds", "T [lowest, highest]", "ECE as trained", "ECE at T"]
+    heads += ["cross-entropy as trained", "cross-entropy at T"]
+    title = "Calibration on the test set, with temperatures fitted on validation images"
+    return Table("calibration", title, heads, rows, NOTES, data=data_frame(columns, records))
 
 
 def _cross_entropy(study: Study, probabilities: NDArray[np.float64]) -> float:
@@ -127,7 +120,7 @@ def _diagram(study: Study, found: Sequence[_Calibrated], out: Path) -> list[Bloc
             counts = pooled.count.astype(int)
             columns = zip(range(BINS), counts, pooled.confidence, pooled.accuracy, strict=True)
             bins += [(one.condition, kind, *values) for values in columns]
-    data = data_frame(["condition", "kind", "bin", "images", "confidence", "accuracy"], bins)
+    data = data_frame("condition kind bin images confidence accuracy", bins)
     caption = (
         "Test images grouped by their highest probability; seeds are pooled. The area of a mark is "
         "the share of images in its bin. On the diagonal, the probabilities are calibrated."

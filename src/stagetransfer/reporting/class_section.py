@@ -48,16 +48,10 @@ def class_section(study: Study, out: Path) -> Section:
         if label in study.labels
         for found in [study.interval(condition, ratio, f"recall:{name}")]
     ]
-    columns = ("condition", "ratio", "class", "recall", "low", "high", "seeds")
-    return Section(
-        "Results per class",
-        [
-            recall,
-            matrices,
-            Data("confusion", data_frame(["condition", "ratio", "label", *study.classes], counts)),
-            Data("recall_by_class", data_frame(columns, recalls)),
-        ],
-    )
+    confusions = data_frame(["condition", "ratio", "label", *study.classes], counts)
+    recall_data = data_frame("condition ratio class recall low high seeds", recalls)
+    data = [Data("confusion", confusions), Data("recall_by_class", recall_data)]
+    return Section("Results per class", [recall, matrices, *data])
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})

@@ -171,22 +171,18 @@ def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFr
         (row["condition"], row["ratio"]): fmt.mean(row["mean"], row["low"], row["high"])
         for row in data.to_dict("records")
     }
-    return Table(
-        f"depth-{base}-{metric}",
-        f"{base}: {fmt.LABELS[metric]} by fine-tuned layers",
-        ["fine-tuned layers", *(f"r = {fmt.ratio(ratio)}" for ratio in study.ratios)],
-        [
-            [_depth(name), *(cells.get((name, ratio), fmt.DASH) for ratio in study.ratios)]
-            for name in names
-        ],
-        [
-            f"Mean over seeds on the test set, with the 95 % interval{fmt.dagger(study)} below it. "
-            "conv1-fc8 is the whole network, fc8 the last layer only. All layers before the "
-            "fine-tuned ones are frozen with the weights from the previous stage.",
-            *fmt.few_groups_note(study),
-        ],
-        data=data,
+    rows = [
+        [_depth(name), *(cells.get((name, ratio), fmt.DASH) for ratio in study.ratios)]
+        for name in names
+    ]
+    note = (
+        f"Mean over seeds on the test set, with the 95 % interval{fmt.dagger(study)} below it. "
+        "conv1-fc8 is the whole network, fc8 the last layer only. All layers before the "
+        "fine-tuned ones are frozen with the weights from the previous stage."
     )
+    columns = ["fine-tuned layers", *(f"r = {fmt.ratio(ratio)}" for ratio in study.ratios)]
+    name, title = f"depth-{base}-{metric}", f"{base}: {fmt.LABELS[metric]} by fine-tuned layers"
+    return Table(name, title, columns, rows, [note, *fmt.few_groups_note(study)], data=data)
 
 
 def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: str) -> list[Table]:
@@ -201,28 +197,19 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: st
         return []
     columns = ["r", "chosen", "compared with"]
     for metric in METRICS:
-        points = f"{fmt.LABELS[metric]} (points{fmt.dagger(study)})"
-        columns += [points, "p", "p (Holm)"]
-    return [
-        Table(
-            f"depth-{base}-chosen",
-            f"{base}: comparisons of the chosen depth",
-            columns,
-            rows,
-            [
-                f"Chosen {source}. Differences on the same test images, over the seeds that both "
-                "have, with the 95 % interval. Holm's correction is over the "
-                f"{fmt.count(len(rows), 'row')}, separately for each metric.",
-                *fmt.few_groups_note(study),
-            ],
-            left=3,
-            data=data_frame(["ratio", "chosen", "against", *PAIR_COLUMNS], records),
-        )
-    ]
+        columns += [f"{fmt.LABELS[metric]} (points{fmt.dagger(study)})", "p", "p (Holm)"]
+    note = (
+        f"Chosen {source}. Differences on the same test images, over the seeds that both have, "
+        f"with the 95 % interval. Holm's correction is over the {fmt.count(len(rows), 'row')}, "
+        "separately for each metric."
+    )
+    name, title = f"depth-{base}-chosen", f"{base}: comparisons of the chosen depth"
+    data = data_frame(f"ratio chosen against {PAIR_COLUMNS}", records)
+    notes = [note, *fmt.few_groups_note(study)]
+    return [Table(name, title, columns, rows, notes, left=3, data=data)]
 
 
 def _data(study: Study, names: Sequence[str]) -> pd.DataFrame:
-    columns = ("condition", "depth", "ratio", "figure", "mean", "low", "high", "seeds")
     rows = [
         (name, parted(name)[1] or "scratch", ratio, metric, *(x.estimate, x.low, x.high, x.seeds))
         for name in names
@@ -231,7 +218,7 @@ def _data(study: Study, names: Sequence[str]) -> pd.DataFrame:
         for metric in METRICS
         for x in [study.interval(name, ratio, metric)]
     ]
-    return data_frame(columns, rows)
+    return data_frame("condition depth ratio figure mean low high seeds", rows)
 
 
 def _mean(study: Study, condition: str, ratio: float, metric: str) -> float:

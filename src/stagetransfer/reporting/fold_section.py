@@ -71,12 +71,7 @@ def _table(study: Study, folds: list[Study], ratio: float) -> Table:
             "At least one fold has fewer than ten groups of some class. The intervals of single "
             "folds are rough; use the pooled ones."
         )
-    return Table(
-        f"folds{fmt.table_suffix(study, ratio)}",
-        f"Results of each fold at r = {fmt.ratio(ratio)}",
-        ["condition", "fold", "images", "groups", *fmt.LABELS.values()],
-        rows,
-        notes,
-        left=2,
-        data=pd.DataFrame(records),
-    )
+    name = f"folds{fmt.table_suffix(study, ratio)}"
+    title = f"Results of each fold at r = {fmt.ratio(ratio)}"
+    columns = ["condition", "fold", "images", "groups", *fmt.LABELS.values()]
+    return Table(name, title, columns, rows, notes, left=2, data=pd.DataFrame(records))

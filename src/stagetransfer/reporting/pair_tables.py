@@ -10,9 +10,13 @@ from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_fra
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import holm, sentence
 
-PAIR_COLUMNS = ("figure", "difference", "low", "high", "p", "p_holm", "seeds", "seeds_left_out")
+PAIR_COLUMNS = "figure difference low high p p_holm seeds seeds_left_out"
 MCNEMAR_COLUMNS = ("pair", "seed", "only the first right", "only the second right", "p")
 
+ACCURACY_NOTE = (
+    "Difference of the means over seeds on the same test images, in percentage points, with its "
+    "95 % interval. Only seeds that both conditions have are compared."
+)
 MCNEMAR_NOTE = (
     "An additional test beside the bootstrap. It assumes that images are independent, so its p is "
     "too small if there are several images per patient. It is not corrected for the number of "
@@ -40,52 +44,30 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
         for seed, test in pair.mcnemar.items():
             counts = [str(test.only_a), str(test.only_b)]
             tests.append([title, str(seed), *counts, fmt.p_value(test.p_value)])
-    data = data_frame(["a", "b", *PAIR_COLUMNS], pair_records(pairs))
+    data = data_frame(f"a b {PAIR_COLUMNS}", pair_records(pairs))
+    few = fmt.few_groups_note(study)
     holm_note = (
         f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, separately "
         "for each metric."
     )
+    title = f"Pairs of conditions at {at}"
+    columns = ["pair", "seeds", "seeds left out", f"points{fmt.dagger(study)}", "p", "p (Holm)"]
+    columns.append("p (McNemar) per seed")
+    notes = [ACCURACY_NOTE, holm_note, *few]
     blocks: list[Block] = [
         Text("Differences in accuracy (first condition minus second):"),
         Bullets([_sentence(study, pair) for pair in pairs]),
-        Table(
-            f"pairs{suffix}",
-            f"Pairs of conditions at {at}: accuracy",
-            [
-                *("pair", "seeds", "seeds left out", f"points{fmt.dagger(study)}", "p"),
-                *("p (Holm)", "p (McNemar) per seed"),
-            ],
-            rows,
-            [
-                "Difference of the means over seeds on the same test images, in percentage points, "
-                "with its 95 % interval. Only seeds that both conditions have are compared.",
-                holm_note,
-                *fmt.few_groups_note(study),
-            ],
-            data=data,
-        ),
+        Table(f"pairs{suffix}", f"{title}: accuracy", columns, rows, notes, data=data),
     ]
     if others:
         labels = [f"{fmt.LABELS[name]} ({fmt.UNITS[name].name})" for name in list(fmt.LABELS)[1:]]
-        note = f"Difference, 95 % interval and p-value with Holm's correction. {holm_note}"
-        blocks += [
-            Table(
-                f"pairs_other_figures{suffix}",
-                f"Pairs of conditions at {at}: the other metrics",
-                ["pair", *labels],
-                others,
-                [note, *fmt.few_groups_note(study)],
-                data=data,
-            ),
-            Table(
-                f"mcnemar{suffix}",
-                f"McNemar's exact test at {at} for each seed",
-                ["pair", "seed", "only first correct", "only second correct", "p"],
-                tests,
-                [MCNEMAR_NOTE],
-                data=data_frame(MCNEMAR_COLUMNS, tests),
-            ),
-        ]
+        notes = [f"Difference, 95 % interval and corrected p-value. {holm_note}", *few]
+        name, title = f"pairs_other_figures{suffix}", f"{title}: the other metrics"
+        blocks.append(Table(name, title, ["pair", *labels], others, notes, data=data))
+        title = f"McNemar's exact test at {at} for each seed"
+        columns = ["pair", "seed", "only first correct", "only second correct", "p"]
+        data = data_frame(MCNEMAR_COLUMNS, tests)
+        blocks.append(Table(f"mcnemar{suffix}", title, columns, tests, [MCNEMAR_NOTE], data=data))
     return blocks
 
 

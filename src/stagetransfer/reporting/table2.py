@@ -55,25 +55,13 @@ def table_2(study: Study, ratio: float) -> list[Block]:
            "seeds, which is unknown."] if len(one_seed) else []),
         *fmt.few_groups_note(study),
     ]  # fmt: skip
-    return [
-        Table(
-            f"table2{suffix}",
-            f"Table 2. Test metrics at {at}",
-            ["condition", "seeds", *fmt.LABELS.values()],
-            rows,
-            notes,
-            data=data,
-        ),
-        Table(
-            f"table2_spread{suffix}",
-            f"Spread over seeds at {at}",
-            ["condition", "metric", "seeds", "mean", "sd", "range", "95 % interval", "paper"],
-            spread,
-            [SPREAD_NOTE, *fmt.few_groups_note(study)],
-            left=2,
-            data=data,
-        ),
-    ]
+    title = f"Table 2. Test metrics at {at}"
+    columns = ["condition", "seeds", *fmt.LABELS.values()]
+    table = Table(f"table2{suffix}", title, columns, rows, notes, data=data)
+    columns = ["condition", "metric", "seeds", "mean", "sd", "range", "95 % interval", "paper"]
+    notes = [SPREAD_NOTE, *fmt.few_groups_note(study)]
+    name, title = f"table2_spread{suffix}", f"Spread over seeds at {at}"
+    return [table, Table(name, title, columns, spread, notes, left=2, data=data)]
 
 
 def _test_set(study: Study) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from math import nan
 
 import numpy as np
-import pandas as pd
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
@@ -27,6 +26,10 @@ from stagetransfer.statistics import (
 UNITS = {"accuracy": PER_RATIO, "cross_entropy": Unit("nats per unit of r", 1, 3)}
 """The metrics of Table 3, with the units of their slopes."""
 
+SLOPE_COLUMNS = (
+    "figure condition unit runs seeds ratios slope intercept low high textbook_low textbook_high "
+    "textbook_p r_squared lack_of_fit_p bad_fit paper"
+)
 SLOPE_NOTES = (
     "A is the change from r = 0 to r = 1, per unit of r: accuracy as a fraction, cross-entropy in "
     "nats. The line is fitted by least squares to all runs. A smaller |A| means that the condition "
@@ -51,7 +54,8 @@ def table_3(study: Study) -> list[Block]:
     sloped = [n for n in study.conditions if len({run.ratio for run in study.at(n)}) > 1]
     if not sloped:
         return [Text("No condition has finished runs at two ratios, so there is no slope to fit.")]
-    data = pd.DataFrame([_slope(study, name, metric) for metric in UNITS for name in sloped])
+    slopes = [_slope(study, name, metric) for metric in UNITS for name in sloped]
+    data = data_frame(SLOPE_COLUMNS, slopes)
     flat = [name for name in study.conditions if name not in sloped]
     rows = [
         [
@@ -62,50 +66,27 @@ def table_3(study: Study) -> list[Block]:
         ]
         for row in data.to_dict("records")
     ]
-    table = Table(
-        "table3",
-        "Table 3. Slope A of y = A r + b",
-        [
-            *("metric", "condition", "runs", f"A{fmt.dagger(study)}", "textbook interval", "r²"),
-            *("fit", "paper"),
-        ],
-        rows,
-        [
-            *SLOPE_NOTES,
-            *([f"No slope, since all runs have one ratio: {fmt.join(flat)}."] if flat else []),
-            *fmt.few_groups_note(study),
-        ],
-        left=2,
-        data=data,
-    )
+    a = f"A{fmt.dagger(study)}"
+    columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit", "paper"]
+    flat_note = f"No slope, since all runs have one ratio: {fmt.join(flat)}."
+    notes = [*SLOPE_NOTES, *([flat_note] if flat else []), *fmt.few_groups_note(study)]
+    title = "Table 3. Slope A of y = A r + b"
+    table = Table("table3", title, columns, rows, notes, left=2, data=data)
     return [table, *(_differences(study, sloped) if len(sloped) > 1 else [])]
 
 
-def _slope(study: Study, condition: str, metric: str) -> dict[str, object]:
+def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
+    """Return one row of `SLOPE_COLUMNS`."""
     runs = study.at(condition)
     seeds = sorted({run.seed for run in runs})
     ratios = [run.ratio for run in runs]
     fitted = line(ratios, study.values(runs, metric)[0])
     result = slope_interval(study.resamples(len(seeds)), _values(study, runs, metric))
-    return {
-        "figure": metric,
-        "condition": condition,
-        "unit": UNITS[metric].name,
-        "runs": len(runs),
-        "seeds": len(seeds),
-        "ratios": len(set(ratios)),
-        "slope": fitted.slope,
-        "intercept": fitted.intercept,
-        "low": result.low,
-        "high": result.high,
-        "textbook_low": fitted.low,
-        "textbook_high": fitted.high,
-        "textbook_p": fitted.p_value,
-        "r_squared": fitted.r_squared,
-        "lack_of_fit_p": fitted.lack_of_fit_p,
-        "bad_fit": fitted.bad_fit,
-        "paper": TABLE_3[metric].get(condition, nan),
-    }
+    place = (metric, condition, UNITS[metric].name, len(runs), len(seeds), len(set(ratios)))
+    textbook = (fitted.low, fitted.high, fitted.p_value)
+    fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
+    paper = TABLE_3[metric].get(condition, nan)
+    return *place, fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit, paper
 
 
 def _values(study: Study, runs: list[Run], metric: str) -> Runs:
@@ -148,14 +129,10 @@ def _differences(study: Study, sloped: list[str]) -> list[Block]:
             cells = [fmt.difference(*numbers, unit), fmt.p_value(result.p_value), fmt.p_value(p)]
             rows.append([label, f"{a} - {b}", *cells, str(left_out) if left_out else fmt.DASH])
             records.append((metric, a, b, *numbers, result.p_value, p, left_out))
-    columns = ("figure", "a", "b", "difference", "low", "high", "p", "p_holm", "runs_left_out")
-    table = Table(
-        "slope_differences",
-        "Differences of slopes",
-        ["metric", "pair", f"A - A{fmt.dagger(study)}", "p", "p (Holm)", "runs left out"],
-        rows,
-        [DIFFERENCE_NOTE, *fmt.few_groups_note(study)],
-        left=2,
-        data=data_frame(columns, records),
-    )
+    data = data_frame("figure a b difference low high p p_holm runs_left_out", records)
+    difference = f"difference of A{fmt.dagger(study)}"
+    columns = ["metric", "pair", difference, "p", "p (Holm)", "runs left out"]
+    notes = [DIFFERENCE_NOTE, *fmt.few_groups_note(study)]
+    name, title = "slope_differences", "Differences of slopes"
+    table = Table(name, title, columns, rows, notes, left=2, data=data)
     return [Bullets(lines), *([table] if rows else [])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -77,27 +77,27 @@ def _write_sweep(
         hparams.HParam(name, hparams.Discrete(sorted(values))) for name, values in columns.items()
     ]
     metrics = [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS]
-    with _Writer(folder) as writer:
-        writer.add(hparams.hparams_config_pb(params, metrics))
-        writer.add_figure("conditions/confusion", confusion_plot(study))
-        writer.add_figure("figure5/plot", figure_5(study))
+    with _writer(folder) as writer:
+        _add(writer, hparams.hparams_config_pb(params, metrics))
+        _add(writer, _image("conditions/confusion", confusion_plot(study)))
+        _add(writer, _image("figure5/plot", figure_5(study)))
     for condition in study.conditions:
-        with _Writer(folder / condition) as writer:
+        with _writer(folder / condition) as writer:
             for ratio, name in product(study.ratios, CURVES):
                 values = [tests[run.name][name] for run in study.at(condition, ratio)]
                 defined = [value for value in values if value is not None]
                 if defined:
                     mean = sum(defined) / len(defined)
-                    writer.add_scalar(f"figure5/{name}", mean, round(100 * ratio))
+                    _add(writer, _scalar(f"figure5/{name}", mean), round(100 * ratio))
 
 
 def _write_run(folder: Path, run: Run, test: Mapping[str, float | None]) -> None:
-    with _Writer(folder) as writer:
-        writer.add(hparams.hparams_pb(_hparams(run), trial_id=run.name))
+    with _writer(folder) as writer:
+        _add(writer, hparams.hparams_pb(_hparams(run), trial_id=run.name))
         for name in METRICS:
             if (value := test[name]) is not None:
-                writer.add_scalar(f"test/{name}", value, 0)
-        writer.add_figure("test/confusion", confusion_plot(Study([run])))
+                _add(writer, _scalar(f"test/{name}", value))
+        _add(writer, _image("test/confusion", confusion_plot(Study([run]))))
 
 
 def _hparams(run: Run) -> dict[str, str | float]:
@@ -113,30 +113,25 @@ def _hparams(run: Run) -> dict[str, str | float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-class _Writer(AbstractContextManager["_Writer"]):
-    """The event file of one TensorBoard run."""
+def _writer(folder: Path) -> closing[EventFileWriter]:
+    """Return the writer of one TensorBoard run as a context manager."""
+    return closing(EventFileWriter(str(folder)))
 
-    def __init__(self, folder: Path) -> None:
-        self._file = EventFileWriter(str(folder))
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+def _add(writer: EventFileWriter, summary: Any, step: int = 0) -> None:
+    writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
 
-    def add(self, summary: Any, step: int = 0) -> None:
-        """Add a TensorBoard summary."""
-        self._file.add_event(Event(wall_time=time.time(), step=step, summary=summary))
 
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """Add a number."""
-        self.add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
+def _scalar(tag: str, value: float) -> Any:
+    """Return the summary of a number."""
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value)])
 
-    def add_figure(self, tag: str, figure: Figure) -> None:
-        """Add a figure as a PNG image."""
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=130)
-        with Image.open(png) as image:
-            width, height = image.size
-        content = Summary.Image(
-            encoded_image_string=png.getvalue(), width=width, height=height, colorspace=4
-        )
-        self.add(Summary(value=[Summary.Value(tag=tag, image=content)]))
+
+def _image(tag: str, figure: Figure) -> Any:
+    """Return the summary of a figure as a PNG image."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    with Image.open(png) as image:
+        size = {"width": image.width, "height": image.height, "colorspace": 4}
+    content = Summary.Image(encoded_image_string=png.getvalue(), **size)
+    return Summary(value=[Summary.Value(tag=tag, image=content)])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Section, Table, Text
+from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
 from stagetransfer.reporting.figure5 import LABELS
 from stagetransfer.reporting.learning_curves import TAGS, learning_curve
 from stagetransfer.runs.study import Study
@@ -81,75 +81,49 @@ def _plot(study: Study, curves: pd.DataFrame) -> Figure:
 
 def images_table(study: Study) -> Table:
     """Return the numbers of training images per class at each ratio, and of test images."""
-    runs = [run for pooled in study.runs for run in pooled.parts]
-    data = pd.DataFrame(
-        [
-            {
-                "ratio": run.ratio,
-                "seed": run.seed,
-                "condition": run.condition,
-                "total": run.num_train,
-                **{name: (run.num_train_per_class or {}).get(name) for name in study.classes},
-            }
-            for run in runs
-        ]
-    )
-    rows = [
-        [
-            f"train, r = {fmt.ratio(ratio)}",
-            *(_range(data[data["ratio"] == ratio][name]) for name in [*study.classes, "total"]),
-        ]
-        for ratio in study.ratios
-    ]
+    records = []
+    for run in (part for pooled in study.runs for part in pooled.parts):
+        place = {"ratio": run.ratio, "seed": run.seed, "condition": run.condition}
+        recorded = run.num_train_per_class or {}
+        classes = {name: recorded.get(name) for name in study.classes}
+        records.append({**place, "total": run.num_train, **classes})
+    data = pd.DataFrame(records)
+    columns = [*study.classes, "total"]
+    rows = []
+    for ratio in study.ratios:
+        counts = data[data["ratio"] == ratio]
+        rows.append([f"train, r = {fmt.ratio(ratio)}", *(_range(counts[name]) for name in columns)])
     support = np.bincount(study.labels, minlength=len(study.classes))
     rows.append(["test", *map(str, support), str(len(study.labels))])
     if study.groups is not None:
         groups = [len({*study.groups[study.labels == i]}) for i in range(len(study.classes))]
         rows.append(["test groups", *map(str, groups), str(study.num_groups)])
-    unrecorded = any(run.num_train_per_class is None for run in study.runs)
-    return Table(
-        "images",
-        "Images of each class",
-        ["", *study.classes, "total"],
-        rows,
-        [f"{NOT_RECORDED}: at least one run does not record images per class."]
-        if unrecorded
-        else (),
-        data=data,
-    )
+    note = f"{NOT_RECORDED}: at least one run does not record images per class."
+    notes = [note] if any(run.num_train_per_class is None for run in study.runs) else []
+    return Table("images", "Images of each class", ["", *columns], rows, notes, data=data)
 
 
 def stages_table(study: Study) -> Table:
     """Return how often each stage was trained and used, and the time saved by sharing stages."""
-    runs = [part for run in study.runs for part in run.parts]
+    runs = [part for pooled in study.runs for part in pooled.parts]
     entries = [((i, s["name"]), s) for run in runs for i, s in enumerate(run.stages, 1)]
-    records: list[dict[str, Any]] = []
+    rows, records = [], []
     for place in sorted(dict.fromkeys(place for place, _ in entries), key=lambda place: place[0]):
         used = [stage for of, stage in entries if of == place]
         distinct = list({stage["key"]: stage for stage in used}.values())
+        reused = sum(bool(stage["reused"]) for stage in used)
+        counts = (f"{place[0]}-{place[1]}", len(used), len(distinct), reused)
+        epochs = fmt.join(sorted({int(stage["epochs"]) for stage in distinct}))
         speeds = [float(s["images_per_second"]) for s in distinct if s["images_per_second"]]
-        records.append(
-            {
-                "stage": f"{place[0]}-{place[1]}",
-                "used": len(used),
-                "distinct": len(distinct),
-                "reused": sum(bool(stage["reused"]) for stage in used),
-                "epochs": fmt.join(sorted({int(stage["epochs"]) for stage in distinct})),
-                "images_per_second": float(np.mean(speeds)) if speeds else float("nan"),
-                "seconds": sum(float(stage["seconds"]) for stage in distinct),
-                "seconds_without_sharing": sum(float(stage["seconds"]) for stage in used),
-            }
-        )
-    data = pd.DataFrame(records)
+        speed = float(np.mean(speeds)) if speeds else nan
+        times = [sum(float(stage["seconds"]) for stage in of) for of in (distinct, used)]
+        records.append((*counts, epochs, speed, *times))
+        rows.append([*map(str, counts), epochs, fmt.number(speed, 0), *map(_clock, times)])
+    data = data_frame(
+        "stage used distinct reused epochs images_per_second seconds seconds_without_sharing",
+        records,
+    )
     total, unshared = data["seconds"].sum(), data["seconds_without_sharing"].sum()
-    rows = [
-        [
-            *(str(row[key]) for key in ("stage", "used", "distinct", "reused", "epochs")),
-            fmt.number(row["images_per_second"], 0),
-            *(_clock(row["seconds"]), _clock(row["seconds_without_sharing"])),
-        ]
-        for row in records
-    ]
     rows.append(["all", *[fmt.DASH] * 5, _clock(total), _clock(unshared)])
     saved = f" Sharing saved {1 - total / unshared:.0%} of the time." if unshared > 0 else ""
     note = (
@@ -157,14 +131,8 @@ def stages_table(study: Study) -> Table:
         "store, because another run had trained it. time (h:min:s): each distinct stage counts "
         "once. unshared: the time if every run had trained all its stages."
     )
-    return Table(
-        "stages",
-        "Stages and their time",
-        ["stage", "in runs", "distinct", "reused", "epochs", "images/s", "time", "unshared"],
-        rows,
-        [note + saved],
-        data=data,
-    )
+    columns = ["stage", "in runs", "distinct", "reused", "epochs", "images/s", "time", "unshared"]
+    return Table("stages", "Stages and their time", columns, rows, [note + saved], data=data)
 
 
 def _range(values: pd.Series) -> str:

@@ -41,16 +41,11 @@ def _table(file: Path) -> Table:
     shown = data.head(MAX_ROWS)
     rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     text = [not pd.api.types.is_numeric_dtype(data[name]) for name in data.columns]
+    left = text.index(False) if False in text else len(text)
     more = f"The first {MAX_ROWS} of {len(data)} rows; all are in the CSV file."
-    return Table(
-        f"visualization-{file.stem}",
-        file.stem,
-        [str(name) for name in data.columns],
-        rows,
-        [more] if len(data) > MAX_ROWS else (),
-        left=text.index(False) if False in text else len(text),
-        data=data,
-    )
+    notes = [more] if len(data) > MAX_ROWS else []
+    columns = [str(name) for name in data.columns]
+    return Table(f"visualization-{file.stem}", file.stem, columns, rows, notes, left, data)
 
 
 def _image(file: Path, out: Path) -> Plot:

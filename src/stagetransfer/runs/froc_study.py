@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
-from stagetransfer.figures import STYLE
-from stagetransfer.reporting.blocks import data_frame
-from stagetransfer.reporting.plots import draw_operating_points, grid, legend, line_styles
 from stagetransfer.runs.reader import Run, find_runs, read_runs
 from stagetransfer.statistics import (
     Curve,
@@ -158,38 +153,17 @@ def compare_systems(
             text = sentence(a, b, replace(gap, seeds_resampled=True), few=few_cases)
             sentences.append(f"{metric}: {text}")
     return FrocComparison(
-        data_frame(["system", "figure", "estimate", "low", "high"], figures),
-        data_frame(["system", "threshold", "false_positives_per_case", "sensitivity"], curves),
-        data_frame(["a", "b", "figure", "estimate", "low", "high", "p"], pairs),
+        _data_frame("system figure estimate low high", figures),
+        _data_frame("system threshold false_positives_per_case sensitivity", curves),
+        _data_frame("a b figure estimate low high p", pairs),
         sentences,
         notes,
         tuple(rates),
     )
 
 
-@mpl.rc_context(STYLE)
-def froc_plot(result: FrocComparison, *, by_case: bool = False) -> Figure:
-    """Return sensitivity against false positives per case on a log axis, with 95 % intervals."""
-    figure, axes = grid(1, 1, (5.2, 4.0))
-    axis, rates = axes[0], np.array(result.rates)
-    low, high = rates.min() / 1.5, rates.max() * 1.5
-    x = np.geomspace(low, high, 400)
-    styles = line_styles(result.figures["system"].unique())
-    for index, (system, style) in enumerate(styles.items()):
-        curve = result.curves[result.curves["system"] == system]
-        y = np.interp(x, curve["false_positives_per_case"], curve["sensitivity"])
-        axis.plot(x, y, color=style.colour, linestyle=style.line)
-        points = result.figures[result.figures["system"] == system].set_index("figure")
-        points = points.loc[[f"sensitivity_at_{rate:g}" for rate in rates]]
-        # Systems are moved apart, so that no bar hides another.
-        draw_operating_points(axis, rates * 1.04**index, points, style, system)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
-    axis.set(xlim=(low, high), ylim=(-0.02, 1.04))
-    axis.set_xlabel("mean number of false positives per case")
-    axis.set_ylabel(f"sensitivity per {'case' if by_case else 'lesion'}")
-    legend(figure, axes)
-    return figure
+def _data_frame(columns: str, rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=pd.Index(columns.split()))
 
 
 def _read_lesions(file: Path) -> pd.DataFrame:
@@ -257,7 +231,7 @@ def _run_candidates(
         raise UserError(f"{table}: no row for {lacking[0]}, a test image of {run.name}. Add it.")
     scores = run.probabilities[:, run.classes.index(positive)]
     rows = zip(run.groups, [lesion[name] for name in run.ids], scores, strict=True)
-    return data_frame(CANDIDATE_COLUMNS, rows)
+    return _data_frame("case lesion score", rows)
 
 
 def _read_csv(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
