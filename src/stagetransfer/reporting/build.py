@@ -70,7 +70,8 @@ def make_report(
     study = Study(runs, count)
     out = folders[0].parent.parent / "report" if out is None else out
     _remove_earlier(out)
-    write_report("StageTransfer report", _sections(study, unfinished, out, visualization), out)
+    page = _sections(study, unfinished, out, visualization)
+    write_report("StageTransfer report", page, out)
     return out
 
 

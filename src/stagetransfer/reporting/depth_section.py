@@ -211,8 +211,8 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: st
 
 def _data(study: Study, names: Sequence[str]) -> pd.DataFrame:
     rows = [
-        (name, parted(name)[1] or "scratch", ratio, metric, *(x.estimate, x.low, x.high, x.seeds))
-        for name in names
+        (name, depth or "scratch", ratio, metric, x.estimate, x.low, x.high, x.seeds)
+        for name, (_, depth) in zip(names, map(parted, names), strict=True)
         for ratio in study.ratios
         if study.at(name, ratio)
         for metric in METRICS
