@@ -56,7 +56,7 @@ def overview_section(study: Study, unfinished: Sequence[Unfinished]) -> Section:
 def missing(study: Study, unfinished: Sequence[Unfinished]) -> list[tuple[str, float, int]]:
     """Return condition, ratio and seed of the runs that do not exist, finished or not.
 
-    A run is missing if other runs have its condition, its ratio or its seed.
+    These are the combinations of all conditions, ratios and seeds that occur.
     """
     there = {run.place for run in study.runs} | {run.place for run in unfinished if run.place}
     conditions, ratios, seeds = (
@@ -126,8 +126,8 @@ def _runs_table(study: Study, unfinished: Sequence[Unfinished]) -> Table:
         for place in sorted(places, key=lambda x: (order.get(x[0], len(order)), *x))
     ]
     note = (
-        "Numbers are seeds. The results below use finished runs only. missing: there is no such "
-        "run, but other runs have its condition, its ratio or its seed."
+        "Numbers are seeds. The results below use finished runs only. missing: no run has this "
+        "condition, ratio and seed, but each of the three occurs in other runs."
     )
     columns = ["condition", "r", "finished", "unfinished", "failed", "missing"]
     return Table("runs", "Runs by seed", columns, rows, [note], left=2)

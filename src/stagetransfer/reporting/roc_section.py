@@ -19,19 +19,19 @@ from stagetransfer.runs.roc_study import Operation, RocStudy, rows_at
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import POINTS
 
-OPERATION = Operation(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
+ROC_METRICS = Operation(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
 LABELS: Mapping[str, str] = {
     "auroc": "AUROC",
     "DeLong": "AUROC (DeLong)",
-    OPERATION.names[1]: f"left of {OPERATION.partial:g} (McClish)",
-    **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g}" for rate in OPERATION.rates},
+    ROC_METRICS.names[1]: f"left of {ROC_METRICS.partial:g} (McClish)",
+    **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g}" for rate in ROC_METRICS.rates},
 }
 MAX_ROWS, MAX_LINES = 60, 12
 
 AREA_NOTE = (
     "Mean over seeds, with its 95 % interval below it: from the bootstrap of the report, or from "
     "DeLong's method (1988) as an additional check, which assumes independent images and treats "
-    f"the seeds as fixed. left of {OPERATION.partial:g}: the area left of this false-positive rate "
+    f"the seeds as fixed. left of {ROC_METRICS.partial:g}: the area left of this false-positive rate "
     "on McClish's scale (1989), from 0.5 (chance) to 1. sensitivity: at these false-positive rates."
 )
 PAIR_NOTE = (
@@ -46,10 +46,10 @@ def roc_section(study: Study, out: Path) -> Section:
     ratio = study.main_ratio
     at = f"r = {fmt.ratio(ratio)}"
     classes = [study.classes[i] for i in plots.classes_to_draw(study)]
-    rocs = RocStudy(study, OPERATION, None if len(study.classes) == 2 else classes, [ratio])
+    rocs = RocStudy(study, ROC_METRICS, None if len(study.classes) == 2 else classes, [ratio])
     section = Section(f"ROC curves at {at}")
     if not rocs.positives:
-        few = "No ROC curve: it needs a class with two test images, and two of other classes."
+        few = "No ROC curve: it needs two test images of a class and two of the other classes."
         section.blocks.append(Text(few))
         return section
     metrics, curves = rocs.figures(), rocs.curves()
@@ -58,12 +58,12 @@ def roc_section(study: Study, out: Path) -> Section:
     lines += sentences if len(sentences) <= MAX_LINES else []
     if len(study.classes) > len(classes):
         lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
-    others = "Other ratios, classes" if len(study.ratios) > 1 else "Other classes"
-    rates = fmt.join(f"{rate:g}" for rate in OPERATION.rates)
+    others = "ratios, classes" if len(study.ratios) > 1 else "classes"
+    rates = fmt.join(f"{rate:g}" for rate in ROC_METRICS.rates)
     section.blocks += [
         Text(
-            "Each class against the rest, scored by its probability; mean over seeds. "
-            f"{others} and false-positive rates: stagetransfer roc."
+            "Each class is compared with the rest, scored by its probability. Curves are means over "
+            f"seeds. For other {others} and false-positive rates use stagetransfer roc."
         ),
         *([Bullets(lines)] if lines else []),
         plots.save_plot(
