@@ -31,7 +31,7 @@ MAX_ROWS, MAX_LINES = 60, 12
 AREA_NOTE = (
     "Mean over seeds, with its 95 % interval below it: from the bootstrap of the report, or from "
     "DeLong's method (1988) as an additional check, which assumes independent images and treats "
-    f"the seeds as fixed. left of {ROC_METRICS.partial:g}: the area left of this false-positive rate "
+    f"the seeds as fixed. left of {ROC_METRICS.partial:g}: the area up to this false-positive rate "
     "on McClish's scale (1989), from 0.5 (chance) to 1. sensitivity: at these false-positive rates."
 )
 PAIR_NOTE = (
@@ -62,8 +62,8 @@ def roc_section(study: Study, out: Path) -> Section:
     rates = fmt.join(f"{rate:g}" for rate in ROC_METRICS.rates)
     section.blocks += [
         Text(
-            "Each class is compared with the rest, scored by its probability. Curves are means over "
-            f"seeds. For other {others} and false-positive rates use stagetransfer roc."
+            "Each class is compared with the rest, scored by its probability. Curves are means "
+            f"over seeds. For other {others} and false-positive rates use stagetransfer roc."
         ),
         *([Bullets(lines)] if lines else []),
         plots.save_plot(
