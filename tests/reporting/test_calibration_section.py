@@ -6,7 +6,7 @@ import pytest
 
 from made_runs import make_run
 from stagetransfer.reporting import make_report
-from stagetransfer.statistics import fit_temperature, reliability, tempered
+from stagetransfer.statistics import fit_temperature, reliability, apply_temperature
 
 
 def write_validation(folder, factor):
@@ -44,7 +44,7 @@ def test_table_and_diagram(report):
         found.append(fit_temperature(labels, np.log(validation[columns].to_numpy())))
         y = np.array([classes.index(name) for name in test["label"]])
         p = test[columns].to_numpy()
-        eces.append((reliability(y, p).ece, reliability(y, tempered(p, found[-1])).ece))
+        eces.append((reliability(y, p).ece, reliability(y, apply_temperature(p, found[-1])).ece))
     row = table.iloc[0]
     assert row["temperature"] == pytest.approx(np.mean(found))
     assert row["ece_trained"] == pytest.approx(np.mean([e[0] for e in eces]))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from statsmodels.stats.multitest import multipletests
 
-from made_runs import add_scalars, make_run
+from made_runs import add_learning_curve, make_run
 from stagetransfer.reporting import make_report
 from stagetransfer.reporting.depth_section import METRICS, choose, depth_sections, summary
 from stagetransfer.reporting.overview_section import unlike_conditions
@@ -17,7 +17,7 @@ from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.runs.tuning_depth import DEPTHS, LAYERS, depth, tell_depths
+from stagetransfer.runs.tuning_depth import DEPTHS, LAYERS, depth, name_depths
 
 # Skill on test data, half of it on validation data: best at conv4 for r = 0.2, at conv1 for r = 1.
 SKILLS = {
@@ -27,7 +27,7 @@ SKILLS = {
 
 
 def study_of(outputs, count=200):
-    runs, unfinished = tell_depths(*read_runs(find_runs([outputs])))
+    runs, unfinished = name_depths(*read_runs(find_runs([outputs])))
     check_comparable(runs)
     return Study(runs, count), unfinished
 
@@ -81,7 +81,7 @@ def test_each_depth_is_a_condition_and_depths_are_never_averaged(study):
 
 
 def test_depths_are_compared_with_the_deepest_and_it_with_other_conditions(study):
-    assert set(study.couples()) == {
+    assert set(study.condition_pairs()) == {
         ("natural conv1-fc8", "scratch"),
         ("natural conv4-fc8", "natural conv1-fc8"),
         ("natural fc8", "natural conv1-fc8"),
@@ -206,7 +206,7 @@ def page(outputs, **rest):
 
 def test_the_report_has_the_section_and_its_files(outputs):
     for folder in (outputs / "runs").iterdir():
-        add_scalars(folder)
+        add_learning_curve(folder)
     lines = page(outputs)
     start = lines.index("## How deep to fine-tune: natural")
     text = "\n".join(lines[start : lines.index("## Less training data")])

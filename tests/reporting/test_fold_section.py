@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_runs import add_scalars, make_run
+from made_runs import add_learning_curve, make_run
 from stagetransfer.errors import UserError
 from stagetransfer.reporting import make_report
-from stagetransfer.reporting.curve_files import comparable_runs
+from stagetransfer.reporting.curve_files import gather_runs
 from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.pooled_folds import pool
 from stagetransfer.runs.reader import find_runs, read_runs
@@ -20,7 +20,7 @@ def make_folds(outputs, conditions=("scratch", "two_stage"), seeds=(0, 1), **set
     for condition in conditions:
         for seed in seeds:
             for fold in range(3):
-                add_scalars(make_run(outputs, condition, seed=seed, fold=fold, **settings))
+                add_learning_curve(make_run(outputs, condition, seed=seed, fold=fold, **settings))
     return outputs
 
 
@@ -71,7 +71,7 @@ def test_the_report_has_pooled_results_and_those_of_each_fold(outputs):
 
 
 def test_the_board_and_the_curves_use_pooled_runs(outputs):
-    runs, unfinished = comparable_runs([outputs])
+    runs, unfinished = gather_runs([outputs])
     assert [len(run.parts) for run in runs] == [3] * 4
     assert not unfinished
     board = write_board(outputs, count=50)

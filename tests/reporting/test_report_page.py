@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from made_runs import add_scalars, make_run, make_sweep
+from made_runs import add_learning_curve, make_run, make_sweep
 from stagetransfer.errors import UserError
 from stagetransfer.reporting import make_report, plots
 from stagetransfer.reporting.render import tex
@@ -27,7 +27,7 @@ def report(tmp_path_factory):
     outputs = tmp_path_factory.mktemp("sweep")
     for condition in ("scratch", "two_stage"):
         for ratio in (0.5, 1.0):
-            add_scalars(make_run(outputs, condition, ratio, 0))
+            add_learning_curve(make_run(outputs, condition, ratio, 0))
     make_run(outputs, "scratch", 1.0, 1)
     make_run(outputs, "scratch", 0.5, 1, finished=False)
     make_run(outputs, "two_stage", 0.5, 1, finished=False, failure="<out> of memory & more\nx")
@@ -110,7 +110,7 @@ def test_the_same_runs_give_the_same_files(report, tmp_path):
 
 def test_plots_of_an_earlier_report_are_removed(tmp_path):
     a, b = make_run(tmp_path, ratio=0.5), make_run(tmp_path, ratio=1.0)
-    add_scalars(a)
+    add_learning_curve(a)
     out = make_report([a, b], count=20)
     (out / "tables" / "mine.txt").write_text("kept")
     assert (out / "plots" / "learning_curves-r0.5.png").exists()

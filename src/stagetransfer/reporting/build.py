@@ -27,9 +27,9 @@ from stagetransfer.reporting.training_section import (
 from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.comparability import check_comparable, select
 from stagetransfer.runs.pooled_folds import pool
-from stagetransfer.runs.reader import Unfinished, find_runs, read_runs
+from stagetransfer.runs.reader import UnfinishedRun, find_runs, read_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.runs.tuning_depth import tell_depths
+from stagetransfer.runs.tuning_depth import name_depths
 
 
 def make_report(
@@ -62,7 +62,7 @@ def make_report(
             f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json); wait "
             "for one, or go on with the sweep's command"
         )
-    runs, unfinished = tell_depths(select(finished, only), select(unfinished, only))
+    runs, unfinished = name_depths(select(finished, only), select(unfinished, only))
     if not runs:
         raise UserError(f"--only {' '.join(only)}: no finished run's config.yaml says so")
     runs, unfinished = pool(runs, unfinished)
@@ -76,7 +76,7 @@ def make_report(
 
 
 def _sections(
-    study: Study, unfinished: Sequence[Unfinished], out: Path, visualization: Path | None
+    study: Study, unfinished: Sequence[UnfinishedRun], out: Path, visualization: Path | None
 ) -> list[Section]:
     """Return all sections in the order of the page; plots are written below `out`."""
     main = study.main_ratio

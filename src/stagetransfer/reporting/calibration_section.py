@@ -22,7 +22,7 @@ from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Data, Section, Table, Text, data_frame
 from stagetransfer.runs.reader import Run, read_predictions
 from stagetransfer.runs.study import Study
-from stagetransfer.statistics import ece_interval, fit_temperature, reliability, tempered
+from stagetransfer.statistics import ece_interval, fit_temperature, reliability, apply_temperature
 from stagetransfer.statistics.calibration import BINS
 
 FILE = "validation.csv"
@@ -78,7 +78,7 @@ def _calibrate(condition: str, runs: Sequence[Run]) -> _Calibrated:
         temperatures.append(fit_temperature(labels, logits))
         order = sorted(range(len(run.ids)), key=run.ids.__getitem__)
         trained.append(run.probabilities[order])
-        scaled.append(tempered(trained[-1], temperatures[-1]))
+        scaled.append(apply_temperature(trained[-1], temperatures[-1]))
     return _Calibrated(condition, temperatures, np.stack(trained), np.stack(scaled))
 
 

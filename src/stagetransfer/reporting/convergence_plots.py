@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting.plots import condition_styles, grid, legend
-from stagetransfer.runs.reader import Run
+from stagetransfer.runs.run import Run
 from stagetransfer.statistics import convergence
 
 TAG = "validation/auroc"

@@ -15,10 +15,10 @@ from stagetransfer.runs.comparability import check_comparable, select
 from stagetransfer.runs.pooled_folds import pool
 from stagetransfer.runs.reader import Run, find_runs, read_runs
 from stagetransfer.runs.study import rank
-from stagetransfer.runs.tuning_depth import tell_depths
+from stagetransfer.runs.tuning_depth import name_depths
 
 
-def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
+def gather_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
     """The finished runs at `paths`, judged on one test set, and the names of the unfinished.
 
     The runs on the folds of a split file are pooled; all stand in the report's order of
@@ -26,7 +26,7 @@ def comparable_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> tuple[li
     Raises UserError if there is no finished run, or if runs can't be compared.
     """
     finished, unfinished = read_runs(find_runs(paths))
-    runs, others = tell_depths(select(finished, only), select(unfinished, only))
+    runs, others = name_depths(select(finished, only), select(unfinished, only))
     if not runs:
         said = f" with {' '.join(only)}" if only else ""
         raise UserError(f"{paths[0]}: no finished run{said}; wait for one, or give other folders")

@@ -28,7 +28,7 @@ from stagetransfer.reporting.pair_tables import (
     pair_records,
 )
 from stagetransfer.runs.study import Pair, Study
-from stagetransfer.runs.tuning_depth import DEPTHS, parted
+from stagetransfer.runs.tuning_depth import DEPTHS, split_depth
 from stagetransfer.statistics import sentence
 
 METRICS = ("accuracy", "auroc")
@@ -45,7 +45,7 @@ class Choice:
 
 def depth_sections(study: Study, out: Path) -> list[Section]:
     """Return one section for each condition with runs of at least two depths; often none."""
-    found = Counter(base for base, depth in map(parted, study.conditions) if depth in DEPTHS)
+    found = Counter(base for base, depth in map(split_depth, study.conditions) if depth in DEPTHS)
     bases = [base for base, depths in found.items() if depths > 1]
     return [Section(f"How deep to fine-tune: {base}", _blocks(study, base, out)) for base in bases]
 
@@ -136,9 +136,9 @@ def depth_plot(study: Study, names: Sequence[str], choices: Sequence[Choice]) ->
 
 
 def _blocks(study: Study, base: str, out: Path) -> list[Block]:
-    of_base = [name for name in study.conditions if parted(name)[0] == base]
+    of_base = [name for name in study.conditions if split_depth(name)[0] == base]
     names = [*of_base, *(name for name in study.conditions if len(study.chains[name]) == 1)]
-    depths = [name for name in of_base if parted(name)[1] in DEPTHS]
+    depths = [name for name in of_base if split_depth(name)[1] in DEPTHS]
     # AUROC decides if it also chose the checkpoints of the runs.
     monitors = {run.config.get("recipe.monitor") for name in depths for run in study.at(name)}
     metric = "auroc" if monitors == {"auroc"} else "accuracy"
@@ -212,7 +212,7 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: st
 def _data(study: Study, names: Sequence[str]) -> pd.DataFrame:
     rows = [
         (name, depth or "scratch", ratio, metric, x.estimate, x.low, x.high, x.seeds)
-        for name, (_, depth) in zip(names, map(parted, names), strict=True)
+        for name, (_, depth) in zip(names, map(split_depth, names), strict=True)
         for ratio in study.ratios
         if study.at(name, ratio)
         for metric in METRICS
@@ -230,4 +230,4 @@ def _mean(study: Study, condition: str, ratio: float, metric: str) -> float:
 
 def _depth(condition: str) -> str:
     """Return the depth, such as conv4-fc8; for a condition from scratch its name."""
-    return parted(condition)[1] or condition
+    return split_depth(condition)[1] or condition

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from stagetransfer.runs.reader import Run
+from stagetransfer.runs.run import Run
 
 TAGS = ("cross_entropy", "accuracy")
 

@@ -8,7 +8,7 @@ from itertools import product
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text
 from stagetransfer.runs.comparability import PLACE, differences
-from stagetransfer.runs.reader import Unfinished
+from stagetransfer.runs.reader import UnfinishedRun
 from stagetransfer.runs.study import Study
 
 METHOD = (
@@ -22,7 +22,7 @@ METHOD = (
 )
 
 
-def overview_section(study: Study, unfinished: Sequence[Unfinished]) -> Section:
+def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Section:
     """Return the runs, the warnings about them and the method of the intervals."""
     finished = {run.place for run in study.runs}
     runs = fmt.count(len(study.runs), "finished run")
@@ -53,7 +53,7 @@ def overview_section(study: Study, unfinished: Sequence[Unfinished]) -> Section:
     return Section("Runs", blocks)
 
 
-def missing(study: Study, unfinished: Sequence[Unfinished]) -> list[tuple[str, float, int]]:
+def missing(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[tuple[str, float, int]]:
     """Return condition, ratio and seed of the runs that do not exist, finished or not.
 
     These are the combinations of all conditions, ratios and seeds that occur.
@@ -109,7 +109,7 @@ def unlike_conditions(study: Study) -> list[str]:
     return lines
 
 
-def _runs_table(study: Study, unfinished: Sequence[Unfinished]) -> Table:
+def _runs_table(study: Study, unfinished: Sequence[UnfinishedRun]) -> Table:
     """Return the seeds of each condition and ratio that are finished, unfinished, ..."""
     finished = {run.place for run in study.runs}
     failed = {run.place for run in unfinished if run.place and run.cause} - finished

@@ -15,11 +15,11 @@ from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Bullets, Data, Section, Table, Text
-from stagetransfer.runs.roc_study import Operation, RocStudy, rows_at
+from stagetransfer.runs.roc_study import RocMetrics, RocStudy, rows_at
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import POINTS
 
-ROC_METRICS = Operation(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
+ROC_METRICS = RocMetrics(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
 LABELS: Mapping[str, str] = {
     "auroc": "AUROC",
     "DeLong": "AUROC (DeLong)",
@@ -91,7 +91,7 @@ def roc_plot(study: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.Da
     Args:
         metrics, curves: of `RocStudy.figures` and `RocStudy.curves`.
     """
-    rates = study.operation.rates
+    rates = study.metrics.rates
     side = 3.4 if len(study.positives) > 1 else 4.6
     figure, axes = plots.grid(len(study.positives), 4, (side, side))
     styles = plots.condition_styles(study.study.conditions)

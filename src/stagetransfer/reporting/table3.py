@@ -11,7 +11,7 @@ from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
 from stagetransfer.reporting.pair_tables import holm_where_defined
 from stagetransfer.reporting.published_results import TABLE_3
-from stagetransfer.runs.reader import Run
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     PER_RATIO,
@@ -106,7 +106,7 @@ def _fit(row: Mapping[object, object]) -> str:
 
 def _differences(study: Study, sloped: list[str]) -> list[Block]:
     """Compare the slopes of all pairs, on the ratios and seeds that both conditions have."""
-    pairs = [(a, b) for a, b in study.couples() if {a, b} <= {*sloped}]
+    pairs = [(a, b) for a, b in study.condition_pairs() if {a, b} <= {*sloped}]
     lines, rows, records = [], [], []
     for metric, unit in UNITS.items():
         label, found = fmt.LABELS[metric], []

@@ -27,7 +27,7 @@ from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.pooled_folds import pool
 from stagetransfer.runs.reader import Run, find_runs, read_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.runs.tuning_depth import tell_depths
+from stagetransfer.runs.tuning_depth import name_depths
 from stagetransfer.statistics import figures
 
 METRICS = ("accuracy", "recall", "cross_entropy")
@@ -50,7 +50,7 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
         UserError: no run is finished, one cannot be read, or they cannot be compared.
     """
     folders = find_runs([outputs])
-    runs, _ = tell_depths(*read_runs(folders))
+    runs, _ = name_depths(*read_runs(folders))
     if not runs:
         raise UserError(f"{outputs}: none of {len(folders)} runs is finished; wait for one")
     runs, _ = pool(runs)
