@@ -1,4 +1,4 @@
-"""The whole report: files, self-contained, the same twice; on sweeps that are not whole."""
+"""The whole report: its files, self-contained and reproducible, also for incomplete sweeps."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def command(*words):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """On two conditions, one of whose runs failed, one is unfinished, and one is missing."""
+    """Return a report of two conditions with a failed, an unfinished and a missing run."""
     outputs = tmp_path_factory.mktemp("sweep")
     for condition in ("scratch", "two_stage"):
         for ratio in (0.5, 1.0):
@@ -31,15 +31,15 @@ def report(tmp_path_factory):
     make_run(outputs, "scratch", 1.0, 1)
     make_run(outputs, "scratch", 0.5, 1, finished=False)
     make_run(outputs, "two_stage", 0.5, 1, finished=False, failure="<out> of memory & more\nx")
-    pictures = outputs / "pictures"
-    pictures.mkdir()
+    images = outputs / "images"
+    images.mkdir()
     frame = pd.DataFrame({"layer": ["conv1", "fc6"], "cka": [0.25, 0.5]})
-    frame.to_csv(pictures / "cka.csv", index=False)
-    Image.new("RGB", (8, 8)).save(pictures / "roi.png")
-    return make_report([outputs], visualization=pictures, count=200)
+    frame.to_csv(images / "cka.csv", index=False)
+    Image.new("RGB", (8, 8)).save(images / "roi.png")
+    return make_report([outputs], visualization=images, count=200)
 
 
-def test_it_lies_beside_the_runs_with_all_its_files(report):
+def test_the_report_is_beside_the_runs_with_all_its_files(report):
     assert report.name == "report"
     assert (report.parent / "runs").is_dir()
     plots = {"figure5", "recall_by_class", "confusion", "learning_curves-r1", "roc-r1"}
@@ -52,7 +52,7 @@ def test_it_lies_beside_the_runs_with_all_its_files(report):
     assert tables - shown == {"confusion", "recall_by_class", "roc_curves"}
 
 
-def test_html_needs_nothing_else(report):
+def test_html_refers_to_no_other_file(report):
     html = (report / "report.html").read_text()
     assert "http" not in html.replace("http-equiv", "")
     sources = re.findall(r'(?:src|href)="([^"]{1,24})', html)
@@ -62,11 +62,11 @@ def test_html_needs_nothing_else(report):
     assert {source[1:] for source in re.findall(r'href="(#[^"]+)"', html)} == anchors
 
 
-def test_markdown_shows_pictures_that_are_there(report):
+def test_images_of_the_markdown_page_exist(report):
     text = (report / "report.md").read_text()
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(pictures) == 7
-    assert all((report / picture).is_file() for picture in pictures)
+    images = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert len(images) == 7
+    assert all((report / image).is_file() for image in images)
     anchors = re.findall(r'^<a id="([^"]+)"></a>$', text, re.MULTILINE)
     assert re.findall(r"\]\(#([^)]+)\)", text) == anchors
     assert "roc-curves-at-r---1" in anchors
@@ -74,8 +74,8 @@ def test_markdown_shows_pictures_that_are_there(report):
     assert all(row.endswith("|") for row in rows)
 
 
-def test_missing_failed_and_unfinished_are_on_the_first_page(report):
-    first = (report / "report.md").read_text().split("\n## Figures")[0]
+def test_missing_failed_and_unfinished_runs_are_in_the_first_section(report):
+    first = (report / "report.md").read_text().split("\n## Test results")[0]
     for line in (
         r"two_stage-r0.5-s1-\w+: failed: \\<out> of memory & more$",
         r"scratch-r0.5-s1-\w+: unfinished$",
@@ -86,7 +86,7 @@ def test_missing_failed_and_unfinished_are_on_the_first_page(report):
     assert "failed: &lt;out&gt; of memory &amp; more" in html
 
 
-def test_visualization_is_taken_in(report):
+def test_visualization_is_included(report):
     html = (report / "report.html").read_text()
     assert "<caption>cka</caption>" in html
     assert "0.2500" in html
@@ -108,7 +108,7 @@ def test_the_same_runs_give_the_same_files(report, tmp_path):
     assert b"1970" not in (a / "plots" / "figure5.svg").read_bytes()
 
 
-def test_an_earlier_reports_plots_do_not_stay(tmp_path):
+def test_plots_of_an_earlier_report_are_removed(tmp_path):
     a, b = make_run(tmp_path, ratio=0.5), make_run(tmp_path, ratio=1.0)
     add_learning_curve(a)
     out = make_report([a, b], count=20)
@@ -119,15 +119,15 @@ def test_an_earlier_reports_plots_do_not_stay(tmp_path):
     assert (out / "tables" / "mine.txt").exists()
 
 
-def test_one_run_without_groups_of_a_chain_of_ones_own(tmp_path):
+def test_a_single_run_without_groups_with_a_custom_chain(tmp_path):
     chain = ("natural", "kylberg", "texture", "target")
     make_run(tmp_path, "a|b_c", 0.3, 7, chain=chain, groups_per_class=None, classes=("a", "b"))
     text = (make_report([tmp_path], count=50) / "report.md").read_text()
     assert "natural → kylberg → texture → target" in text
     assert "groups are unknown" in text
-    assert "Figures at r = 0.3" in text
+    assert "Test results at r = 0.3" in text
     assert "One seed only: a\\|b_c" in text
-    assert "There is no slope" in text or "there is no slope" in text
+    assert "there is no slope" in text
     assert "No two conditions" in text
     assert "hold no metrics.csv" in text
 
@@ -135,10 +135,13 @@ def test_one_run_without_groups_of_a_chain_of_ones_own(tmp_path):
 def test_many_classes_with_long_names(tmp_path):
     classes = tuple(f"a material with a long name {i:02d}" for i in range(24))
     make_run(tmp_path, classes=classes, per_class=3, groups_per_class=3)
-    assert "The 20 rarest classes" in (make_report([tmp_path], count=20) / "report.md").read_text()
+    assert (
+        "The 20 classes with the fewest"
+        in (make_report([tmp_path], count=20) / "report.md").read_text()
+    )
 
 
-def test_unlike_recipes_of_conditions_are_said(tmp_path):
+def test_a_warning_if_conditions_have_different_recipes(tmp_path):
     make_sweep(tmp_path, ("scratch",), (1.0,), (0,))
     make_sweep(tmp_path, ("natural",), (1.0,), (0,), epochs=14)
     text = (make_report([tmp_path], count=20) / "report.md").read_text()
@@ -151,13 +154,13 @@ def test_tex_cells():
     assert tex("p < 0.001 †") == r"p $<$ 0.001 \dag{}"
 
 
-def test_no_finished_run_is_one_line(tmp_path):
+def test_no_finished_run_is_an_error(tmp_path):
     make_run(tmp_path, finished=False)
     with pytest.raises(UserError, match="none of 1 runs is finished"):
         make_report([tmp_path])
 
 
-def test_the_command_writes_where_told_without_torch(tmp_path):
+def test_the_command_writes_to_out_and_does_not_import_torch(tmp_path):
     make_sweep(tmp_path, ("scratch", "natural"), (1.0,), (0,))
     done = command(tmp_path / "runs", "--out", tmp_path / "here", "--only", "recipe.epochs=9")
     assert done.returncode == 0, done.stderr
@@ -179,7 +182,7 @@ def test_bad_input_is_one_line_and_code_2(tmp_path):
     assert not (tmp_path / "report").exists()
 
 
-def test_a_legend_is_no_wider_than_its_figure():
+def test_a_legend_is_not_wider_than_its_figure():
     for names in (
         ("scratch", "natural", "texture", "two_stage"),
         ("a-name-of-thirty-characters-000",),

@@ -1,4 +1,4 @@
-"""The tables' numbers are those of scikit-learn, SciPy and statsmodels on the same files."""
+"""The numbers in the tables match scikit-learn, SciPy and statsmodels on the same files."""
 
 import json
 
@@ -12,9 +12,12 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from made_runs import CLASSES, make_run, make_sweep
-from stagetransfer.reporting.run_tables import images_table, missing, source_seeds, stages_table
-from stagetransfer.reporting.table2 import FIGURES, pairs_blocks, table_2
+from stagetransfer.reporting.formatting import LABELS
+from stagetransfer.reporting.overview_section import missing, source_seeds
+from stagetransfer.reporting.pair_tables import pair_blocks
+from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
+from stagetransfer.reporting.training_section import images_table, stages_table
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
@@ -30,7 +33,7 @@ def study_of(outputs, count=300):
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """Four conditions, three ratios, three seeds; texture lacks a seed at r = 1."""
+    """Make four conditions, three ratios and three seeds; texture lacks a seed at r = 1."""
     outputs = make_sweep(tmp_path_factory.mktemp("sweep"))
     (lacking,) = (outputs / "runs").glob("texture-r1-s2-*")
     (lacking / "metrics.json").unlink()
@@ -39,7 +42,7 @@ def sweep(tmp_path_factory):
 
 
 def tables(outputs, condition, ratio):
-    """Predictions, straight from the files, by seed."""
+    """Return the predictions of each seed, read from the files."""
     found = sorted((outputs / "runs").glob(f"{condition}-r{ratio:g}-s*"))
     return [pd.read_csv(f / "predictions.csv") for f in found if (f / "metrics.json").exists()]
 
@@ -58,7 +61,7 @@ def sklearn_figures(table):
     }
 
 
-def test_table_2_is_scikit_learns(sweep):
+def test_table_2_matches_scikit_learn(sweep):
     outputs, study, _ = sweep
     data = table_2(study, 1.0)[0].data
     assert len(data) == 4 * 6
@@ -72,7 +75,7 @@ def test_table_2_is_scikit_learns(sweep):
         assert row.high <= 1 or row.figure == "cross_entropy"
 
 
-def test_table_2_shows_the_papers_figures_at_r_1_only(sweep):
+def test_table_2_has_the_results_of_the_paper_at_r_1_only(sweep):
     _, study, _ = sweep
     wide, spread = table_2(study, 1.0)
     rows = {row[0]: row for row in wide.rows}
@@ -83,7 +86,7 @@ def test_table_2_shows_the_papers_figures_at_r_1_only(sweep):
     assert "(36 groups)" in wide.notes[0]
 
 
-def test_pairs_are_of_shared_seeds_with_statsmodels_p_values(sweep):
+def test_pairs_use_shared_seeds_and_match_statsmodels(sweep):
     outputs, study, _ = sweep
     pairs = {(pair.a, pair.b): pair for pair in study.pairs(1.0, ["accuracy", "f1"])}
     assert len(pairs) == 6
@@ -106,20 +109,19 @@ def test_pairs_are_of_shared_seeds_with_statsmodels_p_values(sweep):
     assert [pair.holm["f1"] for pair in pairs.values()] == CLOSE(theirs, abs=1e-9)
 
 
-def test_pairs_say_which_seeds_they_leave_out(sweep):
+def test_pairs_name_the_seeds_that_are_left_out(sweep):
     _, study, _ = sweep
-    _, bullets, table, others, tests = pairs_blocks(study, 1.0)
-    left_out = [line for line in bullets.lines if line.endswith("left out: seed 2, which one of "
-                                                                "the two lacks")]  # fmt: skip
+    _, bullets, table, others, tests = pair_blocks(study, 1.0)
+    left_out = [line for line in bullets.lines if "left out: seed 2," in line]
     assert len(left_out) == 3
     assert all("texture" in line for line in left_out)
     assert [row[2] for row in table.rows].count("2") == 3
     assert len(others.columns) == 6
     assert len(tests.rows) == 3 * 3 + 3 * 2
-    assert set(table.data["figure"]) == set(FIGURES)
+    assert set(table.data["figure"]) == set(LABELS)
 
 
-def test_table_3_is_scipys_and_statsmodels(sweep):
+def test_table_3_matches_scipy_and_statsmodels(sweep):
     outputs, study, _ = sweep
     data = table_3(study)[0].data
     assert len(data) == 2 * 4
@@ -155,20 +157,20 @@ def test_slope_differences_use_shared_runs(sweep):
     assert row.runs_left_out == 1
 
 
-def test_what_is_missing_is_listed(sweep, tmp_path):
+def test_missing_runs_are_listed(sweep, tmp_path):
     _, study, unfinished = sweep
     assert missing(study, unfinished) == []  # it is unfinished, not missing
     assert missing(study, []) == [("texture", 1.0, 2)]
 
 
-def test_no_seed_in_common_is_said(tmp_path):
+def test_a_pair_without_a_common_seed_is_listed(tmp_path):
     make_run(tmp_path, "scratch", seed=0)
     make_run(tmp_path, "natural", seed=1)
-    blocks = pairs_blocks(study_of(tmp_path)[0], 1.0)
+    blocks = pair_blocks(study_of(tmp_path)[0], 1.0)
     assert list(blocks[1].lines) == ["natural - scratch: no seed in common, not compared"]
 
 
-def test_images_by_class(tmp_path):
+def test_images_per_class(tmp_path):
     make_run(tmp_path / "a", ratio=0.5)
     make_run(tmp_path / "a", ratio=1.0)
     table = images_table(study_of(tmp_path / "a")[0])
@@ -183,7 +185,7 @@ def test_images_by_class(tmp_path):
     assert list(row) == ["train, r = 1", *["not recorded"] * 3, "240"]
 
 
-def test_stages_count_each_distinct_one_once(tmp_path):
+def test_each_distinct_stage_is_counted_once(tmp_path):
     make_sweep(tmp_path, ("natural", "two_stage"), (1.0,), (0, 1, 2))
     data = stages_table(study_of(tmp_path)[0]).data.set_index("stage")
     assert data.loc["1-natural", ["used", "distinct", "reused"]].tolist() == [6, 1, 4]
@@ -192,22 +194,22 @@ def test_stages_count_each_distinct_one_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "said"),
+    ("seeds", "text"),
     [((0, 0), "fixed at 0"), ((0, 1), "follows the seed"), ((1, 0), "mixed (0, 1)")],
 )
-def test_source_seed_is_stated(tmp_path, seeds, said):
+def test_source_seed_is_stated(tmp_path, seeds, text):
     for seed, source_seed in enumerate(seeds):
         make_run(tmp_path, "natural", seed=seed, source_seed=source_seed)
-    assert said in source_seeds(study_of(tmp_path)[0])
+    assert text in source_seeds(study_of(tmp_path)[0])
 
 
-def test_few_groups_are_marked_everywhere(tmp_path):
+def test_few_groups_are_marked_in_every_table(tmp_path):
     make_sweep(tmp_path, ("scratch", "natural"), (0.5, 1.0), (0, 1), groups_per_class=9)
     study, _ = study_of(tmp_path, 100)
-    for block in [*table_2(study, 1.0), *pairs_blocks(study, 1.0)[2:4], *table_3(study)]:
+    for block in [*table_2(study, 1.0), *pair_blocks(study, 1.0)[2:4], *table_3(study)]:
         if hasattr(block, "notes"):
-            assert any("Not to be trusted" in note for note in block.notes), block.title
-    assert "fewer than ten groups" in pairs_blocks(study, 1.0)[1].lines[0]
+            assert any("Not reliable" in note for note in block.notes), block.title
+    assert "fewer than ten groups" in pair_blocks(study, 1.0)[1].lines[0]
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path):
@@ -223,5 +225,5 @@ def test_agrees_with_metrics_json(sweep):
     _, study, _ = sweep
     for run in study.runs:
         recorded = json.loads((run.folder / "metrics.json").read_text())["test"]
-        for figure in FIGURES:
+        for figure in LABELS:
             assert study.values([run], figure)[0, 0] == CLOSE(recorded[figure], abs=1e-9)

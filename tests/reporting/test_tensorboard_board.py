@@ -1,9 +1,8 @@
-"""`stagetransfer board`, on runs made up, read back with TensorBoard's own readers."""
+"""`stagetransfer board` on generated runs, read back with TensorBoard's own readers."""
 
 import io
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +11,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
+from made_runs import make_run, make_sweep
 from stagetransfer.cli.app import main
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.sweep import SweepCallback
 from stagetransfer.reporting.tensorboard_board import write_board
-
-sys.path.insert(0, str(Path(__file__).parent / "report"))
-from made_runs import make_run, make_sweep
 
 CONDITIONS = ("scratch", "two_stage")
 RATIOS = (0.2, 1.0)
@@ -37,7 +34,7 @@ def hparams(folder, tag):
     return metadata.parse_session_start_info_plugin_data(content)
 
 
-def picture(folder, tag):
+def read_image(folder, tag):
     (event,) = events(folder).Images(tag)
     image = Image.open(io.BytesIO(event.encoded_image_string)).convert("L")
     assert image.size == (event.width, event.height)
@@ -77,7 +74,7 @@ def test_each_finished_run_has_its_row_of_hparams_with_metrics(outputs):
             assert value == pytest.approx(record["test"][metric])
 
 
-def test_the_hparams_tab_knows_its_columns_and_choices(outputs):
+def test_the_hparams_tab_has_its_columns_and_values(outputs):
     experiment = hparams(outputs / "board" / "figure5", metadata.EXPERIMENT_TAG)
     columns = {info.name: list(info.domain_discrete) for info in experiment.hparam_infos}
     assert set(columns) == {"condition", "ratio", "seed", "source_seed", "epochs", "lr"}
@@ -87,7 +84,7 @@ def test_the_hparams_tab_knows_its_columns_and_choices(outputs):
     assert metrics == ["test/accuracy", "test/recall", "test/cross_entropy"]
 
 
-def test_curves_of_figure_5_are_means_over_seeds_at_the_ratio_in_per_cent(outputs):
+def test_curves_of_figure_5_are_means_over_seeds_at_steps_of_100_r(outputs):
     for condition in CONDITIONS:
         for figure in ("accuracy", "cross_entropy"):
             of = [r for r in records(outputs).values() if r["condition"] == condition]
@@ -101,16 +98,16 @@ def test_curves_of_figure_5_are_means_over_seeds_at_the_ratio_in_per_cent(output
             assert scalars(folder, f"figure5/{figure}") == expected
 
 
-def test_pictures_are_no_blank_pages(outputs):
+def test_images_are_not_blank(outputs):
     board = outputs / "board"
-    pages = [picture(board / "figure5", tag) for tag in ("figure5/plot", "conditions/confusion")]
-    pages += [picture(board / name, "test/confusion") for name in records(outputs)]
+    pages = [read_image(board / "figure5", tag) for tag in ("figure5/plot", "conditions/confusion")]
+    pages += [read_image(board / name, "test/confusion") for name in records(outputs)]
     for page in pages:
         assert min(page.shape) > 200
         assert page.std() > 10
 
 
-def test_written_anew_each_time_and_nothing_stays_beside(tmp_path):
+def test_an_earlier_board_is_replaced_and_no_other_file_is_left(tmp_path):
     first = make_run(tmp_path, "scratch")
     write_board(tmp_path, count=20)
     (first / "metrics.json").rename(first / "away")
@@ -121,7 +118,7 @@ def test_written_anew_each_time_and_nothing_stays_beside(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "board"}
 
 
-def test_bad_input_is_one_line_and_leaves_an_older_board(tmp_path, capsys, monkeypatch):
+def test_bad_input_is_one_line_and_keeps_an_earlier_board(tmp_path, capsys, monkeypatch):
     make_run(tmp_path, "scratch", finished=False)
     with pytest.raises(UserError, match="none of 1 runs is finished"):
         write_board(tmp_path)
@@ -141,7 +138,7 @@ def end_of_sweep(outputs):
     SweepCallback().on_multirun_end(OmegaConf.create(config))
 
 
-def test_a_sweep_ends_with_its_board_or_with_a_line(tmp_path, capsys):
+def test_a_sweep_ends_with_its_board_or_with_a_message(tmp_path, capsys):
     end_of_sweep(tmp_path)  # no run has been finished
     assert capsys.readouterr().out.strip() == "0 jobs, all finished"
     make_run(tmp_path, "natural", test_set="a")
@@ -155,7 +152,7 @@ def test_a_sweep_ends_with_its_board_or_with_a_line(tmp_path, capsys):
     assert "all finished" in printed.out
 
 
-def test_nothing_that_breaks_the_board_breaks_the_sweep(tmp_path, capsys, monkeypatch):
+def test_an_error_in_the_board_does_not_fail_the_sweep(tmp_path, capsys, monkeypatch):
     def broken(*_):
         raise OSError("disk full")
 

@@ -1,4 +1,4 @@
-"""`stagetransfer board`: a sweep's finished runs in, a folder for TensorBoard out."""
+"""`stagetransfer board`: a folder for TensorBoard that compares finished runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 
 def board(
-    outputs: Annotated[Path, typer.Argument(help="An outputs or runs folder.")],
+    outputs: Annotated[Path, typer.Argument(help="An outputs folder or a runs folder.")],
 ) -> None:
-    """Compares finished runs in TensorBoard: HParams, confusion matrices, Figure 5."""
+    """Compare finished runs in TensorBoard: HParams, confusion matrices, Figure 5."""
     from stagetransfer.reporting.tensorboard_board import write_board
 
     folder = write_board(outputs)

@@ -55,17 +55,18 @@ def froc(
         )
 
     from stagetransfer.reporting.curve_files import write_curve_files
-    from stagetransfer.reporting.froc_comparison import compare, plot, read_systems
+    from stagetransfer.reporting.froc_plot import froc_plot
+    from stagetransfer.runs.froc_study import compare_systems, read_systems
     from stagetransfer.runs.reader import find_runs
     from stagetransfer.statistics import CPM
 
     systems = read_systems(candidates, lesions, table=table, positive=positive, by_case=by_case)
-    result = compare(systems, sorted(set(rate or CPM)), count)
+    result = compare_systems(systems, sorted(set(rate or CPM)), count)
     first = candidates[0]
     beside = find_runs([first])[0].parent if first.is_dir() else first
     out = out or beside.parent / "froc"
     tables = {"figures": result.figures, "pairs": result.pairs, "curves": result.curves}
-    write_curve_files(out, tables, {"froc": plot(result, by_case=by_case)})
-    for line in [*result.words, *result.notes]:
+    write_curve_files(out, tables, {"froc": froc_plot(result, by_case=by_case)})
+    for line in [*result.sentences, *result.notes]:
         typer.echo(line)
     typer.echo(f"written  {out / 'figures.csv'}")

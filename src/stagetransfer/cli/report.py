@@ -1,4 +1,4 @@
-"""`stagetransfer report`: finished runs in, tables, plots and a page out."""
+"""`stagetransfer report`: tables, plots and a page that compare finished runs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import typer
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Run folders, runs/ folders, outputs or sweep folders, mixed."),
+        typer.Argument(help="Run folders, runs/ folders, outputs or sweep folders, in any mix."),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The report's folder; default: report/ beside runs/.")
+        Path | None, typer.Option(help="Folder of the report. [default: report beside runs]")
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE of config.yaml that a run must have; may be repeated."),
+        typer.Option(help="KEY=VALUE that config.yaml of a run must have. May be repeated."),
     ] = None,
     visualization: Annotated[
-        Path | None, typer.Option(help="A folder whose CSV and PNG files are taken in.")
+        Path | None,
+        typer.Option(help="Folder of stagetransfer visualize, whose CSV and PNG are included."),
     ] = None,
 ) -> None:
-    """Compares finished runs: report.md, report.html, tables/, plots/."""
+    """Compare finished runs: report.html, report.md, tables/, plots/."""
     from stagetransfer.reporting import make_report
 
     folder = make_report(runs, out, only=only or (), visualization=visualization)

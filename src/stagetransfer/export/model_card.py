@@ -11,8 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.export.onnx_file import Agreement
 from stagetransfer.pipeline.restore import RestoredRun
-from stagetransfer.reporting.blocks import DASH, counted, number, span
-from stagetransfer.reporting.table2 import FIGURES
+from stagetransfer.reporting import formatting as fmt
 from stagetransfer.runs.study import Study
 
 
@@ -53,9 +52,11 @@ def _metrics(run: RestoredRun, study: Study) -> list[tuple[str, str, str]]:
     """Return the name, value and 95 % interval of each metric."""
     results = [
         (title, study.interval(run.condition, study.main_ratio, name))
-        for name, (title, _) in FIGURES.items()
+        for name, title in fmt.LABELS.items()
     ]
-    return [(title, number(one.estimate), span(one.low, one.high)) for title, one in results]
+    return [
+        (title, fmt.number(one.estimate), fmt.interval(one.low, one.high)) for title, one in results
+    ]
 
 
 def _classes(run: RestoredRun, study: Study) -> list[dict[str, str]]:
@@ -66,18 +67,18 @@ def _classes(run: RestoredRun, study: Study) -> list[dict[str, str]]:
         tested = study.labels == label
         row = {
             "name": name,
-            "train": str(trained.get(name, DASH)),
+            "train": str(trained.get(name, fmt.DASH)),
             "test": str(int(tested.sum())),
-            "groups": DASH,
-            "recall": DASH,
-            "interval": DASH,
+            "groups": fmt.DASH,
+            "recall": fmt.DASH,
+            "interval": fmt.DASH,
         }
         if study.groups is not None:
             row["groups"] = str(len(np.unique(study.groups[tested])))
         if tested.any():
             recall = study.interval(run.condition, study.main_ratio, f"recall:{name}")
-            row["recall"] = number(recall.estimate)
-            row["interval"] = span(recall.low, recall.high)
+            row["recall"] = fmt.number(recall.estimate)
+            row["interval"] = fmt.interval(recall.low, recall.high)
         rows.append(row)
     return rows
 
@@ -85,7 +86,7 @@ def _classes(run: RestoredRun, study: Study) -> list[dict[str, str]]:
 def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
     """Return a stage's row; of weights from a file, the file's name without its folder."""
     layers = {
-        key: ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in entry[key])) or DASH
+        key: ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in entry[key])) or fmt.DASH
         for key in ("carried", "reinitialised", "frozen")
     }
     if weights := entry.get("weights"):
@@ -96,8 +97,10 @@ def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _test_set(study: Study) -> str:
-    groups = "" if study.groups is None else f" of {counted(study.num_groups, 'group')} (patients)"
-    return f"{counted(len(study.labels), 'image')}{groups}"
+    groups = (
+        "" if study.groups is None else f" of {fmt.count(study.num_groups, 'group')} (patients)"
+    )
+    return f"{fmt.count(len(study.labels), 'image')}{groups}"
 
 
 def _limits(run: RestoredRun, study: Study) -> list[str]:

@@ -1,22 +1,17 @@
-"""What a report is made of: sections of text, lists, tables and plots; and how numbers are said."""
+"""The parts of a report: sections that hold paragraphs, lists, tables and plots."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from stagetransfer.statistics import Interval
-
-DASH = "–"  # not defined, or not there
-
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; one of the kind "warning" is emphasised."""
 
     text: str
     kind: str = "text"
@@ -24,7 +19,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list of lines."""
+    """A list with one bullet per line; one of the kind "problems" is emphasised."""
 
     lines: Sequence[str]
     kind: str = "bullets"
@@ -32,11 +27,13 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to read, and its numbers to compute with.
+    """A table on the page, and its unrounded numbers in a CSV file.
 
-    name: the stem of tables/<name>.csv and .tex. rows: cells as they are shown; a cell's second
-    line, after a newline, stands below its first. left: how many columns hold words. data: what
-    the CSV holds, unrounded; None: the cells.
+    Attributes:
+        name: the stem of tables/<name>.csv and tables/<name>.tex.
+        rows: the cells as they are shown. A cell may have a second line, after a newline.
+        left: the number of columns with text, which are aligned to the left.
+        data: the content of the CSV file; None: the cells as they are shown.
     """
 
     name: str
@@ -50,16 +47,20 @@ class Table:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """What the CSV holds."""
+        """The content of the CSV file."""
         if self.data is not None:
             return self.data
         cells = [[cell.replace("\n", " ") for cell in row] for row in self.rows]
-        return pd.DataFrame(cells, columns=pd.Index(list(self.columns)))
+        return data_frame(self.columns, cells)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture: `files` under the report's folder, the first for Markdown, the last for HTML."""
+    """A figure.
+
+    Attributes:
+        files: paths below the report's folder; Markdown shows the first, HTML the last.
+    """
 
     title: str
     files: Sequence[Path]
@@ -69,7 +70,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Data:
-    """Numbers behind a plot: tables/<name>.csv, not shown on the page."""
+    """The numbers of a plot: written to tables/<name>.csv, but not shown on the page."""
 
     name: str
     frame: pd.DataFrame
@@ -81,7 +82,7 @@ Block = Text | Bullets | Table | Plot | Data
 
 @dataclass
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the blocks below it; appendices are at the end of the page."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
@@ -89,49 +90,11 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Names the section in links."""
+        """The name of the section in links."""
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Rounded; a dash if it is not defined; never -0.000."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    return f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def span(low: float, high: float, digits: int = 3) -> str:
-    """[low, high], or a dash."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return DASH
-    return f"[{number(low, digits)}, {number(high, digits)}]"
-
-
-def signed(result: Interval, factor: float = 1, digits: int = 3) -> str:
-    """A difference with its interval below."""
-    if not math.isfinite(result.estimate):
-        return DASH
-    value = round(result.estimate * factor, digits) + 0.0
-    return f"{value:+.{digits}f}\n{span(result.low * factor, result.high * factor, digits)}"
-
-
-def p_said(p: float | None) -> str:
-    """A p-value to three digits."""
-    if p is None or not math.isfinite(p):
-        return DASH
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def listed(items: Iterable[object]) -> str:
-    """a, b, c; a dash if there is none."""
-    return ", ".join(str(item) for item in items) or DASH
-
-
-def ratio_said(ratio: float) -> str:
-    """r as in the run's name: 0.2, 1."""
-    return format(ratio, "g")
-
-
-def counted(count: int, noun: str) -> str:
-    """1 run, 2 runs."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def data_frame(columns: str | Sequence[str], rows: Iterable[Sequence[object]]) -> pd.DataFrame:
+    """Return a data frame of these rows; a text of columns is split at its spaces."""
+    names = columns.split() if isinstance(columns, str) else list(columns)
+    return pd.DataFrame(list(rows), columns=pd.Index(names))

@@ -1,15 +1,31 @@
-"""Builds the report of a sweep from the files of its runs."""
+"""Build the report of finished runs from their files: its sections, in the order of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from stagetransfer.reporting.explanation_section import visualization_section
-from stagetransfer.reporting.fold_tables import fold_sections
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Section
+from stagetransfer.reporting.calibration_section import calibration_sections
+from stagetransfer.reporting.class_section import class_section
+from stagetransfer.reporting.depth_section import depth_sections
+from stagetransfer.reporting.figure5 import figure_5_block
+from stagetransfer.reporting.fold_section import fold_sections
+from stagetransfer.reporting.overview_section import overview_section
+from stagetransfer.reporting.pair_tables import pair_blocks
 from stagetransfer.reporting.render import write_report
-from stagetransfer.reporting.sections import sections
+from stagetransfer.reporting.roc_section import roc_section
+from stagetransfer.reporting.table2 import table_2
+from stagetransfer.reporting.table3 import table_3
+from stagetransfer.reporting.training_section import (
+    learning_curves,
+    learning_curves_block,
+    training_section,
+)
+from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.run import UnfinishedRun
 from stagetransfer.runs.study import Study
 
 
@@ -21,33 +37,61 @@ def make_report(
     visualization: Path | None = None,
     count: int = 2000,
 ) -> Path:
-    """Writes the report on all runs at `paths` and returns its folder.
+    """Write the report of all runs at `paths` and return its folder.
 
-    paths: run folders, `runs` folders, outputs folders, Hydra's sweep folders, mixed. out: the
-    report's folder; None: `report` beside the first run's `runs`. only: "key=value" of config.yaml
-    that a run must have. visualization: a folder whose CSV and PNG are taken in. count: resamples.
-    The runs on the folds of one split file are pooled: every image is tested once a seed. The same
-    runs give the same files. Raises UserError if there is no finished run, or if runs
-    can't be compared.
+    The runs on the folds of one split file are pooled: each image is tested once per seed. The
+    same runs give the same files.
+
+    Args:
+        paths: run folders, `runs` folders, outputs folders and Hydra's sweep folders, in any mix.
+        out: the folder of the report; None: `report` beside the `runs` folder of the first run.
+        only: "key=value" pairs that the config.yaml of a run must have.
+        visualization: a folder whose CSV and PNG files are included.
+        count: the number of bootstrap resamples.
+
+    Raises:
+        UserError: no run is finished, or the runs cannot be compared.
     """
     found = gather_runs(paths, only=only)
     study = Study(found.runs, count)
     out = found.outputs / "report" if out is None else out
-    _clear(out)
-    page = sections(study, found.unfinished, out)
-    for section in fold_sections(study):
-        last = len(page) if section.appendix else sum(not other.appendix for other in page)
-        page.insert(last, section)
-    if visualization is not None:
-        first_appendix = sum(not section.appendix for section in page)
-        page.insert(first_appendix, visualization_section(visualization, out))
+    _remove_earlier(out)
+    page = _sections(study, found.unfinished, out, visualization)
     write_report("StageTransfer report", page, out)
     return out
 
 
-def _clear(out: Path) -> None:
-    """Takes away an earlier report's tables and plots, which the new one may not have."""
+def _sections(
+    study: Study, unfinished: Sequence[UnfinishedRun], out: Path, visualization: Path | None
+) -> list[Section]:
+    """Return all sections in the order of the page; plots are written below `out`."""
+    main = study.main_ratio
+    at = f"r = {fmt.ratio(main)}"
+    curves = learning_curves(study)
+    page = [
+        overview_section(study, unfinished),
+        Section(f"Test results at {at}", table_2(study, main)),
+        Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
+        *depth_sections(study, out),
+        Section("Less training data", [*table_3(study), figure_5_block(study, out)]),
+        roc_section(study, out),
+        class_section(study, out),
+        training_section(study, curves, out),
+        *calibration_sections(study, out),
+    ]
+    for ratio in reversed(study.ratios[:-1]):
+        blocks = [*table_2(study, ratio), *pair_blocks(study, ratio)]
+        blocks.append(learning_curves_block(study, ratio, curves, out))
+        page.append(Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True))
+    page += fold_sections(study)
+    if visualization is not None:
+        page.append(visualization_section(visualization, out))
+    return sorted(page, key=lambda section: section.appendix)
+
+
+def _remove_earlier(out: Path) -> None:
+    """Remove the tables and plots of an earlier report, because the new one may have fewer."""
     if (out / "report.html").is_file():
-        for kind in ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg"):
-            for file in out.glob(kind):
+        for pattern in ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg"):
+            for file in out.glob(pattern):
                 file.unlink()

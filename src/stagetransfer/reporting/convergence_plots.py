@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting.plots import grid, legend, looks
+from stagetransfer.reporting.plots import condition_styles, grid, legend
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.training_curves import validation_curve
 from stagetransfer.statistics import convergence
@@ -76,7 +76,7 @@ def convergence_plot(
     with mpl.rc_context(STYLE):
         figure, axes = grid(len(ratios), 3, (4.3, 3.4))
         for axis, ratio in zip(axes, ratios, strict=True):
-            for condition, look in looks(conditions).items():
+            for condition, look in condition_styles(conditions).items():
                 chosen = curves[(curves["ratio"] == ratio) & (curves["condition"] == condition)]
                 if chosen.empty:
                     continue

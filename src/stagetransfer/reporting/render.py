@@ -1,4 +1,7 @@
-"""Blocks into files: report.md, report.html with all in it, each table as CSV and TeX."""
+"""Write the files of a report: report.md, report.html and each table as CSV and LaTeX.
+
+report.html holds all its images, so that it can be sent as a single file.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,14 @@ TEX = {
 
 
 def write_report(title: str, page: Sequence[Section], out: Path) -> None:
-    """Writes the page and its tables into `out`, each file whole."""
+    """Write the page and its tables into `out`; each file is complete or absent."""
     for section in page:
         for block in section.blocks:
             if isinstance(block, Table | Data):
                 _write_table(block, out / "tables")
-    write_text(out / "report.md", _environment(out).get_template("report.md.jinja")
-                     .render(title=title, sections=page))  # fmt: skip
-    html = _environment(out, html=True).get_template("report.html.jinja")
-    write_text(out / "report.html", html.render(title=title, sections=page))
+    for name in ("report.md", "report.html"):
+        template = _environment(out, html=name.endswith("html")).get_template(f"{name}.jinja")
+        write_text(out / name, template.render(title=title, sections=page))
 
 
 def _write_table(table: Table | Data, folder: Path) -> None:
@@ -52,20 +54,20 @@ def _environment(out: Path, html: bool = False) -> Environment:
     )
 
     def embedded(plot: Plot) -> str:
-        """The picture itself as a data URL."""
+        """Return the image as a data URL."""
         file = out / plot.files[-1]
         content = base64.b64encode(file.read_bytes()).decode("ascii")
         return f"data:{MEDIA[file.suffix]};base64,{content}"
 
-    filters = {"embedded": embedded, "tex": tex, "md": _md, "lines": _lines}
-    environment.filters.update(filters)
+    environment.filters.update(embedded=embedded, tex=tex, md=_markdown, lines=_html_lines)
     return environment
 
 
 def tex(cell: str) -> str:
-    """Text for LaTeX; a minus before a digit becomes one, a second line stands below.
+    """Return a cell for LaTeX, with a true minus before digits and further lines below.
 
-    Braces keep a bracket at the start of a line from being taken for an argument of the row's end.
+    A bracket at the start of a line is preceded by braces. Otherwise LaTeX would read it as an
+    argument of the end of the row before.
     """
     lines = []
     for line in cell.split("\n"):
@@ -75,13 +77,13 @@ def tex(cell: str) -> str:
     return lines[0] if len(lines) == 1 else r"\shortstack{" + r" \\ ".join(lines) + "}"
 
 
-def _md(cell: str) -> str:
-    """Text for a cell or line of Markdown."""
+def _markdown(cell: str) -> str:
+    """Return a text for a cell or a line of Markdown."""
     safe = re.sub(r"([\\|*`]|<(?=[\w/!?])|(?<!\w)_|_(?!\w))", r"\\\1", cell)
     return safe.replace("\n", "<br>")
 
 
-def _lines(cell: str) -> Markup:
-    """A cell of HTML: its further lines small."""
+def _html_lines(cell: str) -> Markup:
+    """Return a cell for HTML, with its further lines in small print."""
     first, *rest = (escape(line) for line in cell.split("\n"))
     return Markup("").join([first, *(Markup("<small>{}</small>").format(line) for line in rest)])

@@ -1,131 +1,100 @@
-"""Table 3: how the figures change with the training-data ratio, and whether conditions differ."""
+"""Table 3: the slope of each metric against the ratio r, and the differences of slopes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import nan
 
 import numpy as np
-import pandas as pd
 
-from stagetransfer.reporting.blocks import (
-    DASH,
-    Block,
-    Bullets,
-    Table,
-    Text,
-    counted,
-    listed,
-    number,
-    p_said,
-    signed,
-    span,
-)
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
+from stagetransfer.reporting.pair_tables import holm_where_defined
 from stagetransfer.reporting.published_results import TABLE_3
-from stagetransfer.reporting.table2 import few_note, mark
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import (
     PER_RATIO,
-    Interval,
     RatioSeries,
     Unit,
     fit_line,
-    holm,
     sentence,
     slope_difference,
     slope_interval,
 )
 
-FIGURES: Mapping[str, tuple[str, Unit]] = {
-    "accuracy": ("accuracy", PER_RATIO),
-    "cross_entropy": ("cross-entropy", Unit("nats per unit of r", 1, 3)),
-}
+UNITS = {"accuracy": PER_RATIO, "cross_entropy": Unit("nats per unit of r", 1, 3)}
+"""The metrics of Table 3, with the units of their slopes."""
+
+SLOPE_COLUMNS = (
+    "figure condition unit runs seeds ratios slope intercept low high textbook_low textbook_high "
+    "textbook_p r_squared lack_of_fit_p bad_fit paper"
+)
+SLOPE_NOTES = (
+    "A is the change from r = 0 to r = 1, per unit of r: accuracy as a fraction, cross-entropy in "
+    "nats. The line is fitted by least squares to all runs. A smaller |A| means that the condition "
+    "is more robust to less training data. Below A is its 95 % interval: seeds and groups are "
+    "resampled and the line is fitted again. The textbook interval assumes independent runs, which "
+    "does not hold here.",
+    "fit: 'bad' if the line leaves more than 5 % of the variance among the means per ratio "
+    "unexplained, and more than the spread of the runs explains (F test of lack of fit).",
+    "paper: Suzuki et al. 2018, Table 3. Its unit is unknown: an accuracy given as a fraction "
+    "cannot change by more than 1. One possible reading is per step of 20 %, in percent.",
+)
+DIFFERENCE_NOTE = (
+    "In the units of Table 3, with the 95 % interval. Lines are fitted to the ratios and seeds "
+    "that both conditions have; other runs are left out. Holm's correction is over the pairs, "
+    "separately for each metric. Cross-entropy falls with more data, so its slopes are negative: "
+    "a difference above zero means that the cross-entropy of the first condition falls less."
+)
 
 
 def table_3(study: Study) -> list[Block]:
-    """Slopes and their differences; a line of text where no condition has two ratios."""
+    """Return the slopes and their differences; a line of text if no condition has two ratios."""
     sloped = [n for n in study.conditions if len({run.ratio for run in study.at(n)}) > 1]
     if not sloped:
-        return [Text("No condition has finished runs at two ratios: there is no slope to fit.")]
-    numbers = pd.DataFrame([_slope(study, n, f) for f in FIGURES for n in sloped])
+        return [Text("No condition has finished runs at two ratios, so there is no slope to fit.")]
+    slopes = [_slope(study, name, metric) for metric in UNITS for name in sloped]
+    data = data_frame(SLOPE_COLUMNS, slopes)
     flat = [name for name in study.conditions if name not in sloped]
     rows = [
         [
-            FIGURES[row["figure"]][0],
-            row["condition"],
-            str(row["runs"]),
-            f"{number(row['slope'])}\n{span(row['low'], row['high'])}",
-            span(row["textbook_low"], row["textbook_high"]),
-            number(row["r_squared"], 2),
-            _fit(row),
-            number(row["paper"], 4),
+            *(fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])),
+            fmt.mean(row["slope"], row["low"], row["high"]),
+            fmt.interval(row["textbook_low"], row["textbook_high"]),
+            *(fmt.number(row["r_squared"], 2), _fit(row), fmt.number(row["paper"], 4)),
         ]
-        for row in numbers.to_dict("records")
+        for row in data.to_dict("records")
     ]
-    blocks: list[Block] = [
-        Table(
-            "table3",
-            "Table 3. Slope A of y = A r + b",
-            [
-                *("figure", "condition", "runs", f"A{mark(study)}", "textbook interval", "r²"),
-                *("fit", "paper"),
-            ],
-            rows,
-            [
-                "A is the change from r = 0 to r = 1: accuracy as a fraction, cross-entropy in "
-                "nats, both per unit of r. Least squares over all runs; a smaller |A| is more "
-                "robust. Below A its 95 % interval: seeds and groups resampled, the line fitted "
-                "again. The textbook interval takes the runs as independent, which they are not.",
-                "fit: 'bad' where the line leaves more than 5 % of the variance among the ratios' "
-                "means, and more than the runs' spread explains (F test of lack of fit).",
-                "paper: Suzuki et al. 2018, Table 3, whose unit is unknown: an accuracy that is a "
-                "fraction can't change by more than 1. Per step of 20 %, in percent, is a reading.",
-                *([f"No slope, runs at one ratio only: {listed(flat)}."] if flat else []),
-                *few_note(study),
-            ],
-            left=2,
-            data=numbers,
-        )
-    ]
-    if len(sloped) > 1:
-        blocks += _differences(study, sloped)
-    return blocks
+    a = f"A{fmt.dagger(study)}"
+    columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit", "paper"]
+    flat_note = f"No slope, since all runs have one ratio: {fmt.join(flat)}."
+    notes = [*SLOPE_NOTES, *([flat_note] if flat else []), *fmt.few_groups_note(study)]
+    title = "Table 3. Slope A of y = A r + b"
+    table = Table("table3", title, columns, rows, notes, left=2, data=data)
+    return [table, *(_differences(study, sloped) if len(sloped) > 1 else [])]
 
 
-def _slope(study: Study, condition: str, figure: str) -> dict[str, object]:
+def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
+    """Return one row of `SLOPE_COLUMNS`."""
     runs = study.at(condition)
     seeds = sorted({run.seed for run in runs})
     ratios = [run.ratio for run in runs]
-    values = study.values(runs, figure)
-    fitted = fit_line(ratios, values[0])
-    result = slope_interval(study.resamples(len(seeds)), _runs(study, runs, seeds, figure))
-    return {
-        "figure": figure,
-        "condition": condition,
-        "unit": FIGURES[figure][1].name,
-        "runs": len(runs),
-        "seeds": len(seeds),
-        "ratios": len(set(ratios)),
-        "slope": fitted.slope,
-        "intercept": fitted.intercept,
-        "low": result.low,
-        "high": result.high,
-        "textbook_low": fitted.low,
-        "textbook_high": fitted.high,
-        "textbook_p": fitted.p_value,
-        "r_squared": fitted.r_squared,
-        "lack_of_fit_p": fitted.lack_of_fit_p,
-        "bad_fit": fitted.bad_fit,
-        "paper": TABLE_3[figure].get(condition, float("nan")),
-    }
+    fitted = fit_line(ratios, study.values(runs, metric)[0])
+    result = slope_interval(study.resamples(len(seeds)), _values(study, runs, metric))
+    place = (metric, condition, UNITS[metric].name, len(runs), len(seeds), len(set(ratios)))
+    textbook = (fitted.low, fitted.high, fitted.p_value)
+    fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
+    paper = TABLE_3[metric].get(condition, nan)
+    return *place, fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit, paper
 
 
-def _runs(study: Study, runs: list[Run], seeds: list[int], figure: str) -> RatioSeries:
+def _values(study: Study, runs: list[Run], metric: str) -> RatioSeries:
+    """Return the runs' metric on every resample, with their ratios and the indices of seeds."""
+    seeds = sorted({run.seed for run in runs})
+    ratios = np.array([run.ratio for run in runs])
     return RatioSeries(
-        study.values(runs, figure),
-        np.array([run.ratio for run in runs]),
-        np.array([seeds.index(run.seed) for run in runs]),
+        study.values(runs, metric), ratios, np.array([seeds.index(run.seed) for run in runs])
     )
 
 
@@ -136,71 +105,34 @@ def _fit(row: Mapping[object, object]) -> str:
 
 
 def _differences(study: Study, sloped: list[str]) -> list[Block]:
-    """In pairs, on the (ratio, seed) that both conditions have."""
-    rows, lines, numbers = [], [], []
-    for figure, (said, unit) in FIGURES.items():
-        found: list[tuple[str, str, Interval, int]] = []
-        for a, b in study.condition_pairs():
-            if a not in sloped or b not in sloped:
+    """Compare the slopes of all pairs, on the ratios and seeds that both conditions have."""
+    pairs = [(a, b) for a, b in study.condition_pairs() if {a, b} <= {*sloped}]
+    lines, rows, records = [], [], []
+    for metric, unit in UNITS.items():
+        label, found = fmt.LABELS[metric], []
+        for a, b in pairs:
+            of_a, of_b = ({(run.ratio, run.seed): run for run in study.at(x)} for x in (a, b))
+            shared = sorted(of_a.keys() & of_b.keys())
+            seeds = {seed for _, seed in shared}
+            if len(shared) == len(seeds):
+                lines.append(f"{label}: {a} - {b}: no seed has both at two ratios, not compared")
                 continue
-            x, y, left_out = _shared(study, a, b)
-            if not _has_line(x):
-                lines.append(f"{said}: {a} - {b}: no seed has both at two ratios, not compared")
-                continue
-            seeds = sorted({run.seed for run in x})
-            result = slope_difference(
-                study.resamples(len(seeds)),
-                _runs(study, x, seeds, figure),
-                _runs(study, y, seeds, figure),
-            )
-            found.append((a, b, result, left_out))
-        defined = [result.p_value for _, _, result, _ in found if isfinite(result.p_value)]
-        corrected = iter(holm(defined))
-        for a, b, result, left_out in found:
-            p_value = next(corrected) if isfinite(result.p_value) else float("nan")
-            words = sentence(a, b, result, unit=unit, p_value=p_value, few=list(study.few))
-            out = f"; {counted(left_out, 'run')} left out" if left_out else ""
-            lines.append(f"{said}: {words}{out}")
-            cells = (p_said(result.p_value), p_said(p_value), str(left_out) if left_out else DASH)
-            rows.append([said, f"{a} - {b}", signed(result), *cells])
-            numbers.append(
-                {
-                    "figure": figure,
-                    "a": a,
-                    "b": b,
-                    "difference": result.estimate,
-                    "low": result.low,
-                    "high": result.high,
-                    "p": result.p_value,
-                    "p_holm": p_value,
-                    "runs_left_out": left_out,
-                }
-            )
-    table = Table(
-        "slope_differences",
-        "Differences of slopes",
-        ["figure", "pair", f"A - A{mark(study)}", "p", "p (Holm)", "runs left out"],
-        rows,
-        [
-            "In the units of Table 3, with the 95 % interval; lines fitted to the ratios and "
-            "seeds that both conditions have, other runs left out; Holm's correction over the "
-            "pairs, a figure at a time. Falling cross-entropy has a negative slope: a "
-            "difference above zero there means that the first falls less.",
-            *few_note(study),
-        ],
-        left=2,
-        data=pd.DataFrame(numbers),
-    )
+            x, y = (_values(study, [of[key] for key in shared], metric) for of in (of_a, of_b))
+            result = slope_difference(study.resamples(len(seeds)), x, y)
+            found.append((a, b, result, len(of_a.keys() ^ of_b.keys())))
+        corrected = holm_where_defined([result.p_value for _, _, result, _ in found])
+        for (a, b, result, left_out), p in zip(found, corrected, strict=True):
+            text = sentence(a, b, result, unit=unit, p_value=p, few=list(study.few))
+            out = f"; {fmt.count(left_out, 'run')} left out" if left_out else ""
+            lines.append(f"{label}: {text}{out}")
+            numbers = (result.estimate, result.low, result.high)
+            cells = [fmt.difference(*numbers, unit), fmt.p_value(result.p_value), fmt.p_value(p)]
+            rows.append([label, f"{a} - {b}", *cells, str(left_out) if left_out else fmt.DASH])
+            records.append((metric, a, b, *numbers, result.p_value, p, left_out))
+    data = data_frame("figure a b difference low high p p_holm runs_left_out", records)
+    difference = f"difference of A{fmt.dagger(study)}"
+    columns = ["metric", "pair", difference, "p", "p (Holm)", "runs left out"]
+    notes = [DIFFERENCE_NOTE, *fmt.few_groups_note(study)]
+    name, title = "slope_differences", "Differences of slopes"
+    table = Table(name, title, columns, rows, notes, left=2, data=data)
     return [Bullets(lines), *([table] if rows else [])]
-
-
-def _shared(study: Study, a: str, b: str) -> tuple[list[Run], list[Run], int]:
-    of_a, of_b = ({(run.ratio, run.seed): run for run in study.at(name)} for name in (a, b))
-    shared = sorted(of_a.keys() & of_b.keys())
-    left_out = len(of_a.keys() ^ of_b.keys())
-    return [of_a[key] for key in shared], [of_b[key] for key in shared], left_out
-
-
-def _has_line(runs: list[Run]) -> bool:
-    """Whether some seed has two ratios."""
-    return len({(run.ratio, run.seed) for run in runs}) > len({run.seed for run in runs})

@@ -1,12 +1,13 @@
-"""A sweep for TensorBoard: one glance compares conditions. Reads files of finished runs alone."""
+"""A folder for TensorBoard that compares the finished runs of a sweep, made from their files."""
 
 from __future__ import annotations
 
 import io
 import time
 from collections.abc import Mapping
+from contextlib import closing
+from itertools import product
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -19,37 +20,34 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
 )
 
 from stagetransfer.files import atomic_folder
-from stagetransfer.reporting.plots import confusion_plot, figure_5
+from stagetransfer.reporting.class_section import confusion_plot
+from stagetransfer.reporting.figure5 import figure_5
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
-from stagetransfer.statistics import classification_metrics
 
 METRICS = ("accuracy", "recall", "cross_entropy")
 CURVES = ("accuracy", "cross_entropy")
 
 
 def write_board(outputs: Path, count: int = 2000) -> Path:
-    """Writes `board` beside the runs at `outputs` anew, and returns that folder.
+    """Write the folder `board` beside the runs at `outputs`, replacing an earlier one.
 
-    A TensorBoard run for each finished run, or for all folds of a split file together: its row in
-    the HParams tab, its test figures, its confusion matrix. `figure5` holds Figure 5 and the
-    confusion matrices of all conditions as images, and `figure5/<condition>` the curves as
-    scalars: the mean over seeds, at the step 100 r.
+    Each finished run, or all folds of a split file together, becomes a TensorBoard run: a row in
+    the HParams tab, test metrics and a confusion matrix. The TensorBoard run `figure5` holds
+    Figure 5 and the confusion matrices of all conditions as images. `figure5/<condition>` holds
+    the curves of Figure 5 as scalars: the mean over seeds, at the step 100 r.
 
     Args:
-        outputs: an outputs or `runs` folder, or a run's.
-        count: resamples for the bands of Figure 5.
+        outputs: an outputs folder, a `runs` folder or a run folder.
+        count: the number of bootstrap resamples for the intervals of Figure 5.
 
     Raises:
-        UserError: no run is finished, one can't be read, or they can't be compared.
+        UserError: no run is finished, one cannot be read, or they cannot be compared.
     """
     found = gather_runs([outputs])
     study = Study(found.runs, count)
-    tests = {
-        run.name: classification_metrics(run.labels, run.probabilities, run.classes)
-        for run in study.runs
-    }
+    tests = {run.name: run.metrics for run in study.runs}
     board = found.outputs / "board"
     with atomic_folder(board, replace=True) as part:
         _write_sweep(part / "figure5", study, tests)
@@ -61,46 +59,41 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
 def _write_sweep(
     folder: Path, study: Study, tests: Mapping[str, Mapping[str, float | None]]
 ) -> None:
+    """Write what all runs share: the columns of the HParams tab, and Figure 5."""
     columns: dict[str, set[Any]] = {}
     for run in study.runs:
-        for name, value in _knobs(run).items():
+        for name, value in _hparams(run).items():
             columns.setdefault(name, set()).add(value)
-    with _Writer(folder) as writer:
-        writer.add(
-            hparams.hparams_config_pb(
-                [
-                    hparams.HParam(name, hparams.Discrete(sorted(values)))
-                    for name, values in columns.items()
-                ],
-                [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS],
-            )
-        )
-        writer.add_figure("conditions/confusion", confusion_plot(study))
-        writer.add_figure("figure5/plot", figure_5(study))
+    params = [
+        hparams.HParam(name, hparams.Discrete(sorted(values))) for name, values in columns.items()
+    ]
+    metrics = [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS]
+    with _writer(folder) as writer:
+        _add(writer, hparams.hparams_config_pb(params, metrics))
+        _add(writer, _image("conditions/confusion", confusion_plot(study)))
+        _add(writer, _image("figure5/plot", figure_5(study)))
     for condition in study.conditions:
-        with _Writer(folder / condition) as writer:
-            for ratio in study.ratios:
-                for name in CURVES:
-                    values = [tests[run.name][name] for run in study.at(condition, ratio)]
-                    finite = [value for value in values if value is not None]
-                    if finite:
-                        mean = sum(finite) / len(finite)
-                        writer.add_scalar(f"figure5/{name}", mean, round(100 * ratio))
+        with _writer(folder / condition) as writer:
+            for ratio, name in product(study.ratios, CURVES):
+                values = [tests[run.name][name] for run in study.at(condition, ratio)]
+                defined = [value for value in values if value is not None]
+                if defined:
+                    mean = sum(defined) / len(defined)
+                    _add(writer, _scalar(f"figure5/{name}", mean), round(100 * ratio))
 
 
 def _write_run(folder: Path, run: Run, test: Mapping[str, float | None]) -> None:
-    with _Writer(folder) as writer:
-        writer.add(hparams.hparams_pb(_knobs(run), trial_id=run.name))
+    with _writer(folder) as writer:
+        _add(writer, hparams.hparams_pb(_hparams(run), trial_id=run.name))
         for name in METRICS:
-            value = test[name]
-            if value is not None:
-                writer.add_scalar(f"test/{name}", value, 0)
-        writer.add_figure("test/confusion", confusion_plot(Study([run])))
+            if (value := test[name]) is not None:
+                _add(writer, _scalar(f"test/{name}", value))
+        _add(writer, _image("test/confusion", confusion_plot(Study([run]))))
 
 
-def _knobs(run: Run) -> dict[str, str | float]:
-    """What tells runs apart: the columns of the HParams tab. What is unknown is left out."""
-    known = {
+def _hparams(run: Run) -> dict[str, str | float]:
+    """Return the row of a run in the HParams tab, without values that are unknown."""
+    values = {
         "condition": run.condition,
         "ratio": run.ratio,
         "seed": run.seed,
@@ -108,41 +101,28 @@ def _knobs(run: Run) -> dict[str, str | float]:
         "epochs": run.config.get("recipe.epochs"),
         "lr": run.config.get("recipe.optimizer.lr"),
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-class _Writer:
-    """One TensorBoard run's file."""
+def _writer(folder: Path) -> closing[EventFileWriter]:
+    """Return the writer of one TensorBoard run as a context manager."""
+    return closing(EventFileWriter(str(folder)))
 
-    def __init__(self, folder: Path) -> None:
-        self._file = EventFileWriter(str(folder))
 
-    def __enter__(self) -> _Writer:
-        return self
+def _add(writer: EventFileWriter, summary: Any, step: int = 0) -> None:
+    writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
-    def add(self, summary: Any, step: int = 0) -> None:
-        """summary: of TensorBoard's protocol."""
-        self._file.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+def _scalar(tag: str, value: float) -> Any:
+    """Return the summary of a number."""
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value)])
 
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """One number."""
-        self.add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
 
-    def add_figure(self, tag: str, figure: Figure) -> None:
-        """A plot as a picture."""
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=130)
-        with Image.open(png) as image:
-            width, height = image.size
-        picture = Summary.Image(
-            encoded_image_string=png.getvalue(), width=width, height=height, colorspace=4
-        )
-        self.add(Summary(value=[Summary.Value(tag=tag, image=picture)]))
+def _image(tag: str, figure: Figure) -> Any:
+    """Return the summary of a figure as a PNG image."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    with Image.open(png) as image:
+        size = {"width": image.width, "height": image.height, "colorspace": 4}
+    content = Summary.Image(encoded_image_string=png.getvalue(), **size)
+    return Summary(value=[Summary.Value(tag=tag, image=content)])

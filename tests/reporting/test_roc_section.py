@@ -1,4 +1,4 @@
-"""The report's ROC section: scikit-learn's numbers, conditions in pairs, and what it leaves out."""
+"""The ROC section of the report: it matches scikit-learn, compares pairs and names omissions."""
 
 import json
 
@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from made_runs import CLASSES, make_run, make_sweep
 from stagetransfer.reporting.blocks import Bullets, Plot, Table, Text
-from stagetransfer.reporting.roc_tables import roc_section
+from stagetransfer.reporting.roc_section import roc_section
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
 
@@ -27,7 +27,7 @@ def sweep(tmp_path_factory):
 
 
 def expected(outputs, condition, name):
-    """Area, McClish's up to 0.1 and the sensitivity at 0.1, means over seeds at r = 1."""
+    """Return means over seeds at r = 1: area, McClish's area up to 0.1, sensitivity at 0.1."""
     found = []
     for folder in sorted(outputs.glob(f"runs/{condition}-r1-s*")):
         images = pd.read_csv(folder / "predictions.csv")
@@ -39,7 +39,7 @@ def expected(outputs, condition, name):
     return np.mean(found, axis=0)
 
 
-def test_areas_and_operating_points_are_scikit_learns(sweep):
+def test_areas_and_operating_points_match_scikit_learn(sweep):
     section, tables = section_of(sweep)
     assert section.title == "ROC curves at r = 1"
     assert [tuple(row[:2]) for row in tables["roc"].rows] == [
@@ -50,7 +50,9 @@ def test_areas_and_operating_points_are_scikit_learns(sweep):
         "sensitivity at 0.05", "sensitivity at 0.1", "sensitivity at 0.2",
     ]  # fmt: skip
     for condition, name, area, by_delong, part, _, sensitivity, _ in tables["roc"].rows:
-        theirs = expected(sweep, condition, name)  # of 60 negatives 6 are 0.1: a point
+        theirs = expected(
+            sweep, condition, name
+        )  # 6 of the 60 negatives are 0.1, so the curve has a point there
         cells = [cell.split("\n") for cell in (area, by_delong, part, sensitivity)]
         shown = [float(cell[0]) for cell in cells]
         assert shown == pytest.approx([theirs[0], *theirs], abs=0.00051)
@@ -71,7 +73,7 @@ def test_conditions_are_compared_in_area_and_at_operating_points(sweep):
         assert float(by_delong.split("\n")[0]) == pytest.approx(100 * gaps[0], abs=0.051)
 
 
-def test_the_plot_and_few_words(sweep):
+def test_the_plot_and_the_sentences(sweep):
     section, _ = section_of(sweep)
     (plot,) = (block for block in section.blocks if isinstance(block, Plot))
     assert all((sweep / "report" / file).is_file() for file in plot.files)
@@ -80,29 +82,29 @@ def test_the_plot_and_few_words(sweep):
     assert bullets.lines[0].startswith("r = 1, AUROC of CON: two_stage - scratch: ")
 
 
-def test_of_two_classes_one_curve(tmp_path):
+def test_two_classes_have_one_curve(tmp_path):
     make_run(tmp_path, classes=("healthy", "nodule"))
     _, tables = section_of(tmp_path)
     assert [row[1] for row in tables["roc"].rows] == ["nodule"]
     assert "roc_pairs" not in tables
 
 
-def test_many_classes_are_cut_and_said(tmp_path):
+def test_with_many_classes_omissions_are_stated(tmp_path):
     classes = tuple(f"c{i:02}" for i in range(22))
     for condition in ("scratch", "natural", "texture", "two_stage"):
         make_run(tmp_path, condition, classes=classes, per_class=3, groups_per_class=3)
     section, tables = section_of(tmp_path, 20)
     assert len(tables["roc"].rows) == 60
-    assert "The first 60 of 80 rows; all are in the CSV." in tables["roc"].notes
+    assert "The first 60 of 80 rows; all are in the CSV file." in tables["roc"].notes
     assert len(tables["roc"].data) == 80 * 6
     (bullets,) = (block for block in section.blocks if isinstance(block, Bullets))
-    assert list(bullets.lines) == ["only the 20 rarest classes"]
+    assert list(bullets.lines) == ["only the 20 classes with the fewest test images"]
 
 
-def test_without_enough_images_there_is_a_line(tmp_path):
+def test_a_line_of_text_if_there_are_too_few_images(tmp_path):
     run = make_run(tmp_path, per_class=1, groups_per_class=1)
     assert json.loads((run / "metrics.json").read_text())["num_test"] == 3
     section, tables = section_of(tmp_path, 20)
     assert not tables
     assert isinstance(section.blocks[0], Text)
-    assert "there is no curve" in section.blocks[0].text
+    assert "No ROC curve" in section.blocks[0].text

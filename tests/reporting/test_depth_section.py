@@ -1,4 +1,4 @@
-"""Runs of one condition tuned at several depths: told apart, mapped, and answered in a sentence."""
+"""Runs of one condition with several fine-tuning depths: separated, plotted and summarised."""
 
 import json
 from itertools import product
@@ -11,15 +11,15 @@ from statsmodels.stats.multitest import multipletests
 
 from made_runs import add_learning_curve, make_run
 from stagetransfer.reporting import make_report
-from stagetransfer.reporting.depth_tables import FIGURES, answer, choose, layerwise_sections
-from stagetransfer.reporting.run_tables import unlike_conditions
+from stagetransfer.reporting.depth_section import METRICS, choose, depth_sections, summary
+from stagetransfer.reporting.overview_section import unlike_conditions
 from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.tuning_depth import DEPTHS, LAYERS, name_depths, tuned_depth
 
-# The truth and what validation says of it: at r = 0.2 tune little, with all data tune all.
+# Skill on test data, half of it on validation data: best at conv4 for r = 0.2, at conv1 for r = 1.
 SKILLS = {
     ("conv1", 0.2): 0.9, ("conv4", 0.2): 1.6, ("fc8", 0.2): 1.1, ("scratch", 0.2): 0.3,
     ("conv1", 1.0): 1.5, ("conv4", 1.0): 1.3, ("fc8", 1.0): 0.8, ("scratch", 1.0): 1.1,
@@ -33,7 +33,10 @@ def study_of(outputs, count=200):
 
 
 def make_layerwise(outputs, monitor="auroc", validated=True):
-    """Three depths and scratch, two ratios, two seeds; conv1 once by name and once by default."""
+    """Make runs of three depths and scratch, two ratios and two seeds.
+
+    The depth conv1 is set by name for one seed and by default for the other.
+    """
     for (layer, ratio), skill in SKILLS.items():
         for seed in (0, 1):
             make_run(
@@ -44,7 +47,7 @@ def make_layerwise(outputs, monitor="auroc", validated=True):
                 tune_from=None if layer == "scratch" or (layer, seed) == ("conv1", 1) else layer,
                 monitor=monitor,
                 skill=skill,
-                validation=dict.fromkeys(FIGURES, skill / 2) if validated else None,
+                validation=dict.fromkeys(METRICS, skill / 2) if validated else None,
             )
     return outputs
 
@@ -62,14 +65,14 @@ def study(outputs):
 NAMES = ["natural conv1-fc8", "natural conv4-fc8", "natural fc8"]
 
 
-def test_depths_are_named_after_the_networks_layers():
+def test_depths_are_named_after_the_layers_of_the_network():
     from stagetransfer.models import LAYERS as of_network
 
     assert of_network == LAYERS
     assert (DEPTHS[0], DEPTHS[-2:]) == ("conv1-fc8", ("fc7-fc8", "fc8"))
 
 
-def test_depths_are_conditions_of_their_own_and_never_averaged(study):
+def test_each_depth_is_a_condition_and_depths_are_never_averaged(study):
     assert study.conditions == ["scratch", *NAMES]
     for name in study.conditions:
         assert [run.seed for run in study.at(name, 0.2)] == [0, 1]
@@ -77,7 +80,7 @@ def test_depths_are_conditions_of_their_own_and_never_averaged(study):
     assert unlike_conditions(study) == []
 
 
-def test_each_depth_meets_the_deepest_and_the_deepest_the_other_conditions(study):
+def test_depths_are_compared_with_the_deepest_and_it_with_other_conditions(study):
     assert set(study.condition_pairs()) == {
         ("natural conv1-fc8", "scratch"),
         ("natural conv4-fc8", "natural conv1-fc8"),
@@ -85,7 +88,7 @@ def test_each_depth_meets_the_deepest_and_the_deepest_the_other_conditions(study
     }
 
 
-def test_one_depth_leaves_the_name_alone(tmp_path):
+def test_a_single_depth_does_not_change_the_name_of_the_condition(tmp_path):
     make_run(tmp_path, "natural", seed=0, tune_from="conv1")
     make_run(tmp_path, "natural", seed=1)
     study, _ = study_of(tmp_path)
@@ -93,7 +96,7 @@ def test_one_depth_leaves_the_name_alone(tmp_path):
     assert not any("How deep" in line for line in page(tmp_path))
 
 
-def test_a_frozen_run_is_tuned_from_its_first_new_layer(tmp_path):
+def test_a_frozen_run_is_fine_tuned_from_its_first_reinitialised_layer(tmp_path):
     make_run(tmp_path, "natural", mode="frozen")
     make_run(tmp_path, "natural")
     make_run(tmp_path, "natural", seed=1, mode="frozen", finished=False)
@@ -106,7 +109,7 @@ def test_a_frozen_run_is_tuned_from_its_first_new_layer(tmp_path):
     }
 
 
-def test_runs_that_searched_their_depth_stay_together_and_are_not_chosen(tmp_path):
+def test_runs_that_searched_their_depth_form_one_condition_and_are_not_chosen(tmp_path):
     for seed, found in ((0, "conv1"), (1, "conv4")):
         high = {"accuracy": 0.9, "auroc": 0.9}
         options = {"search": ("conv1", "conv4"), "validation": high}
@@ -117,34 +120,34 @@ def test_runs_that_searched_their_depth_stay_together_and_are_not_chosen(tmp_pat
         make_run(tmp_path, "natural", seed=seed, tune_from=layer, validation=low)
     study, _ = study_of(tmp_path)
     assert study.conditions == [*NAMES[:2], "natural searched"]
-    (section,) = layerwise_sections(study, tmp_path / "report")
+    (section,) = depth_sections(study, tmp_path / "report")
     assert "conv1-fc8 at r = 1" in section.blocks[0].text
     table = next(block for block in section.blocks if block.kind == "table")
     assert [row[0] for row in table.rows] == ["conv1-fc8", "conv4-fc8", "searched"]
 
 
-def test_one_finished_depth_is_no_choice(tmp_path):
+def test_there_is_no_section_with_only_one_finished_depth(tmp_path):
     make_run(tmp_path, "natural")
     make_run(tmp_path, "natural", tune_from="conv4", finished=False)
     study, _ = study_of(tmp_path)
     assert study.conditions == [NAMES[0]]
-    assert layerwise_sections(study, tmp_path / "report") == []
+    assert depth_sections(study, tmp_path / "report") == []
 
 
-def test_what_freezes_layers_means_nothing_from_scratch(tmp_path):
+def test_freezing_options_are_ignored_from_scratch(tmp_path):
     make_run(tmp_path, "scratch", 0.5, tune_from="conv4")
     make_run(tmp_path, "scratch", 1.0, mode="frozen")
     assert study_of(tmp_path)[0].conditions == ["scratch"]
 
 
-def test_two_conditions_of_other_depths_are_said_to_differ(tmp_path):
+def test_a_warning_if_two_conditions_have_different_depths(tmp_path):
     make_run(tmp_path, "natural", tune_from="conv4")
     make_run(tmp_path, "two_stage")
     (line,) = unlike_conditions(study_of(tmp_path)[0])
     assert line.endswith("tuned layers is conv4-fc8 and conv1-fc8")
 
 
-def test_validation_chooses_and_the_test_set_compares(study):
+def test_validation_data_choose_and_the_test_set_compares(study):
     choices, validated = choose(study, NAMES, "auroc")
     assert validated
     assert [(c.ratio, c.condition) for c in choices] == [(0.2, NAMES[1]), (1.0, NAMES[0])]
@@ -152,8 +155,8 @@ def test_validation_chooses_and_the_test_set_compares(study):
     assert [pair.b for pair in at_few.against] == [NAMES[0], "scratch"]
     assert [pair.b for pair in at_all.against] == [NAMES[1], "scratch"]  # the second best
     pairs = [*at_few.against, *at_all.against]
-    for name in FIGURES:
-        raw = [pair.metrics[name].p_value for pair in pairs]
+    for name in METRICS:
+        raw = [pair.figures[name].p_value for pair in pairs]
         theirs = multipletests(raw, method="holm")[1]
         assert [pair.holm[name] for pair in pairs] == pytest.approx(theirs)
     for pair in pairs:
@@ -170,14 +173,14 @@ def recorded(run):
     return json.loads((run.folder / "metrics.json").read_text())["test"]
 
 
-def test_validation_decides_even_against_the_test_set(tmp_path):
-    for layer, skill, of_validation in (("conv1", 2.0, 0.6), ("conv4", 0.5, 0.7)):
+def test_validation_data_choose_even_if_the_test_set_disagrees(tmp_path):
+    for layer, skill, validation_accuracy in (("conv1", 2.0, 0.6), ("conv4", 0.5, 0.7)):
         make_run(
             tmp_path,
             "natural",
             tune_from=layer,
             skill=skill,
-            validation={"accuracy": of_validation, "auroc": None},
+            validation={"accuracy": validation_accuracy, "auroc": None},
         )
     study, _ = study_of(tmp_path)
     assert choose(study, NAMES[:2], "accuracy")[0][0].condition == NAMES[1]
@@ -185,17 +188,16 @@ def test_validation_decides_even_against_the_test_set(tmp_path):
     assert (choices[0].condition, validated) == (NAMES[0], False)
 
 
-def test_the_answer_is_one_sentence_with_its_intervals(study):
+def test_the_summary_is_one_sentence_with_its_intervals(study):
     choices, _ = choose(study, NAMES, "auroc")
-    said = answer(study, "natural", choices, "auroc")
-    assert said.startswith(
-        "Chosen by AUROC, natural is best tuned: conv4-fc8 at r = 0.2 (conv4-fc8 - "
-    )
-    assert "; conv4-fc8 - scratch: +" in said
-    assert "; conv1-fc8 at r = 1 (conv1-fc8 - conv4-fc8: +" in said
-    assert "; conv1-fc8 - scratch: +" in said
-    assert said.count("evidence of a difference") == 4
-    assert said.endswith(").")
+    text = summary(study, "natural", choices, "auroc")
+    start = "Best fine-tuned layers of natural, chosen by AUROC: conv4-fc8 at r = 0.2 (conv4-fc8 - "
+    assert text.startswith(start)
+    assert "; conv4-fc8 - scratch: +" in text
+    assert "; conv1-fc8 at r = 1 (conv1-fc8 - conv4-fc8: +" in text
+    assert "; conv1-fc8 - scratch: +" in text
+    assert text.count("evidence of a difference") == 4
+    assert text.endswith(").")
 
 
 def page(outputs, **rest):
@@ -206,10 +208,10 @@ def test_the_report_has_the_section_and_its_files(outputs):
     for folder in (outputs / "runs").iterdir():
         add_learning_curve(folder)
     lines = page(outputs)
-    start = lines.index("## How deep to tune: natural")
+    start = lines.index("## How deep to fine-tune: natural")
     text = "\n".join(lines[start : lines.index("## Less training data")])
-    assert "Chosen by AUROC, natural is best tuned: conv4-fc8 at r = 0.2" in text
-    assert "that validation data (mean over seeds) choose by AUROC" in text
+    assert "layers of natural, chosen by AUROC: conv4-fc8 at r = 0.2" in text
+    assert "best AUROC on validation data (mean over seeds)" in text
     out = outputs / "report"
     for suffix in ("png", "svg"):
         assert (out / "plots" / f"depth-natural.{suffix}").is_file()
@@ -225,13 +227,13 @@ def test_the_report_has_the_section_and_its_files(outputs):
     assert set(chosen["against"]) == {*NAMES[:2], "scratch"}
 
 
-def test_without_validation_figures_it_says_that_the_test_set_chose(tmp_path):
+def test_a_warning_if_the_test_set_chose_the_depth(tmp_path):
     text = "\n".join(page(make_layerwise(tmp_path, "cross_entropy", validated=False)))
-    assert "Chosen by accuracy, natural is best tuned: conv4-fc8 at r = 0.2" in text
-    assert "the test set itself, since not all runs record validation figures" in text
+    assert "layers of natural, chosen by accuracy: conv4-fc8 at r = 0.2" in text
+    assert "the test set itself, because not all runs record validation results" in text
 
 
-def test_the_board_tells_depths_apart_too(outputs):
+def test_the_board_separates_depths(outputs):
     board = write_board(outputs, count=20)
     assert {path.name for path in (board / "figure5").iterdir() if path.is_dir()} == {
         "scratch",

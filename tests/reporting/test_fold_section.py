@@ -1,4 +1,4 @@
-"""Folds of one split file in the report: pooled, each image once a seed; misfits are refused."""
+"""Folds of one split file in the report: pooled; folds that do not match are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def outputs(tmp_path_factory):
     return make_folds(tmp_path_factory.mktemp("outputs"))
 
 
-def test_pooled_each_image_stands_once_with_the_prediction_of_its_own_fold(outputs, tmp_path):
+def test_pooled_runs_hold_each_image_once_predicted_by_the_run_of_its_fold(outputs, tmp_path):
     runs, _ = pool_folds(*read(outputs))
     assert [run.place for run in runs] == [
         (c, 1.0, s) for c in ("scratch", "two_stage") for s in (0, 1)
@@ -44,19 +44,21 @@ def test_pooled_each_image_stands_once_with_the_prediction_of_its_own_fold(outpu
     assert len(pooled.ids) == len(whole.ids)
     assert (pooled.labels[order] == whole.labels).all()
     assert np.allclose(pooled.probabilities[order], whole.probabilities)
-    # So the project's one bootstrap says of the pool what it says of one run on these images.
+    # The bootstrap therefore gives the same result as for one run on these images.
     ours, theirs = Study([pooled], 200), Study([whole], 200)
     for figure in ("accuracy", "auroc", "f1"):
         assert ours.interval("two_stage", 1.0, figure) == theirs.interval("two_stage", 1.0, figure)
 
 
-def test_the_report_has_pooled_and_per_fold_figures(outputs):
+def test_the_report_has_pooled_results_and_those_of_each_fold(outputs):
     folder = make_report([outputs], count=200)
     table = pd.read_csv(folder / "tables" / "folds.csv", dtype={"fold": str})
     accuracy = table[(table["figure"] == "accuracy") & (table["condition"] == "scratch")]
     assert list(accuracy["fold"]) == ["0", "1", "2", "pooled"]
     assert list(accuracy["images"]) == [30, 30, 30, 90]
-    of_folds = accuracy["estimate"].iloc[:3].mean()  # equal folds: their mean is the pool's
+    of_folds = (
+        accuracy["estimate"].iloc[:3].mean()
+    )  # folds of equal size: their mean is the pooled result
     assert accuracy["estimate"].iloc[3] == pytest.approx(of_folds)
     assert accuracy["low"].le(accuracy["estimate"]).all()
     main = pd.read_csv(folder / "tables" / "table2.csv")
@@ -68,15 +70,15 @@ def test_the_report_has_pooled_and_per_fold_figures(outputs):
     assert "two\\_stage - scratch" in page or "two_stage - scratch" in page
 
 
-def test_the_board_and_the_curves_take_the_pool(outputs):
-    found = gather_runs([outputs])
-    assert [len(run.parts) for run in found.runs] == [3] * 4
-    assert not found.unfinished
+def test_the_board_and_the_curves_use_pooled_runs(outputs):
+    runs, unfinished = gather_runs([outputs])
+    assert [len(run.parts) for run in runs] == [3] * 4
+    assert not unfinished
     board = write_board(outputs, count=50)
     assert len([p for p in board.iterdir() if p.name.endswith("-3folds")]) == 4
 
 
-def test_a_place_without_all_folds_is_listed_and_not_averaged(tmp_path):
+def test_a_condition_without_all_folds_is_listed_and_not_averaged(tmp_path):
     make_folds(tmp_path)
     make_run(tmp_path, "natural", fold=1)
     folder = make_report([tmp_path], count=50)
@@ -85,14 +87,14 @@ def test_a_place_without_all_folds_is_listed_and_not_averaged(tmp_path):
     assert "natural" not in set(pd.read_csv(folder / "tables" / "table2.csv")["condition"])
 
 
-def test_one_fold_alone_is_reported_as_such(tmp_path):
+def test_a_warning_if_all_runs_are_on_one_fold(tmp_path):
     for condition in ("scratch", "natural"):
         make_run(tmp_path, condition, fold=2)
     folder = make_report([tmp_path], count=50)
     assert "All runs are on fold 2" in (folder / "report.md").read_text()
 
 
-def test_no_place_with_all_folds_says_what_is_missing(tmp_path):
+def test_the_missing_fold_is_named_if_no_condition_has_all_folds(tmp_path):
     make_run(tmp_path, "scratch", fold=0)
     make_run(tmp_path, "scratch", fold=2)
     with pytest.raises(UserError, match=r"fold 1 of 0 to 2 .* --only domain\.target\.fold=0"):
@@ -100,18 +102,18 @@ def test_no_place_with_all_folds_says_what_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"digest": "beef"}, "folds come from different split files"),
         ({"fingerprint": "beef"}, "target domain differ"),
         ({"epochs": 8}, r"differ in recipe\.epochs"),
     ],
 )
-def test_folds_that_do_not_belong_together_are_refused(tmp_path, settings, said):
+def test_folds_that_do_not_belong_together_are_refused(tmp_path, settings, message):
     make_run(tmp_path, fold=0)
     make_run(tmp_path, fold=1)
     make_run(tmp_path, fold=2, **settings)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         pool_folds(*read(tmp_path))
 
 

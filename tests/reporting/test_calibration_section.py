@@ -1,4 +1,4 @@
-"""The report's section on calibration: only where runs kept validation predictions."""
+"""The calibration section of the report, which needs runs with validation predictions."""
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,8 @@ from stagetransfer.reporting import make_report
 from stagetransfer.statistics import apply_temperature, fit_temperature, reliability
 
 
-def validated(folder, factor):
-    """Gives a run validation predictions whose logits are `factor` times too great."""
+def write_validation(folder, factor):
+    """Write validation predictions for a run, with logits that are `factor` times too large."""
     table = pd.read_csv(folder / "predictions.csv")
     columns = [name for name in table if name.startswith("p_")]
     logs = factor * np.log(table[columns].to_numpy())
@@ -27,7 +27,7 @@ def report(tmp_path_factory):
     runs = [make_run(outputs, "scratch", 1.0, seed) for seed in (0, 1)]
     make_run(outputs, "two_stage", 1.0, 0)
     for run in runs:
-        validated(run, 3.0)
+        write_validation(run, 3.0)
     return make_report([outputs], count=100), runs
 
 
@@ -55,12 +55,12 @@ def test_table_and_diagram(report):
     assert (folder / "plots" / "reliability.png").is_file()
 
 
-def test_runs_without_validation_predictions_are_named(report):
+def test_runs_without_validation_predictions_are_counted(report):
     folder, _ = report
     assert "1 run without validation.csv" in (folder / "report.md").read_text()
 
 
-def test_without_any_there_is_no_section(tmp_path):
+def test_there_is_no_section_without_validation_predictions(tmp_path):
     make_run(tmp_path, "scratch", 1.0, 0)
     folder = make_report([tmp_path], count=50)
     assert "Calibration" not in (folder / "report.md").read_text()

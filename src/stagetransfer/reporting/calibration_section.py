@@ -1,0 +1,148 @@
+"""Calibration: how well the predicted probabilities agree with the share of correct predictions.
+
+The probabilities are compared before and after temperature scaling (Guo et al. 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stagetransfer.figures import COLOURS, STYLE
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting import plots
+from stagetransfer.reporting.blocks import Block, Data, Section, Table, Text, data_frame
+from stagetransfer.runs.reader import read_predictions
+from stagetransfer.runs.run import Run
+from stagetransfer.runs.study import Study
+from stagetransfer.statistics import apply_temperature, ece_interval, fit_temperature, reliability
+from stagetransfer.statistics.calibration import BINS
+
+FILE = "validation.csv"
+
+NOTES = (
+    f"ECE: expected calibration error with {BINS} bins of the highest probability (Guo et al. "
+    "2017) on the test set; mean over seeds, with its 95 % interval over seeds and patients. It is "
+    "biased upwards a little, because the noise of each bin counts as an error.",
+    "T: the temperature fitted to the validation images of each run, by which its logits are "
+    "divided. Above 1, the network was overconfident. It is 1 if no validation image is "
+    "misclassified. It changes no prediction.",
+)
+
+
+@dataclass(frozen=True)
+class _Calibrated:
+    """The runs of one condition that have validation predictions.
+
+    Attributes:
+        temperatures: one per run.
+        trained: test probabilities (runs, images, classes) without temperature scaling.
+        scaled: the same at each run's own temperature.
+    """
+
+    condition: str
+    temperatures: list[float]
+    trained: NDArray[np.float64]
+    scaled: NDArray[np.float64]
+
+
+def calibration_sections(study: Study, out: Path) -> list[Section]:
+    """Return the section at the main ratio; none if no run has validation predictions."""
+    runs = {name: study.at(name, study.main_ratio) for name in study.conditions}
+    with_file = {name: [r for r in of if (r.folder / FILE).is_file()] for name, of in runs.items()}
+    found = [_calibrate(name, of) for name, of in with_file.items() if of]
+    if not found:
+        return []
+    blocks: list[Block] = [_table(study, found), *_diagram(study, found, out)]
+    if absent := sum(map(len, runs.values())) - sum(map(len, with_file.values())):
+        text = (
+            f"{fmt.count(absent, 'run')} without {FILE} left out; earlier versions did not write "
+            "this file. `stagetransfer predict` writes it."
+        )
+        blocks.append(Text(text, kind="warning"))
+    return [Section(f"Calibration at r = {fmt.ratio(study.main_ratio)}", blocks)]
+
+
+def _calibrate(condition: str, runs: Sequence[Run]) -> _Calibrated:
+    temperatures, trained, scaled = [], [], []
+    for run in runs:
+        _, _, labels, probabilities = read_predictions(run.folder / FILE, run.classes)
+        logits = np.log(np.clip(probabilities, 1e-300, None))
+        temperatures.append(fit_temperature(labels, logits))
+        order = sorted(range(len(run.ids)), key=run.ids.__getitem__)
+        trained.append(run.probabilities[order])
+        scaled.append(apply_temperature(trained[-1], temperatures[-1]))
+    return _Calibrated(condition, temperatures, np.stack(trained), np.stack(scaled))
+
+
+def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
+    columns = (
+        "condition seeds temperature temperature_least temperature_greatest "
+        "ece_trained ece_trained_low ece_trained_high ece_tempered ece_tempered_low "
+        "ece_tempered_high cross_entropy_trained cross_entropy_tempered"
+    )
+    rows, records = [], []
+    for one in found:
+        t = one.temperatures
+        temperature = (float(np.mean(t)), min(t), max(t))
+        results = [ece_interval(study.resamples(len(t)), p) for p in (one.trained, one.scaled)]
+        eces = [(ece.estimate, ece.low, ece.high) for ece in results]
+        losses = [_cross_entropy(study, p) for p in (one.trained, one.scaled)]
+        cells = [fmt.mean(*temperature, digits=2), *(fmt.mean(*ece) for ece in eces)]
+        rows.append([one.condition, str(len(t)), *cells, *map(fmt.number, losses)])
+        records.append((one.condition, len(t), *temperature, *eces[0], *eces[1], *losses))
+    heads = ["condition", "seeds", "T [lowest, highest]", "ECE as trained", "ECE at T"]
+    heads += ["cross-entropy as trained", "cross-entropy at T"]
+    title = "Calibration on the test set, with temperatures fitted on validation images"
+    return Table("calibration", title, heads, rows, NOTES, data=data_frame(columns, records))
+
+
+def _cross_entropy(study: Study, probabilities: NDArray[np.float64]) -> float:
+    """Return the mean over runs and test images in nats."""
+    of_label = probabilities[:, np.arange(len(study.labels)), study.labels]
+    return float(-np.log(np.clip(of_label, 1e-15, None)).mean())
+
+
+def _diagram(study: Study, found: Sequence[_Calibrated], out: Path) -> list[Block]:
+    """Return the reliability diagram and its numbers; the seeds of a condition are pooled."""
+    bins = []
+    for one in found:
+        for kind, p in (("as trained", one.trained), ("at T", one.scaled)):
+            labels = np.tile(study.labels, len(p))
+            pooled = reliability(labels, p.reshape(len(labels), -1))
+            counts = pooled.count.astype(int)
+            columns = zip(range(BINS), counts, pooled.confidence, pooled.accuracy, strict=True)
+            bins += [(one.condition, kind, *values) for values in columns]
+    data = data_frame("condition kind bin images confidence accuracy", bins)
+    caption = (
+        "Test images grouped by their highest probability; seeds are pooled. The area of a mark is "
+        "the share of images in its bin. On the diagonal, the probabilities are calibrated."
+    )
+    plot = plots.save_plot(_plot(data), "reliability", "Reliability diagram", caption, out)
+    return [plot, Data("reliability", data)]
+
+
+@mpl.rc_context(STYLE)
+def _plot(data: pd.DataFrame) -> Figure:
+    conditions = data["condition"].unique()
+    figure, axes = plots.grid(len(conditions), 4, (2.9, 2.9))
+    for axis, condition in zip(axes, conditions, strict=True):
+        axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+        for kind, colour, marker in (("as trained", COLOURS[2], "o"), ("at T", COLOURS[1], "s")):
+            bins = data[(data["condition"] == condition) & (data["kind"] == kind)]
+            x, y, area = bins["confidence"], bins["accuracy"], 300 * bins["images"]
+            axis.plot(x, y, color=colour, linewidth=1)
+            style: dict[str, Any] = {"color": colour, "marker": marker, "alpha": 0.7, "label": kind}
+            axis.scatter(x, y, 8 + area / bins["images"].sum(), **style)
+        axis.set(title=condition, xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    plots.label_axes(figure, "highest probability", "share of correct predictions")
+    plots.legend(figure, axes)
+    return figure

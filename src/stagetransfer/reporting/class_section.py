@@ -1,0 +1,93 @@
+"""Results per class: the recall of each class against r, and confusion matrices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from stagetransfer.figures import STYLE
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting import plots
+from stagetransfer.reporting.blocks import Data, Section, data_frame
+from stagetransfer.reporting.figure5 import CAPTION, recall_plot
+from stagetransfer.runs.study import Study
+
+
+def class_section(study: Study, out: Path) -> Section:
+    """Return the plots of recall and confusion matrices, and the numbers of both."""
+    caption = f"{CAPTION} n: number of test images."
+    if len(study.classes) > plots.MAX_CLASSES:
+        caption += f" The {plots.MAX_CLASSES} classes with the fewest test images."
+    if study.few:
+        caption += f" Fewer than ten groups: {fmt.join(study.few)}."
+    recall = plots.save_plot(
+        recall_plot(study), "recall_by_class", "Recall of each class against r", caption, out
+    )
+    matrices = plots.save_plot(
+        confusion_plot(study),
+        "confusion",
+        "Confusion matrices",
+        "Counts summed over seeds. The colour is the share of the images with this label.",
+        out,
+    )
+    counts = [
+        (condition, ratio, label, *row)
+        for condition in study.conditions
+        for ratio in [_highest_ratio(study, condition)]
+        for label, row in zip(study.classes, confusion(study, condition, ratio), strict=True)
+    ]
+    recalls = [
+        (condition, ratio, name, *(found.estimate, found.low, found.high, found.seeds))
+        for condition in study.conditions
+        for ratio in study.ratios
+        if study.at(condition, ratio)
+        for label, name in enumerate(study.classes)
+        if label in study.labels
+        for found in [study.interval(condition, ratio, f"recall:{name}")]
+    ]
+    confusions = data_frame(["condition", "ratio", "label", *study.classes], counts)
+    recall_data = data_frame("condition ratio class recall low high seeds", recalls)
+    data = [Data("confusion", confusions), Data("recall_by_class", recall_data)]
+    return Section("Results per class", [recall, matrices, *data])
+
+
+@mpl.rc_context({**STYLE, "axes.grid": False})
+def confusion_plot(study: Study) -> Figure:
+    """Return one matrix per condition at its highest ratio; rows are labels."""
+    classes = [plots.shorten(name) for name in study.classes]
+    few = len(classes) <= 10
+    font_sizes = (8, 7.5) if few else (5.5, 5)
+    side = min(max(3.1, 0.42 * len(classes) + 1.1), 9)
+    figure, axes = plots.grid(len(study.conditions), 2, (side, 0.9 * side))
+    for axis, condition in zip(axes, study.conditions, strict=True):
+        ratio = _highest_ratio(study, condition)
+        counts = confusion(study, condition, ratio)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        texts = np.where(counts, counts.astype(str), "")
+        image = plots.draw_heat_map(
+            axis, shares, (classes, classes), texts if len(classes) <= plots.MAX_CLASSES else None,
+            font_sizes, cmap="Blues", vmin=0, vmax=1,
+        )  # fmt: skip
+        axis.tick_params("x", rotation=90)
+        seeds = fmt.count(len(study.at(condition, ratio)), "seed")
+        axis.set_title(f"{condition}, r = {fmt.ratio(ratio)}, {seeds}")
+    plots.label_axes(figure, "prediction", "label")
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30)
+    bar.set_label("share of the images with this label")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def confusion(study: Study, condition: str, ratio: float) -> np.ndarray[tuple[int, int]]:
+    """Return counts (labels, predictions), summed over the seeds."""
+    counts = np.zeros((len(study.classes), len(study.classes)), np.int64)
+    for run in study.at(condition, ratio):
+        np.add.at(counts, (study.labels, study.predictions(run)), 1)
+    return counts
+
+
+def _highest_ratio(study: Study, condition: str) -> float:
+    return max(run.ratio for run in study.at(condition))

@@ -1,0 +1,233 @@
+"""How deep to fine-tune at each training-data ratio, after Tajbakhsh et al. 2016, IEEE TMI 35(5).
+
+Validation data choose the depth at each ratio, so that the test set is used only once, to compare
+the chosen depth. It is compared with fine-tuning the whole network and with training from scratch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from stagetransfer.figures import STYLE
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting import plots
+from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
+from stagetransfer.reporting.pair_tables import (
+    PAIR_COLUMNS,
+    difference_cells,
+    holm_where_defined,
+    pair_records,
+)
+from stagetransfer.runs.study import Pair, Study
+from stagetransfer.runs.tuning_depth import DEPTHS, split_depth
+from stagetransfer.statistics import sentence
+
+METRICS = ("accuracy", "auroc")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best depth at a ratio, and its comparisons with other conditions."""
+
+    ratio: float
+    condition: str
+    against: list[Pair]
+
+
+def depth_sections(study: Study, out: Path) -> list[Section]:
+    """Return one section for each condition with runs of at least two depths; often none."""
+    found = Counter(base for base, depth in map(split_depth, study.conditions) if depth in DEPTHS)
+    bases = [base for base, depths in found.items() if depths > 1]
+    return [Section(f"How deep to fine-tune: {base}", _blocks(study, base, out)) for base in bases]
+
+
+def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choice], bool]:
+    """Choose the best depth at each ratio that has at least two depths.
+
+    The highest mean over seeds wins, on validation data if all runs record it, else on the test
+    set. Of equal depths, the deepest wins. It is compared with the deepest depth and with every
+    condition from scratch. If it is the deepest itself, or the deepest has no runs, it is compared
+    with the second best. Holm's correction is over all comparisons, separately for each metric.
+
+    Args:
+        depths: conditions, the deepest first.
+
+    Returns:
+        The choices, and whether validation data made them.
+    """
+    scratches = [name for name in study.conditions if len(study.chains[name]) == 1]
+    validation = {
+        run.name: (run.stages[-1].get("validation") or {}).get(metric)
+        for name in depths
+        for run in study.at(name)
+    }
+    validated = None not in validation.values()
+
+    def score(name: str, ratio: float) -> float:
+        if validated:
+            return float(np.mean([validation[run.name] for run in study.at(name, ratio)]))
+        return study.interval(name, ratio, metric).estimate
+
+    choices = []
+    for ratio in study.ratios:
+        present = [name for name in depths if study.at(name, ratio)]
+        if len(present) > 1:
+            best = max(present, key=lambda name: score(name, ratio))
+            rest = [name for name in present if name != best]
+            rival = rest[0] if rest[0] == depths[0] else max(rest, key=lambda n: score(n, ratio))
+            others = [rival, *(name for name in scratches if study.at(name, ratio))]
+            pairs = [study.pair(best, other, ratio, METRICS) for other in others]
+            choices.append(Choice(ratio, best, [pair for pair in pairs if pair.seeds]))
+    pairs = [pair for choice in choices for pair in choice.against]
+    for name in METRICS:
+        corrected = holm_where_defined([pair.metrics[name].p_value for pair in pairs])
+        for pair, p_value in zip(pairs, corrected, strict=True):
+            pair.holm[name] = p_value
+    return choices, validated
+
+
+def summary(study: Study, base: str, choices: Sequence[Choice], metric: str) -> str:
+    """Return the best depth at each ratio in one sentence, with its comparisons."""
+    if not choices:
+        return "No ratio has finished runs of two depths, so there is nothing to choose from."
+    parts = []
+    for choice in choices:
+        best = _depth(choice.condition)
+        compared = [
+            sentence(best, _depth(pair.b), pair.metrics[metric], p_value=pair.holm[metric])
+            for pair in choice.against
+        ]
+        details = f" ({'; '.join(compared)})" if compared else ""
+        parts.append(f"{best} at r = {fmt.ratio(choice.ratio)}{details}")
+    few = "; not reliable, because classes have fewer than ten groups" if study.few else ""
+    label = fmt.LABELS[metric]
+    return f"Best fine-tuned layers of {base}, chosen by {label}: {'; '.join(parts)}{few}."
+
+
+@mpl.rc_context({**STYLE, "axes.grid": False})
+def depth_plot(study: Study, names: Sequence[str], choices: Sequence[Choice]) -> Figure:
+    """Return one heat map per metric: depths against ratios, with a frame at the chosen depth."""
+    size = (max(0.75 * len(study.ratios) + 1.6, 3.2), 0.34 * len(names) + 1.1)
+    figure, axes = plots.grid(2, 2, size)
+    ticks = ([_depth(name) for name in names], [fmt.ratio(ratio) for ratio in study.ratios])
+    colours = mpl.colormaps["cividis"].with_extremes(bad="#e6e6e6")
+    for axis, metric in zip(axes, METRICS, strict=True):
+        means = np.array([[_mean(study, name, r, metric) for r in study.ratios] for name in names])
+        texts = np.vectorize(fmt.number)(means)
+        image = plots.draw_heat_map(axis, means, ticks, texts, cmap=colours, aspect="auto")
+        for choice in choices:
+            x, y = study.ratios.index(choice.ratio), names.index(choice.condition)
+            for inset, colour, width in ((0.0, "black", 2.5), (0.04, "white", 1.0)):
+                corner, side = (x - 0.5 + inset, y - 0.5 + inset), 1 - 2 * inset
+                axis.add_patch(Rectangle(corner, side, side, fill=False, color=colour, lw=width))
+        axis.set_title(f"test {fmt.LABELS[metric]}")
+        figure.colorbar(image, ax=axis, aspect=25).outline.set_visible(False)
+    plots.label_axes(figure, "training-data ratio r")
+    return figure
+
+
+def _blocks(study: Study, base: str, out: Path) -> list[Block]:
+    of_base = [name for name in study.conditions if split_depth(name)[0] == base]
+    names = [*of_base, *(name for name in study.conditions if len(study.chains[name]) == 1)]
+    depths = [name for name in of_base if split_depth(name)[1] in DEPTHS]
+    # AUROC decides if it also chose the checkpoints of the runs.
+    monitors = {run.config.get("recipe.monitor") for name in depths for run in study.at(name)}
+    metric = "auroc" if monitors == {"auroc"} else "accuracy"
+    choices, validated = choose(study, depths, metric)
+    source = (
+        "on validation data (mean over seeds)"
+        if validated
+        else "on the test set itself, because not all runs record validation results, so its "
+        "advantage is overestimated"
+    )
+    data = _data(study, names)
+    return [
+        Text(summary(study, base, choices, metric)),
+        plots.save_plot(
+            depth_plot(study, names, choices),
+            f"depth-{base}",
+            f"{base}: test metrics by fine-tuned layers and training-data ratio",
+            f"Means over seeds. A frame marks the depth with the best {fmt.LABELS[metric]} "
+            f"{source}.",
+            out,
+        ),
+        *(_metric_table(study, base, names, data[data["figure"] == name]) for name in METRICS),
+        *_choice_table(study, base, choices, source),
+    ]
+
+
+def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFrame) -> Table:
+    metric = str(data["figure"].iloc[0])
+    cells = {
+        (row["condition"], row["ratio"]): fmt.mean(row["mean"], row["low"], row["high"])
+        for row in data.to_dict("records")
+    }
+    rows = [
+        [_depth(name), *(cells.get((name, ratio), fmt.DASH) for ratio in study.ratios)]
+        for name in names
+    ]
+    note = (
+        f"Mean over seeds on the test set, with the 95 % interval{fmt.dagger(study)} below it. "
+        "conv1-fc8 is the whole network, fc8 the last layer only. All layers before the "
+        "fine-tuned ones are frozen with the weights from the previous stage."
+    )
+    columns = ["fine-tuned layers", *(f"r = {fmt.ratio(ratio)}" for ratio in study.ratios)]
+    name, title = f"depth-{base}-{metric}", f"{base}: {fmt.LABELS[metric]} by fine-tuned layers"
+    return Table(name, title, columns, rows, [note, *fmt.few_groups_note(study)], data=data)
+
+
+def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: str) -> list[Table]:
+    rows, records = [], []
+    for choice in choices:
+        ratio = fmt.ratio(choice.ratio)
+        for pair in choice.against:
+            cells = [cell for name in METRICS for cell in difference_cells(pair, name)]
+            rows.append([ratio, _depth(choice.condition), _depth(pair.b), *cells])
+        records += [(choice.ratio, *record) for record in pair_records(choice.against)]
+    if not rows:
+        return []
+    columns = ["r", "chosen", "compared with"]
+    for metric in METRICS:
+        columns += [f"{fmt.LABELS[metric]} (points{fmt.dagger(study)})", "p", "p (Holm)"]
+    note = (
+        f"Chosen {source}. Differences on the same test images, over the seeds that both have, "
+        f"with the 95 % interval. Holm's correction is over the {fmt.count(len(rows), 'row')}, "
+        "separately for each metric."
+    )
+    name, title = f"depth-{base}-chosen", f"{base}: comparisons of the chosen depth"
+    data = data_frame(f"ratio chosen against {PAIR_COLUMNS}", records)
+    notes = [note, *fmt.few_groups_note(study)]
+    return [Table(name, title, columns, rows, notes, left=3, data=data)]
+
+
+def _data(study: Study, names: Sequence[str]) -> pd.DataFrame:
+    rows = [
+        (name, depth or "scratch", ratio, metric, x.estimate, x.low, x.high, x.seeds)
+        for name, (_, depth) in zip(names, map(split_depth, names), strict=True)
+        for ratio in study.ratios
+        if study.at(name, ratio)
+        for metric in METRICS
+        for x in [study.interval(name, ratio, metric)]
+    ]
+    return data_frame("condition depth ratio figure mean low high seeds", rows)
+
+
+def _mean(study: Study, condition: str, ratio: float, metric: str) -> float:
+    """Return the mean over seeds; NaN if there is no run."""
+    if not study.at(condition, ratio):
+        return np.nan
+    return study.interval(condition, ratio, metric).estimate
+
+
+def _depth(condition: str) -> str:
+    """Return the depth, such as conv4-fc8; for a condition from scratch its name."""
+    return split_depth(condition)[1] or condition

@@ -1,0 +1,77 @@
+"""Cross-validation: the results of each fold beside those of all folds pooled."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Section, Table, Text
+from stagetransfer.runs.study import Study
+
+POOLED = (
+    "The test set is {count} folds of one split file (digest {digest}). Each run was trained on "
+    "all folds but one and tested on that one. All results in this report use the pooled "
+    "predictions of the folds: for each seed, each image is predicted once, by a model that was "
+    "not trained on this patient. The intervals resample patients and seeds. They do not include "
+    "the variance from training on other patients, and the models of the folds share most of their "
+    "training patients. AUROC and cross-entropy pool the probabilities of several models."
+)
+
+
+def fold_sections(study: Study) -> list[Section]:
+    """Return one section at the main ratio and appendices at the others; none without folds.
+
+    If all runs are on the same single fold, the only section is a warning.
+    """
+    first = study.runs[0]
+    if first.fold is not None:
+        text = f"All runs are on fold {first.fold} of a split file. No run of another fold is here."
+        return [Section("Folds", [Text(text, kind="warning")])]
+    if not first.folds or first.splits is None:
+        return []
+    by_fold = zip(*(run.folds for run in study.runs), strict=True)
+    folds = [Study(runs, study.count) for runs in by_fold]
+    pooled = POOLED.format(count=len(folds), digest=first.splits["digest"])
+    main, *others = reversed(study.ratios)
+    return [
+        Section(f"Folds at r = {fmt.ratio(main)}", [Text(pooled), _table(study, folds, main)]),
+        *(
+            Section(f"Appendix: folds at r = {fmt.ratio(r)}", [_table(study, folds, r)], True)
+            for r in others
+        ),
+    ]
+
+
+def _table(study: Study, folds: list[Study], ratio: float) -> Table:
+    rows, records = [], []
+    for condition in (name for name in study.conditions if study.at(name, ratio)):
+        for name, part in [*((str(i), fold) for i, fold in enumerate(folds)), ("pooled", study)]:
+            groups = "" if part.groups is None else str(part.num_groups)
+            found = {metric: part.interval(condition, ratio, metric) for metric in fmt.LABELS}
+            means = [fmt.mean(x.estimate, x.low, x.high) for x in found.values()]
+            rows.append([condition, name, str(len(part.labels)), groups, *means])
+            place = {"condition": condition, "ratio": ratio, "fold": name}
+            size = {"images": len(part.labels)}
+            records += [{**place, "figure": m, **size, **asdict(x)} for m, x in found.items()]
+        spread = [
+            np.std([fold.interval(condition, ratio, metric).estimate for fold in folds], ddof=1)
+            for metric in fmt.LABELS
+        ]
+        rows.append([condition, "sd of folds", "", "", *map(fmt.number, map(float, spread))])
+    notes = [
+        f"Mean over seeds, with the 95 % interval{fmt.dagger(study)} below it. sd of folds: the "
+        "standard deviation over the folds; it is not a standard error of the pooled result.",
+        *fmt.few_groups_note(study),
+    ]
+    if any(fold.few for fold in folds) and not study.few:
+        notes.append(
+            "At least one fold has fewer than ten groups of some class. The intervals of single "
+            "folds are rough; use the pooled ones."
+        )
+    name = f"folds{fmt.table_suffix(study, ratio)}"
+    title = f"Results of each fold at r = {fmt.ratio(ratio)}"
+    columns = ["condition", "fold", "images", "groups", *fmt.LABELS.values()]
+    return Table(name, title, columns, rows, notes, left=2, data=pd.DataFrame(records))

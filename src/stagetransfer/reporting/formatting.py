@@ -1,0 +1,96 @@
+"""Numbers as the text that the tables, captions and sentences of a report show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from stagetransfer.runs.study import Study
+from stagetransfer.statistics import NATS, POINTS, Unit
+
+DASH = "–"  # not defined, or absent
+
+LABELS = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "cross_entropy": "cross-entropy",
+    "auroc": "AUROC",
+}
+"""The name of each metric in a report."""
+
+UNITS = {name: NATS if name == "cross_entropy" else POINTS for name in LABELS}
+"""The unit of the differences of each metric in a report."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return the rounded value; a dash if it is not defined; 0.000 in place of -0.000."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """Return "[low, high]", or a dash if one end is not defined."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return DASH
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def mean(value: float, low: float, high: float, digits: int = 3) -> str:
+    """Return a mean, with its interval on a second line."""
+    return f"{number(value, digits)}\n{interval(low, high, digits)}"
+
+
+def difference(value: float, low: float, high: float, unit: Unit) -> str:
+    """Return a difference with its sign in this unit, with its interval on a second line."""
+    if not math.isfinite(value):
+        return DASH
+    shown = round(value * unit.factor, unit.digits) + 0.0
+    between = interval(low * unit.factor, high * unit.factor, unit.digits)
+    return f"{shown:+.{unit.digits}f}\n{between}"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value with three digits; a dash if it is not defined."""
+    if p is None or not math.isfinite(p):
+        return DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def join(items: Iterable[object]) -> str:
+    """Return "a, b, c"; a dash if there is no item."""
+    return ", ".join(map(str, items)) or DASH
+
+
+def ratio(value: float) -> str:
+    """Return a training-data ratio as in the names of runs: 0.2 or 1."""
+    return format(value, "g")
+
+
+def count(number: int, noun: str) -> str:
+    """Return "1 run" or "2 runs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def table_suffix(study: Study, at: float) -> str:
+    """Return the end of a table's file name: empty at the study's main ratio, else "-r0.2"."""
+    return "" if at == study.main_ratio else f"-r{ratio(at)}"
+
+
+def dagger(study: Study) -> str:
+    """Return the mark for the headings of intervals that are not reliable, else an empty text."""
+    return " †" if study.few else ""
+
+
+def few_groups_note(study: Study) -> list[str]:
+    """Return the warning below every table with intervals; empty if no class has few groups."""
+    if not study.few:
+        return []
+    unit = "images" if study.groups is None else "groups"
+    few = ", ".join(f"{name} ({size})" for name, size in study.few.items())
+    return [
+        f"† Not reliable: fewer than ten {unit} in {few}. The intervals and p-values do not show "
+        "how patients differ. The same holds for every average over these classes."
+    ]

@@ -1,0 +1,106 @@
+"""Pairwise comparisons of conditions at one ratio, on the same test images and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite, nan
+
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
+from stagetransfer.runs.study import Pair, Study
+from stagetransfer.statistics import holm, sentence
+
+PAIR_COLUMNS = "figure difference low high p p_holm seeds seeds_left_out"
+MCNEMAR_COLUMNS = ("pair", "seed", "only the first right", "only the second right", "p")
+
+ACCURACY_NOTE = (
+    "Difference of the means over seeds on the same test images, in percentage points, with its "
+    "95 % interval. Only seeds that both conditions have are compared."
+)
+MCNEMAR_NOTE = (
+    "An additional test beside the bootstrap. It assumes that images are independent, so its p is "
+    "too small if there are several images per patient. It is not corrected for the number of "
+    "tests."
+)
+
+
+def pair_blocks(study: Study, ratio: float) -> list[Block]:
+    """Return the comparisons of all pairs of conditions at a ratio, as sentences and as tables."""
+    pairs = study.pairs(ratio, list(fmt.LABELS))
+    at, suffix = f"r = {fmt.ratio(ratio)}", fmt.table_suffix(study, ratio)
+    if not pairs:
+        return [Text(f"No two conditions have finished runs at {at}, so none can be compared.")]
+    rows, others, tests = [], [], []
+    for pair in pairs:
+        title, left_out = f"{pair.a} - {pair.b}", fmt.join(pair.left_out)
+        if not pair.seeds:
+            rows.append([title, fmt.DASH, left_out, *[fmt.DASH] * 4])
+            continue
+        mcnemar = ", ".join(fmt.p_value(test.p_value) for test in pair.mcnemar.values())
+        accuracy = difference_cells(pair, "accuracy")
+        rows.append([title, fmt.join(pair.seeds), left_out, *accuracy, mcnemar])
+        cells = [difference_cells(pair, metric) for metric in list(fmt.LABELS)[1:]]
+        others.append([title, *(f"{shown}\np {corrected}" for shown, _, corrected in cells)])
+        for seed, test in pair.mcnemar.items():
+            counts = [str(test.only_a), str(test.only_b)]
+            tests.append([title, str(seed), *counts, fmt.p_value(test.p_value)])
+    data = data_frame(f"a b {PAIR_COLUMNS}", pair_records(pairs))
+    few = fmt.few_groups_note(study)
+    holm_note = (
+        f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, separately "
+        "for each metric."
+    )
+    title = f"Pairs of conditions at {at}"
+    columns = ["pair", "seeds", "seeds left out", f"points{fmt.dagger(study)}", "p", "p (Holm)"]
+    columns.append("p (McNemar) per seed")
+    notes = [ACCURACY_NOTE, holm_note, *few]
+    blocks: list[Block] = [
+        Text("Differences in accuracy (first condition minus second):"),
+        Bullets([_sentence(study, pair) for pair in pairs]),
+        Table(f"pairs{suffix}", f"{title}: accuracy", columns, rows, notes, data=data),
+    ]
+    if others:
+        labels = [f"{fmt.LABELS[name]} ({fmt.UNITS[name].name})" for name in list(fmt.LABELS)[1:]]
+        notes = [f"Difference, 95 % interval and corrected p-value. {holm_note}", *few]
+        name, title = f"pairs_other_figures{suffix}", f"{title}: the other metrics"
+        blocks.append(Table(name, title, ["pair", *labels], others, notes, data=data))
+        title = f"McNemar's exact test at {at} for each seed"
+        columns = ["pair", "seed", "only first correct", "only second correct", "p"]
+        data = data_frame(MCNEMAR_COLUMNS, tests)
+        blocks.append(Table(f"mcnemar{suffix}", title, columns, tests, [MCNEMAR_NOTE], data=data))
+    return blocks
+
+
+def difference_cells(pair: Pair, metric: str) -> tuple[str, str, str]:
+    """Return a pair's difference with its interval, the p-value and Holm's p-value as texts."""
+    found = pair.metrics[metric]
+    shown = fmt.difference(found.estimate, found.low, found.high, fmt.UNITS[metric])
+    return shown, fmt.p_value(found.p_value), fmt.p_value(pair.holm.get(metric))
+
+
+def pair_records(pairs: Iterable[Pair]) -> list[tuple[object, ...]]:
+    """Return one row per pair and metric: both conditions, then `PAIR_COLUMNS`."""
+    rows: list[tuple[object, ...]] = []
+    for pair in pairs:
+        seeds = [" ".join(map(str, of)) for of in (pair.seeds, pair.left_out)]
+        for metric, x in pair.metrics.items():
+            numbers = (x.estimate, x.low, x.high, x.p_value, pair.holm.get(metric, nan))
+            rows.append((pair.a, pair.b, metric, *numbers, *seeds))
+    return rows
+
+
+def holm_where_defined(p_values: Sequence[float]) -> list[float]:
+    """Return p-values after Holm's correction; one that is NaN stays NaN and does not count."""
+    corrected = iter(holm([p for p in p_values if isfinite(p)]))
+    return [next(corrected) if isfinite(p) else nan for p in p_values]
+
+
+def _sentence(study: Study, pair: Pair) -> str:
+    if not pair.seeds:
+        return f"{pair.a} - {pair.b}: no seed in common, not compared"
+    accuracy, corrected = pair.metrics["accuracy"], pair.holm.get("accuracy")
+    text = sentence(pair.a, pair.b, accuracy, p_value=corrected, few=list(study.few))
+    if not pair.left_out:
+        return text
+    seeds = f"seed{'s' * (len(pair.left_out) > 1)} {fmt.join(pair.left_out)}"
+    return f"{text}; left out: {seeds}, which only one of the two conditions has"

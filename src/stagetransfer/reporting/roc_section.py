@@ -1,0 +1,139 @@
+"""ROC curves of each class against the rest: areas, operating points, pairwise comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stagetransfer.figures import STYLE
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting import plots
+from stagetransfer.reporting.blocks import Bullets, Data, Section, Table, Text
+from stagetransfer.runs.roc_study import RocMetrics, RocStudy, rows_at
+from stagetransfer.runs.study import Study
+from stagetransfer.statistics import POINTS
+
+ROC_METRICS = RocMetrics(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
+LABELS: Mapping[str, str] = {
+    "auroc": "AUROC",
+    "DeLong": "AUROC (DeLong)",
+    ROC_METRICS.names[1]: f"left of {ROC_METRICS.partial:g} (McClish)",
+    **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g}" for rate in ROC_METRICS.rates},
+}
+MAX_ROWS, MAX_LINES = 60, 12
+
+AREA_NOTE = (
+    "Mean over seeds, with its 95 % interval below it: from the bootstrap of the report, or from "
+    "DeLong's method (1988) as an additional check, which assumes independent images and treats "
+    f"the seeds as fixed. left of {ROC_METRICS.partial:g}: the area up to this false-positive rate "
+    "on McClish's scale (1989), from 0.5 (chance) to 1. sensitivity: at these false-positive rates."
+)
+PAIR_NOTE = (
+    "Difference of the means over the seeds that both conditions have, in percentage points, with "
+    "its 95 % interval and p-value. Holm's correction is over the pairs, separately for each class "
+    "and metric."
+)
+
+
+def roc_section(study: Study, out: Path) -> Section:
+    """Return the areas, partial areas and sensitivities at the main ratio, with the curves."""
+    ratio = study.main_ratio
+    at = f"r = {fmt.ratio(ratio)}"
+    classes = [study.classes[i] for i in plots.classes_to_draw(study)]
+    rocs = RocStudy(study, ROC_METRICS, None if len(study.classes) == 2 else classes, [ratio])
+    section = Section(f"ROC curves at {at}")
+    if not rocs.positives:
+        few = "No ROC curve: it needs two test images of a class and two of the other classes."
+        section.blocks.append(Text(few))
+        return section
+    metrics, curves = rocs.metrics_table(), rocs.curves()
+    pairs, sentences = rocs.pairs()
+    lines = [f"left out, because of too few test images: {name}" for name in rocs.left_out]
+    lines += sentences if len(sentences) <= MAX_LINES else []
+    if len(study.classes) > len(classes):
+        lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
+    others = "ratios, classes" if len(study.ratios) > 1 else "classes"
+    rates = fmt.join(f"{rate:g}" for rate in ROC_METRICS.rates)
+    section.blocks += [
+        Text(
+            "Each class is compared with the rest, scored by its probability. Curves are means "
+            f"over seeds. For other {others} and false-positive rates use stagetransfer roc."
+        ),
+        *([Bullets(lines)] if lines else []),
+        plots.save_plot(
+            roc_plot(rocs, ratio, metrics, curves),
+            f"roc-r{fmt.ratio(ratio)}",
+            f"ROC curves at {at}",
+            "Mean over seeds of the sensitivity at each false-positive rate. Bars are 95 % "
+            f"intervals at the rates {rates}, side by side so that none hides another.",
+            out,
+        ),
+        _table(study, "roc", "Areas and operating points", ["condition", "class"], metrics),
+        Data("roc_curves", curves),
+    ]
+    if len(pairs):
+        pairs = pairs.assign(pair=pairs["a"] + " - " + pairs["b"])
+        title = "Pairs of conditions, differences in points"
+        section.blocks.append(_table(study, "roc_pairs", title, ["pair", "class"], pairs))
+    return section
+
+
+@mpl.rc_context(STYLE)
+def roc_plot(study: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """Return one panel per class and one curve per condition, with intervals as bars.
+
+    Args:
+        metrics, curves: of `RocStudy.metrics_table` and `RocStudy.curves`.
+    """
+    rates = study.metrics.rates
+    side = 3.4 if len(study.positives) > 1 else 4.6
+    figure, axes = plots.grid(len(study.positives), 4, (side, side))
+    styles = plots.condition_styles(study.study.conditions)
+    for axis, name in zip(axes, study.positives, strict=True):
+        axis.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=0.8)
+        for index, condition in enumerate(study.study.conditions):
+            curve, style = rows_at(curves, condition, ratio, name), styles[condition]
+            if curve.empty:
+                continue
+            x, y = curve["false_positive_rate"], curve["sensitivity"]
+            axis.plot(np.r_[0, x], np.r_[0, y], color=style.colour, linestyle=style.line)
+            points = rows_at(metrics, condition, ratio, name).set_index("figure")
+            points = points.loc[[f"sensitivity_at_{rate:g}" for rate in rates]]
+            # Conditions are moved apart, so that no bar hides another.
+            shifted = np.array(rates) + 0.008 * index
+            plots.draw_operating_points(axis, shifted, points, style, condition)
+        axis.set(title=f"{name} against the rest", xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
+    plots.label_axes(figure, "false-positive rate", "sensitivity")
+    plots.legend(figure, axes)
+    return figure
+
+
+def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.DataFrame) -> Table:
+    """Return a table with one row per class and condition (or pair), and one column per metric."""
+    metric = data["figure"].where(data["method"] == "bootstrap", data["method"])
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for column, row in zip(metric, data.to_dict("records"), strict=True):
+        cells.setdefault(tuple(str(row[key]) for key in by), {})[column] = _cell(row)
+    rows = [[*place, *(found[column] for column in LABELS)] for place, found in cells.items()]
+    more = f"The first {MAX_ROWS} of {len(rows)} rows; all are in the CSV file."
+    notes = [
+        PAIR_NOTE if "pair" in by else AREA_NOTE,
+        *([more] if len(rows) > MAX_ROWS else []),
+        *fmt.few_groups_note(study),
+    ]
+    columns = [*by, *LABELS.values()]
+    title = f"{title}{fmt.dagger(study)}"
+    return Table(name, title, columns, rows[:MAX_ROWS], notes, left=2, data=data)
+
+
+def _cell(row: Mapping[Hashable, Any]) -> str:
+    numbers = (row["estimate"], row["low"], row["high"])
+    if "p_holm" not in row:
+        return fmt.mean(*numbers)
+    return f"{fmt.difference(*numbers, POINTS)}\np {fmt.p_value(row['p_holm'])}"

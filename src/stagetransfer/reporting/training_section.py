@@ -1,0 +1,149 @@
+"""Training: images per class, learning curves, and the stages with their time."""
+
+from __future__ import annotations
+
+from math import nan
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stagetransfer.figures import STYLE
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting import plots
+from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
+from stagetransfer.reporting.figure5 import LABELS
+from stagetransfer.reporting.learning_curves import TAGS, learning_curve
+from stagetransfer.runs.study import Study
+
+NOT_RECORDED = "not recorded"
+
+
+def training_section(study: Study, curves: pd.DataFrame, out: Path) -> Section:
+    """Return images, learning curves at the main ratio, and stages.
+
+    Args:
+        curves: of `learning_curves`.
+    """
+    plot = learning_curves_block(study, study.main_ratio, curves, out)
+    return Section("Training", [images_table(study), plot, stages_table(study)])
+
+
+def learning_curves(study: Study) -> pd.DataFrame:
+    """Return the learning curves of all runs; for pooled folds, their mean.
+
+    The columns are condition, ratio, seed, epoch, cross_entropy and accuracy.
+    """
+    tables = [pd.DataFrame(columns=pd.Index(["condition", "ratio", "seed", "epoch", *TAGS]))]
+    for run in study.runs:
+        folds = pd.concat([learning_curve(part) for part in run.parts])
+        if not folds.empty:
+            curve = folds.groupby("epoch", as_index=False).mean()
+            tables.append(curve.assign(condition=run.condition, ratio=run.ratio, seed=run.seed))
+    return pd.concat(tables[1:] or tables)
+
+
+def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) -> Block:
+    """Return the learning curves at a ratio; a line of text if no run has TensorBoard files."""
+    at = f"r = {fmt.ratio(ratio)}"
+    curves = curves[curves["ratio"] == ratio]
+    if curves.empty:
+        return Text(f"No learning curves at {at}: the runs hold no TensorBoard scalars.")
+    return plots.save_plot(
+        _plot(study, curves),
+        f"learning_curves-r{fmt.ratio(ratio)}",
+        f"Learning curves of the target stage at {at}",
+        "On validation data, by epoch. Thin lines are seeds; thick lines are their mean.",
+        out,
+    )
+
+
+@mpl.rc_context(STYLE)
+def _plot(study: Study, curves: pd.DataFrame) -> Figure:
+    figure, axes = plots.grid(2, 2, (4.3, 3.4))
+    for axis, (metric, label) in zip(axes, reversed(LABELS.items()), strict=True):
+        for condition, style in plots.condition_styles(study.conditions).items():
+            chosen = curves[curves["condition"] == condition]
+            if chosen.empty:
+                continue
+            seeds = chosen.pivot(index="epoch", columns="seed", values=metric)
+            axis.plot(seeds.index, seeds, color=style.colour, alpha=0.25, linewidth=0.8)
+            options = {"markevery": max(1, len(seeds) // 8), "label": condition, **style.options}
+            axis.plot(seeds.index, seeds.mean(axis=1), **options)
+        axis.set(xlabel="epoch", ylabel=f"validation {label}")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plots.legend(figure, axes)
+    return figure
+
+
+def images_table(study: Study) -> Table:
+    """Return the numbers of training images per class at each ratio, and of test images."""
+    records = []
+    for run in (part for pooled in study.runs for part in pooled.parts):
+        place = {"ratio": run.ratio, "seed": run.seed, "condition": run.condition}
+        recorded = run.num_train_per_class or {}
+        classes = {name: recorded.get(name) for name in study.classes}
+        records.append({**place, "total": run.num_train, **classes})
+    data = pd.DataFrame(records)
+    columns = [*study.classes, "total"]
+    rows = []
+    for ratio in study.ratios:
+        counts = data[data["ratio"] == ratio]
+        rows.append([f"train, r = {fmt.ratio(ratio)}", *(_range(counts[name]) for name in columns)])
+    support = np.bincount(study.labels, minlength=len(study.classes))
+    rows.append(["test", *map(str, support), str(len(study.labels))])
+    if study.groups is not None:
+        groups = [len({*study.groups[study.labels == i]}) for i in range(len(study.classes))]
+        rows.append(["test groups", *map(str, groups), str(study.num_groups)])
+    note = f"{NOT_RECORDED}: at least one run does not record images per class."
+    notes = [note] if any(run.num_train_per_class is None for run in study.runs) else []
+    return Table("images", "Images of each class", ["", *columns], rows, notes, data=data)
+
+
+def stages_table(study: Study) -> Table:
+    """Return how often each stage was trained and used, and the time saved by sharing stages."""
+    runs = [part for pooled in study.runs for part in pooled.parts]
+    entries = [((i, s["name"]), s) for run in runs for i, s in enumerate(run.stages, 1)]
+    rows, records = [], []
+    for place in sorted(dict.fromkeys(place for place, _ in entries), key=lambda place: place[0]):
+        used = [stage for of, stage in entries if of == place]
+        distinct = list({stage["key"]: stage for stage in used}.values())
+        reused = sum(bool(stage["reused"]) for stage in used)
+        counts = (f"{place[0]}-{place[1]}", len(used), len(distinct), reused)
+        epochs = fmt.join(sorted({int(stage["epochs"]) for stage in distinct}))
+        speeds = [float(s["images_per_second"]) for s in distinct if s["images_per_second"]]
+        speed = float(np.mean(speeds)) if speeds else nan
+        times = [sum(float(stage["seconds"]) for stage in of) for of in (distinct, used)]
+        records.append((*counts, epochs, speed, *times))
+        rows.append([*map(str, counts), epochs, fmt.number(speed, 0), *map(_clock, times)])
+    data = data_frame(
+        "stage used distinct reused epochs images_per_second seconds seconds_without_sharing",
+        records,
+    )
+    total, unshared = data["seconds"].sum(), data["seconds_without_sharing"].sum()
+    rows.append(["all", *[fmt.DASH] * 5, _clock(total), _clock(unshared)])
+    saved = f" Sharing saved {1 - total / unshared:.0%} of the time." if unshared > 0 else ""
+    note = (
+        "A stage is named by its position in the chain and its domain. reused: taken from the "
+        "store, because another run had trained it. time (h:min:s): each distinct stage counts "
+        "once. unshared: the time if every run had trained all its stages."
+    )
+    columns = ["stage", "in runs", "distinct", "reused", "epochs", "images/s", "time", "unshared"]
+    return Table("stages", "Stages and their time", columns, rows, [note + saved], data=data)
+
+
+def _range(values: pd.Series) -> str:
+    if values.isna().any():
+        return NOT_RECORDED
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _clock(seconds: float) -> str:
+    """Return hours:minutes:seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

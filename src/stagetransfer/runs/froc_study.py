@@ -1,0 +1,255 @@
+"""FROC curves of one or more detection systems, from their candidates and the list of lesions."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stagetransfer.errors import UserError
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.run import Run
+from stagetransfer.statistics import (
+    Curve,
+    Detections,
+    collect_detections,
+    difference,
+    few_groups,
+    froc,
+    interval,
+    resample_cases,
+    resampled_froc,
+    sentence,
+)
+
+LESION_COLUMNS = ("case", "lesion")
+CANDIDATE_COLUMNS = (*LESION_COLUMNS, "score")
+HIT_COLUMNS = ("file", "lesion")
+
+
+@dataclass(frozen=True)
+class FrocComparison:
+    """The sensitivities of all systems and their differences.
+
+    Attributes:
+        figures: columns system, figure, estimate, low, high.
+        curves: columns system, threshold, false_positives_per_case, sensitivity.
+        pairs: columns a, b, figure, estimate (a - b), low, high, p; empty with one system.
+        sentences: the pairs as sentences.
+        notes: the limits of these results.
+        rates: mean numbers of false positives per case at which the sensitivity is read.
+    """
+
+    figures: pd.DataFrame
+    curves: pd.DataFrame
+    pairs: pd.DataFrame
+    sentences: list[str]
+    notes: list[str]
+    rates: tuple[float, ...]
+
+
+def read_systems(
+    paths: Sequence[Path],
+    lesions: Path,
+    *,
+    table: Path | None = None,
+    positive: str | None = None,
+    by_case: bool = False,
+) -> dict[str, Detections]:
+    """Read the detections of each system.
+
+    Args:
+        paths: one per system. Either a CSV file of candidates with the columns case, lesion
+            (empty: no lesion is hit) and score, or a finished run. Each test image of a run is a
+            candidate; its case is its group and its score is the probability of `positive`.
+        lesions: a CSV file with the columns case and lesion: one row per lesion, and one row with
+            an empty lesion per case without lesions. If it has a column split, only the rows of
+            the split test count.
+        table: for runs, a CSV file with the columns file and lesion: the lesion that each test
+            image hits.
+        positive: the class of lesions, for runs; None: the second of two classes.
+        by_case: whether all lesions of a case count as one.
+
+    Returns:
+        The detections by the name of the system: the stem of the CSV file or the name of the run.
+
+    Raises:
+        UserError: a file cannot be read, names a case or lesion that is not in `lesions`, or lacks
+            a test image.
+    """
+    listed = _read_lesions(lesions)
+    known = list(zip(listed["case"], listed["lesion"], strict=True))
+    candidates = _read_candidates(paths, table, positive)
+    try:  # without candidates first, to find the errors of this file
+        collect_detections([], [], [], all_lesions=known)
+    except ValueError as error:
+        raise UserError(f"{lesions}: {error}. List each lesion and each case once.") from error
+    systems = {}
+    for name, (source, rows) in candidates.items():
+        cases, hits = list(rows["case"]), list(rows["lesion"])
+        scores = pd.to_numeric(rows["score"], errors="coerce").to_numpy()
+        try:
+            found = collect_detections(cases, hits, scores, all_lesions=known)
+        except ValueError as error:
+            raise UserError(f"{source}: {error}. Correct this file or {lesions}.") from error
+        if by_case:
+            counts = zip(found.cases, found.lesions.tolist(), strict=True)
+            merged = {case: "any" if count else "" for case, count in counts}
+            hits = ["any" if hit else "" for hit in hits]
+            found = collect_detections(cases, hits, scores, all_lesions=list(merged.items()))
+        systems[name] = found
+    return systems
+
+
+def compare_systems(
+    systems: Mapping[str, Detections], rates: Sequence[float], count: int = 2000
+) -> FrocComparison:
+    """Return sensitivities with 95 % intervals, and the differences between all pairs of systems.
+
+    The intervals are from a bootstrap over cases that all systems share. The mean sensitivity is
+    over all `rates`; with the rates of `statistics.CPM` it is the competition performance metric.
+
+    Args:
+        rates: mean numbers of false positives per case.
+        count: the number of resamples.
+    """
+    resamples = resample_cases(next(iter(systems.values())), count=count)
+    metrics = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
+
+    def measure(curve: Curve) -> NDArray[np.float64]:
+        at = curve.sensitivity_at(rates)
+        return np.concatenate([at, at.mean(1, keepdims=True)], axis=1)
+
+    values = {name: resampled_froc(resamples, found, measure) for name, found in systems.items()}
+    figures, curves, pairs, sentences, notes = [], [], [], [], []
+    for system, found in systems.items():
+        for i, metric in enumerate(metrics):
+            result = interval(resamples, values[system][:, :, i])
+            low, high = np.clip([result.low, result.high], 0, 1).tolist()
+            figures.append((system, metric, result.estimate, low, high))
+        curve = froc(found)
+        false_positives = curve.false_positives[0]
+        points = zip(curve.thresholds, false_positives, curve.sensitivity[0], strict=True)
+        curves += [(system, *point) for point in points]
+        if false_positives[-1] < max(rates):
+            notes.append(
+                f"{system}: its candidates end at {false_positives[-1]:.3g} false positives a "
+                "case; at higher rates its last sensitivity is used"
+            )
+    few = few_groups(resamples.labels, None, resamples.classes)
+    few_cases = [f"cases {name} lesions" for name, number in few.items() if number]
+    if few_cases:
+        notes.append(f"fewer than ten {', '.join(few_cases)}: the intervals are not reliable")
+    for b, a in combinations(systems, 2):
+        for i, metric in enumerate(metrics):
+            gap = difference(resamples, values[a][:, :, i], values[b][:, :, i])
+            pairs.append((a, b, metric, gap.estimate, gap.low, gap.high, gap.p_value))
+            # A table has no seeds, so the sentence must not mention them.
+            text = sentence(a, b, replace(gap, seeds_resampled=True), few=few_cases)
+            sentences.append(f"{metric}: {text}")
+    return FrocComparison(
+        _data_frame("system figure estimate low high", figures),
+        _data_frame("system threshold false_positives_per_case sensitivity", curves),
+        _data_frame("a b figure estimate low high p", pairs),
+        sentences,
+        notes,
+        tuple(rates),
+    )
+
+
+def _data_frame(columns: str, rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=pd.Index(columns.split()))
+
+
+def _read_lesions(file: Path) -> pd.DataFrame:
+    rows = _read_csv(file, LESION_COLUMNS, ("split",))
+    if "split" in rows:
+        rows = rows[rows["split"].str.lower() == "test"]
+        if rows.empty:
+            raise UserError(
+                f"{file}: no row has the split test, and only these count. Add rows of the test "
+                "set, or remove the column split."
+            )
+    return rows
+
+
+def _read_candidates(
+    paths: Sequence[Path], table: Path | None, positive: str | None
+) -> dict[str, tuple[Path, pd.DataFrame]]:
+    """Return by system: the file to correct after an error, and columns case, lesion, score."""
+    found = [system for path in paths for system in _read_path(path, table, positive)]
+    names = [name for name, _, _ in found]
+    unique = len(set(names)) == len(names)
+    systems = {name if unique else str(path): (path, rows) for name, path, rows in found}
+    if len(systems) < len(found):
+        raise UserError(f"{names[0]}: given twice. Give each system once.")
+    return systems
+
+
+def _read_path(
+    path: Path, table: Path | None, positive: str | None
+) -> Iterator[tuple[str, Path, pd.DataFrame]]:
+    if not path.is_dir():
+        yield path.stem, path, _read_csv(path, CANDIDATE_COLUMNS)
+        return
+    runs, _ = read_runs(find_runs([path]))
+    if not runs:
+        raise UserError(f"{path}: no finished run. Wait for one, or give another folder.")
+    if table is None:
+        raise UserError(
+            f"{path}: holds runs, and the lesions that their images hit are unknown. Give --table, "
+            "a CSV file with the columns file and lesion."
+        )
+    hits = _read_csv(table, HIT_COLUMNS)
+    for run in runs:
+        yield run.name, table, _run_candidates(run, table, hits, positive)
+
+
+def _run_candidates(
+    run: Run, table: Path, hits: pd.DataFrame, positive: str | None
+) -> pd.DataFrame:
+    """Return one candidate per test image, with the columns case, lesion and score."""
+    classes = ", ".join(run.classes)
+    if run.groups is None:
+        raise UserError(
+            f"{run.folder}: its images have no patient, so their cases are unknown. Give runs on "
+            "data with patients."
+        )
+    if positive is None and len(run.classes) != 2:
+        raise UserError(f"--positive: not given. State which of {classes} is the class of lesions.")
+    positive = positive or run.classes[1]
+    if positive not in run.classes:
+        raise UserError(f"--positive {positive}: none of the classes {classes}. Give one of them.")
+    files = [posixpath.normpath(file.replace("\\", "/")) for file in hits["file"]]
+    lesion = dict(zip(files, hits["lesion"], strict=True))
+    if lacking := [name for name in run.ids if name not in lesion]:
+        raise UserError(f"{table}: no row for {lacking[0]}, a test image of {run.name}. Add it.")
+    scores = run.probabilities[:, run.classes.index(positive)]
+    rows = zip(run.groups, [lesion[name] for name in run.ids], scores, strict=True)
+    return _data_frame("case lesion score", rows)
+
+
+def _read_csv(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Return these columns as text; the first one is never empty."""
+    required = ", ".join(columns)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file. Give a CSV file with {required}.") from error
+    except (OSError, ValueError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"{file}: can't be read as CSV ({cause}). Correct it.") from error
+    if lacking := ", ".join(name for name in columns if name not in table):
+        raise UserError(f"{file}: no column {lacking}. It must have the columns {required}.")
+    present = [*columns, *(name for name in optional if name in table)]
+    chosen = pd.DataFrame({name: table[name].str.strip() for name in present})
+    if (empty := chosen[columns[0]] == "").any():
+        line = int(empty.argmax()) + 2
+        raise UserError(f"{file}: line {line} names no {columns[0]}. Fill it in.")
+    return chosen
