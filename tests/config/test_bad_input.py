@@ -135,4 +135,4 @@ def test_an_optimiser_that_does_not_exist(refused):
 
 def test_rates_that_leave_a_layer_out(refused):
     line = refused("+experiment=texture", "transfer.rates=[[fc8,10]]", *SMALL[4:6])
-    assert "gives no rate to conv1" in line
+    assert "transfer.rates: no entry matches conv1" in line
