@@ -115,7 +115,7 @@ def test_weights_in_the_middle_of_a_chain(refused, tmp_path):
     (tmp_path / "w.pt").touch()
     line = refused("+experiment=two_stage", "domain/texture=pretrained",
                    f"domain.texture.weights={tmp_path / 'w.pt'}")  # fmt: skip
-    assert "can only stand in for the first stage" in line
+    assert "domain.texture.weights: weights can only replace the first stage" in line
 
 
 def test_an_input_too_small_for_the_network(refused):
