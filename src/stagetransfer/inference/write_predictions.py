@@ -162,10 +162,10 @@ class _Writer:
                 continue
             empty = np.zeros(volume.shape, np.bool_)
             lung = lung_mask(hu, volume.spacing) if lungs is None else lungs.get(index, empty)
-            settings = {"stride": options.stride, "batch": options.batch}
             found = predict_slice(
-                self.classifier, hu, lung, volume.spacing, options.patches, **settings
-            )
+                self.classifier, hu, lung, volume.spacing, options.patches,
+                stride=options.stride, batch=options.batch,
+            )  # fmt: skip
             if index in truth:
                 labels = found.labels, found.labels_without_marks
                 self.agreement.add(volume.patient, truth[index], *labels)
