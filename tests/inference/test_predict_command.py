@@ -275,7 +275,7 @@ def test_patches_of_the_test_set_have_the_probabilities_of_the_test(train, tmp_p
     temperature = json.loads((tmp_path / "out" / "summary.json").read_text())["temperature"]
     tested = pd.read_csv(trained / "predictions.csv").filter(like="p_").to_numpy()[:count]
     other = probabilities_at(trained, "test", OTHER[precision])[:count]
-    expected, elsewhere = (apply_temperature(one, temperature) for one in (tested, other))
+    expected, elsewhere = (apply_temperature(p, temperature) for p in (tested, other))
     if precision == "32-true":
         np.testing.assert_allclose(found, expected, atol=1e-4)
     assert_computed_in_the_precision_of_the_run(found, expected, elsewhere)
