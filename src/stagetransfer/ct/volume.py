@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Spacing = tuple[float, float] | None  # (row, column) distance of pixel centres in mm, if known
+Spacing = (
+    tuple[float, float] | None
+)  # (row, column) distance of pixel centres in mm; None if unknown
 
 
 class UnreadableSlice(Exception):
