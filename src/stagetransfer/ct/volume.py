@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Spacing = (
-    tuple[float, float] | None
-)  # (row, column) distance of pixel centres in mm; None if unknown
+# (row, column) distance of pixel centres in mm; None if unknown
+Spacing = tuple[float, float] | None
 
 
 class UnreadableSlice(Exception):
@@ -72,7 +71,6 @@ class Volume:
         names: everything an annotation may call it: UID, series number, folder, file.
         files: the file of each slice, below the input (the same one for all slices in NIfTI).
         shape: (H, W) of the slices.
-        spacing: (row, column) distance between pixel centres in mm; None if unknown.
         geometry: the positions of the slices; None if unknown.
         read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
         instances: DICOM instance numbers, None where there is none; empty for other formats.
