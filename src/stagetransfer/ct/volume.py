@@ -71,6 +71,7 @@ class Volume:
         names: everything an annotation may call it: UID, series number, folder, file.
         files: the file of each slice, below the input (the same one for all slices in NIfTI).
         shape: (H, W) of the slices.
+        spacing: (row, column) distance between pixel centres in mm; None if unknown.
         geometry: the positions of the slices; None if unknown.
         read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
         instances: DICOM instance numbers, None where there is none; empty for other formats.
