@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stagetransfer.cli.options import parse_pair
 from stagetransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from stagetransfer.ct import PngScale
 
 PatientOption = Annotated[
     Literal["header", "folder"],
     typer.Option(help="DICOM patients by PatientID, or by the first folder below INPUT."),
 ]
 PngRescaleOption = Annotated[
-    str | None,
-    typer.Option(help="SLOPE/INTERCEPT from PNG values to HU, for example 1/-1024."),
+    str | None, typer.Option(help="SLOPE/INTERCEPT from PNG values to HU, for example 1/-1024.")
 ]
 PngSpacingOption = Annotated[
     float | None, typer.Option(help="Side of a PNG's pixel in mm, if it is known.")
@@ -51,10 +52,34 @@ def check_lengths(spacing: float | None, field: float | None, png_spacing: float
 
 def parse_window(text: str) -> tuple[float, float]:
     """Return level and width of a grey window in HU, from LEVEL/WIDTH."""
-    level, width = parse_pair("--window", text, "LEVEL/WIDTH")
+    level, width = _parse_pair("--window", text, "LEVEL/WIDTH")
     if width <= 0:
         raise UserError(f"--window {text}: the width must be greater than 0")
     return level, width
+
+
+def parse_png_scale(rescale: str | None, spacing: float | None) -> PngScale | None:
+    """Return what --png-rescale and --png-spacing mean; None if neither is given."""
+    if rescale is None:
+        if spacing is not None:
+            raise UserError("--png-spacing: --png-rescale is missing. Give both")
+        return None
+    from stagetransfer.ct import PngScale
+
+    slope, intercept = _parse_pair("--png-rescale", rescale, "SLOPE/INTERCEPT")
+    if slope == 0:
+        raise UserError(f"--png-rescale {rescale}: the slope must not be 0")
+    return PngScale(slope, intercept, spacing)
+
+
+def _parse_pair(option: str, text: str, form: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in text.split("/"))
+    except ValueError:
+        first = second = math.nan
+    if not (math.isfinite(first) and math.isfinite(second)):
+        raise UserError(f"{option} {text}: must be {form}, two numbers")
+    return first, second
 
 
 def show_problems(lines: list[str], skip_bad: bool) -> None:
@@ -67,9 +92,3 @@ def show_left_out(summary: dict[str, Any]) -> None:
     """Print how many items were left out, one line per kind."""
     for kind, count in summary["left_out"].items():
         typer.echo(f"left out: {count} {kind}")
-
-
-def refuse_as_input(root: Path, others: list[Path]) -> None:
-    """Raise UserError if the input is also given as masks or labels."""
-    if any(path.resolve() == root.resolve() for path in others):
-        raise UserError(f"{root}: given both as input and as masks. Keep masks in their own folder")

@@ -1,24 +1,11 @@
 """`stagetransfer extract`: from CT series and annotations to a data set of ROI patches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from stagetransfer.cli.ct_options import (
-    PatientOption,
-    PngRescaleOption,
-    PngSpacingOption,
-    SkipBadOption,
-    check_lengths,
-    parse_window,
-    require_extra,
-    show_left_out,
-    show_problems,
-)
-from stagetransfer.cli.options import parse_png_scale
+from stagetransfer.cli import ct_options
 from stagetransfer.errors import UserError
 
 
@@ -55,54 +42,43 @@ def extract(
     overlap: Annotated[
         float, typer.Option(help="Share by which neighbours in the grid overlap; below 1.")
     ] = 0.0,
-    patient: PatientOption = "header",
-    png_rescale: PngRescaleOption = None,
-    png_spacing: PngSpacingOption = None,
+    patient: ct_options.PatientOption = "header",
+    png_rescale: ct_options.PngRescaleOption = None,
+    png_spacing: ct_options.PngSpacingOption = None,
     salt: Annotated[
         Path | None,
         typer.Option(
             help="File with the secret of the pseudonyms. (default: extract.salt beside --out)"
         ),
     ] = None,
-    skip_bad: SkipBadOption = False,
+    skip_bad: ct_options.SkipBadOption = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only report counts; write nothing.")
     ] = False,
 ) -> None:
     """Extract labelled ROI patches from CT series; patients get salted pseudonyms."""
-    check_lengths(spacing, field, png_spacing)
+    ct_options.check_lengths(spacing, field, png_spacing)
     if not 0 <= coverage <= 1:
         raise UserError(f"--coverage {coverage:g}: must lie between 0 and 1")
     if not 0 <= overlap < 1:
         raise UserError(f"--overlap {overlap:g}: must be at least 0 and less than 1")
-    level, width = parse_window(window)
+    level, width = ct_options.parse_window(window)
     if out is None and not check:
         raise UserError("--out: missing. Give the new folder, or --check to only count")
 
-    with require_extra("ct"):
+    with ct_options.require_extra("ct"):
         from stagetransfer.ct import PatchSettings, extract_patches, summarise, write_dataset
         from stagetransfer.ct.patch_dataset import check_output_folder
 
     if out is not None and not check:
         check_output_folder(out, root)
-    settings = PatchSettings(
-        size=size,
-        level=level,
-        width=width,
-        spacing=field / size if field is not None else spacing,
-        place=place,
-        coverage=coverage,
-        overlap=overlap,
-    )
+    pixel = field / size if field is not None else spacing
+    settings = PatchSettings(size, level, width, pixel, place, coverage, overlap)
+    scale = ct_options.parse_png_scale(png_rescale, png_spacing)
     extraction = extract_patches(
-        root,
-        annotations,
-        settings,
-        labels=labels,
-        by_folder=patient == "folder",
-        scale=parse_png_scale(png_rescale, png_spacing),
+        root, annotations, settings, labels=labels, by_folder=patient == "folder", scale=scale
     )
-    show_problems(extraction.problems.lines, skip_bad)
+    ct_options.show_problems(extraction.problems.lines, skip_bad)
     for line in extraction.without_patch:
         typer.echo(f"no patch: {line}: too small for --size and --coverage", err=True)
     # Numbers instead of names, because the output of a terminal may be stored or passed on.
@@ -132,7 +108,7 @@ def _show(summary: dict[str, Any], *, with_patients: bool) -> None:
     for row in rows:
         cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
         typer.echo("  ".join(cells).rstrip())
-    show_left_out(summary)
+    ct_options.show_left_out(summary)
     for key, text in (
         ("annotations_without_patch", "annotations without a patch"),
         ("series_without_annotation", "series without an annotation"),

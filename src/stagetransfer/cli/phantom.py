@@ -1,12 +1,11 @@
 """`stagetransfer phantom`: whole slices of the embedded phantom, with their ground truth."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.ct_options import require_extra
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder
 
@@ -21,12 +20,8 @@ def phantom(
     size: Annotated[int, typer.Option(min=256, help="Side of a slice in pixels.")] = 512,
 ) -> None:
     """Write slices with seven known patterns as NIfTI: slices/, truth/, lungs/, labels.csv."""
-    try:
+    with require_extra("ct"):
         from stagetransfer.ct.nifti import write_nifti
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f'no module {error.name}; install it by pip install "stagetransfer[ct]"'
-        ) from error
 
     import numpy as np
 

@@ -1,26 +1,12 @@
 """`stagetransfer predict`: a finished run reads patches, slices and series of CT."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from stagetransfer.cli.ct_options import (
-    PatientOption,
-    PngRescaleOption,
-    PngSpacingOption,
-    SkipBadOption,
-    check_lengths,
-    parse_window,
-    refuse_as_input,
-    require_extra,
-    show_left_out,
-    show_problems,
-)
-from stagetransfer.cli.options import parse_png_scale
+from stagetransfer.cli import ct_options
 from stagetransfer.errors import UserError
 
 
@@ -78,38 +64,32 @@ def predict(
         float, typer.Option(help="Mark windows as uncertain below this greatest probability.")
     ] = 0.5,
     familiar: Annotated[
-        float,
-        typer.Option(help="Share of validation images that count as like the training data."),
+        float, typer.Option(help="Share of validation images that count as like the training data.")
     ] = 0.95,
-    patient: PatientOption = "header",
-    png_rescale: PngRescaleOption = None,
-    png_spacing: PngSpacingOption = None,
+    patient: ct_options.PatientOption = "header",
+    png_rescale: ct_options.PngRescaleOption = None,
+    png_spacing: ct_options.PngSpacingOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows that are classified at once.")] = 128,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N; auto chooses a GPU if there is one.")
     ] = "auto",
-    skip_bad: SkipBadOption = False,
+    skip_bad: ct_options.SkipBadOption = False,
 ) -> None:
     """Map the classes in the lungs of a slice. Research use, not a diagnosis."""
-    check_lengths(spacing, field, png_spacing)
+    ct_options.check_lengths(spacing, field, png_spacing)
     for option, share in (("certain", certain), ("familiar", familiar), ("coverage", coverage)):
         if share is not None and not 0 <= share <= 1:
             raise UserError(f"--{option} {share:g}: must lie between 0 and 1")
     explained = tuple(_parse_position(text) for text in reason or [])
     changes: dict[str, float] = {}
     if window is not None:
-        changes["level"], changes["width"] = parse_window(window)
+        changes["level"], changes["width"] = ct_options.parse_window(window)
     if coverage is not None:
         changes["coverage"] = coverage
 
-    with require_extra("predict"):
+    with ct_options.require_extra("predict"):
+        from stagetransfer import inference
         from stagetransfer.ct import LabelTable, Problems, read_label_table
-        from stagetransfer.inference import (
-            PredictionOptions,
-            find_input,
-            open_reference,
-            write_predictions,
-        )
         from stagetransfer.inference.reference_features import FILE
 
         if seg:
@@ -124,7 +104,7 @@ def predict(
     machine.keep_freed_memory()
     if not (runs[0].folder / FILE).is_file():
         typer.echo("first use of this run: its training and validation images are read once")
-    reference, stored = open_reference(runs[0], chosen_device)
+    reference, stored = inference.open_reference(runs[0], chosen_device)
     if not stored:
         typer.echo(f"note: {run} is read-only, so its reference is computed in every call")
     if field is not None:
@@ -134,18 +114,14 @@ def predict(
     patches = dataclasses.replace(reference.patches, **changes)  # type: ignore[arg-type]
     problems = Problems()
     exclude = [path for path in (mask, truth, labels) if path is not None]
-    refuse_as_input(root, exclude)
-    source = find_input(
-        root,
-        patches,
-        problems,
-        series=series,
-        by_folder=patient == "folder",
-        scale=parse_png_scale(png_rescale, png_spacing),
-        exclude=exclude,
+    if any(path.resolve() == root.resolve() for path in exclude):
+        raise UserError(f"{root}: given both as input and as masks. Keep masks in their own folder")
+    by_folder, scale = patient == "folder", ct_options.parse_png_scale(png_rescale, png_spacing)
+    source = inference.find_input(
+        root, patches, problems, series=series, by_folder=by_folder, scale=scale, exclude=exclude
     )
     out = out or runs[0].folder.parent.parent / "predict" / (root.resolve().name.split(".")[0])
-    options = PredictionOptions(
+    options = inference.PredictionOptions(
         run=runs[0].folder.name,
         patches=patches,
         image_side=reference.side,
@@ -164,9 +140,11 @@ def predict(
         runs[0], certain=certain, familiar=familiar, device=chosen_device
     )
     try:
-        summary = write_predictions(classifier, source, out, options, problems, typer.echo)
+        summary = inference.write_predictions(
+            classifier, source, out, options, problems, typer.echo
+        )
     finally:
-        show_problems(problems.lines, skip_bad)
+        ct_options.show_problems(problems.lines, skip_bad)
     _show(summary)
     typer.echo(f"written  {out}")
 
@@ -201,5 +179,5 @@ def _show(summary: dict[str, Any]) -> None:
     for key in ("slices", "slices_without_windows", "windows", "patches"):
         if summary[key]:
             typer.echo(f"{summary[key]} {key.replace('_', ' ')}")
-    show_left_out(summary)
+    ct_options.show_left_out(summary)
     typer.echo(summary["notice"])

@@ -11,26 +11,8 @@ from stagetransfer.ct.roi_patches import PatchSettings, Raster
 from stagetransfer.ct.volume import Geometry, UnreadableSlice, Volume
 
 __all__ = [
-    "Annotations",
-    "BadInput",
-    "CroppedMask",
-    "Extraction",
-    "FoundSeries",
-    "Geometry",
-    "LabelTable",
-    "Patch",
-    "PatchSettings",
-    "PngScale",
-    "Point",
-    "Polygon",
-    "Problems",
-    "Raster",
-    "Region",
-    "UnreadableSlice",
-    "Volume",
-    "extract_patches",
-    "find_series",
-    "read_label_table",
-    "summarise",
+    "Annotations", "BadInput", "CroppedMask", "Extraction", "FoundSeries", "Geometry", "LabelTable",
+    "Patch", "PatchSettings", "PngScale", "Point", "Polygon", "Problems", "Raster", "Region",
+    "UnreadableSlice", "Volume", "extract_patches", "find_series", "read_label_table", "summarise",
     "write_dataset",
-]
+]  # fmt: skip

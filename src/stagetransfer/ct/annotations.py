@@ -4,8 +4,6 @@ Coordinates are pixels of the stored slice: x is the column and y is the row. Wh
 centres of pixels, and (0, 0) is the first pixel. A pixel extends half a unit to each side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,10 +48,8 @@ class CroppedMask:
 class Region:
     """One label on one slice.
 
-    Attributes:
-        index: number of the slice in its series, from 0.
-        where: row or file of the annotation, for messages.
-        split: "train", "validation" or "test" if the annotations assign one.
+    `index` is the number of the slice in its series, from 0, and `where` is the annotation's row
+    or file, for messages. `split` is "train", "validation" or "test" if one is assigned.
     """
 
     index: int

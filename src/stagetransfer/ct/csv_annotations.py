@@ -11,8 +11,6 @@ them. `split` (train, validation or test) is copied to the data set. Cells of wi
 points may be empty.
 """
 
-from __future__ import annotations
-
 import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
@@ -37,17 +35,7 @@ class _BadRow(Exception):
 
 
 class CsvAnnotations:
-    """The rows of a CSV, each assigned to a series and a slice; see the module for the columns.
-
-    Args:
-        path: the CSV.
-        volumes: the series that the rows may name.
-        labels: renames labels or leaves them out.
-        problems: receives the rows that cannot be used.
-
-    Raises:
-        UserError: the file is not such a table.
-    """
+    """The rows of a CSV, each assigned to a series and a slice; see the module for the columns."""
 
     def __init__(
         self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
@@ -68,8 +56,7 @@ class CsvAnnotations:
             raise UserError(
                 f"{path}: columns {' and '.join(chosen)} both name the slice. Keep one of them"
             )
-        self._volumes = volumes
-        self._labels = labels
+        self._volumes, self._labels = volumes, labels
         self._numbers: defaultdict[str, set[int]] = defaultdict(set)  # of the series, by name
         for number, volume in enumerate(volumes):
             for name in (*volume.names, *volume.files):
@@ -91,9 +78,8 @@ class CsvAnnotations:
         if label == "" and cells["label"]:
             return
         if not label:
-            raise _BadRow(
-                "annotations without a known label", f"no name for label {cells['label']!r}"
-            )
+            text = f"no name for label {cells['label']!r}"
+            raise _BadRow("annotations without a known label", text)
         split = cells.get("split") or None
         if "split" in cells and split not in _SPLITS:
             text = f"split must be one of {', '.join(_SPLITS)}"
@@ -105,10 +91,8 @@ class CsvAnnotations:
         corners = np.array([[shape.x, shape.y]]) if isinstance(shape, Point) else shape.vertices
         height, width = volume.shape
         if (corners < -0.5).any() or (corners > (width - 0.5, height - 0.5)).any():
-            raise _BadRow(
-                "annotations outside the image",
-                f"the annotation extends beyond the slice of {width} x {height} pixels",
-            )
+            text = f"the annotation extends beyond the slice of {width} x {height} pixels"
+            raise _BadRow("annotations outside the image", text)
         self._regions[number].append(Region(index, label, shape, where, split))
 
     def _find_volume(self, cells: dict[str, str]) -> int:
@@ -127,11 +111,9 @@ class CsvAnnotations:
             raise _BadRow("annotations of no series", f"no series matches {named or 'the row'}")
         if len(found) > 1:
             first, second = (self._volumes[number].where for number in found[:2])
-            raise _BadRow(
-                "annotations of several series",
-                f"{named or 'the row'} matches {len(found)} series, for example {first} and "
-                f"{second}. Name one by file, folder, UID or patient",
-            )
+            text = f"{named or 'the row'} matches {len(found)} series, for example {first} and "
+            text += f"{second}. Name one by file, folder, UID or patient"
+            raise _BadRow("annotations of several series", text)
         return found[0]
 
 
@@ -180,7 +162,7 @@ def _shape(cells: dict[str, str]) -> Point | Polygon:
             vertices = np.array([[float(x) for x in pair.split()] for pair in pairs])
         except ValueError:
             vertices = np.zeros((0, 0))
-        if vertices.ndim != 2 or vertices.shape[0] < 3 or vertices.shape[1] != 2:
+        if len(vertices) < 3 or vertices.shape[1:] != (2,):
             raise _BadRow(_BAD_NUMBER, 'points must be three or more pairs as "x y; x y; x y"')
         if not np.isfinite(vertices).all():
             raise _BadRow(_BAD_NUMBER, "points must be finite")

@@ -5,8 +5,6 @@ Hounsfield units are the output of the modality LUT: stored value x rescale slop
 how to display these values, so it is ignored here.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -21,21 +19,15 @@ from pydicom.pixels.processing import apply_modality_lut
 from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume, missing_slices
 
-SUFFIXES = (".dcm", ".dicom", ".ima")
 _REQUIRED = (
-    "SeriesInstanceUID",
-    "SOPInstanceUID",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-)
+    "SeriesInstanceUID", "SOPInstanceUID", "Rows", "Columns", "PixelSpacing",
+    "ImageOrientationPatient", "ImagePositionPatient",
+)  # fmt: skip
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its suffix or by the letters DICM at byte 128."""
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
         return True
     try:
         with path.open("rb") as file:
@@ -46,10 +38,7 @@ def is_dicom(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """The header of one file, as far as it is needed; its pixels are not yet decoded.
-
-    `damage` says why the pixels cannot be read; it is "" if they can.
-    """
+    """The header of one file, as far as it is needed; its pixels are not yet decoded."""
 
     path: Path
     where: str
@@ -62,13 +51,9 @@ class SliceHeader:
     spacing: tuple[float, float]
     right: Floats
     down: Floats
+    normal: Floats
     origin: Floats
-    damage: str
-
-    @property
-    def normal(self) -> Floats:
-        """(3,) unit vector perpendicular to the slice."""
-        return np.cross(self.right, self.down)
+    damage: str  # why the pixels cannot be read; "" if they can
 
 
 def read_header(path: Path, root: Path, problems: Problems) -> SliceHeader | None:
@@ -81,19 +66,16 @@ def read_header(path: Path, root: Path, problems: Problems) -> SliceHeader | Non
         return None
     if "SOPClassUID" in data and data.SOPClassUID.name == "Media Storage Directory Storage":
         return None
-    unusable = _why_unusable(data, damage)
-    if unusable is None:
+    header, problem = None, _why_unusable(data, damage)
+    if problem is None:
         try:
             header = _header(path, where, data, damage)
+            problem = ("truncated files", damage) if damage else None
         except (TypeError, ValueError, OverflowError) as error:
-            unusable = ("files with an incomplete header", f"bad geometry ({first_line(error)})")
-        else:
-            if damage:
-                problems.add("truncated files", where, damage)
-            return header
-    kind, text = unusable
-    problems.add(kind, where, text)
-    return None
+            problem = "files with an incomplete header", f"bad geometry ({first_line(error)})"
+    if problem is not None:
+        problems.add(problem[0], where, problem[1])
+    return header
 
 
 def _why_unusable(data: Dataset, damage: str) -> tuple[str, str] | None:
@@ -110,9 +92,8 @@ def _why_unusable(data: Dataset, damage: str) -> tuple[str, str] | None:
         return "multi-frame files", "enhanced multi-frame CT. Convert it to one file per slice"
     missing = [name for name in _REQUIRED if data.get(name) in (None, "")]
     if missing:
-        truncated = " of a truncated file" if damage else ""
-        text = f"no {', '.join(missing)} in the header{truncated}"
-        return "files with an incomplete header", text
+        header = "the header of a truncated file" if damage else "the header"
+        return "files with an incomplete header", f"no {', '.join(missing)} in {header}"
     if not str(data.get("RescaleType") or "HU").startswith("HU"):
         return "files not in Hounsfield units", "its rescale type is not HU"
     return None
@@ -120,8 +101,8 @@ def _why_unusable(data: Dataset, damage: str) -> tuple[str, str] | None:
 
 def _read(path: Path) -> tuple[Dataset, str]:
     """Return the data set, and what is wrong with its pixels ("" if nothing is)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values that violate the standard are common and harmless
+    # Values that violate the standard are common and harmless.
+    with warnings.catch_warnings(action="ignore"):
         try:
             data: Dataset = dcmread(path)
         except InvalidDicomError:
@@ -146,9 +127,8 @@ def _pixel_damage(data: Dataset) -> str:
     except (AttributeError, TypeError, ValueError):
         return "no Rows, Columns or BitsAllocated in the header; the pixels cannot be decoded"
     found = len(data.PixelData)
-    if found >= expected:
-        return ""
-    return f"{found} of {expected} bytes of pixels; the file is truncated"
+    short = f"{found} of {expected} bytes of pixels; the file is truncated"
+    return short if found < expected else ""
 
 
 def _header(path: Path, where: str, data: Dataset, damage: str) -> SliceHeader:
@@ -162,33 +142,30 @@ def _header(path: Path, where: str, data: Dataset, damage: str) -> SliceHeader:
         raise ValueError("the row and column directions are not at right angles")
     if not (0 < row < 100 and 0 < column < 100):
         raise ValueError("PixelSpacing is not a length")
-    instance = data.get("InstanceNumber")
+    right, down = right / np.linalg.norm(right), down / np.linalg.norm(down)
+    number, instance = data.get("SeriesNumber"), data.get("InstanceNumber")
     return SliceHeader(
         path=path,
         where=where,
         patient=str(data.get("PatientID") or "").strip(),
         series_uid=str(data.SeriesInstanceUID),
-        series_number="" if data.get("SeriesNumber") is None else str(data.SeriesNumber),
+        series_number="" if number is None else str(number),
         sop_uid=str(data.SOPInstanceUID),
         instance=None if instance in (None, "") else int(instance),
         shape=(int(data.Rows), int(data.Columns)),
         spacing=(row, column),
-        right=right / np.linalg.norm(right),
-        down=down / np.linalg.norm(down),
+        right=right,
+        down=down,
+        normal=np.cross(right, down),
         origin=origin,
         damage=damage,
     )
 
 
 def decode_hounsfield(path: Path) -> Floats:
-    """Return the pixels (H, W) of a file as float64 in Hounsfield units.
-
-    Raises:
-        UnreadableSlice: no plugin decodes the pixels, or they are damaged.
-    """
+    """Return the pixels (H, W) of a file in Hounsfield units, or raise UnreadableSlice."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             data = dcmread(path, force=True)
             stored = data.pixel_array  # without the bits above BitsStored, and with the sign
             if stored.ndim != 2:
@@ -206,10 +183,8 @@ def build_volumes(
 ) -> list[Volume]:
     """Return the series that the slices form; an unusable series is recorded and left out.
 
-    Args:
-        by_folder: whether patients are identified by the first folder below the input instead of
-            their PatientID.
-        damaged: folders with files whose header could not be read; their series may lack slices.
+    `damaged` are folders with files whose header could not be read: their series may lack slices.
+    For `by_folder`, see `find_series`.
     """
     series: defaultdict[str, list[SliceHeader]] = defaultdict(list)
     for header in headers:
@@ -226,8 +201,7 @@ def _volume(
     patients = {folder_patient(one.where) if by_folder else one.patient for one in group}
     problem = _inconsistency(group, patients)
     if problem is not None:
-        kind, text = problem
-        problems.add(kind, where, text)
+        problems.add(problem[0], where, problem[1])
         return None
     first = group[0]
     folders = {str(PurePosixPath(one.where).parent) for one in group}
@@ -284,9 +258,8 @@ def _one_per_position(group: list[SliceHeader], problems: Problems) -> list[Slic
     kept: list[SliceHeader] = []
     for one in sorted(group, key=lambda one: (float(one.origin @ group[0].normal), one.where)):
         if kept and abs(float((one.origin - kept[-1].origin) @ one.normal)) < 1e-3:
-            same = one.sop_uid == kept[-1].sop_uid
-            text = "the same slice as" if same else "at the same position as"
-            problems.add("slices at one place", one.where, f"{text} {kept[-1].where}")
+            text = "the same slice" if one.sop_uid == kept[-1].sop_uid else "at the same position"
+            problems.add("slices at one place", one.where, f"{text} as {kept[-1].where}")
         else:
             kept.append(one)
     return kept

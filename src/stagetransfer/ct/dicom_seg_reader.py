@@ -1,7 +1,5 @@
 """Reading DICOM SEG objects (PS3.3 A.51): binary, fractional and label-map segmentations."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,21 +36,18 @@ class Segmentation:
 def read_segmentation(path: Path) -> Segmentation:
     """Read a SEG file. In a fractional one, values of at least one half belong to the segment.
 
-    Raises:
-        ValueError: the file is not a readable SEG; the message does not contain its name.
+    Any failure is a ValueError, whose message does not contain the name of the file.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data: Dataset = dcmread(path, force=True)
-            if data.get("Modality") != "SEG":
-                raise ValueError("its modality is not SEG")
-            return _segmentation(data)
+        with warnings.catch_warnings(action="ignore"):
+            return _segmentation(dcmread(path, force=True))
     except Exception as error:  # pydicom and its plugins raise many types
         raise ValueError(f"not readable as DICOM SEG ({first_line(error)})") from error
 
 
 def _segmentation(data: Dataset) -> Segmentation:
+    if data.get("Modality") != "SEG":
+        raise ValueError("its modality is not SEG")
     pixels = np.asarray(data.pixel_array)
     pixels = pixels.reshape(-1, *pixels.shape[-2:])
     shared = data.SharedFunctionalGroupsSequence[0]

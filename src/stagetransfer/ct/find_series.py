@@ -1,11 +1,8 @@
 """Finding the CT series below a folder: DICOM, NIfTI and 16-bit PNG, nested and mixed."""
 
-from __future__ import annotations
-
-import dataclasses
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stagetransfer.ct import dicom, nifti, png_slices
@@ -17,12 +14,7 @@ from stagetransfer.errors import UserError
 
 @dataclass(frozen=True)
 class FoundSeries:
-    """The series below the input.
-
-    Attributes:
-        volumes: the series, ordered by their first file.
-        other_files: files that are not images, by suffix and first bytes (for example texts).
-    """
+    """The series, ordered by their first file, and the files that are not images."""
 
     volumes: tuple[Volume, ...]
     other_files: tuple[str, ...]
@@ -41,17 +33,12 @@ def find_series(
     The pixels of DICOM and PNG slices are decoded later.
 
     Args:
-        root: the folder or file.
         problems: receives the files and series that cannot be used.
         by_folder: whether DICOM patients are identified by the first folder below `root` instead
             of their PatientID. Patients of NIfTI and PNG always are (by the file name if the file
             lies directly in `root`).
         scale: the meaning of PNG values; required if there are PNG files.
         exclude: files and folders that are not input, such as the annotations.
-
-    Raises:
-        UserError: the folder does not exist or holds no series, or there are PNG files but no
-            scale.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder. Give the folder that holds the series")
@@ -83,9 +70,7 @@ def find_series(
             )
         volumes += png_slices.read_volumes(png_files, root, scale, problems)
     # NIfTI and PNG files do not contain the patient.
-    volumes = [
-        dataclasses.replace(one, patient=dicom.folder_patient(one.files[0])) for one in volumes
-    ]
+    volumes = [replace(one, patient=dicom.folder_patient(one.files[0])) for one in volumes]
     volumes += dicom.build_volumes(headers, by_folder, damaged, problems)
     if not volumes and len(problems.lines) == problems_before:
         raise UserError(f"{root}: holds no DICOM, NIfTI or PNG file of a CT series")

@@ -1,15 +1,10 @@
 """Problems of the input: collected with one line each, and counted by kind."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stagetransfer.errors import UserError
-
-SKIP_OPTION = "--skip-bad"
 
 
 @dataclass
@@ -24,13 +19,10 @@ class Problems:
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, where: object, text: str, count: int = 1) -> None:
-        """Record one problem.
+        """Record one problem of a file, folder or table row, which leaves out `count` items.
 
-        Args:
-            kind: a plural noun for the summary, such as "truncated files"; never header content.
-            where: the file, folder or table row.
-            text: what is wrong and what to do.
-            count: the number of items that the problem leaves out.
+        `kind` is a plural noun for the summary, such as "truncated files"; never header content.
+        `text` says what is wrong and what to do.
         """
         self.lines.append(f"{where}: {text}")
         self.counts[kind] += count
@@ -38,18 +30,15 @@ class Problems:
     def check(self, skip_bad: bool) -> None:
         """Raise `BadInput` if there are problems and the user did not ask to leave them out."""
         if self.lines and not skip_bad:
-            raise BadInput(self.lines)
+            count = "1 problem" if len(self.lines) == 1 else f"{len(self.lines)} problems"
+            raise BadInput(
+                f"{count} in the input, listed above. Correct the files, or leave them out with "
+                "--skip-bad"
+            )
 
 
 class BadInput(UserError):
     """Problems of the input, whose lines were shown before."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        super().__init__(
-            f"{count} in the input, listed above. Correct the files, or leave them out with "
-            f"{SKIP_OPTION}"
-        )
 
 
 def first_line(error: BaseException) -> str:

@@ -1,42 +1,31 @@
 """The table behind `--labels`: names for mask values, and new names for labels."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from stagetransfer.errors import UserError
 
 
+@dataclass(frozen=True)
 class LabelTable:
-    """Names for mask values and labels.
+    """The name of each mask value or label: "" leaves the value out.
 
-    Args:
-        names: the name of each value; an empty name leaves the value out. None keeps all values
-            as they are.
+    If `names` is None, all values are kept as they are.
     """
 
-    def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        self.names = names
+    names: Mapping[str, str] | None = None
 
     def name_of(self, *values: str) -> str | None:
-        """Return the name of the first value that has one.
-
-        Returns:
-            "" if the value is to be left out; None if no value has a name.
-        """
+        """Return the name of the first value that has one; None if no value has a name."""
         if self.names is None:
             return values[0]
         return next((self.names[value] for value in values if value in self.names), None)
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a CSV with the columns value and label; a value with an empty label is left out.
-
-    Raises:
-        UserError: the table does not have this form.
-    """
+    """Read a CSV with the columns value and label; a value with an empty label is left out."""
     names: dict[str, str] = {}
     for line, cells in read_csv(path, ("value", "label")):
         if not cells["value"] or cells["value"] in names:
@@ -51,13 +40,7 @@ def read_label_table(path: Path) -> LabelTable:
 
 
 def read_csv(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a CSV with their line numbers.
-
-    Column names are converted to lower case, and cells are stripped of surrounding spaces.
-
-    Raises:
-        UserError: the file is not a readable CSV, or a required column is missing.
-    """
+    """Return the rows of a CSV with their line numbers, stripped, by lower-case column name."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
@@ -69,16 +52,13 @@ def read_csv(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, s
             if len(set(header)) < len(header):
                 raise UserError(f"{path}: two columns have the same name. Keep one of them")
             rows = []
-            for cells in reader:
-                if not cells:
-                    continue  # an empty line
-                if len(cells) != len(header):
+            for row in filter(None, reader):  # without empty lines
+                if len(row) != len(header):
                     raise UserError(
-                        f"{path} line {reader.line_num}: {len(cells)} cells, but the header has "
+                        f"{path} line {reader.line_num}: {len(row)} cells, but the header has "
                         f"{len(header)}. Put cells that contain a comma in quotes"
                     )
-                stripped = dict(zip(header, map(str.strip, cells), strict=True))
-                rows.append((reader.line_num, stripped))
+                rows.append((reader.line_num, dict(zip(header, map(str.strip, row), strict=True))))
             return rows
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from error

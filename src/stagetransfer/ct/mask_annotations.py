@@ -1,12 +1,9 @@
 """Annotations from label masks: indexed PNG per slice, NIfTI per series, or DICOM SEG."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +11,16 @@ from PIL import Image
 
 from stagetransfer.ct import dicom, nifti
 from stagetransfer.ct.annotations import CroppedMask, Region
-from stagetransfer.ct.dicom_seg_reader import Frame, Segmentation, read_segmentation
+from stagetransfer.ct.dicom_seg_reader import read_segmentation
 from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.label_table import LabelTable
-from stagetransfer.ct.volume import Floats, Geometry, Volume
+from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
 from stagetransfer.errors import UserError
 
 _NO_SERIES = "masks of no series"
 _OUTSIDE = "annotations outside the image"
 _UNREADABLE = "unreadable masks"
-
-Reader = Callable[[], Iterator[Region]]
+apply_affine = nifti.nib.affines.apply_affine
 
 
 class MaskAnnotations:
@@ -33,25 +29,15 @@ class MaskAnnotations:
     A PNG belongs to the slice whose file has the same name and folder, apart from the suffix. A
     NIfTI mask belongs to the series of the same name: a NIfTI file or a DICOM folder. If there is
     one NIfTI mask and one series, they belong together whatever their names. A DICOM SEG refers to
-    its series itself. Value 0 is background.
-
-    Args:
-        path: the mask, or the folder of masks.
-        volumes: the series.
-        labels: names of the values; in a SEG, of the segments' labels or numbers.
-        problems: receives the masks and values that cannot be used.
-
-    Raises:
-        UserError: there are no masks, or their values have no names.
+    its series itself. Value 0 is background. `labels` names the values or, in a SEG, the segments'
+    labels or numbers. `problems` receives the masks and values that cannot be used.
     """
 
     def __init__(
         self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
     ) -> None:
-        self._volumes = volumes
-        self._labels = labels
-        self._problems = problems
-        self._readers: defaultdict[int, list[Reader]] = defaultdict(list)
+        self._volumes, self._labels, self._problems = volumes, labels, problems
+        self._readers: defaultdict[int, list[partial[Iterator[Region]]]] = defaultdict(list)
         self._single = path.is_file()  # a single file is matched without its folder
         self._slices: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for number, volume in enumerate(volumes):
@@ -61,21 +47,19 @@ class MaskAnnotations:
         files = [path] if self._single else sorted(one for one in path.rglob("*") if one.is_file())
         masks = 0
         for file in files:
-            if file.suffix.lower() == ".png":
-                assign = self._assign_png
-            elif nifti.is_nifti(file):
-                assign = self._assign_nifti
+            where, is_nifti = relative_name(file, path), nifti.is_nifti(file)
+            if is_nifti or file.suffix.lower() == ".png":
+                if labels.names is None:
+                    raise UserError(
+                        f"{file}: its values are numbers without names. Name them with --labels, a "
+                        "CSV of value,label"
+                    )
+                (self._assign_nifti if is_nifti else self._assign_png)(file, where)
             elif dicom.is_dicom(file):
-                assign = self._assign_seg
+                self._assign_seg(file, where)
             else:
                 continue
             masks += 1
-            if assign != self._assign_seg and labels.names is None:
-                raise UserError(
-                    f"{file}: its values are numbers without names. Name them with --labels, a CSV "
-                    "of value,label"
-                )
-            assign(file, relative_name(file, path))
         if not masks:
             raise UserError(f"{path}: no masks in PNG, NIfTI or DICOM SEG, and not a CSV")
 
@@ -87,8 +71,7 @@ class MaskAnnotations:
     def _assign_png(self, file: Path, where: str) -> None:
         found = self._slices.get(str(PurePosixPath(where).with_suffix("")), [])
         if self._is_unique(len(found), where, "slice"):
-            number, index = found[0]
-            self._readers[number].append(partial(self._read_png, file, where, number, index))
+            self._readers[found[0][0]].append(partial(self._read_png, file, where, *found[0]))
 
     def _assign_nifti(self, file: Path, where: str) -> None:
         name = nifti.stem(where)
@@ -114,11 +97,7 @@ class MaskAnnotations:
         except ValueError as error:
             self._problems.add(_UNREADABLE, where, str(error))
             return
-        found = [
-            number
-            for number, volume in enumerate(self._volumes)
-            if volume.identity in segmentation.series
-        ]
+        found = [n for n, one in enumerate(self._volumes) if one.identity in segmentation.series]
         if not found:
             self._problems.add(_NO_SERIES, where, "the series it segments is not in the input")
         for number in found:
@@ -138,13 +117,13 @@ class MaskAnnotations:
             sizes = " and ".join(f"{w} x {h}" for h, w in (values.shape, shape))
             self._problems.add(_OUTSIDE, where, f"mask and slice differ in size: {sizes} pixels")
             return
-        yield from _regions(index, values, self._value_names(where, values), where)
+        yield from _regions(index, values, self._names_of_values(values, where), where)
 
     def _read_nifti(self, file: Path, where: str, number: int) -> Iterator[Region]:
         volume = self._volumes[number]
         try:
             grid = nifti.read_nifti(file)
-        except ValueError as error:
+        except UnreadableSlice as error:
             self._problems.add(_UNREADABLE, where, str(error))
             return
         scaled = grid.stored * grid.slope + grid.intercept if grid.slope != 1 else grid.stored
@@ -156,13 +135,13 @@ class MaskAnnotations:
             text = "the series has no positions. Give PNG masks, named like its slices"
             self._problems.add(_NO_SERIES, where, text)
             return
-        names = self._value_names(where, values)
+        names = self._names_of_values(values, where)
         labelled = [int(value) for value in names]
         reached: set[int] = set()
         outside = 0
         for depth in range(values.shape[2]):  # layer by layer, to save memory
             voxels = np.argwhere(np.isin(values[:, :, depth], labelled))
-            points = _positions(np.insert(voxels, 2, depth, axis=1), grid.affine)
+            points = apply_affine(grid.affine, np.insert(voxels, 2, depth, axis=1))
             slices, missed = _locate(points, volume)
             reached.update(slices.tolist())
             outside += missed
@@ -172,7 +151,7 @@ class MaskAnnotations:
         # A thick voxel extends to the neighbours of the slice that holds its centre.
         for index in range(len(volume)):
             if reached & {index - 1, index, index + 1}:
-                plane = _sample(values, grid.affine, volume.geometry, volume, index)
+                plane = _sample(values, grid.affine, volume, index)
                 yield from _regions(index, plane, names, f"{where} slice {index}")
 
     def _read_seg(self, file: Path, where: str, number: int) -> Iterator[Region]:
@@ -180,7 +159,8 @@ class MaskAnnotations:
         geometry = volume.geometry
         assert geometry is not None  # a DICOM series always has one
         segmentation = read_segmentation(file)
-        names = self._segment_names(where, segmentation)
+        found = {str(number): (label, str(number)) for number, label in segmentation.labels.items()}
+        names = self._names(found, "segment", where)
         for frame in segmentation.frames:
             if np.abs(np.cross(frame.right, frame.down) @ geometry.right) > 1e-2:
                 self._problems.add(_OUTSIDE, where, "a frame is not parallel to the slices")
@@ -189,25 +169,24 @@ class MaskAnnotations:
             if index < 0:
                 self._problems.add(_OUTSIDE, where, "a frame lies at no slice of its series")
                 continue
-            affine = _frame_affine(frame, geometry)
+            # A frame is one voxel deep, as thick as a slice.
+            row, column = frame.spacing
+            steps = (frame.right * column, frame.down * row, geometry.normal * geometry.depth)
+            affine = nifti.nib.affines.from_matvec(np.column_stack(steps), frame.origin)
             grid = frame.values.T[:, :, None]
             voxels = np.argwhere(np.isin(grid, [int(segment) for segment in names]))
-            _, outside = _locate(_positions(voxels, affine), volume)
+            _, outside = _locate(apply_affine(affine, voxels), volume)
             if outside:
                 self._problems.add(_OUTSIDE, where, f"{outside} pixels lie outside the slice")
-            plane = _sample(grid, affine, geometry, volume, index)
+            plane = _sample(grid, affine, volume, index)
             yield from _regions(index, plane, names, f"{where} slice {index}")
 
-    def _value_names(self, where: str, values: NDArray[np.int64]) -> dict[str, str]:
-        """Return the labels of a mask's values, without background and excluded values."""
+    def _names_of_values(self, values: NDArray[np.int64], where: str) -> dict[str, str]:
         found = map(str, np.unique(values[values != 0]).tolist())
-        return self._names(where, {value: (value,) for value in found}, "value")
+        return self._names({value: (value,) for value in found}, "value", where)
 
-    def _segment_names(self, where: str, segmentation: Segmentation) -> dict[str, str]:
-        found = {str(number): (label, str(number)) for number, label in segmentation.labels.items()}
-        return self._names(where, found, "segment")
-
-    def _names(self, where: str, found: Mapping[str, tuple[str, ...]], kind: str) -> dict[str, str]:
+    def _names(self, found: Mapping[str, tuple[str, ...]], kind: str, where: str) -> dict[str, str]:
+        """Return the labels of a mask's values, without excluded values."""
         names: dict[str, str] = {}
         for value, candidates in found.items():
             label = self._labels.name_of(*candidates)
@@ -217,21 +196,6 @@ class MaskAnnotations:
             elif label:
                 names[value] = label
         return names
-
-
-def _frame_affine(frame: Frame, geometry: Geometry) -> Floats:
-    """Return (4, 4) from voxel to mm: a frame is one voxel deep, as thick as a slice."""
-    affine = np.eye(4)
-    affine[:3, 0] = frame.right * frame.spacing[1]
-    affine[:3, 1] = frame.down * frame.spacing[0]
-    affine[:3, 2] = geometry.normal * geometry.depth
-    affine[:3, 3] = frame.origin
-    return affine
-
-
-def _positions(voxels: NDArray[Any], affine: Floats) -> Floats:
-    """Return the positions (N, 3) in mm of voxel indices (N, 3)."""
-    return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
 
 
 def _locate(points: Floats, volume: Volume) -> tuple[NDArray[np.int64], int]:
@@ -249,18 +213,18 @@ def _locate(points: Floats, volume: Volume) -> tuple[NDArray[np.int64], int]:
 
 
 def _sample(
-    values: NDArray[np.int64], affine: Floats, geometry: Geometry, volume: Volume, index: int
+    values: NDArray[np.int64], affine: Floats, volume: Volume, index: int
 ) -> NDArray[np.int64]:
     """Return (H, W) values of a mask on slice `index`, from the nearest voxel; 0 outside."""
+    geometry = volume.geometry
+    assert geometry is not None
     assert volume.spacing is not None
     height, width = volume.shape
     x = np.arange(width)[None, :, None] * volume.spacing[1] * geometry.right
     y = np.arange(height)[:, None, None] * volume.spacing[0] * geometry.down
-    voxels = _positions(
-        geometry.origins[index] + x + y, np.asarray(np.linalg.inv(affine), np.float64)
-    )
+    points = geometry.origins[index] + x + y
     # A tiny shift, so that rounding errors do not decide for points halfway between two voxels.
-    voxels = np.rint(voxels - 1e-6).astype(np.int64)
+    voxels = np.rint(apply_affine(np.linalg.inv(affine), points) - 1e-6).astype(np.int64)
     inside = ((voxels >= 0) & (voxels < values.shape)).all(axis=-1)
     plane = np.zeros(volume.shape, dtype=np.int64)
     plane[inside] = values[tuple(voxels[inside].T)]

@@ -1,7 +1,5 @@
 """NIfTI volumes, reoriented so that their slices look like axial DICOM slices."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume
 
-SUFFIXES = (".nii", ".nii.gz")
 nib: Any = nibabel  # most of its functions have no type hints
 # The axes of NIfTI are (right, front, head); those of DICOM are (left, back, head).
 _TO_DICOM = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -22,7 +19,7 @@ _TO_DICOM = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def is_nifti(path: Path) -> bool:
     """Whether the suffix is .nii or .nii.gz."""
-    return path.name.lower().endswith(SUFFIXES)
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def stem(name: str) -> str:
@@ -32,26 +29,16 @@ def stem(name: str) -> str:
 
 @dataclass(frozen=True)
 class Grid:
-    """A NIfTI volume, reoriented to x towards the left, y to the back, z to the head.
+    """A NIfTI volume, reoriented to x towards the left, y to the back, z to the head."""
 
-    Attributes:
-        stored: (X, Y, Z) values before scaling.
-        slope, intercept: value = stored x slope + intercept.
-        affine: (4, 4) from voxel (x, y, z) to mm in DICOM's axes.
-    """
-
-    stored: NDArray[Any]
-    slope: float
+    stored: NDArray[Any]  # (X, Y, Z) values before scaling
+    slope: float  # value = stored x slope + intercept
     intercept: float
-    affine: Floats
+    affine: Floats  # (4, 4) from voxel (x, y, z) to mm in DICOM's axes
 
 
 def read_nifti(path: Path) -> Grid:
-    """Read a whole volume into memory.
-
-    Raises:
-        ValueError: the file is not a readable volume; the message does not contain its name.
-    """
+    """Read a whole volume into memory, or raise UnreadableSlice."""
     try:
         image = nib.load(path)
         shape = image.shape
@@ -66,9 +53,9 @@ def read_nifti(path: Path) -> Grid:
         scaled = not hasattr(proxy, "get_unscaled")  # four_to_three returns a scaled array
         stored = np.asarray(proxy if scaled else proxy.get_unscaled())
     except Exception as error:  # nibabel, gzip and zlib have their own exceptions
-        raise ValueError(f"not readable as NIfTI ({first_line(error)})") from error
+        raise UnreadableSlice(f"not readable as NIfTI ({first_line(error)})") from error
     if stored.dtype.kind not in "iuf":
-        raise ValueError(f"values of type {stored.dtype}, not a grey volume")
+        raise UnreadableSlice(f"values of type {stored.dtype}, not a grey volume")
     orientations = nib.orientations
     turn = orientations.ornt_transform(
         orientations.io_orientation(affine), orientations.axcodes2ornt(("L", "P", "S"))
@@ -82,14 +69,13 @@ def read_nifti(path: Path) -> Grid:
 
 
 def write_nifti(path: Path, planes: NDArray[Any], spacing: tuple[float, float, float]) -> None:
-    """Write slices (Z, H, W), oriented as in DICOM, as a volume.
+    """Write slices (Z, H, W), oriented as in DICOM, with (slice, row, column) spacing in mm."""
+    affine = _TO_DICOM @ np.diag([*spacing[::-1], 1.0])
+    nib.save(nib.Nifti1Image(planes.transpose(2, 1, 0), affine), path)
 
-    Args:
-        spacing: distance in mm between slices, between rows and between columns.
-    """
-    affine = _TO_DICOM @ np.diag([spacing[2], spacing[1], spacing[0], 1.0])
-    image = nib.Nifti1Image(planes.transpose(2, 1, 0), affine)
-    nib.save(image, path)
+
+# Volumes are used one after another, slice by slice, so one in memory is enough.
+_read_cached = lru_cache(maxsize=1)(read_nifti)
 
 
 def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
@@ -100,7 +86,7 @@ def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
     where = relative_name(path, root)
     try:
         grid = read_nifti(path)
-    except ValueError as error:
+    except UnreadableSlice as error:
         problems.add("unreadable files", where, str(error))
         return None
     sides = np.linalg.norm(grid.affine[:3, :3], axis=0)
@@ -110,7 +96,14 @@ def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
         problems.add("series of mixed grids", where, text)
         return None
     width, height, depth = grid.stored.shape
-    steps = np.arange(depth)[:, None] * grid.affine[:3, 2]
+    origins = grid.affine[:3, 3] + np.arange(depth)[:, None] * grid.affine[:3, 2]
+    gap = float(sides[2]) if depth > 1 else float("inf")
+
+    def read_slice(index: int) -> Floats:
+        grid = _read_cached(path)
+        plane = grid.stored[:, :, index].T.astype(np.float64)
+        return np.asarray(plane * grid.slope + grid.intercept)
+
     return Volume(
         where=where,
         patient="",
@@ -119,24 +112,6 @@ def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
         files=(where,) * depth,
         shape=(height, width),
         spacing=(float(sides[1]), float(sides[0])),
-        geometry=Geometry(
-            grid.affine[:3, 3] + steps,
-            directions[:, 0],
-            directions[:, 1],
-            float(sides[2]) if depth > 1 else float("inf"),
-        ),
-        read_slice=lambda index: _read_slice(path, index),
+        geometry=Geometry(origins, directions[:, 0], directions[:, 1], gap),
+        read_slice=read_slice,
     )
-
-
-# Volumes are used one after another, slice by slice, so one in memory is enough.
-_read_cached = lru_cache(maxsize=1)(read_nifti)
-
-
-def _read_slice(path: Path, index: int) -> Floats:
-    try:
-        grid = _read_cached(path)
-    except ValueError as error:
-        raise UnreadableSlice(str(error)) from error
-    plane = grid.stored[:, :, index].T.astype(np.float64)
-    return np.asarray(plane * grid.slope + grid.intercept)

@@ -1,7 +1,5 @@
 """Writing the data set of an extraction: patches, tables and summary, all of them or nothing."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import Counter, defaultdict
@@ -12,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from stagetransfer.ct.patch_extraction import Extraction, Patch
+from stagetransfer.ct.patch_extraction import Extraction
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder
@@ -29,13 +27,8 @@ def check_output_folder(out: Path, root: Path | None = None) -> None:
 def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bool = False) -> None:
     """Write the data set to the new folder `out`, which appears complete or not at all.
 
-    Args:
-        salt: file with the secret of the pseudonyms; it is created on first use.
-        skip_bad: whether to continue although something is left out.
-
-    Raises:
-        BadInput: there are problems, and `skip_bad` is not set.
-        UserError: there is no patch, or `out` exists or cannot be written.
+    The file `salt` holds the secret of the pseudonyms; it is created on first use. Problems of the
+    input raise BadInput unless `skip_bad` is set. No patch at all is a UserError.
     """
     extraction.problems.check(skip_bad)
     if not extraction.patches:
@@ -53,17 +46,19 @@ def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bo
 
 
 def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:
-    files = _file_names(extraction.patches, names)
     split = any(patch.split for patch in extraction.patches)
-    rows = []
-    for file, patch in zip(files, extraction.patches, strict=True):
-        patient, _, name = file.partition("/")
+    counts: Counter[str] = Counter()
+    files, rows = [], []
+    for patch in extraction.patches:
+        patient, series = names.patient(patch.patient), names.series(patch.series)
+        file = f"{patient}/{series}-{patch.index:04d}-{counts[series]:05d}.png"
+        counts[series] += 1
+        files.append(file)
         (out / patient).mkdir(exist_ok=True)
         Image.fromarray(patch.image).save(out / file)
-        row = [file, patch.label, patient, name.split("-")[0], patch.index]
-        row += [f"{patch.x:.2f}", f"{patch.y:.2f}"]
-        row += ["" if patch.spacing is None else f"{patch.spacing:.6g}"]
-        rows.append(row + [patch.split] * split)
+        spacing = "" if patch.spacing is None else f"{patch.spacing:.6g}"
+        row = [file, patch.label, patient, series, patch.index, f"{patch.x:.2f}", f"{patch.y:.2f}"]
+        rows.append([*row, spacing] + [patch.split] * split)
     header = ["file", "label", "patient", "series", "slice", "x", "y", "spacing"]
     # Sorted by file, because the order of the input may be that of the patients' names.
     _write_csv(out / "labels.csv", header + ["split"] * split, sorted(rows))
@@ -79,16 +74,6 @@ def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _file_names(patches: tuple[Patch, ...], names: Pseudonyms) -> list[str]:
-    counts: Counter[str] = Counter()
-    files = []
-    for patch in patches:
-        patient, series = names.patient(patch.patient), names.series(patch.series)
-        files.append(f"{patient}/{series}-{patch.index:04d}-{counts[series]:05d}.png")
-        counts[series] += 1
-    return files
-
-
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
@@ -97,8 +82,7 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 def summarise(extraction: Extraction, name_of: Callable[[str], str]) -> dict[str, Any]:
     """Return the content of summary.json: counts, what was left out, and the patch settings.
 
-    Args:
-        name_of: returns the name to show for a patient; patients are sorted by these names.
+    Patients are shown and sorted by the names that `name_of` returns.
     """
     classes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for patch in extraction.patches:

@@ -9,13 +9,10 @@ and <patient>/<series>-<slice>-<number>.png. Patients and series get salted pseu
 else of a header is kept except pixels and spacing.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +31,10 @@ from stagetransfer.errors import UserError
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch; patient and series are not yet replaced by pseudonyms.
+    """One patch (size, size); patient and series are not yet replaced by pseudonyms.
 
-    Attributes:
-        image: (size, size) grey values.
-        patient, series: see `Volume`; confidential.
-        index: number of the slice, from 0.
-        x, y: the centre of the patch in pixels of the stored slice.
-        spacing: distance between the patch's pixels in mm; None if unknown.
-        corner: (top, left) in pixels of the raster.
+    Its centre is at `x`, `y` in pixels of the stored slice with the number `index`, and its
+    `corner` (top, left) in pixels of the raster. `spacing` is in mm, None if unknown.
     """
 
     image: NDArray[np.uint8]
@@ -55,11 +47,6 @@ class Patch:
     spacing: float | None
     split: str | None
     corner: tuple[int, int]
-
-    @property
-    def position(self) -> tuple[str, int, tuple[int, int]]:
-        """Where the patch lies."""
-        return self.series, self.index, self.corner
 
 
 @dataclass(frozen=True)
@@ -78,7 +65,6 @@ class Extraction:
 
     Attributes:
         patches: ordered by series, slice, row and column.
-        duplicates: duplicates, and overlaps between classes.
         problems: what was left out.
         without_patch: annotations too small for `size` and `coverage`.
         unannotated: number of series without annotations.
@@ -105,17 +91,15 @@ def extract_patches(
 ) -> Extraction:
     """Read series and annotations and take the patches; nothing is written.
 
+    A missing or wrong file is a UserError. Problems of single series, files and annotations are
+    collected in `problems` instead.
+
     Args:
         root: folder or file of DICOM, NIfTI and 16-bit PNG.
         annotations: a CSV (see `stagetransfer.ct.csv_annotations`), or a mask or folder of masks
             (see `stagetransfer.ct.mask_annotations`); it may lie below `root`.
         labels: CSV of value,label that names the values of masks.
-        by_folder: whether patients are identified by folder (see `find_series`).
-        scale: the meaning of PNG values.
-
-    Raises:
-        UserError: a file or folder does not exist or has the wrong format. Problems of single
-            series, files and annotations are collected in `problems` instead.
+        by_folder, scale: see `find_series`.
     """
     if not annotations.exists():
         raise UserError(f"{annotations}: no such file or folder of annotations")
@@ -134,16 +118,11 @@ def extract_patches(
     for number, volume in enumerate(found.volumes):
         if check_spacing(volume, settings, problems):
             unannotated += not extractor.add(volume, annotated.regions_of(number))
-    patches = tuple(extractor.patches)
+    patches, without = tuple(extractor.patches), tuple(extractor.without_patch)
     _check_splits(patches)
+    duplicates = (*extractor.dropped, *_class_overlaps(patches), *_same_pixels(patches))
     return Extraction(
-        settings,
-        patches,
-        (*extractor.dropped, *_class_overlaps(patches), *_same_pixels(patches)),
-        problems,
-        tuple(extractor.without_patch),
-        unannotated,
-        found.other_files,
+        settings, patches, duplicates, problems, without, unannotated, found.other_files
     )
 
 
@@ -162,19 +141,14 @@ def check_spacing(volume: Volume, settings: PatchSettings, problems: Problems) -
     return True
 
 
-class _Place(NamedTuple):
-    top: int
-    left: int
-    label: str
-    split: str | None
+_Place = tuple[int, int, str, str | None]  # top, left, label, split
 
 
 class _Extractor:
     """Collects the patches of one series after another."""
 
     def __init__(self, settings: PatchSettings, problems: Problems) -> None:
-        self.settings = settings
-        self.problems = problems
+        self.settings, self.problems = settings, problems
         self.patches: list[Patch] = []
         self.dropped: list[Duplicate] = []
         self.without_patch: list[str] = []
@@ -193,7 +167,7 @@ class _Extractor:
             elif not corners:
                 self.without_patch.append(region.where)
             for top, left in corners or []:
-                places[region.index].append(_Place(top, left, region.label, region.split))
+                places[region.index].append((top, left, region.label, region.split))
         for index in sorted(places):
             self._add_slice(volume, raster, index, places[index], counts[index])
         return bool(counts)
@@ -216,21 +190,11 @@ class _Extractor:
             if number < len(self.patches):
                 self.dropped.append(Duplicate("same place", number, number, 1.0))
                 continue
-            centre = np.array([[left + (size - 1) / 2, top + (size - 1) / 2]])
-            x, y = raster.to_slice(centre)[0].tolist()
+            image = grey[top : top + size, left : left + size].copy()
+            x, y = raster.to_slice(np.array([left, top]) + (size - 1) / 2).tolist()
+            patient, series = volume.patient, volume.identity
             self.patches.append(
-                Patch(
-                    image=grey[top : top + size, left : left + size].copy(),
-                    label=label,
-                    patient=volume.patient,
-                    series=volume.identity,
-                    index=index,
-                    x=x,
-                    y=y,
-                    spacing=spacing,
-                    split=split,
-                    corner=(top, left),
-                )
+                Patch(image, label, patient, series, index, x, y, spacing, split, (top, left))
             )
 
 
@@ -269,8 +233,9 @@ def _same_pixels(patches: tuple[Patch, ...]) -> list[Duplicate]:
     """Return the patches with the same pixels as an earlier patch at a different place."""
     first: dict[bytes, int] = {}
     found = []
-    for number, patch in enumerate(patches):
-        other = first.setdefault(patch.image.tobytes(), number)
-        if patches[other].position != patch.position:
+    for number, one in enumerate(patches):
+        other = first.setdefault(one.image.tobytes(), number)
+        same = patches[other]
+        if (same.series, same.index, same.corner) != (one.series, one.index, one.corner):
             found.append(Duplicate("same pixels", other, number, 1.0))
     return found

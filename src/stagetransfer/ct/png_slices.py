@@ -1,7 +1,5 @@
 """Slices stored as 16-bit grey PNG, one folder per series."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +17,9 @@ _MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 @dataclass(frozen=True)
 class PngScale:
-    """The meaning of PNG values, which the files do not contain.
+    """The meaning of PNG values, which the files do not contain: HU = value x slope + intercept.
 
-    Attributes:
-        slope, intercept: Hounsfield units = value x slope + intercept.
-        spacing: side of a pixel in mm; None if unknown.
+    `spacing` is the side of a pixel in mm, None if unknown.
     """
 
     slope: float
@@ -32,18 +28,14 @@ class PngScale:
 
 
 def read_values(path: Path) -> NDArray[np.int64]:
-    """Return the stored values (H, W) of a 16-bit grey PNG.
-
-    Raises:
-        ValueError: the file is not such a PNG; the message does not contain its name.
-    """
+    """Return the values (H, W) of a 16-bit grey PNG, or raise UnreadableSlice."""
     try:
         with Image.open(path) as image:
             if image.mode not in _MODES_16_BIT:
-                raise ValueError(f"an image of mode {image.mode}, not 16-bit grey")
+                raise UnreadableSlice(f"an image of mode {image.mode}, not 16-bit grey")
             return np.asarray(image).astype(np.int64)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not readable as PNG ({first_line(error)})") from error
+        raise UnreadableSlice(f"not readable as PNG ({first_line(error)})") from error
 
 
 def read_volumes(
@@ -55,7 +47,7 @@ def read_volumes(
     for path in paths:
         try:
             folders[path.parent][path] = read_values(path).shape
-        except ValueError as error:
+        except UnreadableSlice as error:
             problems.add("unreadable files", relative_name(path, root), str(error))
             damaged.add(path.parent)
     volumes = []
@@ -77,10 +69,7 @@ def _volume(
     folder = str(PurePosixPath(files[0]).parent)
 
     def read_slice(index: int) -> Floats:
-        try:
-            return read_values(paths[index]).astype(np.float64) * scale.slope + scale.intercept
-        except ValueError as error:
-            raise UnreadableSlice(str(error)) from error
+        return read_values(paths[index]).astype(np.float64) * scale.slope + scale.intercept
 
     return Volume(
         where=f"series of {files[0]} ({len(files)} files)",

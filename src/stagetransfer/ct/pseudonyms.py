@@ -7,8 +7,6 @@ is impossible. With 64 bits, the probability that two of a million patients shar
 3e-8.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hmac
 import os
@@ -43,9 +41,6 @@ def read_salt(path: Path) -> bytes:
     """Return the secret in a salt file.
 
     A missing file is created with a random secret, and only its owner can read it.
-
-    Raises:
-        UserError: the file cannot be read or created, or the secret is too short.
     """
     if not path.exists():
         _create(path)
@@ -64,13 +59,10 @@ def read_salt(path: Path) -> bytes:
 def _create(path: Path) -> None:
     try:
         # Linked when complete: if two processes start together, both use the salt of one of them.
-        descriptor, part = tempfile.mkstemp(prefix=".salt-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_hex(32).encode() + b"\n")
+        with tempfile.NamedTemporaryFile(prefix=".salt-", dir=path.parent) as file:
+            file.write(secrets.token_hex(32).encode() + b"\n")
+            file.flush()
             with contextlib.suppress(FileExistsError):
-                os.link(part, path)
-        finally:
-            os.unlink(part)
+                os.link(file.name, path)
     except OSError as error:
         raise UserError(f"{path}: the salt file cannot be created ({error.strerror})") from error

@@ -5,10 +5,8 @@
 The papers' ROIs have 32x32 pixels and are 16 to 20 mm wide (Suzuki et al. 2018, section 4.1).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from matplotlib.path import Path as Outline
@@ -16,11 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stagetransfer.ct.annotations import CroppedMask, Point, Polygon, Region
-from stagetransfer.ct.volume import Floats
+from stagetransfer.ct.volume import Floats, Spacing
 
 Mask = NDArray[np.bool_]
 Corners = list[tuple[int, int]]
-Placement = Literal["grid", "centre"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class PatchSettings:
     level: float = -600.0
     width: float = 1500.0
     spacing: float | None = None
-    place: Placement = "grid"
+    place: Literal["grid", "centre"] = "grid"
     coverage: float = 0.75
     overlap: float = 0.0
 
@@ -49,23 +46,16 @@ class PatchSettings:
 class Raster:
     """The pixel grid that patches are taken from: the slice's own, or one it is resampled to.
 
-    Attributes:
-        shape: (H, W) of the slice.
-        scale: (row, column) sides of a raster pixel in pixels of the slice; (1, 1) without
-            resampling.
+    `shape` is (H, W) of the slice; `scale` is the (row, column) side of a raster pixel in pixels of
+    the slice.
     """
 
     shape: tuple[int, int]
     scale: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def with_spacing(
-        cls, shape: tuple[int, int], spacing: tuple[float, float] | None, target: float | None
-    ) -> Raster:
-        """Return the raster with pixels of `target` mm of a slice with pixels of `spacing` mm.
-
-        Without a target or a known spacing, the slice is not resampled.
-        """
+    def with_spacing(cls, shape: tuple[int, int], spacing: Spacing, target: float | None) -> Self:
+        """Return the raster with pixels of `target` mm; the slice's own if a length is None."""
         if target is None or spacing is None:
             return cls(shape)
         return cls(shape, (target / spacing[0], target / spacing[1]))
@@ -86,28 +76,21 @@ class Raster:
         return np.asarray((xy + 0.5) * self.scale[::-1] - 0.5)
 
     def resample(self, plane: Floats) -> Floats:
-        """Return a slice (H, W) at the raster's pixels, by linear interpolation.
-
-        The slice is smoothed first where pixels become larger, against aliasing, as
-        scikit-image's `resize` does.
-        """
+        """Return a slice (H, W) at the raster's pixels, by linear interpolation."""
         if self.scale == (1.0, 1.0):
             return plane
+        # Smoothed where pixels become larger, against aliasing, as scikit-image's `resize` does.
         sigma = [max(0.0, (s - 1) / 2) for s in self.scale]
         smooth = ndimage.gaussian_filter(plane, sigma, mode="nearest")
         return np.asarray(self._interpolate(smooth, order=1))
 
     def draw(self, shape: Polygon | CroppedMask) -> Mask:
         """Return (H, W) of the raster: the pixels whose centres lie in the polygon or mask."""
-        return self._draw_polygon(shape) if isinstance(shape, Polygon) else self._draw_mask(shape)
-
-    def _draw_mask(self, mask: CroppedMask) -> Mask:
-        plane = np.zeros(self.shape, dtype=np.uint8)
-        plane[mask.place] = mask.mask
-        return (plane if self.scale == (1.0, 1.0) else self._interpolate(plane, order=0)) > 0
-
-    def _draw_polygon(self, polygon: Polygon) -> Mask:
-        vertices = self.to_raster(polygon.vertices)
+        if isinstance(shape, CroppedMask):
+            plane = np.zeros(self.shape, dtype=np.uint8)
+            plane[shape.place] = shape.mask
+            return (plane if self.scale == (1.0, 1.0) else self._interpolate(plane, order=0)) > 0
+        vertices = self.to_raster(shape.vertices)
         rows, columns = self.size
         low = np.clip(np.floor(vertices.min(axis=0)).astype(int), 0, None)
         high = np.minimum(np.ceil(vertices.max(axis=0)).astype(int) + 1, (columns, rows))
@@ -117,18 +100,10 @@ class Raster:
         mask[low[1] : high[1], low[0] : high[0]] = inside.reshape(x.shape)
         return mask
 
-    def _interpolate(self, values: NDArray[Any], order: Literal[0, 1]) -> NDArray[Any]:
-        offset = [0.5 * s - 0.5 for s in self.scale]
-        return np.asarray(
-            ndimage.affine_transform(
-                values,
-                np.array(self.scale),
-                offset=offset,
-                output_shape=self.size,
-                order=order,
-                mode="nearest",
-            )
-        )
+    def _interpolate(self, plane: NDArray[Any], order: Literal[0, 1]) -> NDArray[Any]:
+        scale = np.array(self.scale)
+        start = scale / 2 - 0.5
+        return ndimage.affine_transform(plane, scale, start, self.size, order=order, mode="nearest")
 
 
 def apply_window(hu: Floats, settings: PatchSettings) -> NDArray[np.uint8]:
@@ -138,11 +113,7 @@ def apply_window(hu: Floats, settings: PatchSettings) -> NDArray[np.uint8]:
 
 
 def patch_corners(region: Region, raster: Raster, settings: PatchSettings) -> Corners | None:
-    """Return (top, left) of a region's patches in the raster.
-
-    Returns:
-        None if the patch around a point extends beyond the slice.
-    """
+    """Return (top, left) of a region's patches; None if the patch of a point leaves the slice."""
     size = settings.size
     if isinstance(region.shape, Point):
         centre = raster.to_raster(np.array([[region.shape.x, region.shape.y]]))[0]
@@ -155,8 +126,7 @@ def patch_corners(region: Region, raster: Raster, settings: PatchSettings) -> Co
     mask = raster.draw(region.shape)
     if min(raster.size) < size or not mask.any():
         return []
-    place = _centred_corners if settings.place == "centre" else _grid_corners
-    return place(mask, settings)
+    return (_centred_corners if settings.place == "centre" else _grid_corners)(mask, settings)
 
 
 def _grid_corners(mask: Mask, settings: PatchSettings) -> Corners:

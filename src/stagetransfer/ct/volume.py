@@ -7,8 +7,6 @@ Slices are oriented as in DICOM: in an axial slice of a supine patient, rows run
 back and columns to the patient's left. Slice 0 is the lowest along the normal of the slices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# (row, column) distance of pixel centres in mm; None if unknown
+Spacing = tuple[float, float] | None
 
 
 class UnreadableSlice(Exception):
-    """The pixels of one slice cannot be decoded; the message does not contain the file name."""
+    """A slice or its file cannot be decoded; the message does not contain the file name."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class Volume:
 
     Attributes:
         where: its folder or file below the input; for messages only, as it may contain a name.
-        patient: identifies the patient, from the header or the folder; confidential.
-        identity: identifies the series; confidential.
+        patient, identity: identify the patient (by header or folder) and the series; confidential.
         names: everything an annotation may call it: UID, series number, folder, file.
         files: the file of each slice, below the input (the same one for all slices in NIfTI).
         shape: (H, W) of the slices.
@@ -77,7 +76,7 @@ class Volume:
         read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
         instances: DICOM instance numbers, None where there is none; empty for other formats.
         sop_uids: DICOM SOP instance UIDs; empty for other formats.
-        complete: False if slices are or may be missing, so that slice numbers are uncertain.
+        complete: False if slices may be missing, so that slice numbers are uncertain.
     """
 
     where: str
@@ -86,7 +85,7 @@ class Volume:
     names: frozenset[str]
     files: tuple[str, ...]
     shape: tuple[int, int]
-    spacing: tuple[float, float] | None
+    spacing: Spacing
     geometry: Geometry | None
     read_slice: Callable[[int], Floats]
     instances: tuple[int | None, ...] = ()

@@ -8,8 +8,6 @@ pixels is unknown. A pixel of the truth that is marked, or that lies outside the
 but not in A.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -35,20 +33,15 @@ class Agreement:
     """Counts pixels slice by slice, for label maps with and without the two marks."""
 
     def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = tuple(classes)
-        self.slices = 0
-        size = len(self.classes)
-        self._counts: defaultdict[str, Counts] = defaultdict(
-            lambda: np.zeros((2, size, size + 3), np.int64)
-        )
+        self.classes, self.slices = tuple(classes), 0
+        shape = (2, len(classes), len(classes) + 3)
+        self._counts: defaultdict[str, Counts] = defaultdict(lambda: np.zeros(shape, np.int64))
 
     def add(self, patient: str, truth: LabelMap, labels: LabelMap, without_marks: LabelMap) -> None:
         """Count the pixels of one slice."""
         self.slices += 1
-        size = len(self.classes)
-        self._counts[patient] += [
-            count_pixels(truth, found, size) for found in (labels, without_marks)
-        ]
+        maps, size = (labels, without_marks), len(self.classes)
+        self._counts[patient] += [count_pixels(truth, found, size) for found in maps]
 
     @property
     def patients(self) -> list[str]:
@@ -62,9 +55,9 @@ class Agreement:
         patients, the same without the marks, and the shares of its pixels that are marked or
         outside the lung mask.
         """
-        counts, without_marks = (self._stack()[:, i] for i in (0, 1))
-        dice, forced = self._intervals(counts), self._intervals(without_marks)
-        total, size = counts.sum(0), len(self.classes)
+        counts = self._stack()
+        dice, forced = (self._intervals(counts[:, i]) for i in (0, 1))
+        total, size = counts[:, 0].sum(0), len(self.classes)
         inside = total[:, : size + 2].sum()
         rows = []
         for i, name in enumerate((*self.classes, "mean")):

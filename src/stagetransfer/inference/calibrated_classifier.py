@@ -11,8 +11,6 @@ Two marks take precedence over the classes:
   not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -34,12 +32,10 @@ MIN_PROBABILITY = 0.5
 
 @dataclass(frozen=True)
 class WindowPredictions:
-    """The predictions of N windows.
+    """The predictions of N windows: calibrated probabilities (N, C), distances (N,) and codes (N,).
 
-    Attributes:
-        probabilities: (N, C) calibrated, float64.
-        distances: (N,) to the k-th nearest training image, in [0, 2].
-        codes: (N,) see `stagetransfer.inference.label_map`.
+    The distance to the k-th nearest training image lies in [0, 2]. For the codes see
+    `stagetransfer.inference.label_map`.
     """
 
     probabilities: NDArray[np.float64]
@@ -59,8 +55,6 @@ class CalibratedClassifier:
     """Classifies images as the run's own test does.
 
     Args:
-        network: the trained network; it is moved to `device`.
-        classes: C names.
         temperature: see `stagetransfer.statistics.calibration`.
         features: (N, F) of training images, of length 1.
         max_distance: the distance beyond which a window is marked as unlike the training data.
@@ -129,12 +123,7 @@ class CalibratedClassifier:
 def split_forward(network: AlexNet, x: Tensor, precision: str) -> tuple[Tensor, Tensor]:
     """Return fc7's features (B, F), scaled to length 1, and logits (B, C), both float32.
 
-    The network computes in the precision of its run, so that the logits are those of the run's own
-    test.
-
-    Args:
-        x: network input (B, 3, S, S).
-        precision: see `stagetransfer.training.machine.autocast`.
+    The network computes in the precision of its run, so that the logits are those of its own test.
     """
     split = [name for name, _ in network.named_children()].index("relu7") + 1
     with autocast(precision, x.device.type):
@@ -144,9 +133,6 @@ def split_forward(network: AlexNet, x: Tensor, precision: str) -> tuple[Tensor, 
 
 
 def neighbour_distance(features: Tensor, others: Tensor, k: int) -> Tensor:
-    """Return the distances (B,) of features (B, F) to the k-th nearest of N others (F, N).
-
-    All features have length 1.
-    """
+    """Return the distances (B,) of unit features (B, F) to the k-th nearest of N others (F, N)."""
     similarity = (features @ others).topk(k, dim=1).values[:, -1]
     return (2 - 2 * similarity).clamp_min(0).sqrt()

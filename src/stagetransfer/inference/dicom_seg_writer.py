@@ -4,8 +4,6 @@ The segments are the codes of `stagetransfer.inference.label_map` that occur. Th
 private coding scheme (99STAGETRANSFER), because the classes depend on the run's data set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -26,13 +24,8 @@ def write_segmentation(
 ) -> None:
     """Write the label maps (H, W) of a series, by DICOM file of the slice, as one SEG.
 
-    Args:
-        names: of the codes; codes that no pixel has are left out.
-        run: name of the run, stored as a parameter of the algorithm.
-        number: series number of the SEG.
-
-    Raises:
-        UserError: the maps are empty, or the series' headers lack what a SEG must repeat.
+    `names` are those of the codes; `number` is the series number of the SEG. Empty maps and
+    incomplete headers of the series are a UserError.
     """
     stack = np.stack(list(maps.values()))
     present = [code for code in range(len(names)) if (stack == code).any()]

@@ -5,8 +5,6 @@ et al. 2018). Therefore the same network with random weights is shown beside: on
 between the two say something about the trained network.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +20,7 @@ from stagetransfer.inference.slice_prediction import SlicePrediction
 
 @dataclass(frozen=True)
 class Explanation:
-    """Images (1, 3, S, S): the input, and DeSaliNet of the class score and of pool5.
-
-    The last two are those of the network with random weights.
-    """
+    """Images (1, 3, S, S): the input, DeSaliNet of score and pool5, then with random weights."""
 
     image: Tensor
     score: Tensor
@@ -54,14 +49,10 @@ def explanation_figure(
     prediction: SlicePrediction,
     position: tuple[float, float],
     index: int,
-) -> tuple[Figure, tuple[float, float]]:
-    """Explain the window nearest to a position (x, y) in pixels of the slice.
+) -> tuple[Figure, float, float]:
+    """Explain the window nearest to a position (x, y) in pixels of the slice number `index`.
 
-    Args:
-        index: number of the slice, for the title.
-
-    Returns:
-        The figure, and the window's centre (x, y).
+    The figure is returned with x and y of the window's centre.
     """
     nearest = int(((prediction.centres - position) ** 2).sum(axis=1).argmin())
     predictions = prediction.predictions
@@ -74,16 +65,12 @@ def explanation_figure(
     found = explain_window(classifier, prediction.prepared.window(nearest), label)
     mean, std = (torch.tensor(0.0) + a.cpu() for a in (classifier.mean, classifier.std))
     images = (found.score, found.score_random, found.features, found.features_random)
+    row = [np.asarray(saliency_to_rgb(one)[0]) for one in images]
     figure = image_grid(
-        [
-            [
-                input_to_rgb(found.image, mean, std)[0],
-                *(np.asarray(saliency_to_rgb(one)[0]) for one in images),
-            ]
-        ],
+        [[input_to_rgb(found.image, mean, std)[0], *row]],
         row_names=[""],
         column_names=["window", f"score of {name}", "random weights", "pool5", "random weights"],
         title=f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}",
         note=f"DeSaliNet; {DISCLAIMER}",
     )
-    return figure, (x, y)
+    return figure, x, y

@@ -4,21 +4,18 @@ Codes 0, 1, ... are the run's classes, followed by two marks: "uncertain", and "
 data" (see `stagetransfer.inference.calibrated_classifier`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-DISCLAIMER = "research use, not a diagnosis"
-"""Appears on every figure and in every file that may be passed on."""
+from stagetransfer.ct.roi_patches import Mask
+from stagetransfer.ct.volume import Floats, Spacing
 
+DISCLAIMER = "research use, not a diagnosis"  # on all figures and files that may be passed on
 MARKS = ("uncertain", "unlike the training data")
-
-OUTSIDE = -1
-"""The code of pixels outside the lung, or of slices without windows."""
+OUTSIDE = -1  # the code of pixels outside the lung, or of slices without windows
 
 LabelMap = NDArray[np.int16]
 
@@ -28,20 +25,11 @@ def label_names(classes: Sequence[str]) -> tuple[str, ...]:
     return (*classes, *MARKS)
 
 
-def nearest_window(
-    lung: NDArray[np.bool_],
-    centres: NDArray[np.float64],
-    spacing: tuple[float, float] | None = None,
-) -> NDArray[np.int32]:
-    """Return (H, W): the window whose centre is nearest to each lung pixel.
+def nearest_window(lung: Mask, centres: Floats, spacing: Spacing = None) -> NDArray[np.int32]:
+    """Return (H, W): the window whose centre is nearest to each lung pixel; elsewhere -1.
 
-    Args:
-        lung: (H, W) of the slice.
-        centres: (N, 2) x and y of the windows' centres in pixels of the slice.
-        spacing: (row, column) of the pixels in mm, for the distances; None for square pixels.
-
-    Returns:
-        -1 outside the lung, and everywhere if there are no windows.
+    The centres (N, 2) are x and y in pixels of the slice, whose spacing is (row, column) in mm;
+    None for square pixels.
     """
     result = np.full(lung.shape, -1, np.int32)
     if len(centres):
@@ -59,8 +47,4 @@ def label_map(windows: NDArray[np.int32], codes: NDArray[np.int64]) -> LabelMap:
 def label_shares(labels: LabelMap, names: Sequence[str]) -> dict[str, float]:
     """Return the share of each code in the labelled pixels; NaN if no pixel is labelled."""
     counts = np.bincount(labels[labels != OUTSIDE].astype(np.int64), minlength=len(names))
-    total = counts.sum()
-    return {
-        name: float(count / total) if total else float("nan")
-        for name, count in zip(names, counts, strict=True)
-    }
+    return dict(zip(names, (counts / (counts.sum() or np.nan)).tolist(), strict=True))

@@ -11,15 +11,11 @@ out, as in all methods of this kind (e.g. Hu, Hoffman, Reinhardt 2001, IEEE TMI 
 where this matters. -400 HU lies midway between lung and soft tissue.
 """
 
-from __future__ import annotations
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from stagetransfer.ct.volume import Floats
-
-Mask = NDArray[np.bool_]
+from stagetransfer.ct.roi_patches import Mask
+from stagetransfer.ct.volume import Floats, Spacing
 
 THRESHOLD = -400.0  # HU
 _SIGMA = 1.0  # mm
@@ -28,22 +24,13 @@ _CLOSING_RADIUS = 5.0  # mm
 _DEFAULT_SPACING = 0.7  # mm per pixel where the spacing is unknown
 
 
-def lung_mask(hu: Floats, spacing: tuple[float, float] | None) -> Mask:
-    """Return the lungs (H, W) of an axial slice (H, W) in Hounsfield units.
-
-    Args:
-        spacing: (row, column) distance between pixels in mm; None means 0.7 mm.
-
-    Returns:
-        All False on a slice without lung.
-    """
+def lung_mask(hu: Floats, spacing: Spacing) -> Mask:
+    """Return the lungs (H, W) of an axial slice (H, W) in HU with (row, column) spacing in mm."""
     row, column = spacing or (_DEFAULT_SPACING, _DEFAULT_SPACING)
     smooth = ndimage.gaussian_filter(hu, (_SIGMA / row, _SIGMA / column), mode="nearest")
     parts, count = ndimage.label(smooth < THRESHOLD)
     areas = np.bincount(parts.ravel(), minlength=count + 1).astype(np.float64) * row * column
-    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    areas[border] = 0
-    areas[0] = 0
+    areas[np.concatenate([[0], parts[0], parts[-1], parts[:, 0], parts[:, -1]])] = 0
     mask = np.zeros(hu.shape, np.bool_)
     for number in np.argsort(areas)[::-1][:2]:
         if areas[number] >= _MIN_AREA:

@@ -1,8 +1,7 @@
 """Figures of predictions: a slice with its label map and legend, a patch with its probabilities."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,7 +10,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from stagetransfer.figures import new_figure
 from stagetransfer.inference.label_map import DISCLAIMER, OUTSIDE, LabelMap
@@ -28,10 +26,10 @@ _MARGIN = 12  # pixels around the lungs
 
 def label_colours(classes: int) -> list[tuple[float, float, float]]:
     """Return the colours of the classes, then of the two marks."""
-    if classes <= len(_CLASS_COLOURS):
-        return [to_rgb(name) for name in (*_CLASS_COLOURS[:classes], *_MARK_COLOURS)]
-    spread = colormaps["hsv"](np.linspace(0, 1, classes, endpoint=False))
-    return [*(to_rgb(colour) for colour in spread), *map(to_rgb, _MARK_COLOURS)]
+    colours: Iterable[Any] = _CLASS_COLOURS[:classes]
+    if classes > len(_CLASS_COLOURS):
+        colours = colormaps["hsv"](np.linspace(0, 1, classes, endpoint=False))
+    return [to_rgb(colour) for colour in (*colours, *_MARK_COLOURS)]
 
 
 def overlay(grey: NDArray[np.uint8], labels: LabelMap, classes: int) -> RGB:
@@ -50,11 +48,7 @@ def slice_figure(
     title: str,
     truth: LabelMap | None = None,
 ) -> Figure:
-    """Draw the slice, its label map, the truth if known, and a legend with shares of the lung.
-
-    Args:
-        names: of the codes, with the two marks last.
-    """
+    """Draw the slice, its label map, the truth if known, and a legend with shares of the lung."""
     classes, grey = len(names) - 2, prediction.grey
     panels = {
         "slice": np.repeat(grey[:, :, None] / 255, 3, axis=2),
@@ -106,14 +100,11 @@ def patch_figure(
 
 def _lung_area(lung: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Return the lungs' bounding box with a margin; the whole slice if there is no lung."""
-    boxes = ndimage.find_objects(lung.astype(np.int8))
-    if not boxes:
-        return slice(0, lung.shape[0]), slice(0, lung.shape[1])
-    rows, columns = (
-        slice(max(side.start - _MARGIN, 0), min(side.stop + _MARGIN, length))
-        for side, length in zip(boxes[0], lung.shape, strict=True)
-    )
-    return rows, columns
+    sides = []
+    for axis, length in enumerate(lung.shape):
+        filled = np.flatnonzero(lung.any(axis=1 - axis)) if lung.any() else [0, length]
+        sides.append(slice(max(filled[0] - _MARGIN, 0), min(filled[-1] + 1 + _MARGIN, length)))
+    return sides[0], sides[1]
 
 
 def _add_title(figure: Figure, title: str) -> None:

@@ -1,7 +1,5 @@
 """The input of a prediction: CT series, and patches as 8-bit images."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -25,13 +23,9 @@ _MAX_SCALE = 4  # an image more than four times as wide as a patch is not a patc
 
 @dataclass(frozen=True)
 class PredictionInput:
-    """What there is to read.
+    """What a folder or file holds: all its series, and 8-bit images that are one patch each.
 
-    Attributes:
-        root: the folder or file.
-        volumes: all its series.
-        chosen: the numbers of the series to read.
-        patches: 8-bit images, each one patch.
+    `chosen` are the numbers of the series to read.
     """
 
     root: Path
@@ -61,9 +55,6 @@ def find_input(
         problems: receives what cannot be read.
         series: UID, number, folder or file of the only series to read.
         by_folder, scale, exclude: see `stagetransfer.ct.find_series.find_series`.
-
-    Raises:
-        UserError: there is nothing to read, or `series` names no series or several.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder. Give a patch, a slice or a folder")
@@ -76,8 +67,7 @@ def find_input(
         ).volumes
     kept = [path for path in patches if _has_patch_size(path, root, settings, problems)]
     if series is not None:
-        chosen = [_find_named(volumes, series)]
-        kept = []
+        chosen, kept = [_find_named(volumes, series)], []
     else:
         chosen = _uniquely_numbered(volumes, problems)
     chosen = [number for number in chosen if check_spacing(volumes[number], settings, problems)]

@@ -1,7 +1,5 @@
 """Predictions of windows, patches and slices as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +13,11 @@ from stagetransfer.inference.slice_prediction import SlicePrediction
 
 @dataclass(frozen=True)
 class SliceLocation:
-    """A slice of the input.
+    """A slice of the input."""
 
-    Attributes:
-        file: its file below the input.
-        series: number of its series in this call, from 1.
-        index: number of the slice in the series, from 0.
-    """
-
-    file: str
-    series: int
-    index: int
+    file: str  # below the input
+    series: int  # number of its series in this call, from 1
+    index: int  # number of the slice in the series, from 0
 
     @property
     def stem(self) -> str:
@@ -39,10 +31,7 @@ class SliceLocation:
 
 
 def prediction_table(predictions: WindowPredictions, names: Sequence[str]) -> pd.DataFrame:
-    """Return one row per window.
-
-    The columns are opinion (the class or mark), class (the most probable), distance, and p_<class>.
-    """
+    """Return opinion (class or mark), class (the most probable), distance, p_<class> per window."""
     classes = names[: predictions.probabilities.shape[1]]
     return pd.DataFrame(
         {

@@ -6,8 +6,6 @@ predict without its data set. If the run has no validation.csv (see docs/report.
 too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterator
@@ -44,6 +42,8 @@ from stagetransfer.statistics.calibration import fit_temperature
 from stagetransfer.synthetic.lung import WINDOW
 
 FILE = "reference.safetensors"
+_ARRAYS = ("distances", "labels", "logits")
+_SETTINGS = ("crop", "fit", "side")
 _MAX_TRAINING_IMAGES = 2000
 _BATCH = 128
 
@@ -55,8 +55,7 @@ class Reference:
     Attributes:
         features: (N, F) float16 of training images, of length 1.
         distances: (M,) of the validation images to them.
-        labels: (M,) of the validation images.
-        logits: (M, C) of the validation images.
+        labels, logits: (M,) and (M, C) of the validation images.
         patches: how the training patches were made, as far as their data set says.
         crop, fit, side: how images are read for the network, see `stagetransfer.data.images`.
         precision: in which the network computed features and logits.
@@ -110,9 +109,6 @@ def open_reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bo
 
     A missing reference is computed from the run's data and stored, and so is one that was computed
     in another precision than the run's. If the folder is read-only, it is computed each time.
-
-    Raises:
-        UserError: the data cannot be read or has changed, or the stored file is damaged.
     """
     path = run.folder / FILE
     if path.is_file():
@@ -176,8 +172,7 @@ def training_patches(data: DomainDataModule) -> PatchSettings:
     """Return how the training patches were made.
 
     This is known for the embedded data set, and from the summary.json that `stagetransfer extract`
-    writes. For other data, the patches' own size, the window -600/1500 HU and no resampling are
-    assumed.
+    writes. For other data, their own size, the window -600/1500 HU and no resampling are assumed.
     """
     images = data.samples.images
     if isinstance(images, np.ndarray):
@@ -193,16 +188,10 @@ def training_patches(data: DomainDataModule) -> PatchSettings:
 
 
 def _write(reference: Reference, path: Path) -> None:
-    text = {
-        "cut": asdict(reference.patches),
-        **{name: getattr(reference, name) for name in ("crop", "fit", "side", "precision")},
-    }
-    tensors = {
-        "features": reference.features.contiguous(),
-        "distances": torch.from_numpy(reference.distances),
-        "labels": torch.from_numpy(reference.labels),
-        "logits": torch.from_numpy(reference.logits),
-    }
+    settings = {name: getattr(reference, name) for name in (*_SETTINGS, "precision")}
+    text = {"cut": asdict(reference.patches), **settings}
+    tensors = {name: torch.from_numpy(getattr(reference, name)) for name in _ARRAYS}
+    tensors["features"] = reference.features.contiguous()
     content = save(tensors, {"reference": json.dumps(text)})
     with atomic_path(path) as part:
         part.write_bytes(content)
@@ -212,16 +201,11 @@ def _read(path: Path) -> Reference:
     try:
         with safe_open(path, framework="pt") as file:
             text: dict[str, Any] = json.loads((file.metadata() or {})["reference"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return Reference(
-                features=tensors["features"],
-                distances=tensors["distances"].numpy(),
-                labels=tensors["labels"].numpy(),
-                logits=tensors["logits"].numpy(),
+                features=file.get_tensor("features"),
+                **{name: file.get_tensor(name).numpy() for name in _ARRAYS},
+                **{name: text[name] for name in _SETTINGS},
                 patches=PatchSettings(**text["cut"]),
-                crop=text["crop"],
-                fit=text["fit"],
-                side=text["side"],
                 precision=text.get("precision", "32-true"),  # older files do not have it
             )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:

@@ -1,7 +1,5 @@
 """The prediction of one slice: its windows are classified and form a label map."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagetransfer.ct.annotations import CroppedMask
-from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window
-from stagetransfer.ct.volume import Floats
+from stagetransfer.ct.roi_patches import Mask, PatchSettings, Raster, apply_window
+from stagetransfer.ct.volume import Floats, Spacing
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, WindowPredictions
 from stagetransfer.inference.label_map import LabelMap, label_map, nearest_window
 from stagetransfer.inference.sliding_windows import Windows, place_windows
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,6 @@ class SlicePrediction:
     """The prediction of one slice (H, W).
 
     Attributes:
-        prepared: the slice on its raster, with its windows.
         grey: (H, W) uint8, the slice through the grey window of the training patches.
         lung: (H, W) where windows were placed.
         centres: (N, 2) x and y of the windows' centres in pixels of the slice.
@@ -72,31 +67,25 @@ class SlicePrediction:
 
 
 def prepare_slice(
-    hu: Floats,
-    lung: Mask,
-    spacing: tuple[float, float] | None,
-    settings: PatchSettings,
-    stride: int,
+    hu: Floats, lung: Mask, spacing: Spacing, settings: PatchSettings, stride: int
 ) -> PreparedSlice:
     """Prepare a slice (H, W) in HU as the training patches were: resampled and windowed.
 
-    Args:
-        spacing: (row, column) of the pixels in mm; required if `settings.spacing` is given.
-        stride: distance between windows in pixels of the raster.
+    The (row, column) spacing in mm is required if `settings.spacing` is given. The stride is in
+    pixels of the raster.
     """
     raster = Raster.with_spacing(hu.shape, spacing, settings.spacing)
     grey = apply_window(raster.resample(hu), settings)
     inside = raster.draw(CroppedMask(0, 0, lung))
-    return PreparedSlice(
-        grey, raster, place_windows(inside, settings.size, stride, settings.coverage)
-    )
+    windows = place_windows(inside, settings.size, stride, settings.coverage)
+    return PreparedSlice(grey, raster, windows)
 
 
 def predict_slice(
     classifier: CalibratedClassifier,
     hu: Floats,
     lung: Mask,
-    spacing: tuple[float, float] | None,
+    spacing: Spacing,
     settings: PatchSettings,
     *,
     stride: int = 8,
@@ -106,11 +95,5 @@ def predict_slice(
     prepared = prepare_slice(hu, lung, spacing, settings, stride)
     predictions = classifier(prepared.batches(batch, classifier.device))
     centres = prepared.raster.to_slice(prepared.windows.centres)
-    return SlicePrediction(
-        prepared=prepared,
-        grey=apply_window(hu, settings),
-        lung=lung,
-        centres=centres,
-        predictions=predictions,
-        windows=nearest_window(lung, centres, spacing),
-    )
+    grey, windows = apply_window(hu, settings), nearest_window(lung, centres, spacing)
+    return SlicePrediction(prepared, grey, lung, centres, predictions, windows)

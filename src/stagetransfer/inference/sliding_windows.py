@@ -1,7 +1,5 @@
 """Sliding windows: their positions, and their pixels as views of a slice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,24 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stagetransfer.ct.roi_patches import patch_coverage
+from stagetransfer.ct.roi_patches import Mask, patch_coverage
 
-Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """N windows of one raster, row by row.
+    """N windows of one raster, row by row."""
 
-    Attributes:
-        tops, lefts: (N,) their first row and column in the raster.
-        size: their side in pixels.
-    """
-
-    tops: Integers
-    lefts: Integers
-    size: int
+    tops: Integers  # (N,) their first row in the raster
+    lefts: Integers  # (N,) their first column
+    size: int  # their side in pixels
 
     def __len__(self) -> int:
         return len(self.tops)
@@ -48,17 +40,11 @@ class Windows:
 
 
 def place_windows(lung: Mask, size: int, stride: int, coverage: float = 0.0) -> Windows:
-    """Return the windows on a regular grid whose central pixel lies in the lung.
+    """Return the windows on a regular grid whose central pixel lies in the lung (H, W).
 
     All windows lie inside the raster, and the margins on opposite sides are equal. The central
     pixel of a window of even size is the first pixel after its centre, as in a patch that
-    `stagetransfer extract` takes at a point.
-
-    Args:
-        lung: (H, W) of the raster.
-        size: side of a window in pixels.
-        stride: distance between neighbouring windows in pixels.
-        coverage: smallest share of a window that is lung, in [0, 1].
+    `stagetransfer extract` takes at a point. At least the share `coverage` of a window is lung.
     """
     starts = []
     for length in lung.shape:

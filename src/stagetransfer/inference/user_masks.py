@@ -1,7 +1,5 @@
 """Masks from the user, slice by slice: the lungs, and the true classes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,39 +20,25 @@ from stagetransfer.inference.label_map import OUTSIDE, LabelMap
 class _EveryValueIsLung(LabelTable):
     """Names every value except 0."""
 
-    def __init__(self) -> None:
-        super().__init__({})
-
     def name_of(self, *values: str) -> str | None:
         return "lung"
 
 
 def open_lung_masks(path: Path, volumes: Sequence[Volume], problems: Problems) -> Annotations:
-    """Open the lung masks in PNG, NIfTI or DICOM SEG; every value except 0 is lung.
-
-    Raises:
-        UserError: there are none.
-    """
-    _check_exists(path, "--mask")
-    return MaskAnnotations(path, volumes, _EveryValueIsLung(), problems)
+    """Open the lung masks in PNG, NIfTI or DICOM SEG; every value except 0 is lung."""
+    if not path.exists():
+        raise UserError(f"--mask {path}: no such file or folder")
+    return MaskAnnotations(path, volumes, _EveryValueIsLung({}), problems)
 
 
 def open_truth(
     path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
 ) -> Annotations:
-    """Open labelled masks, or a CSV of boxes and polygons, in the formats of `extract`.
-
-    Raises:
-        UserError: there are none, or they have another format.
-    """
-    _check_exists(path, "--truth")
+    """Open labelled masks, or a CSV of boxes and polygons, in the formats of `extract`."""
+    if not path.exists():
+        raise UserError(f"--truth {path}: no such file or folder")
     kind = CsvAnnotations if path.suffix.lower() == ".csv" else MaskAnnotations
     return kind(path, volumes, labels, problems)
-
-
-def _check_exists(path: Path, option: str) -> None:
-    if not path.exists():
-        raise UserError(f"{option} {path}: no such file or folder")
 
 
 def lung_by_slice(

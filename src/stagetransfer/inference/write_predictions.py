@@ -11,10 +11,8 @@ out/dice.csv, confusion.csv   if the truth is given
 out/summary.json   what was read, how, and what was left out
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,16 @@ from matplotlib.figure import Figure
 
 from stagetransfer.ct.annotations import Annotations
 from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.patch_dataset import check_output_folder
+from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.ct.volume import UnreadableSlice, Volume
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
 from stagetransfer.files import atomic_folder, write_json
+from stagetransfer.inference import prediction_tables as tables
+from stagetransfer.inference import user_masks
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import explanation_figure
@@ -38,23 +40,39 @@ from stagetransfer.inference.label_map import DISCLAIMER, LabelMap
 from stagetransfer.inference.lung_mask import lung_mask
 from stagetransfer.inference.prediction_figures import patch_figure, slice_figure
 from stagetransfer.inference.prediction_input import PredictionInput
-from stagetransfer.inference.prediction_options import PredictionOptions
-from stagetransfer.inference.prediction_tables import (
-    SliceLocation,
-    prediction_table,
-    share_row,
-    total_shares,
-    window_table,
-)
 from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
-from stagetransfer.inference.user_masks import (
-    lung_by_slice,
-    open_lung_masks,
-    open_truth,
-    truth_by_slice,
-)
 
-_SUMMARISED = ("size", "level", "width", "spacing", "coverage")
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What to read, how, and which files to write.
+
+    Attributes:
+        run: name of the run, for titles and the summary.
+        patches: how windows are taken from a slice.
+        image_side, image_fit: how patch images are read, see `stagetransfer.data.images.decode`.
+        stride: distance between neighbouring windows in pixels of a window.
+        batch: number of windows that are classified at once.
+        slices: numbers of the slices to read; all if empty.
+        lung_masks, truth: the user's masks; `labels` names the values of `truth`.
+        explained: (x, y) of the windows to explain, in pixels of the slice.
+        seg: whether to write a DICOM SEG for each DICOM series.
+        skip_bad: whether to continue although something is left out.
+    """
+
+    run: str
+    patches: PatchSettings
+    image_side: int
+    image_fit: str
+    stride: int = 8
+    batch: int = 128
+    slices: tuple[int, ...] = ()
+    lung_masks: Path | None = None
+    truth: Path | None = None
+    labels: LabelTable = field(default_factory=LabelTable)
+    explained: tuple[tuple[float, float], ...] = ()
+    seg: bool = False
+    skip_bad: bool = False
 
 
 def write_predictions(
@@ -67,20 +85,11 @@ def write_predictions(
 ) -> dict[str, Any]:
     """Predict everything in the source, and write the new folder `out`.
 
-    Args:
-        problems: what was found so far; further problems are added.
-        report: receives a line for each slice and patch that is read.
-
-    Returns:
-        The content of summary.json.
-
-    Raises:
-        BadInput: there are problems, and `options.skip_bad` is not set.
-        UserError: `out` exists or cannot be written, everything was left out, or something that
-            the options name does not exist.
+    Further `problems` are added, which are a BadInput unless `options.skip_bad` is set. `report`
+    receives a line for each slice and patch that is read. The content of summary.json is returned.
     """
     writer = _Writer(classifier, source, options, problems, report)
-    writer.check()
+    problems.check(options.skip_bad)
     check_output_folder(out)
     try:
         with atomic_folder(out) as part:
@@ -89,34 +98,30 @@ def write_predictions(
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
 
 
+@dataclass
 class _Writer:
-    def __init__(
-        self,
-        classifier: CalibratedClassifier,
-        source: PredictionInput,
-        options: PredictionOptions,
-        problems: Problems,
-        report: Callable[[str], None],
-    ) -> None:
-        self.classifier, self.source, self.options = classifier, source, options
-        self.problems, self.report = problems, report
-        self.names = classifier.label_names
+    classifier: CalibratedClassifier
+    source: PredictionInput
+    options: PredictionOptions
+    problems: Problems
+    report: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        options, volumes = self.options, self.source.volumes
+        self.names = self.classifier.label_names
         self.lungs: Annotations | None = None
         self.truth: Annotations | None = None
         if options.lung_masks is not None:
-            self.lungs = open_lung_masks(options.lung_masks, source.volumes, problems)
+            self.lungs = user_masks.open_lung_masks(options.lung_masks, volumes, self.problems)
         if options.truth is not None:
-            self.truth = open_truth(options.truth, source.volumes, options.labels, problems)
-        self.agreement = Agreement(classifier.classes)
+            labels = options.labels
+            self.truth = user_masks.open_truth(options.truth, volumes, labels, self.problems)
+        self.agreement = Agreement(self.classifier.classes)
         self.rows: list[dict[str, Any]] = []
         self.windows: list[pd.DataFrame] = []
         self.patches: list[pd.DataFrame] = []
         self.explanations = 0
         self.segmentations = 0
-
-    def check(self) -> None:
-        """Raise BadInput if there are problems that the user did not ask to leave out."""
-        self.problems.check(self.options.skip_bad)
 
     def write(self, part: Path) -> dict[str, Any]:
         for number in self.source.chosen:
@@ -136,96 +141,83 @@ class _Writer:
         write_json(part / "summary.json", summary)
         return summary
 
+    def _leave_out(self, kind: str, where: str, error: Exception) -> None:
+        self.problems.add(kind, where, str(error))
+        self.problems.check(self.options.skip_bad)
+
     def _write_series(self, part: Path, number: int) -> None:
-        volume, options = self.source.volumes[number], self.options
-        lungs = None if self.lungs is None else lung_by_slice(self.lungs, number, volume)
-        truth: dict[int, LabelMap] = {}
+        volume, options, classes = self.source.volumes[number], self.options, self.agreement.classes
+        lungs, truth = None, dict[int, LabelMap]()
+        if self.lungs is not None:
+            lungs = user_masks.lung_by_slice(self.lungs, number, volume)
         if self.truth is not None:
-            classes = self.classifier.classes
-            truth = truth_by_slice(self.truth, number, volume, classes, self.problems)
-        self.check()
+            truth = user_masks.truth_by_slice(self.truth, number, volume, classes, self.problems)
+        self.problems.check(options.skip_bad)
         maps: dict[Path, LabelMap] = {}
         for index in self._slices(volume):
-            location = SliceLocation(volume.files[index], number + 1, index)
             try:
                 hu = volume.read_slice(index)
             except UnreadableSlice as error:
-                self.problems.add("unreadable slices", volume.files[index], str(error))
-                self.check()
+                self._leave_out("unreadable slices", volume.files[index], error)
                 continue
             empty = np.zeros(volume.shape, np.bool_)
             lung = lung_mask(hu, volume.spacing) if lungs is None else lungs.get(index, empty)
-            prediction = predict_slice(
-                self.classifier,
-                hu,
-                lung,
-                volume.spacing,
-                options.patches,
-                stride=options.stride,
-                batch=options.batch,
-            )
+            found = predict_slice(
+                self.classifier, hu, lung, volume.spacing, options.patches,
+                stride=options.stride, batch=options.batch,
+            )  # fmt: skip
             if index in truth:
-                found = prediction.labels, prediction.labels_without_marks
-                self.agreement.add(volume.patient, truth[index], *found)
-            self._write_slice(part, location, prediction, truth.get(index))
-            maps[self.source.path(volume, index)] = prediction.labels
+                labels = found.labels, found.labels_without_marks
+                self.agreement.add(volume.patient, truth[index], *labels)
+            location = tables.SliceLocation(volume.files[index], number + 1, index)
+            self._write_slice(part, location, found, truth.get(index))
+            maps[self.source.path(volume, index)] = found.labels
         if options.seg and volume.sop_uids:
-            self._write_segmentation(part / f"{number + 1:02d}.seg.dcm", maps, 9000 + number)
+            # Imported here, because highdicom is large and only needed for --seg.
+            from stagetransfer.inference.dicom_seg_writer import write_segmentation
+
+            path = part / f"{number + 1:02d}.seg.dcm"
+            write_segmentation(path, maps, self.names, options.run, 9000 + number)
+            self.segmentations += 1
 
     def _slices(self, volume: Volume) -> list[int]:
-        wanted = self.options.slices or range(len(volume))
-        for index in wanted:
-            if not 0 <= index < len(volume):
-                raise UserError(
-                    f"--slice {index}: {volume.where} has the slices 0 to {len(volume) - 1}"
-                )
-        return list(wanted)
+        last = len(volume) - 1
+        for index in self.options.slices:
+            if not 0 <= index <= last:
+                raise UserError(f"--slice {index}: {volume.where} has the slices 0 to {last}")
+        return list(self.options.slices or range(len(volume)))
 
     def _write_slice(
         self,
         part: Path,
-        location: SliceLocation,
+        location: tables.SliceLocation,
         prediction: SlicePrediction,
         truth: LabelMap | None,
     ) -> None:
-        row = share_row(location, prediction, self.names)
+        row = tables.share_row(location, prediction, self.names)
         self.rows.append(row)
-        self.windows.append(window_table(location, prediction, self.names))
+        self.windows.append(tables.window_table(location, prediction, self.names))
         self.report(f"series {location.series} slice {location.index}: {row['windows']} windows")
-        if row["windows"]:
-            title = f"{self.options.run}: series {location.series}, slice {location.index}"
-            _save(slice_figure(prediction, self.names, row, title, truth), part / location.stem)
-            self._write_explanations(part, location, prediction)
-
-    def _write_explanations(
-        self, part: Path, location: SliceLocation, prediction: SlicePrediction
-    ) -> None:
-        for position in self.options.explained:
-            figure, (x, y) = explanation_figure(
-                self.classifier, prediction, position, location.index
-            )
+        if not row["windows"]:
+            return
+        title = f"{self.options.run}: series {location.series}, slice {location.index}"
+        _save(slice_figure(prediction, self.names, row, title, truth), part / location.stem)
+        for at in self.options.explained:
+            figure, x, y = explanation_figure(self.classifier, prediction, at, location.index)
             _save(figure, part / f"reason-{location.stem}-{x:g}-{y:g}")
             self.explanations += 1
-
-    def _write_segmentation(self, path: Path, maps: dict[Path, LabelMap], number: int) -> None:
-        # Imported here, because highdicom is large and only needed for --seg.
-        from stagetransfer.inference.dicom_seg_writer import write_segmentation
-
-        write_segmentation(path, maps, self.names, self.options.run, number)
-        self.segmentations += 1
 
     def _write_patch(self, part: Path, number: int, path: Path) -> None:
         where = relative_name(path, self.source.root)
         try:
             image = decode(path, self.options.image_side, self.options.image_fit)
         except UserError as error:
-            self.problems.add("unreadable files", where, str(error))
-            self.check()
+            self._leave_out("unreadable files", where, error)
             return
         pixels = torch.from_numpy(image.copy())
         batch = pixels[None, None] if image.ndim == 2 else pixels.permute(2, 0, 1)[None]
         predictions = self.classifier([batch])
-        table = prediction_table(predictions, self.names)
+        table = tables.prediction_table(predictions, self.names)
         table.insert(0, "file", where)
         self.patches.append(table)
         label = self.names[predictions.codes[0]]
@@ -250,7 +242,7 @@ class _Writer:
             raise UserError("--truth: it labels none of the slices that were read")
 
     def _summary(self) -> dict[str, Any]:
-        patches = asdict(self.options.patches)
+        cut = asdict(self.options.patches)
         return {
             "notice": DISCLAIMER,
             "run": self.options.run,
@@ -260,14 +252,14 @@ class _Writer:
             "windows": sum(row["windows"] for row in self.rows),
             "patches": len(self.patches),
             "slices_with_truth": self.agreement.slices,
-            "shares": total_shares(self.rows, self.names),
+            "shares": tables.total_shares(self.rows, self.names),
             "left_out": dict(sorted(self.problems.counts.items())),
             "temperature": self.classifier.temperature,
             "certain": self.classifier.min_probability,
             "distance_limit": self.classifier.max_distance,
             "stride": self.options.stride,
             "lung_mask": "threshold" if self.options.lung_masks is None else "given",
-            "cut": {key: patches[key] for key in _SUMMARISED},
+            "cut": {key: cut[key] for key in ("size", "level", "width", "spacing", "coverage")},
         }
 
 
