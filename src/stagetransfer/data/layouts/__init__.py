@@ -70,7 +70,7 @@ def check_options(reader: Callable[..., Samples], options: Mapping[str, Any], ke
     """
     try:
         signature = inspect.signature(reader, eval_str=True)
-    except NameError:  # a type that is only imported for type checkers
+    except (NameError, AttributeError, TypeError):  # such as types only imported to check types
         signature = inspect.signature(reader)
     try:
         signature.bind(**options)
