@@ -4,11 +4,18 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import REPOSITORY
 from stagetransfer.config.schema import Stage
 from stagetransfer.config.validate import validate_config
-from stagetransfer.data import DomainDataModule, DomainSettings, Samples, StageSettings
+from stagetransfer.data import (
+    DomainDataModule,
+    DomainSettings,
+    Samples,
+    StageSettings,
+    TargetDataModule,
+)
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.stage_data import stage_data
 
@@ -77,6 +84,80 @@ def test_the_constructor_reads_nothing():
     data = DomainDataModule(StageSettings("t"), layout="folder", root="/nowhere")
     with pytest.raises(UserError, match="/nowhere: no such folder"):
         data.read()
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "value", "kind"),
+    [
+        ("embedded", "scale", "abc", "a number"),
+        ("embedded", "size", 32.5, "a whole number"),
+        ("embedded", "seed", True, "a whole number"),
+        ("embedded", "scale", None, "a number"),
+        ("curet", "partial", "maybe", "true or false"),
+        ("dtd", "max_classes", "x", "a whole number or null"),
+        ("csv", "table", 3, "a text"),
+        ("dld", "groups", ["p"], "a text or null"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_one_line_before_anything_is_read(layout, name, value, kind):
+    with pytest.raises(UserError) as caught:
+        TargetDataModule(
+            StageSettings("target"), layout=layout, root="/nowhere", options={name: value}
+        )
+    expected = f"domain.target.options.{name}={value}: must be {kind}. Give another value."
+    assert str(caught.value) == expected
+
+
+def test_options_of_a_fitting_or_unknown_type_are_left_to_the_reader():
+    fitting = {"scale": 1, "size": 20, "seed": 0}
+    TargetDataModule(StageSettings("t"), layout="embedded", options=fitting)
+    classes = {"classes": "ab", "max_classes": None}
+    data = DomainDataModule(StageSettings("t"), layout="folder", root=REPOSITORY, options=classes)
+    with pytest.raises(UserError, match="must be a list of names"):
+        data.read()
+
+
+def test_only_the_effect_of_layout_and_options_is_hashed(tmp_path):
+    def identity(layout="csv", **options):
+        stage = StageSettings("t")
+        own = {"validation_share": 0.4, "test_share": 0.4, "split_by": "image"}
+        data = DomainDataModule(stage, layout=layout, root=tmp_path, options=options, **own)
+        return data.read().identity()
+
+    names = [f"{label}/{i}.png" for label in ("a", "b", "c") for i in range(6)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\n" + "".join(f"{name},{name[0]}\n" for name in names))
+    plain = identity()
+    assert identity(table=str(table)) == plain
+    assert identity("folder") == plain
+    assert identity(classes=["b", "a", "c"])["fingerprint"] != plain["fingerprint"]
+    assert identity(max_classes=2)["fingerprint"] != plain["fingerprint"]
+    assert identity(max_per_class=5)["fingerprint"] != plain["fingerprint"]
+    assert identity("folder", groups=r"(\d)\.png")["fingerprint"] != plain["fingerprint"]
+
+
+def test_options_of_a_users_own_reader_of_files_are_hashed(tmp_path):
+    def files(folder: str) -> Samples:
+        names = tuple("abcdefghijkl")
+        labels = np.arange(12) % 2
+        return Samples([tmp_path / folder / name for name in names], names, labels, ("x", "y"))
+
+    class OfFiles(DomainDataModule):
+        generator = staticmethod(files)
+
+    def identity(folder):
+        (tmp_path / folder).mkdir()
+        for name in "abcdefghijkl":
+            Image.new("L", (4, 4)).save(tmp_path / folder / name, "PNG")
+        options = {"options": {"folder": folder}, "check_images": False}
+        return OfFiles(StageSettings("t"), layout="embedded", **options).read().identity()
+
+    one, other = identity("one"), identity("other")
+    assert one["fingerprint"] == other["fingerprint"]
+    assert one != other
 
 
 @pytest.fixture

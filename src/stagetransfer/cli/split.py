@@ -102,7 +102,7 @@ def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
     if layout == "embedded":
         if root is not None:
             raise UserError(f"layout embedded has no folder: leave {root} out")
-        layouts.check_options(TargetDataModule.generator, given, "layout embedded")
+        layouts.check_options(TargetDataModule.generator, given, "layout embedded: options")
         return TargetDataModule.generator(**given)
     if layout not in layouts.LAYOUTS:
         raise UserError(f"{layout}: no layout; there are embedded, {', '.join(layouts.LAYOUTS)}")

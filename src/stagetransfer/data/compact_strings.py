@@ -31,13 +31,11 @@ class PackedStrings(Sequence[str]):
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> PackedStrings:
-        """Pack the strings."""
         codes = [string.encode(*_CODE) for string in strings]
         ends = np.cumsum([len(code) for code in codes], dtype=np.int64)
         return cls(np.frombuffer(b"".join(codes), dtype=np.uint8), ends)
 
     def take(self, rows: NDArray[np.int64]) -> PackedStrings:
-        """Return the strings at these places."""
         return PackedStrings(self.text, self.ends, rows if self.rows is None else self.rows[rows])
 
     def __len__(self) -> int:
@@ -60,7 +58,6 @@ class FilePaths(Sequence[Path]):
     names: Sequence[str]  # below root, with "/"
 
     def take(self, rows: NDArray[np.int64]) -> FilePaths:
-        """Return the paths at these places."""
         return FilePaths(self.root, take_strings(self.names, rows))
 
     def __len__(self) -> int:

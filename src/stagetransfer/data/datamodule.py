@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -34,30 +35,17 @@ class DomainDataModule(pl.LightningDataModule):
     split file, or else the publisher's. Where they have no test set (target only) or no validation
     set, one is held out of the training images, stratified by class and without dividing a group.
     The ratio then selects a subset of the training *and* validation images (`subset_of_splits`).
-    A source stage never uses an official test split.
-
-    Args:
-        stage: what the stage decides.
-        settings: the keys of the domain's config; see `DomainSettings`.
-
-    Attributes:
-        samples, fingerprint: all images of the domain, and the hash of their content.
-        split_file_record: names the content of the split file and the fold; None without a file.
-        all_rows: rows of `samples` in "train", "validation" and "test", before the ratio.
-        rows: the rows in use.
-        mean, std: (3, 1, 1), of R, G and B in [0, 1].
-
-    Raises:
-        UserError: a setting is unknown or impossible.
+    A source stage never uses an official test split. `settings` are the keys of the domain's
+    config; see `DomainSettings`.
     """
 
     generator: ClassVar[Callable[..., Samples] | None] = None
 
-    samples: Samples
-    fingerprint: str
-    split_file_record: dict[str, Any] | None
-    all_rows: dict[str, Rows]
-    rows: dict[str, Rows]
+    samples: Samples  # all images of the domain
+    fingerprint: str  # the hash of their content
+    split_file_record: dict[str, Any] | None  # the content of the split file and the fold
+    all_rows: dict[str, Rows]  # of "train", "validation" and "test", before the ratio
+    rows: dict[str, Rows]  # those in use
 
     def __init__(self, stage: StageSettings, **settings: Any) -> None:
         super().__init__()
@@ -70,11 +58,7 @@ class DomainDataModule(pl.LightningDataModule):
         check_options(self._reader(), self.settings.options, f"{stage.key}.options")
 
     def read(self) -> Self:
-        """Read labels, splits and subset, but no pixels unless images are checked.
-
-        Raises:
-            UserError: the data cannot be read or split as the settings ask.
-        """
+        """Read labels, splits and subset, but no pixels unless images are checked."""
         stage, settings = self.stage, self.settings
         self.samples, self.fingerprint = self._read_samples()
         self.split_file_record = self._apply_split_file()
@@ -99,11 +83,11 @@ class DomainDataModule(pl.LightningDataModule):
         return torch.from_numpy(self.samples.labels[self.rows[split]])
 
     def count(self, split: str) -> int:
-        """Return the number of images in "train", "validation" or "test"."""
+        """Return the number of images in a split."""
         return len(self.rows[split])
 
     def count_by_class(self, split: str) -> dict[str, int]:
-        """Return the number of images of each class in "train", "validation" or "test"."""
+        """Return the number of images of each class in a split."""
         return dict(zip(self.classes, self._class_counts(split).tolist(), strict=True))
 
     def class_weights(self) -> Tensor:
@@ -116,22 +100,20 @@ class DomainDataModule(pl.LightningDataModule):
 
     def identity(self) -> dict[str, Any]:
         """Return everything about the data that decides a result, for the hash of a stage."""
-        return {
-            "fingerprint": self.fingerprint,
-            "splits": self.split_file_record,
-            **self.settings.deciding(is_target=self.stage.is_target),
-            **self.stage.deciding(),
-        }
+        deciding = self.settings.deciding(is_target=self.stage.is_target)
+        # The fingerprint covers all that these two decide. Only a user's own generator might select
+        # other files by its options whose names and sizes are the same.
+        if deciding["layout"] != "embedded" or isinstance(self.samples.images, np.ndarray):
+            del deciding["layout"], deciding["options"]
+        known = {"fingerprint": self.fingerprint, "splits": self.split_file_record}
+        return {**known, **deciding, **self.stage.deciding()}
 
     def input_identity(self) -> dict[str, Any]:
         """Return what decides the images of all splits before the ratio, as a test shows them."""
         rows = {split: rows.tolist() for split, rows in self.all_rows.items()}
-        return {
-            "fingerprint": self.fingerprint,
-            "rows": hashlib.sha256(repr(rows).encode()).hexdigest()[:16],
-            "fit": self.settings.fit,
-            "crop": self.settings.crop,
-        }
+        digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+        known = {"fingerprint": self.fingerprint, "rows": digest}
+        return known | {"fit": self.settings.fit, "crop": self.settings.crop}
 
     def image_set(self, split: str, trainer: pl.Trainer | None = None) -> ImageSet:
         """Return a split's images, decoded once, and on the trainer's device if they fit there."""
@@ -143,11 +125,7 @@ class DomainDataModule(pl.LightningDataModule):
         return self._image_sets[split]
 
     def inputs(self, split: str, positions: Sequence[int]) -> Tensor:
-        """Return network input (B, 3, S, S) of B images, as the network sees them in a test.
-
-        Args:
-            positions: places of the images within the split.
-        """
+        """Return test input (B, 3, S, S) of the images at these B positions in the split."""
         return self.to_input(self.image_set(split).__getitems__(positions).images)
 
     def to_input(self, stored: Tensor, *, random_variants: bool = False) -> Tensor:
@@ -165,12 +143,8 @@ class DomainDataModule(pl.LightningDataModule):
         return images.to_input(stored, self.stage.input_size, *self._scales[device])
 
     def evaluations(self, split: str, passes: int) -> Iterator[pl.LightningDataModule]:
-        """Yield one data module for each pass of a test through a split.
-
-        The first shows the images as they are, and each later one random variants of them.
-        """
-        for number in range(passes):
-            yield _Evaluation(self, split, random_variants=number > 0)
+        """Yield one data module per pass of a test; all but the first show random variants."""
+        return (_Evaluation(self, split, random_variants=number > 0) for number in range(passes))
 
     def setup(self, stage: str) -> None:
         """Decode what the stage ("fit", "validate" or "test") needs; called by Lightning."""
@@ -182,19 +156,18 @@ class DomainDataModule(pl.LightningDataModule):
         """Return batches of the training images, in a new order in each epoch."""
         labels, stage = self.labels("train"), self.stage
         sampler = EpochSampler(labels, stage.seed, balanced=stage.balanced)
-        return self._loader(self.image_set("train"), sampler)
+        return self._loader(self.image_set("train"), self.trainer, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation images, in order."""
-        return self._loader(self.image_set("validation"))
+        return self._loader(self.image_set("validation"), self.trainer)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the test images, in order."""
-        return self._loader(self.image_set("test"))
+        return self._loader(self.image_set("test"), self.trainer)
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return all images before the ratio, in order: one loader for each split that has any."""
-        return [self._loader(self._decode(rows)) for rows in self.all_rows.values() if len(rows)]
+        decoded = (self._decode(rows) for rows in self.all_rows.values() if len(rows))
+        return [self._loader(images_of_split, self.trainer) for images_of_split in decoded]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn stored images into network input on the device; called by Lightning."""
@@ -203,20 +176,15 @@ class DomainDataModule(pl.LightningDataModule):
         return batch._replace(images=self.to_input(batch.images, random_variants=augmented))
 
     def _decode(self, rows: Rows) -> ImageSet:
-        settings = self.settings
         # Stored with the margin that a random crop removes.
-        side = round(self.stage.input_size / (1 - settings.crop))
-        limit = settings.memory_limit_gib * 2**30
-        return ImageSet(self.samples, rows, side, settings.fit, limit)
+        side = round(self.stage.input_size / (1 - self.settings.crop))
+        limit = self.settings.memory_limit_gib * 2**30
+        return ImageSet(self.samples, rows, side, self.settings.fit, limit)
 
-    def _loader(self, data: ImageSet, sampler: EpochSampler | None = None) -> DataLoader[Any]:
-        return build_loader(
-            data,
-            batch_size=self.stage.batch_size,
-            workers=self.settings.workers,
-            trainer=self.trainer,
-            sampler=sampler,
-        )
+    def _loader(
+        self, data: ImageSet, trainer: pl.Trainer | None, sampler: EpochSampler | None = None
+    ) -> DataLoader[Any]:
+        return build_loader(data, self.stage.batch_size, self.settings.workers, trainer, sampler)
 
     def _reader(self) -> Callable[..., Samples]:
         """Return the function that reads the layout, or draws the embedded domain."""
@@ -231,15 +199,11 @@ class DomainDataModule(pl.LightningDataModule):
 
     def _read_samples(self) -> tuple[Samples, str]:
         """Return the samples and their fingerprint."""
-        settings = self.settings
-        if settings.index and settings.layout in TREES:
+        settings, layout = self.settings, self.settings.layout
+        if settings.index and layout in TREES:
             assert settings.root is not None
             return read_indexed(
-                LAYOUTS[settings.layout],
-                settings.layout,
-                settings.root,
-                settings.options,
-                check=settings.check_images,
+                LAYOUTS[layout], layout, settings.root, settings.options, settings.check_images
             )
         samples = self._reader()(**settings.options)
         if settings.check_images:
@@ -264,17 +228,10 @@ class _Evaluation(pl.LightningDataModule):
 
     def __init__(self, data: DomainDataModule, split: str, *, random_variants: bool) -> None:
         super().__init__()
-        self.data = data
-        self.split = split
-        self.random_variants = random_variants
+        self.data, self.split, self.random_variants = data, split, random_variants
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return build_loader(
-            self.data.image_set(self.split, self.trainer),
-            batch_size=self.data.stage.batch_size,
-            workers=self.data.settings.workers,
-            trainer=self.trainer,
-        )
+        return self.data._loader(self.data.image_set(self.split, self.trainer), self.trainer)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         x = self.data.to_input(batch.images, random_variants=self.random_variants)
@@ -282,7 +239,6 @@ class _Evaluation(pl.LightningDataModule):
 
 
 def _generator(name: str) -> Callable[..., Samples]:
-    """Return the generator of a synthetic domain, with its own signature."""
     generate = GENERATORS[name]
 
     @functools.wraps(generate)

@@ -38,27 +38,15 @@ log = logging.getLogger(__name__)
 
 
 def read_indexed(
-    reader: Callable[..., Samples],
-    layout: str,
-    root: Path,
-    options: Mapping[str, Any],
-    *,
-    check: bool,
+    reader: Callable[..., Samples], layout: str, root: Path, options: Mapping[str, Any], check: bool
 ) -> tuple[Samples, str]:
     """Return the samples and their fingerprint, from the index of an unchanged tree or the tree.
 
-    Args:
-        reader: reads a layout that only depends on which files are in which folders.
-        layout: its name.
-        options: its keywords.
-        check: open every image; the index of a tree that was not checked is then not used.
-
-    Raises:
-        UserError: an error of the reader or the check.
+    The reader is that of a layout in `TREES`. With `check`, every image is opened, and the index of
+    a tree that was not checked is not used.
     """
     path = _index_path(layout, root, options)
-    found = _load(path, root, check)
-    if found is not None:
+    if (found := _load(path, root, check)) is not None:
         return found
     began = time.time_ns()
     with visited() as folders:
@@ -70,7 +58,8 @@ def read_indexed(
         ids = PackedStrings.of(samples.ids)
         samples = replace(samples, ids=ids, images=FilePaths(root, ids))
         inside = [str(folder.relative_to(root)) for folder in dict.fromkeys(folders)]
-        _save(path, samples, fingerprint, root, inside, check, began)
+        head = {"checked": check, "fingerprint": fingerprint, "folders": inside}
+        _save(path, samples, root, head, began)
     return samples, fingerprint
 
 
@@ -82,7 +71,7 @@ def _index_path(layout: str, root: Path, options: Mapping[str, Any]) -> Path:
 
 
 def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str] | None:
-    """Return None if there is no index, or it is damaged, unchecked, or the tree has changed."""
+    """Return None without an index that is whole, of an unchanged tree, and checked if need be."""
     try:
         with np.load(path) as file:  # without pickle: an index is only data
             head = json.loads(file["head"].tobytes())
@@ -93,44 +82,24 @@ def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str] | None:
                 return None
             if not np.array_equal(_file_states(root, ids), file["file_states"]):
                 return None
-            samples = Samples(
-                FilePaths(root, ids),
-                ids,
-                file["labels"].astype(np.int64),
-                tuple(head["classes"]),
-                _decoded(head["groups"], file["groups"]),
-                _decoded(head["splits"], file["splits"]),
-            )
+            labels, classes = file["labels"].astype(np.int64), tuple(head["classes"])
+            groups, splits = (_decoded(head[name], file[name]) for name in ("groups", "splits"))
+            samples = Samples(FilePaths(root, ids), ids, labels, classes, groups, splits)
             return samples, str(head["fingerprint"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _save(
-    path: Path,
-    samples: Samples,
-    fingerprint: str,
-    root: Path,
-    folders: Sequence[str],
-    checked: bool,
-    began: int,
-) -> None:
+def _save(path: Path, samples: Samples, root: Path, head: dict[str, Any], began: int) -> None:
     assert isinstance(samples.ids, PackedStrings)
-    times, states = _folder_times(root, folders), _file_states(root, samples.ids)
+    times, states = _folder_times(root, head["folders"]), _file_states(root, samples.ids)
     if max(times.max(), states[:, 1].max()) > began - _SETTLED:
         return  # the tree is still being changed
     if root.resolve() in path.resolve().parents:
         return  # never write among the images
-    group_names, groups = _coded(samples.groups, None)
-    split_names, splits = _coded(samples.splits, SPLITS)
-    head = {
-        "checked": checked,
-        "fingerprint": fingerprint,
-        "folders": list(folders),
-        "classes": list(samples.classes),
-        "groups": group_names,
-        "splits": split_names,
-    }
+    head["groups"], groups = _coded(samples.groups, None)
+    head["splits"], splits = _coded(samples.splits, SPLITS)
+    head["classes"] = list(samples.classes)
     try:
         with atomic_path(path) as part, part.open("wb") as file:
             np.savez(

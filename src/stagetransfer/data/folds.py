@@ -30,18 +30,9 @@ def assign_folds(
     result has every class in each fold, and then the least sum over folds and classes of
     (share of the class - 1 / k)^2.
 
-    Args:
-        labels: (N,) in [0, C).
-        groups: (N,) names of the groups that stay whole; None: each image is its own group.
-        count: number of folds k, 2 or more.
-        seed: draws the orders.
-        classes: C names, for messages.
-
-    Returns:
-        (N,) in [0, k).
-
-    Raises:
-        UserError: a class has fewer groups (or images) than folds, or is absent from some fold.
+    Labels (N,) are in [0, C), folds (N,) in [0, k), with k = `count`. Groups (N,) stay whole;
+    without any, each image is its own group. A class with fewer groups than folds, or absent from
+    some fold, is a UserError.
     """
     unit = "images" if groups is None else "groups (patients)"
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)

@@ -38,11 +38,7 @@ def split_samples(
         test_share: share of the images in (0, 1); None to hold out no test set.
         validation_share: share in (0, 1) of the images that are left.
         by: "group" to keep known groups whole, or "image".
-        seed: draws the images that are held out.
         hint: override that splits by image, for messages.
-
-    Raises:
-        UserError: there is no training split, or a class has too few groups or images.
     """
     rows = official_splits(samples)
     if rows and "train" not in rows:
@@ -50,30 +46,18 @@ def split_samples(
     groups = None if samples.groups is None or by == "image" else np.array(samples.groups)
     train = rows.get("train", np.arange(len(samples)))
     for split, share in (("test", test_share), ("validation", validation_share)):
-        if split in rows:
-            continue
         if share is None:
-            rows[split] = np.array([], dtype=np.int64)
-            continue
-        kept, held = hold_out(
-            samples.labels[train],
-            None if groups is None else groups[train],
-            share,
-            seed,
-            classes=samples.classes,
-            what=split,
-            hint=hint,
-        )
-        train, rows[split] = train[kept], train[held]
+            rows.setdefault(split, np.array([], dtype=np.int64))
+        elif split not in rows:
+            labels, own = samples.labels[train], None if groups is None else groups[train]
+            names = samples.classes
+            kept, held = hold_out(labels, own, share, seed, what=split, hint=hint, classes=names)
+            train, rows[split] = train[kept], train[held]
     return {"train": train, "validation": rows["validation"], "test": rows["test"]}
 
 
 def official_splits(samples: Samples) -> dict[str, Rows]:
-    """Return the rows of each split that the publisher fixed; empty if there are none.
-
-    Raises:
-        UserError: a group is in two splits.
-    """
+    """Return the rows of each split that the publisher fixed; empty if there are none."""
     if samples.splits is None:
         return {}
     column = np.array(samples.splits)
@@ -84,16 +68,7 @@ def official_splits(samples: Samples) -> dict[str, Rows]:
 
 
 def check_disjoint(groups: Groups, parts: Mapping[str, Rows], where: str = "") -> None:
-    """Check that no group has rows in two parts.
-
-    Args:
-        groups: (N,) names.
-        parts: rows of each part, by the part's name.
-        where: the file, for messages ("splits.csv: ").
-
-    Raises:
-        UserError: names the group and both parts.
-    """
+    """Raise UserError, after `where`, if a group (N,) has rows in two of the parts."""
     part_of: dict[str, str] = {}
     for row, part in sorted((int(row), part) for part, rows in parts.items() for row in rows):
         group = str(groups[row])
@@ -122,19 +97,14 @@ def hold_out(
     sum over the classes of (held-out share of the class - `share`)^2 is the least.
 
     Args:
-        labels: (N,) in [0, C).
+        labels: (N,) in [0, C). A class with too few images or groups is a UserError.
         groups: (N,) names of the groups that stay whole, or None.
-        share: in (0, 1).
-        seed: draws the images or groups.
         what: name of the held-out part, for messages ("test").
         hint: override that splits by image, for messages.
         classes: C names, for messages; the labels by default. Each class must be on both sides.
 
     Returns:
         Row numbers that are kept, and those that are held out; both sorted.
-
-    Raises:
-        UserError: a class has too few images or groups to be on both sides.
     """
     if not 0 < share < 1:
         raise UserError(f"the {what} share is {share:g}: it must lie between 0 and 1")
@@ -220,9 +190,7 @@ def count_by_group(
 
 def class_names(labels: NDArray[np.int64], classes: Sequence[str] | None) -> Sequence[str]:
     """Return `classes`, or the labels as names."""
-    if classes is not None:
-        return classes
-    return [str(label) for label in range(labels.max(initial=-1) + 1)]
+    return classes or [str(label) for label in range(labels.max(initial=-1) + 1)]
 
 
 def round_half_up(count: float) -> int:

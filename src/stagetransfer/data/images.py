@@ -30,15 +30,9 @@ class Batch(NamedTuple):
 class ImageSet(Dataset[Batch]):
     """Images of some rows, decoded once and held in memory, or decoded for each batch.
 
-    They are held if they fit the limit. Held images that all have one size, no larger than `side`,
-    stay at that size: a 32x32 patch is enlarged in the batch, on the device, and needs a fiftieth
-    of the memory.
-
-    Args:
-        rows: (N,) rows of the samples.
-        side: size in pixels at which images are stored.
-        fit: see `decode`.
-        memory_limit: bytes.
+    They are held, `side` pixels wide, if they fit the limit in bytes. Held images that all have one
+    size, no larger than `side`, stay at that size: a 32x32 patch is enlarged in the batch, on the
+    device, and needs a fiftieth of the memory.
     """
 
     def __init__(
@@ -46,8 +40,7 @@ class ImageSet(Dataset[Batch]):
     ) -> None:
         self.rows = torch.from_numpy(rows)
         self.labels = torch.from_numpy(samples.labels[rows])
-        self.side = side
-        self.fit = fit
+        self.side, self.fit = side, fit
         self.files: Sequence[Path] = ()
         self.held: Tensor | None = None
         images = samples.take(rows).images
@@ -59,10 +52,7 @@ class ImageSet(Dataset[Batch]):
             self.files = images
 
     def move(self, device: torch.device, limit: float) -> None:
-        """Move held images to the device if they take no more than `limit` bytes.
-
-        Batches are then selected on the device, and no training step transfers pixels.
-        """
+        """Move held images of at most `limit` bytes to the device, where batches are selected."""
         if self.held is not None and self.held.nbytes <= limit:
             self.held = self.held.to(device)
 
@@ -88,9 +78,6 @@ def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[
             `mode`, all images get this size, since a batch needs one shape.
         fit: "crop" takes the central square and scales it; "stretch" scales both sides.
         mode: "L" or "RGB"; None keeps grey images grey.
-
-    Raises:
-        UserError: the file is not an image, or has more than 8 bits per channel.
     """
     try:
         with Image.open(path) as image:
@@ -103,8 +90,6 @@ def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[
                 image.draft(None, (side, side))  # JPEG: decode at a lower, sufficient resolution
             grey = image.mode in ("1", "L", "LA")
             converted = image.convert(mode or ("L" if grey else "RGB"))
-    except UserError:
-        raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a readable image ({error}); remove or replace it") from error
     array = np.asarray(converted)
@@ -150,14 +135,8 @@ def resize(images: Tensor, size: int) -> Tensor:
 
     PIL rounds and clips after the first pass, along the rows, and again after the second. On the
     CPU, PyTorch's kernel for uint8 does the same; elsewhere the two passes are computed one by
-    one. (Pillow 13 begins with the columns of images that are higher than wide.)
-
-    Args:
-        images: (B, C, H, W) uint8; fastest with channels last.
-        size: S in pixels.
-
-    Returns:
-        (B, C, S, S) uint8, within two levels of PIL's; `images` itself if it has that size.
+    one. (Pillow 13 begins with the columns of images that are higher than wide.) `images` are
+    (B, C, H, W) uint8, fastest with channels last, and the result is within two levels of PIL's.
     """
     if images.shape[-2:] == (size, size):
         return images
@@ -174,23 +153,15 @@ def _resize_in_two_passes(images: Tensor, size: int) -> Tensor:
 
 
 def to_input(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Return network input from stored images, on their device.
+    """Return network input (B, 3, size, size), (x / 255 - mean) / std, from stored images.
 
-    Images are enlarged by `resize`; the paper enlarges 32x32 patches "by bicubic interpolation".
-
-    Args:
-        images: (B, 1 or 3, H, W) uint8, square.
-        size: S, side of the network's input in pixels.
-        mean: (3, 1, 1) of RGB in [0, 1].
-        std: (3, 1, 1).
-
-    Returns:
-        (B, 3, S, S) float32, channels last, (x / 255 - mean) / std; grey copied to three channels.
+    Images (B, 1 or 3, H, W) are enlarged by `resize`; the paper enlarges 32x32 patches "by bicubic
+    interpolation". `mean` and `std` are (3, 1, 1), of RGB in [0, 1]. The result has channels last.
     """
     if images.device.type == "cpu":  # PyTorch's CPU kernel needs three channels
         images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
     x = resize(images, size).expand(-1, 3, -1, -1)
-    # As rows of 3 S values: with channels last, a mean of shape (3, 1, 1) takes three times longer.
+    # As rows of 3 * size values: a mean of shape (3, 1, 1) takes three times longer.
     rows = x.movedim(1, -1).reshape(-1, 3 * size).float().div_(255)
     rows.sub_(mean.flatten().repeat(size)).div_(std.flatten().repeat(size))
     return rows.view(-1, size, size, 3).movedim(-1, 1)
@@ -204,9 +175,6 @@ def augment(images: Tensor, *, mirror: bool, turn: bool, crop: float) -> Tensor:
         mirror: flip each image left to right with probability 1/2.
         turn: turn each image by 0, 90, 180 or 270 degrees (square images only).
         crop: share of the side that is removed; each image at its own random place.
-
-    Returns:
-        (B, C, H', W') uint8.
     """
     count = len(images)
     if crop:

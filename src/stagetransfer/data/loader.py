@@ -32,13 +32,11 @@ class EpochSampler(Sampler[int]):
     """
 
     def __init__(self, labels: Tensor, seed: int, *, balanced: bool = False) -> None:
-        self.labels = labels
-        self.seed = seed
-        self.balanced = balanced
+        self.labels, self.seed, self.balanced = labels, seed, balanced
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; called by Lightning."""
+        """Called by Lightning."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -63,13 +61,10 @@ class ProcessSampler(Sampler[int]):
     """
 
     def __init__(self, sampler: Sampler[int], rank: int, world: int, *, even: bool) -> None:
-        self.sampler = sampler
-        self.rank = rank
-        self.world = world
-        self.even = even
+        self.sampler, self.rank, self.world, self.even = sampler, rank, world, even
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; called by Lightning."""
+        """Called by Lightning."""
         if isinstance(self.sampler, EpochSampler):
             self.sampler.set_epoch(epoch)
 
@@ -83,7 +78,6 @@ class ProcessSampler(Sampler[int]):
 
 def build_loader(
     data: BatchSet,
-    *,
     batch_size: int,
     workers: int,
     trainer: pl.Trainer | None,
@@ -91,9 +85,7 @@ def build_loader(
 ) -> DataLoader[Any]:
     """Return a DataLoader; data held in memory are read without worker processes.
 
-    Args:
-        trainer: with several processes, each gets its share.
-        sampler: the order in training; None for the order of the data.
+    Each of the trainer's processes gets its share. Without a sampler, the order is the data's.
     """
     workers = 0 if data.held is not None else workers
     order: Sampler[int] = sampler or SequentialSampler(data)
@@ -112,6 +104,5 @@ def build_loader(
     )
 
 
-def _unchanged(batch: Any) -> Any:
-    """Return the batch that `__getitems__` returned; no images are left to collate."""
+def _unchanged(batch: Any) -> Any:  # not a lambda: worker processes need to pickle it
     return batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +20,16 @@ SPLITS = ("train", "validation", "test")
 class Samples:
     """N labelled images of C classes, either on disk or in memory.
 
-    Attributes:
-        images: N paths of image files, or one uint8 array (N, H, W) grey or (N, H, W, 3) RGB.
-        ids: N unique names; for files the path below the domain's root, with forward slashes.
-        labels: (N,) in [0, C).
-        classes: the C class names, in the order of the labels.
-        groups: N names of patients, physical samples or videos, which no split may divide; None
-            if no groups are known.
-        splits: N of "train", "validation" or "test"; None if the publisher fixed no split.
+    A group is a patient, a physical sample or a video, which no split may divide. `groups` and
+    `splits` are None if no groups are known or the publisher fixed no split.
     """
 
-    images: Sequence[Path] | NDArray[np.uint8]
-    ids: Sequence[str]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
+    images: Sequence[Path] | NDArray[np.uint8]  # files, or (N, H, W) grey or (N, H, W, 3) RGB
+    ids: Sequence[str]  # unique; for files the path below the domain's root, with "/"
+    labels: NDArray[np.int64]  # (N,) in [0, C)
+    classes: tuple[str, ...]  # C names, in the order of the labels
     groups: tuple[str, ...] | None = None
-    splits: tuple[str, ...] | None = None
+    splits: tuple[str, ...] | None = None  # "train", "validation" or "test"
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -58,14 +52,10 @@ class Samples:
             images = self.images.take(rows)
         else:
             images = tuple(self.images[i] for i in rows)
-        return replace(
-            self,
-            images=images,
-            ids=take_strings(self.ids, rows),
-            labels=self.labels[rows],
-            groups=None if self.groups is None else tuple(self.groups[i] for i in rows),
-            splits=None if self.splits is None else tuple(self.splits[i] for i in rows),
-        )
+        ids, labels = take_strings(self.ids, rows), self.labels[rows]
+        groups = None if self.groups is None else tuple(self.groups[i] for i in rows)
+        splits = None if self.splits is None else tuple(self.splits[i] for i in rows)
+        return Samples(images, ids, labels, self.classes, groups, splits)
 
     def counts(self) -> NDArray[np.int64]:
         """Return the (C,) number of images of each class."""
@@ -78,17 +68,13 @@ class Samples:
         million files would take longer than training some stages.
         """
         digest = hashlib.sha256(repr(self.classes).encode())
-        sizes = (
-            [""] * len(self)
-            if isinstance(self.images, np.ndarray)
-            else [str(os.stat(path).st_size) for path in self.images]
-        )
+        pixels = self.images if isinstance(self.images, np.ndarray) else None
         none = ("",) * len(self)
-        for row in zip(
-            self.ids, self.labels, self.groups or none, self.splits or none, sizes, strict=True
-        ):
+        sizes = none if pixels is not None else [os.stat(path).st_size for path in self.images]
+        columns = (self.ids, self.labels, self.groups or none, self.splits or none, sizes)
+        for row in zip(*columns, strict=True):
             digest.update(repr(tuple(map(str, row))).encode())
-        if isinstance(self.images, np.ndarray):
-            digest.update(repr(self.images.shape).encode())
-            digest.update(np.ascontiguousarray(self.images).data)
+        if pixels is not None:
+            digest.update(repr(pixels.shape).encode())
+            digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()[:16]

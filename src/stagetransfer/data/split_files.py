@@ -29,18 +29,12 @@ _OR_WRITE = "or write the file with stagetransfer split"
 
 @dataclass(frozen=True)
 class SplitFile:
-    """The content of a split file.
-
-    Attributes:
-        parts: the split of each image by id, or the number of its fold as text.
-        groups: the group of each image by id; None if the file has none.
-        folds: number of folds k; None if the file is one fixed split.
-    """
+    """The content of a split file."""
 
     path: Path
-    parts: dict[str, str]
-    groups: dict[str, str] | None
-    folds: int | None
+    parts: dict[str, str]  # the split of each image by id, or the number of its fold as text
+    groups: dict[str, str] | None  # the group of each image by id
+    folds: int | None  # their number k; None if the file is one fixed split
 
     def check_fold(self, fold: int | None, key: str) -> None:
         """Raise UserError unless `fold`, the value of `key`, fits the file."""
@@ -65,11 +59,7 @@ class SplitFile:
         """Return the samples with the splits of the file.
 
         With folds, `fold` is the test set and all others are training images. Samples without
-        groups get those of the file.
-
-        Raises:
-            UserError: the file and the samples do not have the same images or groups, a group is
-                divided, or a class has no training image.
+        groups get those of the file. Both must have the same images and groups.
         """
         if unknown := self.parts.keys() - {*samples.ids}:
             raise UserError(
@@ -109,11 +99,7 @@ class SplitFile:
 
 
 def read_split_file(path: Path) -> SplitFile:
-    """Read a split file.
-
-    Raises:
-        UserError: names the line of the file and what is wrong with it.
-    """
+    """Read a split file; errors name the line."""
     parts: dict[str, str] = {}
     groups: dict[str, str] = {}
     cure = f"write it with stagetransfer split ... --out {path}"
@@ -132,8 +118,8 @@ def read_split_file(path: Path) -> SplitFile:
             raise UserError(f"{where}: no group; fill the cell or empty the whole column")
     if not parts:
         raise UserError(f"{path}: names no image; {cure}")
-    for name in [name for name in parts if groups and name not in groups][:1]:
-        raise UserError(f"{path}: {name} has no group; fill the cell or empty the whole column")
+    if groups and (without := next((name for name in parts if name not in groups), None)):
+        raise UserError(f"{path}: {without} has no group; fill the cell or empty the whole column")
     folds = _count_folds(path, {*parts.values()}) if part_column == "fold" else None
     if folds is None and "train" not in parts.values():
         raise UserError(f"{path}: no image is in train; a split needs some")
@@ -175,17 +161,11 @@ def _count_folds(path: Path, found: set[str]) -> int:
 def write_split_file(path: Path, samples: Samples, column: str, parts: Sequence[object]) -> None:
     """Write `id`, `group`, `label` and `column` ("fold" or "split") of each sample.
 
-    Raises:
-        UserError: the file exists with other content; runs may refer to it.
+    A file with other content is never replaced; runs may refer to it.
     """
-    text = pd.DataFrame(
-        {
-            "id": samples.ids,
-            "group": samples.groups or "",
-            "label": [samples.classes[label] for label in samples.labels],
-            column: parts,
-        }
-    ).to_csv(index=False)
+    labels = [samples.classes[label] for label in samples.labels]
+    table = {"id": samples.ids, "group": samples.groups or "", "label": labels, column: parts}
+    text = pd.DataFrame(table).to_csv(index=False)
     if path.exists() and (not path.is_file() or path.read_text("utf-8") != text):
         raise UserError(f"{path}: exists with other content. Give another --out.")
     write_text(path, text)

@@ -10,31 +10,18 @@ from stagetransfer.errors import UserError
 
 @dataclass(frozen=True)
 class StageSettings:
-    """What the stage decides about its data.
+    """What the stage decides about its data."""
 
-    Attributes:
-        name: the domain's key in the config.
-        is_target: whether this is the last stage of its chain, which has a test set.
-        ratio: share r of the training images that is used, in (0, 1].
-        ratio_by: what the ratio counts: "image", or "group" for whole groups.
-        seed: draws the subset and the order of the images.
-        batch_size: images per training step.
-        balanced: draw all classes equally often.
-        downsampled: use as many training images of each class as the rarest class has.
-        input_size: side of the network's input in pixels.
-        mean, std: of R, G and B, for values in [0, 1].
-    """
-
-    name: str
-    is_target: bool = True
-    ratio: float = 1.0
-    ratio_by: str = "image"
-    seed: int = 0
+    name: str  # the domain's key in the config
+    is_target: bool = True  # the last stage of its chain, which has a test set
+    ratio: float = 1.0  # share r of the training images that is used, in (0, 1]
+    ratio_by: str = "image"  # what the ratio counts: "image", or "group" for whole groups
+    seed: int = 0  # draws the subset and the order of the images
     batch_size: int = 64
-    balanced: bool = False
-    downsampled: bool = False
-    input_size: int = 227
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    balanced: bool = False  # draw all classes equally often
+    downsampled: bool = False  # use as many training images of each class as the rarest has
+    input_size: int = 227  # side in pixels
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of R, G and B, for values in [0, 1]
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:

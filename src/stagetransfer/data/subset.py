@@ -21,15 +21,8 @@ def subset_of_splits(
     """Return the rows of "train", "validation" and "test" that a run uses.
 
     The ratio applies to training and validation images alike: a study with a fifth of the labels
-    has a fifth of them to choose its checkpoint with, too. The test set stays whole.
-
-    Args:
-        splits: the sorted rows of each split; see `holdout.split_samples`.
-        stage: its ratio, ratio_by, seed and downsampled decide. Validation keeps at least one
-            image of each class at any ratio.
-
-    Raises:
-        UserError: the ratio leaves a class empty, or counts groups but no groups are known.
+    has a fifth of them to choose its checkpoint with, too. The test set stays whole, and validation
+    keeps at least one image of each class at any ratio. `splits` has the sorted rows of each split.
     """
     used, ratio, seed, by_group = dict(splits), stage.ratio, stage.seed, stage.ratio_by == "group"
     if ratio < 1 and by_group and samples.groups is None:
@@ -62,26 +55,15 @@ def subset_by_image(
     """Return the share r of every class; subsets are nested (r = 0.2 lies within r = 0.4).
 
     Of a class with n images, the first floor(r n + 1/2) of one permutation are taken. The
-    permutation depends on (seed, class) alone.
-
-    Args:
-        labels: (N,) in [0, C).
-        ratio: r in (0, 1].
-        classes: C names, for messages; the labels by default.
-        keep_classes: take at least one image of every class, at any ratio.
-
-    Returns:
-        Sorted row numbers.
-
-    Raises:
-        UserError: the ratio leaves a class empty, or is not in (0, 1].
+    permutation depends on (seed, class) alone. With `keep_classes`, every class keeps at least one
+    image at any ratio; without it, a class that the ratio leaves empty is a UserError. The labels
+    (N,) are in [0, C), and the C `classes` are names for messages.
     """
     _check_ratio(ratio)
     names = class_names(labels, classes)
     sizes = [int(np.sum(labels == label)) for label in range(len(names))]
     counts = [max(round_half_up(ratio * size), min(int(keep_classes), size)) for size in sizes]
-    emptied = [label for label, count in enumerate(counts) if sizes[label] and not count]
-    if emptied:
+    if emptied := [label for label, count in enumerate(counts) if sizes[label] and not count]:
         rarest = min(emptied, key=sizes.__getitem__)
         raise UserError(
             f"ratio={ratio:g} leaves class {names[rarest]} no image of its {sizes[rarest]}; the "
@@ -109,18 +91,8 @@ def subset_by_group(
     add most to it; of the first groups of all queues, the one with the lowest bound is next. If
     every group is of one class, no class is farther from r than half a group.
 
-    Args:
-        labels: (N,) in [0, C).
-        groups: (N,) names of the groups that stay whole.
-        ratio: r in (0, 1].
-        classes: C names, for messages; the labels by default.
-        keep_classes: take more than r if r alone would leave a class empty.
-
-    Returns:
-        Sorted row numbers.
-
-    Raises:
-        UserError: the ratio leaves a class empty, or is not in (0, 1].
+    The arguments are those of `subset_by_image`. With `keep_classes`, more than r is taken if r
+    alone would leave a class empty.
     """
     _check_ratio(ratio)
     names = class_names(labels, classes)
@@ -141,16 +113,10 @@ def subset_by_group(
 
 
 def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
-    """Return as many of the chosen rows of each class as its rarest class has.
+    """Return as many of the chosen rows of each class as its rarest class has, sorted.
 
     The order is that of `subset_by_image`, so down-sampled subsets of one seed are nested too.
-
-    Args:
-        labels: (N,) of the whole set.
-        chosen: row numbers; their classes remain.
-
-    Returns:
-        Sorted row numbers, a part of `chosen`.
+    `labels` are those of the whole set.
     """
     present, counts = np.unique(labels[chosen], return_counts=True)
     kept = []
@@ -170,9 +136,7 @@ def _ratio_of_each_group(counts: NDArray[np.int64], seed: int) -> NDArray[np.flo
     order = np.random.default_rng(seed).permutation(len(counts))
     main = added.argmax(1)[order]
     queues = [list(order[main == label]) for label in range(counts.shape[1])]
-    taken_from = np.zeros(len(counts))
-    held = np.zeros(counts.shape[1])
-    last = 0.0
+    taken_from, held, last = np.zeros(len(counts)), np.zeros(counts.shape[1]), 0.0
     while any(queues):
         heads = np.array([queue[-1] for queue in queues if queue])
         share = added[heads]

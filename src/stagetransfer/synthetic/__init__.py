@@ -7,16 +7,15 @@ and small example sets in the layouts of published tasks.
 import functools
 from collections.abc import Callable
 
-from stagetransfer.synthetic.labelled_images import LabelledImages
+from stagetransfer.synthetic.fields import LabelledImages
 from stagetransfer.synthetic.lung import lung
 from stagetransfer.synthetic.natural import natural
 from stagetransfer.synthetic.texture import texture
 
 # The runs of a sweep in one process share these images, which take seconds to draw.
 GENERATORS: dict[str, Callable[..., LabelledImages]] = {
-    "natural": functools.lru_cache(maxsize=2)(natural),
-    "texture": functools.lru_cache(maxsize=2)(texture),
-    "target": functools.lru_cache(maxsize=2)(lung),
+    name: functools.lru_cache(maxsize=2)(draw)
+    for name, draw in (("natural", natural), ("texture", texture), ("target", lung))
 }
 
 __all__ = ["GENERATORS", "LabelledImages", "lung", "natural", "texture"]

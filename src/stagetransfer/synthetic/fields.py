@@ -1,4 +1,4 @@
-"""Building blocks of the three embedded domains: seeding, grids, noise, cells, strokes.
+"""Building blocks of the three embedded domains: their result, seeding, grids, noise, strokes.
 
 Every image has its own random generator, seeded by the image's description and not by the number
 of images before it. More images per class therefore leave the earlier ones unchanged.
@@ -7,6 +7,7 @@ of images before it. More images per class therefore leave the earlier ones unch
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,24 +15,32 @@ from numpy.typing import ArrayLike, NDArray
 from stagetransfer.errors import UserError
 
 Field = NDArray[np.float32]
+Rng = np.random.Generator
 
 
-def generator(*key: int | str) -> np.random.Generator:
+class LabelledImages(NamedTuple):
+    """N generated images of C classes; the fields are those of `stagetransfer.data.Samples`."""
+
+    images: NDArray[np.uint8]  # (N, H, W) grey or (N, H, W, 3) RGB
+    ids: tuple[str, ...]  # N unique names
+    labels: NDArray[np.int64]  # (N,) in [0, C)
+    classes: tuple[str, ...]
+    groups: tuple[str, ...] | None = None  # N names of patients or physical samples
+    splits: tuple[str, ...] | None = None  # N of "train" or "test"
+
+
+def generator(*key: int | str) -> Rng:
     """Return a PCG64 seeded by the SHA-256 of the key, e.g. (seed, "texture", "bricks", 3)."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
 
-def check_size(domain: str, size: int) -> None:
-    """Raise UserError for an image side, in pixels, that is too small for the patterns."""
-    if size < 16:
-        raise UserError(f"embedded {domain}: size is {size}, give at least 16 pixels")
-
-
-def check_per_class(domain: str, per_class: int) -> None:
-    """Raise UserError for less than one image per class."""
+def check_options(domain: str, size: int, per_class: int = 1) -> None:
+    """Raise UserError for images too small for the patterns, or less than one per class."""
     if per_class < 1:
         raise UserError(f"embedded {domain}: per_class is {per_class}, give at least 1")
+    if size < 16:
+        raise UserError(f"embedded {domain}: size is {size}, give at least 16 pixels")
 
 
 def grid(n: int, step: float = 1.0) -> tuple[Field, Field]:
@@ -40,9 +49,7 @@ def grid(n: int, step: float = 1.0) -> tuple[Field, Field]:
     return np.broadcast_to(axis[None, :], (n, n)), np.broadcast_to(axis[:, None], (n, n))
 
 
-def band_noise(
-    rng: np.random.Generator, n: int, period: float, width: float = 0.35, stretch: float = 1.0
-) -> Field:
+def band_noise(rng: Rng, n: int, period: float, width: float = 0.35, stretch: float = 1.0) -> Field:
     """Return Gaussian noise (n, n) in a band of frequencies, with mean 0 and deviation 1.
 
     The spectrum is exp(-(log2(f period) / width)^2 / 2), with f in cycles per pixel and the period
@@ -56,41 +63,24 @@ def band_noise(
     return np.asarray(noise / np.sqrt(np.mean(noise**2) + 1e-24), np.float32)
 
 
-def turbulence(rng: np.random.Generator, n: int, period: float, octaves: int = 4) -> Field:
-    """Return a sum of band noises (n, n), each of half the period and amplitude; deviation 1."""
-    total = np.zeros((n, n), np.float32)
-    for octave in range(octaves):
-        total += band_noise(rng, n, period / 2**octave) / 2**octave
-    return np.asarray(total / total.std(), np.float32)
-
-
-def jittered_points(
-    rng: np.random.Generator, side: float, spacing: float, jitter: float
-) -> NDArray[np.float32]:
+def jittered_points(rng: Rng, side: float, spacing: float, jitter: float) -> Field:
     """Return (K, 2) points x, y of a hexagonal grid over a centred square and a margin.
 
     Each point is moved by up to jitter * spacing; the whole grid has a random offset.
     """
     pitch = spacing * np.array([1.0, 0.866])
     half = side / 2 + 2 * spacing
-    rows = np.arange(-np.ceil(half / pitch[1]), np.ceil(half / pitch[1]) + 1)
-    columns = np.arange(-np.ceil(half / pitch[0]), np.ceil(half / pitch[0]) + 1)
-    x = columns[None, :] + 0.5 * (rows[:, None] % 2)
-    y = np.broadcast_to(rows[:, None], x.shape)
-    points = np.stack([x.ravel(), y.ravel()], axis=1) + rng.uniform(0, 1, 2)
+    columns, rows = np.meshgrid(*(np.arange(-end, end + 1) for end in np.ceil(half / pitch)))
+    points = np.stack([columns + 0.5 * (rows % 2), rows], axis=-1).reshape(-1, 2)
+    points += rng.uniform(0, 1, 2)
     points += rng.uniform(-jitter, jitter, points.shape)
     points *= pitch
     near = np.abs(points).max(axis=1) < side / 2 + 1.3 * spacing
     return np.asarray(points[near], np.float32)
 
 
-def voronoi(
-    x: Field, y: Field, points: NDArray[np.float32]
-) -> tuple[Field, Field, NDArray[np.intp]]:
-    """Return distances to the nearest and second nearest point, and the nearest point's number.
-
-    Each has the shape of `x`.
-    """
+def voronoi(x: Field, y: Field, points: Field) -> tuple[Field, Field, NDArray[np.intp]]:
+    """Return distances to the nearest and second nearest point, and the nearest point's number."""
     near = np.full(x.shape, np.inf, np.float32)
     second = near.copy()
     which = np.zeros(x.shape, np.intp)

@@ -9,12 +9,19 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from stagetransfer.errors import UserError
-from stagetransfer.synthetic.fields import Field, band_noise, check_size, generator, grid, to_uint8
-from stagetransfer.synthetic.labelled_images import LabelledImages
+from stagetransfer.synthetic.fields import (
+    Field,
+    LabelledImages,
+    Rng,
+    band_noise,
+    check_options,
+    generator,
+    grid,
+    to_uint8,
+)
 from stagetransfer.synthetic.lung_patterns import PATTERNS, Lung
 
 CLASSES = ("CON", "GGO", "HCM", "RET", "EMP", "NOD", "NOR")
@@ -67,9 +74,7 @@ def draw_patient(seed: int, number: int) -> Patient:
 def _roster(split: str) -> dict[str, tuple[int, ...]]:
     """Return the patients of each class, among 57 in train (1-57) or 60 in test (58-117)."""
     patients = dict(zip(CLASSES, _PATIENTS[split], strict=True))
-    first = 1
-    if split == "test":
-        first += sum(_PATIENTS["train"]) - _SHARED * (len(CLASSES) - 1)
+    first = 1 if split == "train" else 58
     roster = {}
     for name in _COMPANIONS:
         roster[name] = tuple(range(first, first + patients[name]))
@@ -77,7 +82,7 @@ def _roster(split: str) -> dict[str, tuple[int, ...]]:
     return roster
 
 
-def _assign_patients(rng: np.random.Generator, patients: tuple[int, ...], count: int) -> list[int]:
+def _assign_patients(rng: Rng, patients: tuple[int, ...], count: int) -> list[int]:
     """Return the patient of each image: one image for each patient, the rest unevenly.
 
     A larger `count`, which is at least the number of patients, only appends to the list.
@@ -87,25 +92,21 @@ def _assign_patients(rng: np.random.Generator, patients: tuple[int, ...], count:
     return [*patients, *map(int, rest)]
 
 
-def _patch(rng: np.random.Generator, name: str, patient: Patient, size: int) -> Field:
+def _patch(rng: Rng, name: str, patient: Patient, size: int) -> Field:
     """Return a patch (size, size) in [0, 1], drawn in HU at twice the resolution, then scanned."""
     n = OVERSAMPLING * size + 2 * _MARGIN
     mm = patient.view / (OVERSAMPLING * size)
-    x, y = grid(n, mm)
-    tissue = PATTERNS[name](Lung(rng, x, y, mm, patient.parenchyma))
+    tissue = PATTERNS[name](Lung(rng, *grid(n, mm), mm, patient.parenchyma))
     hounsfield = scan(rng, tissue, patient, mm, _MARGIN)
     level, width = WINDOW
     return np.asarray((hounsfield - level) / width + 0.5, np.float32)
 
 
-def scan(
-    rng: np.random.Generator, tissue: Field, patient: Patient, mm: float, margin: int
-) -> Field:
+def scan(rng: Rng, tissue: Field, patient: Patient, mm: float, margin: int) -> Field:
     """Simulate the patient's scanner: tissue (n, n) to (m, m) HU, m = (n - 2 margin) / 2.
 
-    Args:
-        tissue: HU at `OVERSAMPLING` times the resolution; a pixel is `mm` wide.
-        margin: pixels to remove at each border, where blurring is wrong.
+    Tissue is in HU at `OVERSAMPLING` times the resolution, with pixels `mm` wide. At each border,
+    `margin` of them are removed, where blurring is wrong.
     """
     n = len(tissue)
     size = (n - 2 * margin) // OVERSAMPLING
@@ -119,56 +120,34 @@ def scan(
     return np.asarray(patient.gain * (pixels + 1000) - 1000 + patient.offset)
 
 
-def _counts(split: str, scale: float) -> list[int]:
-    """Return images per class: scale * 8 * n ** 0.45 of the paper's n, at least one per patient."""
-    return [
-        max(patients, round(scale * 8 * n**0.45))
-        for n, patients in zip(_PAPER_IMAGES[split], _PATIENTS[split], strict=True)
-    ]
-
-
 def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
     """Draw patches of 7 lung patterns in unequal numbers, with patients as groups, and splits.
 
     There are 117 patients, p001 to p057 in "train" and p058 to p117 in "test", some with two
-    patterns, and no "validation". At scale 1, train has 1,297 images and test 456.
+    patterns, and no "validation". At scale 1, train has 1,297 images and test 456. The images are
+    (N, size, size) uint8 grey, 16 to 20 mm wide, with 0 to 255 for the window -1350 to 150 HU.
 
-    Args:
-        seed: another seed gives other patients.
-        scale: multiplies the number of images of every class; every patient keeps at least one. A
-            larger scale contains the images of a smaller one.
-        size: side in pixels; the field of view is 16 to 20 mm at any size.
-
-    Returns:
-        Images (N, size, size) uint8 grey; 0 to 255 is the window -1350 to 150 HU.
-
-    Raises:
-        UserError: scale is not above 0 or size is below 16.
+    `scale` multiplies the number of images of every class; every patient keeps at least one. A
+    larger scale contains the images of a smaller one.
     """
     if not 0 < scale < np.inf:
         raise UserError(f"embedded lung: scale is {scale}, give a number above 0")
-    check_size("lung", size)
-    images: list[NDArray[np.uint8]] = []
-    ids, labels, groups, splits = [], [], [], []
+    check_options("lung", size)
+    rows = []
     for split in ("train", "test"):
         roster = _roster(split)
-        for label, (name, count) in enumerate(zip(CLASSES, _counts(split, scale), strict=True)):
+        for label, (name, of_paper) in enumerate(zip(CLASSES, _PAPER_IMAGES[split], strict=True)):
             rng = generator(seed, "lung", "deal", split, name)
+            count = max(len(roster[name]), round(scale * 8 * of_paper**0.45))
             patients = _assign_patients(rng, roster[name], count)
             drawn = Counter[int]()
             for i, number in enumerate(patients):
                 rng = generator(seed, "lung", name, number, drawn[number])
                 drawn[number] += 1
-                images.append(to_uint8(_patch(rng, name, draw_patient(seed, number), size)))
-                ids.append(f"{split}/{name}/p{number:03d}-{i:04d}")
-                labels.append(label)
-                groups.append(f"p{number:03d}")
-                splits.append(split)
+                image = to_uint8(_patch(rng, name, draw_patient(seed, number), size))
+                group = f"p{number:03d}"
+                rows.append((image, f"{split}/{name}/{group}-{i:04d}", label, group, split))
+    images, ids, labels, groups, splits = zip(*rows, strict=True)
     return LabelledImages(
-        images=np.stack(images),
-        ids=tuple(ids),
-        labels=np.array(labels, np.int64),
-        classes=CLASSES,
-        groups=tuple(groups),
-        splits=tuple(splits),
+        np.stack(images), ids, np.array(labels, np.int64), CLASSES, groups, splits
     )

@@ -28,20 +28,13 @@ AIR = -985.0
 
 @dataclass(frozen=True)
 class Lung:
-    """The place where a pattern is drawn.
+    """The place where a pattern is drawn."""
 
-    Attributes:
-        rng: draws the pattern.
-        x, y: (n, n) coordinates in mm.
-        mm: side of a pixel in mm.
-        parenchyma: HU of aerated lung.
-    """
-
-    rng: np.random.Generator
-    x: Field
+    rng: np.random.Generator  # draws the pattern
+    x: Field  # (n, n), mm
     y: Field
-    mm: float
-    parenchyma: float
+    mm: float  # side of a pixel
+    parenchyma: float  # HU of aerated lung
 
     @property
     def side(self) -> float:

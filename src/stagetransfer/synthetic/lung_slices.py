@@ -18,6 +18,7 @@ from scipy.spatial import KDTree
 
 from stagetransfer.synthetic.fields import (
     Field,
+    Rng,
     band_noise,
     generator,
     grid,
@@ -38,19 +39,12 @@ _SEAM = 1.5  # mm over which neighbouring lobules blend
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice.
+    """One slice."""
 
-    Attributes:
-        hu: (H, W) int16 Hounsfield units.
-        truth: (H, W) int8 class numbers in `CLASSES`; -1 outside the lungs.
-        spacing: side of a pixel in mm; 32 pixels are as wide as the patient's patches.
-        patient: name of a patient of the test set, such as "p058".
-    """
-
-    hu: NDArray[np.int16]
-    truth: NDArray[np.int8]
-    spacing: float
-    patient: str
+    hu: NDArray[np.int16]  # (H, W), Hounsfield units
+    truth: NDArray[np.int8]  # (H, W), class numbers in `CLASSES`; -1 outside the lungs
+    spacing: float  # side of a pixel in mm; 32 pixels are as wide as the patient's patches
+    patient: str  # of the test set, such as "p058"
 
 
 def patients_of_test(count: int) -> list[int]:
@@ -60,11 +54,7 @@ def patients_of_test(count: int) -> list[int]:
 
 
 def lung_slice(seed: int, number: int, index: int = 0, size: int = 512) -> Slice:
-    """Draw slice `index` of patient `number` of the phantom with this seed.
-
-    Args:
-        size: side in pixels; a pixel is 0.5 to 0.63 mm wide, depending on the patient.
-    """
+    """Draw a slice of patient `number` of the phantom; its pixels are 0.5 to 0.63 mm wide."""
     patient = draw_patient(seed, number)
     rng = generator(seed, "lung", "slice", number, index)
     spacing = patient.view / _PATCH
@@ -73,17 +63,13 @@ def lung_slice(seed: int, number: int, index: int = 0, size: int = 512) -> Slice
     x, y = grid(n, mm)
     field = float(n * mm)
     u, v = (a + np.float32(0.012 * field) * band_noise(rng, n, n / 4) for a in (x, y))
-    lungs = np.minimum(_lung(u, v, -1, field), _lung(u, v, 1, field))
+    lungs = np.minimum(*(_oval(u, v, field, side * 0.2, 0, 0.155, 0.25) for side in (-1, 1)))
     tissue = _body(rng, x, y, mm, field)
     inside = lungs < mm
     pixels = np.stack([x[inside], y[inside]], axis=1)
     lobules, classes = _lobules(rng, patient.view, field)
-    tiles = np.stack(
-        [
-            PATTERNS[CLASSES[label]](Lung(rng, *grid(_TILE, mm), mm, patient.parenchyma))
-            for label in classes
-        ]
-    )
+    lung = Lung(rng, *grid(_TILE, mm), mm, patient.parenchyma)
+    tiles = np.stack([PATTERNS[CLASSES[label]](lung) for label in classes])
     # The noise bends the borders.
     warp = np.stack([band_noise(rng, n, 8 / mm)[inside] for _ in range(2)], axis=1)
     found = KDTree(lobules).query(pixels + warp, k=2)
@@ -95,45 +81,35 @@ def lung_slice(seed: int, number: int, index: int = 0, size: int = 512) -> Slice
     truth = np.full((n, n), -1, np.int8)
     truth[inside] = np.where(edge > 0.5, classes[near[:, 0]], -1)
     hounsfield = scan(rng, tissue, patient, mm, 0)
-    return Slice(
-        hu=np.rint(np.clip(hounsfield, -1024, 3071)).astype(np.int16),
-        truth=truth[1::OVERSAMPLING, 1::OVERSAMPLING],
-        spacing=spacing,
-        patient=f"p{number:03d}",
-    )
+    hu = np.rint(np.clip(hounsfield, -1024, 3071)).astype(np.int16)
+    return Slice(hu, truth[1::OVERSAMPLING, 1::OVERSAMPLING], spacing, f"p{number:03d}")
 
 
-def _lung(x: Field, y: Field, side: int, field: float) -> Field:
-    """Return roughly the distance in mm to a lung's border, negative inside; side is -1 or 1."""
-    a, b = 0.155 * field, 0.25 * field
-    rise = radius((x - np.float32(side * 0.2 * field)) / np.float32(a), y / np.float32(b))
-    return np.asarray((rise - 1) * np.float32(min(a, b)), np.float32)
+def _oval(x: Field, y: Field, field: float, cx: float, cy: float, a: float, b: float) -> Field:
+    """Return roughly the distance in mm to an ellipse, negative inside; as shares of `field`."""
+    u, v = x - np.float32(cx * field), y - np.float32(cy * field)
+    rise = radius(u / np.float32(a * field), v / np.float32(b * field))
+    return np.asarray((rise - 1) * np.float32(min(a, b) * field), np.float32)
 
 
-def _body(rng: np.random.Generator, x: Field, y: Field, mm: float, field: float) -> Field:
+def _body(rng: Rng, x: Field, y: Field, mm: float, field: float) -> Field:
     """Draw everything except the lungs in HU: air, table, fat, muscle, spine and trachea."""
-    n = len(x)
-
-    def blended(below: Field, distance: Field, density: Field | float) -> Field:
-        cover = step(-distance, 2 * mm)
-        return np.asarray(below + cover * (density - below), np.float32)
-
-    def oval(cx: float, cy: float, a: float, b: float) -> Field:
-        rise = radius((x - np.float32(cx)) / np.float32(a), (y - np.float32(cy)) / np.float32(b))
-        return np.asarray((rise - 1) * np.float32(min(a, b)), np.float32)
-
-    tissue = np.full((n, n), -1000, np.float32)
-    tissue = blended(tissue, np.abs(y - np.float32(0.4 * field)) - np.float32(2), -200.0)
-    tissue = blended(tissue, oval(0, 0, 0.46 * field, 0.37 * field), -100.0)
-    muscle = 45 + 12 * band_noise(rng, n, 3 / mm, 0.8)
-    tissue = blended(tissue, oval(0, 0, 0.435 * field, 0.345 * field), muscle)
-    tissue = blended(tissue, oval(0, 0.26 * field, 0.05 * field, 0.05 * field), 350.0)
-    return blended(tissue, oval(0, -0.12 * field, 0.024 * field, 0.024 * field), AIR)
+    muscle = 45 + 12 * band_noise(rng, len(x), 3 / mm, 0.8)
+    tissue = np.full_like(x, -1000)
+    table = np.abs(y - np.float32(0.4 * field)) - np.float32(2)
+    densities: tuple[tuple[Field, Field | float], ...] = (
+        (table, -200.0),
+        (_oval(x, y, field, 0, 0, 0.46, 0.37), -100.0),
+        (_oval(x, y, field, 0, 0, 0.435, 0.345), muscle),
+        (_oval(x, y, field, 0, 0.26, 0.05, 0.05), 350.0),
+        (_oval(x, y, field, 0, -0.12, 0.024, 0.024), AIR),
+    )
+    for distance, density in densities:
+        tissue = np.asarray(tissue + step(-distance, 2 * mm) * (density - tissue), np.float32)
+    return tissue
 
 
-def _lobules(
-    rng: np.random.Generator, view: float, field: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _lobules(rng: Rng, view: float, field: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return (L, 2) centres x, y of the lobules in mm, and the class number (L,) of each.
 
     A lobule belongs to the nearest region of its lung; the regions are one below the other.
@@ -158,12 +134,8 @@ def _lobules(
 
 
 def _draw(
-    tiles: NDArray[np.float32],
-    lobules: NDArray[np.float64],
-    which: NDArray[np.intp],
-    pixels: Field,
-    mm: float,
-) -> NDArray[np.float32]:
+    tiles: Field, lobules: NDArray[np.float64], which: NDArray[np.intp], pixels: Field, mm: float
+) -> Field:
     """Return the values of pixels (P, 2), in mm, in the tiles of the lobules `which` (P,)."""
     places = np.rint((pixels - lobules[which]) / mm).astype(np.int64) + _TILE // 2
     column, row = np.clip(places, 0, _TILE - 1).T

@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from stagetransfer.synthetic.fields import (
     Field,
+    LabelledImages,
     band_noise,
-    check_per_class,
-    check_size,
+    check_options,
     generator,
     grid,
     radius,
@@ -20,7 +20,6 @@ from stagetransfer.synthetic.fields import (
     stroke,
     to_uint8,
 )
-from stagetransfer.synthetic.labelled_images import LabelledImages
 
 
 def _polygon(x: Field, y: Field, corners: ArrayLike) -> Field:
@@ -43,10 +42,6 @@ def _box(x: Field, y: Field, half_width: float, half_height: float) -> Field:
 def _arrow(x: Field, y: Field) -> Field:
     half = [(1, 0), (0.15, 0.75), (0.15, 0.28), (-1, 0.28)]
     return _polygon(x, y, half + [(a, -b) for a, b in reversed(half[1:])])
-
-
-def _cross(x: Field, y: Field) -> Field:
-    return np.minimum(_box(x, y, 0.95, 0.3), _box(x, y, 0.3, 0.95))
 
 
 def _crescent(x: Field, y: Field) -> Field:
@@ -78,7 +73,7 @@ SHAPES: dict[str, Callable[[Field, Field], Field]] = {
     "arrow": _arrow,
     "box": lambda x, y: _box(x, y, 0.8, 0.8),
     "crescent": _crescent,
-    "cross": _cross,
+    "cross": lambda x, y: np.minimum(_box(x, y, 0.95, 0.3), _box(x, y, 0.3, 0.95)),
     "disc": lambda x, y: radius(x, y) - np.float32(0.95),
     "house": _house,
     "ladder": _ladder,
@@ -154,29 +149,15 @@ def natural(seed: int = 0, per_class: int = 80, size: int = 64) -> LabelledImage
     """Draw scenes with objects of 10 shapes, balanced, without groups and official split.
 
     Colours, brightness, pose, size, shading, background, occlusion, blur and noise have the same
-    distribution in every class.
-
-    Args:
-        seed: another seed gives other scenes of the same kind.
-        per_class: images per class; more images leave the earlier ones unchanged.
-        size: side in pixels.
-
-    Returns:
-        Images (10 * per_class, size, size, 3) uint8 RGB.
-
-    Raises:
-        UserError: per_class is below 1 or size is below 16.
+    distribution in every class. More images per class leave the earlier ones unchanged. The images
+    are (10 * per_class, size, size, 3) uint8 RGB.
     """
-    check_per_class("natural", per_class)
-    check_size("natural", size)
+    check_options("natural", size, per_class)
     images = [
         to_uint8(_scene(generator(seed, "natural", name, i), shape, size))
         for name, shape in SHAPES.items()
         for i in range(per_class)
     ]
-    return LabelledImages(
-        images=np.stack(images),
-        ids=tuple(f"{name}/{i:04d}" for name in SHAPES for i in range(per_class)),
-        labels=np.repeat(np.arange(len(SHAPES), dtype=np.int64), per_class),
-        classes=tuple(SHAPES),
-    )
+    ids = tuple(f"{name}/{i:04d}" for name in SHAPES for i in range(per_class))
+    labels = np.repeat(np.arange(len(SHAPES), dtype=np.int64), per_class)
+    return LabelledImages(np.stack(images), ids, labels, tuple(SHAPES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +10,18 @@ from scipy import ndimage
 
 from stagetransfer.synthetic.fields import (
     Field,
+    LabelledImages,
+    Rng,
     band_noise,
-    check_per_class,
-    check_size,
+    check_options,
     generator,
     grid,
     jittered_points,
     radius,
     step,
     to_uint8,
-    turbulence,
     voronoi,
 )
-from stagetransfer.synthetic.labelled_images import LabelledImages
 
 SAMPLES_PER_CLASS = 10
 _CANVAS = 160  # side of a sample in texture units; an image shows about 64 units
@@ -40,17 +39,11 @@ def _wave(turns: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.sin(turns * (2 * np.pi), dtype=np.float64))
 
 
-def _warped(
-    rng: np.random.Generator, x: Field, y: Field, amount: float, period: float
-) -> tuple[Field, Field]:
-    n = len(x)
-    return (
-        x + np.float32(amount) * band_noise(rng, n, period, 0.6),
-        y + np.float32(amount) * band_noise(rng, n, period, 0.6),
-    )
+def _warped(rng: Rng, x: Field, y: Field, amount: float, period: float) -> Iterator[Field]:
+    return (a + np.float32(amount) * band_noise(rng, len(x), period, 0.6) for a in (x, y))
 
 
-def _bricks(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _bricks(rng: Rng, x: Field, y: Field) -> Surface:
     height = rng.uniform(8, 13)
     width, mortar = height * rng.uniform(1.8, 2.6), rng.uniform(0.7, 1.3)
     row = np.floor(y / height)
@@ -60,18 +53,17 @@ def _bricks(rng: np.random.Generator, x: Field, y: Field) -> Surface:
         (0.5 - np.abs(u % 1 - 0.5)) * width, (0.5 - np.abs(y / height % 1 - 0.5)) * height
     )
     brick = step(np.asarray(to_edge - mortar, np.float32))
-    rough = band_noise(rng, len(x), 4, 0.6)
-    return _surface(brick * tone, 1.2 * brick + 0.12 * rough)
+    return _surface(brick * tone, 1.2 * brick + 0.12 * band_noise(rng, len(x), 4, 0.6))
 
 
-def _checker(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _checker(rng: Rng, x: Field, y: Field) -> Surface:
     period = rng.uniform(14, 24)
     u, v = _warped(rng, x, y, rng.uniform(0.2, 0.8), rng.uniform(30, 60))
     board = _wave(u / period) * _wave(v / period)
     return _surface(board / 0.15 + 0.5, 0.1 * band_noise(rng, len(x), 5, 0.6))
 
 
-def _corduroy(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _corduroy(rng: Rng, x: Field, y: Field) -> Surface:
     period = rng.uniform(5.5, 9)
     u, _ = _warped(rng, x, y, rng.uniform(0.2, 0.8), 40)
     rib = np.abs(_wave(u / (2 * period)))
@@ -79,31 +71,30 @@ def _corduroy(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     return _surface(0.3 + 0.6 * rib + 0.08 * fuzz, 0.22 * period * rib + 0.15 * fuzz)
 
 
-def _grain(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _grain(rng: Rng, x: Field, y: Field) -> Surface:
     grain = band_noise(rng, len(x), rng.uniform(2.6, 4.5), 0.3)
     return _surface(0.5 + 0.28 * grain, rng.uniform(0.3, 0.6) * grain)
 
 
-def _labyrinth(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _labyrinth(rng: Rng, x: Field, y: Field) -> Surface:
     noise = band_noise(rng, len(x), rng.uniform(7, 11), 0.12)
     maze = step(noise + np.float32(rng.uniform(-0.15, 0.15)), 0.5)
     return _surface(maze, rng.uniform(0.3, 1.2) * maze)
 
 
-def _marble(rng: np.random.Generator, x: Field, y: Field) -> Surface:
-    bend = turbulence(rng, len(x), 64)
-    veins = x / rng.uniform(40, 68) + rng.uniform(0.14, 0.24) * bend
+def _marble(rng: Rng, x: Field, y: Field) -> Surface:
+    bend = np.sum([band_noise(rng, len(x), 64 / 2**i) / 2**i for i in range(4)], axis=0)
+    veins = x / rng.uniform(40, 68) + rng.uniform(0.14, 0.24) * (bend / bend.std())
     return _surface(np.abs(_wave(veins)) ** rng.uniform(0.4, 0.7), np.zeros_like(x))
 
 
-def _mosaic(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _mosaic(rng: Rng, x: Field, y: Field) -> Surface:
     points = jittered_points(rng, _CANVAS, rng.uniform(9, 15), 0.4)
-    _, _, cell = voronoi(x, y, points)
     tone = rng.permutation(np.linspace(0, 1, len(points))).astype(np.float32)
-    return _surface(tone[cell], 0.08 * band_noise(rng, len(x), 5, 0.6))
+    return _surface(tone[voronoi(x, y, points)[2]], 0.08 * band_noise(rng, len(x), 5, 0.6))
 
 
-def _pebbles(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _pebbles(rng: Rng, x: Field, y: Field) -> Surface:
     spacing = rng.uniform(8, 14)
     points = jittered_points(rng, _CANVAS, spacing, 0.3)
     near, second, cell = voronoi(x, y, points)
@@ -112,7 +103,7 @@ def _pebbles(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     return _surface(tone[cell] * step(dome - np.float32(0.25), 0.5), 0.35 * spacing * dome)
 
 
-def _scales(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _scales(rng: Rng, x: Field, y: Field) -> Surface:
     pitch = rng.uniform(11, 17)
     rise = 0.5 * pitch
     rim = np.ones_like(x)
@@ -126,12 +117,12 @@ def _scales(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     return _surface(1.05 - rim * rim, 0.12 * pitch * (1 - rim))
 
 
-def _streaks(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _streaks(rng: Rng, x: Field, y: Field) -> Surface:
     fibre = band_noise(rng, len(x), rng.uniform(6, 10), 0.9, stretch=rng.uniform(10, 16))
     return _surface(0.5 + 0.3 * fibre, 0.4 * fibre)
 
 
-def _weave(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _weave(rng: Rng, x: Field, y: Field) -> Surface:
     period = rng.uniform(6, 10)
     u, v = _warped(rng, x, y, rng.uniform(0.1, 0.4), 40)
     u, v = u / np.float32(period), v / np.float32(period)
@@ -143,17 +134,16 @@ def _weave(rng: np.random.Generator, x: Field, y: Field) -> Surface:
     return _surface(tone * bulge, 0.2 * period * bulge)
 
 
-def _zigzag(rng: np.random.Generator, x: Field, y: Field) -> Surface:
+def _zigzag(rng: Rng, x: Field, y: Field) -> Surface:
     period, run = rng.uniform(9, 13), rng.uniform(8, 11)
     u, v = _warped(rng, x, y, 0.3, 40)
     fold = np.abs((u / run) % 2 - 1) * run * rng.uniform(0.8, 1.2)
-    stripes = _wave((v + fold) / period)
-    return _surface(stripes / 0.6 + 0.5, 0.1 * band_noise(rng, len(x), 5, 0.6))
+    return _surface(_wave((v + fold) / period) / 0.6 + 0.5, 0.1 * band_noise(rng, len(x), 5, 0.6))
 
 
 # None has bright walls around dark cells, isolated bright spots or a bright mesh on a dark ground:
 # these are patterns of the target.
-MATERIALS: dict[str, Callable[[np.random.Generator, Field, Field], Surface]] = {
+MATERIALS: dict[str, Callable[[Rng, Field, Field], Surface]] = {
     "bricks": _bricks,
     "checker": _checker,
     "corduroy": _corduroy,
@@ -169,24 +159,20 @@ MATERIALS: dict[str, Callable[[np.random.Generator, Field, Field], Surface]] = {
 }
 
 
-def _view(rng: np.random.Generator, surface: Surface, colours: Field, size: int) -> Field:
+def _view(rng: Rng, surface: Surface, colours: Field, size: int) -> Field:
     """Draw one view (size, size, 3), roughly in [0, 1], with its own place, light and camera."""
     x, y = grid(size, 64 / size * rng.uniform(0.85, 1.15))
     turn = rng.uniform(0, 2 * np.pi)
     centre = (_CANVAS - 1) / 2 + rng.uniform(-24, 24, 2)
-    where = np.stack(
-        [
-            centre[1] + np.sin(turn) * x + np.cos(turn) * y,
-            centre[0] + np.cos(turn) * x - np.sin(turn) * y,
-        ]
-    )
+    row = centre[1] + np.sin(turn) * x + np.cos(turn) * y
+    column = centre[0] + np.cos(turn) * x - np.sin(turn) * y
+    where = np.stack([row, column])
     albedo, height = (ndimage.map_coordinates(f, where, order=1, mode="wrap") for f in surface)
     slope_y, slope_x = np.gradient(height * (size / 64))
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.2)
-    shade = (
-        np.sin(elevation)
-        - np.cos(elevation) * (np.cos(azimuth) * slope_x + np.sin(azimuth) * slope_y)
-    ) / np.sqrt(1 + slope_x**2 + slope_y**2)
+    slope = np.cos(azimuth) * slope_x + np.sin(azimuth) * slope_y
+    shade = np.sin(elevation) - np.cos(elevation) * slope
+    shade = shade / np.sqrt(1 + slope_x**2 + slope_y**2)
     ambient = rng.uniform(0.25, 0.55)
     light = ambient + (1 - ambient) * np.clip(shade, 0, None)
     fall = 1 + rng.uniform(0, 0.3) * (np.cos(azimuth) * x + np.sin(azimuth) * y) / 64
@@ -196,7 +182,7 @@ def _view(rng: np.random.Generator, surface: Surface, colours: Field, size: int)
     return np.asarray(rgb, np.float32)
 
 
-def _colours(rng: np.random.Generator) -> Field:
+def _colours(rng: Rng) -> Field:
     """Return the colours (2, 3) of dark and light parts of a sample, about 0.3 to 0.55 apart."""
     dark = rng.uniform(0.05, 0.4) * rng.uniform(0.5, 1.2, 3)
     light = (dark.mean() + rng.uniform(0.3, 0.55)) * rng.uniform(0.7, 1.25, 3)
@@ -208,21 +194,11 @@ def texture(seed: int = 0, per_class: int = 80, size: int = 64) -> LabelledImage
 
     The images of a sample share its parameters, surface and colours, and differ in place,
     rotation, distance, light and noise. `groups` names the sample, such as "bricks/sample03". Image
-    i of a class shows sample i modulo 10. There is no official split.
-
-    Args:
-        seed: another seed gives other samples of the same materials.
-        per_class: images per class; more images leave the earlier ones unchanged.
-        size: side in pixels; the visible part of the material does not depend on it.
-
-    Returns:
-        Images (12 * per_class, size, size, 3) uint8 RGB.
-
-    Raises:
-        UserError: per_class is below 1 or size is below 16.
+    i of a class shows sample i modulo 10. There is no official split. More images per class leave
+    the earlier ones unchanged, and the visible part of the material does not depend on the size.
+    The images are (12 * per_class, size, size, 3) uint8 RGB.
     """
-    check_per_class("texture", per_class)
-    check_size("texture", size)
+    check_options("texture", size, per_class)
     x, y = grid(_CANVAS)
     images, ids, groups = [], [], []
     for name, material in MATERIALS.items():
@@ -232,15 +208,9 @@ def texture(seed: int = 0, per_class: int = 80, size: int = 64) -> LabelledImage
             samples.append((material(rng, x, y), _colours(rng)))
         for i in range(per_class):
             s = i % SAMPLES_PER_CLASS
-            surface, colours = samples[s]
             rng = generator(seed, "texture", name, s, "view", i)
-            images.append(to_uint8(_view(rng, surface, colours, size)))
+            images.append(to_uint8(_view(rng, *samples[s], size)))
             groups.append(f"{name}/sample{s:02d}")
             ids.append(f"{groups[-1]}-{i:04d}")
-    return LabelledImages(
-        images=np.stack(images),
-        ids=tuple(ids),
-        labels=np.repeat(np.arange(len(MATERIALS), dtype=np.int64), per_class),
-        classes=tuple(MATERIALS),
-        groups=tuple(groups),
-    )
+    labels = np.repeat(np.arange(len(MATERIALS), dtype=np.int64), per_class)
+    return LabelledImages(np.stack(images), tuple(ids), labels, tuple(MATERIALS), tuple(groups))

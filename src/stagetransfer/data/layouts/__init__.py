@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 from stagetransfer.data.layouts.csv_table import read_csv
 from stagetransfer.data.layouts.dld import read_dld
@@ -35,16 +37,21 @@ LAYOUTS: dict[str, Callable[..., Samples]] = {
 TREES = ("folder", "imagenet")
 """Layouts that only depend on which files lie in which folders, not on the content of a file."""
 
+# Types in the hints of readers: the class whose instances are accepted, and its name in messages.
+_TYPES: dict[object, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    NoneType: (NoneType, "null"),
+}
+
 
 def read(layout: str, root: Path, **options: object) -> Samples:
-    """Return the images below `root`, read by the layout of this name.
+    """Return the images below `root`, read by the layout of this name with these keywords.
 
     Images are paths that are not opened yet (see `check_images`). Their ids are the paths below
     `root` with forward slashes, and the samples are sorted by id. Hidden files are left out.
-
-    Args:
-        layout: one of `LAYOUTS`.
-        options: keywords of the layout's reader.
 
     Raises:
         UserError: there is no such layout or option, or the folder is not of this layout.
@@ -52,18 +59,32 @@ def read(layout: str, root: Path, **options: object) -> Samples:
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout}: none of {', '.join(LAYOUTS)}")
     reader = functools.partial(LAYOUTS[layout], root)
-    check_options(reader, options, f"layout {layout}")
+    check_options(reader, options, f"layout {layout}: options")
     return reader(**options)
 
 
 def check_options(reader: Callable[..., Samples], options: Mapping[str, Any], key: str) -> None:
-    """Check that the reader takes these keywords, before anything is read.
+    """Raise UserError, which begins with `key`, unless the reader takes these keywords.
 
-    Raises:
-        UserError: it does not; the message begins with `key`.
+    Values are compared with type hints that are unions of the types in `_TYPES`.
     """
-    signature = inspect.signature(reader)
+    try:
+        signature = inspect.signature(reader, eval_str=True)
+    except (NameError, AttributeError, TypeError):  # such as types only imported to check types
+        signature = inspect.signature(reader)
     try:
         signature.bind(**options)
     except TypeError as error:
         raise UserError(f"{key}: {error}; there are {', '.join(signature.parameters)}") from error
+    for name, value in options.items():
+        hint = signature.parameters[name].annotation if name in signature.parameters else None
+        types = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        known = [_TYPES[one] for one in types if one in _TYPES]
+        if len(known) == len(types) and not any(_is(value, accepted) for accepted, _ in known):
+            kinds = " or ".join(kind for _, kind in known)
+            raise UserError(f"{key}.{name}={value}: must be {kinds}. Give another value.")
+
+
+def _is(value: object, accepted: type) -> bool:
+    # Python's True is a number, too.
+    return isinstance(value, accepted) and (accepted is bool or not isinstance(value, bool))

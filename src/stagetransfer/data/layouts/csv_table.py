@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
-from stagetransfer.data.layouts.rows import Row, check_classes, choose_classes, to_samples
+from stagetransfer.data.layouts.rows import Limit, Row, check_classes, choose_classes, to_samples
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
 
@@ -20,20 +20,14 @@ def read_csv(
     *,
     table: str = "labels.csv",
     classes: Sequence[str] | None = None,
-    max_classes: int | None = None,
-    max_per_class: int | None = None,
+    max_classes: Limit = None,
+    max_per_class: Limit = None,
 ) -> Samples:
     """Read a table root/labels.csv with the columns file, label and, if known, patient and split.
 
     `file` is a path below `root`, `patient` names the group, and `split` is train, validation (val,
-    valid) or test. Other columns, and images that are not in the table, are ignored.
-
-    Args:
-        table: path of the CSV, absolute or below `root`.
-        classes: the allowed labels, in the order of their numbers; all by default, sorted.
-
-    Raises:
-        UserError: names the line of the table and what is wrong with it.
+    valid) or test. Other columns, and images that are not in the table, are ignored. `table` is
+    absolute or below `root`; `classes` are the allowed labels, in the order of their numbers.
     """
     entries(root)
     check_classes(classes)
@@ -77,22 +71,18 @@ def records(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line numbers and stripped cells by column; pandas would lose the line numbers.
 
-    Args:
-        needed: columns that the table must have.
-        once: columns that it must not have twice.
-        cure: what to do if there is no such file, for messages.
+    The columns `needed` must exist, and those of `once` not twice. `cure` says what to do if there
+    is no such file.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            for name in needed:
-                if name not in header:
-                    there = ", ".join(header) or "none"
-                    raise UserError(f"{path}: no column {name!r}; there are {there}")
-            for name in once:
-                if header.count(name) > 1:
-                    raise UserError(f"{path}: two columns {name!r}; keep one")
+            if missing := [name for name in needed if name not in header]:
+                there = ", ".join(header) or "none"
+                raise UserError(f"{path}: no column {missing[0]!r}; there are {there}")
+            if doubled := [name for name in once if header.count(name) > 1]:
+                raise UserError(f"{path}: two columns {doubled[0]!r}; keep one")
             for cells in reader:
                 if not cells:
                     continue  # an empty line

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stagetransfer.data.layouts.csv_table import read_csv
 from stagetransfer.data.layouts.folders import find_classes, read_folder
+from stagetransfer.data.layouts.rows import Limit
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
@@ -18,41 +19,24 @@ def read_dld(
     *,
     table: str | None = None,
     groups: str | None = None,
-    max_classes: int | None = None,
-    max_per_class: int | None = None,
+    max_classes: Limit = None,
+    max_per_class: Limit = None,
 ) -> Samples:
     """Read diffuse lung disease: the classes CON, GGO, HCM, RET, EMP, NOD, NOR in this order.
 
     The images are in a table (see `read_csv`; its column `split` has the official split), or in
-    folders CON ... NOR (see `read_folder`; the official split as train/ and test/).
-
-    Args:
-        table: path of the CSV; root/labels.csv by default, or the folders if there is none.
-        groups: for folders, the pattern of a patient's name in an image's id.
-
-    Raises:
-        UserError: a class is missing or unknown, or an error of the two layouts.
+    folders CON ... NOR (see `read_folder`; the official split as train/ and test/). `table` is
+    root/labels.csv by default, or the folders if there is none.
     """
+    limits = {"max_classes": max_classes, "max_per_class": max_per_class}
     if table is not None or (root / _TABLE).is_file():
         if groups is not None:
             raise UserError(
                 f"options.groups={groups!r} is for folders; in {root / (table or _TABLE)} the "
                 f"column patient names the groups"
             )
-        return read_csv(
-            root,
-            table=table or _TABLE,
-            classes=DLD_CLASSES,
-            max_classes=max_classes,
-            max_per_class=max_per_class,
-        )
+        return read_csv(root, table=table or _TABLE, classes=DLD_CLASSES, **limits)
     for folder in find_classes(root):
         if folder.rpartition("/")[2] not in DLD_CLASSES:
             raise UserError(f"{root / folder}: unknown class; known are {', '.join(DLD_CLASSES)}")
-    return read_folder(
-        root,
-        groups=groups,
-        classes=DLD_CLASSES,
-        max_classes=max_classes,
-        max_per_class=max_per_class,
-    )
+    return read_folder(root, groups=groups, classes=DLD_CLASSES, **limits)

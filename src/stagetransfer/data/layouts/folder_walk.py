@@ -8,16 +8,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from stagetransfer.data.samples import SPLITS
 from stagetransfer.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+SPLIT_NAMES = {"val": "validation", "valid": "validation"} | {name: name for name in SPLITS}
 _SYSTEM = frozenset(["thumbs.db", "desktop.ini", "__macosx"])  # and whatever begins with a dot
 _visits: ContextVar[list[Path] | None] = ContextVar("_visits", default=None)
 
@@ -40,16 +35,15 @@ def is_image(name: str) -> bool:
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the folders and files in `folder`, sorted, without system files."""
-    visits = _visits.get()
-    if visits is not None:
+    if (visits := _visits.get()) is not None:
         visits.append(folder)
     try:
         with os.scandir(folder) as found:
-            seen = [
-                (entry.name, entry.is_dir())
+            is_folder = {
+                entry.name: entry.is_dir()
                 for entry in found
                 if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM
-            ]
+            }
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder}: no such folder; give the folder that holds the images"
@@ -58,16 +52,12 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
         raise UserError(
             f"{folder}: cannot be read ({error.strerror}). Check its permissions."
         ) from error
-    folders = sorted(name for name, is_folder in seen if is_folder)
-    return folders, sorted(name for name, is_folder in seen if not is_folder)
+    names = sorted(is_folder)
+    return [x for x in names if is_folder[x]], [x for x in names if not is_folder[x]]
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Return the names of the class folders in `folder`, sorted.
-
-    Raises:
-        UserError: there are none, or images beside them, or `folder` is one level too high.
-    """
+    """Return the names of the class folders in `folder`, sorted; no image may be beside them."""
     folders, files = entries(folder)
     loose = next(filter(is_image, files), None)
     if not folders and loose:
@@ -92,15 +82,11 @@ def class_folders(folder: Path) -> list[str]:
 def class_images(folder: Path) -> list[str]:
     """Return the paths of the images at any depth below a class folder, relative to it, with "/".
 
-    Raises:
-        UserError: there are none, or a file does not have the suffix of an image.
+    There must be some, and no other files.
     """
-    found = _images(folder)
-    if not found:
-        raise UserError(
-            f"{folder}: class {folder.name} has no image; add some or remove the folder"
-        )
-    return found
+    if found := _images(folder):
+        return found
+    raise UserError(f"{folder}: class {folder.name} has no image; add some or remove the folder")
 
 
 def listed(names: list[str], most: int = 10) -> str:

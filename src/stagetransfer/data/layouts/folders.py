@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, class_folders, entries, is_image
-from stagetransfer.data.layouts.rows import Row, choose_classes, class_rows, to_samples
+from stagetransfer.data.layouts.rows import ClassFolders, Limit, Row, class_rows, to_samples
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
-
-# A class folder below the root ("train/CON"), and the split that its images belong to.
-ClassFolders = dict[str, str | None]
 
 
 def read_folder(
@@ -20,8 +17,8 @@ def read_folder(
     *,
     groups: str | None = None,
     classes: Sequence[str] | None = None,
-    max_classes: int | None = None,
-    max_per_class: int | None = None,
+    max_classes: Limit = None,
+    max_per_class: Limit = None,
 ) -> Samples:
     """Read one folder per class: root/<class>/**/image, or root/{train,val,test}/<class>/**/image.
 
@@ -32,32 +29,19 @@ def read_folder(
         groups: a regular expression with one pair of parentheses, searched in each image's id;
             the text in the parentheses is the image's group, for example its patient.
         classes: the classes to use, in the order of their labels; all by default, sorted.
-
-    Raises:
-        UserError: fewer than two classes, an empty class, a file without the suffix of an
-            image, or an image without a group.
     """
     found = find_classes(root)
     pattern = _pattern(groups)
-    names = choose_classes(root, {_name(folder) for folder in found}, classes, max_classes)
-    rows = [
-        row if pattern is None else row._replace(group=_group(root, row, pattern))
-        for folder, split in found.items()
-        if _name(folder) in names
-        for row in class_rows(root, folder, split)
-    ]
+    names, rows = class_rows(root, found, classes, max_classes)
+    if pattern is not None:
+        rows = [row._replace(group=_group(root, row, pattern)) for row in rows]
     return to_samples(root, rows, names, max_per_class)
 
 
-def read_imagenet(
-    root: Path, *, max_classes: int | None = None, max_per_class: int | None = None
-) -> Samples:
+def read_imagenet(root: Path, *, max_classes: Limit = None, max_per_class: Limit = None) -> Samples:
     """Read ILSVRC: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, also below ILSVRC/Data/CLS-LOC.
 
     val/ is the official validation split. The official test set has no labels and is not read.
-
-    Raises:
-        UserError: train/ or val/ is missing or has no class folders.
     """
     entries(root)
     official = "ILSVRC/Data/CLS-LOC"
@@ -73,13 +57,7 @@ def read_imagenet(
                 "them into one folder per class (torchvision.datasets.ImageNet does so)."
             )
         found |= {f"{base}{part}/{name}": SPLIT_NAMES[part] for name in class_folders(folder)}
-    names = choose_classes(root, {_name(folder) for folder in found}, None, max_classes)
-    rows = [
-        row
-        for folder, split in found.items()
-        if _name(folder) in names
-        for row in class_rows(root, folder, split)
-    ]
+    names, rows = class_rows(root, found, None, max_classes)
     return to_samples(root, rows, names, max_per_class)
 
 
@@ -95,18 +73,12 @@ def find_classes(root: Path) -> ClassFolders:
     }
 
 
-def _name(folder: str) -> str:
-    return folder.rpartition("/")[2]
-
-
 def _pattern(groups: str | None) -> re.Pattern[str] | None:
-    if groups is None:
-        return None
     try:
-        pattern = re.compile(groups)
+        pattern = None if groups is None else re.compile(groups)
     except re.error as error:
         raise UserError(f"options.groups={groups!r}: not a regular expression ({error})") from error
-    if pattern.groups != 1:
+    if pattern is not None and pattern.groups != 1:
         raise UserError(f"options.groups={groups!r} needs one pair of parentheses")
     return pattern
 

@@ -16,11 +16,7 @@ _CHUNK = 256  # files per task: one task for each of a million files would take 
 
 
 def check_images(samples: Samples) -> None:
-    """Read the header of every file; images in memory are not checked.
-
-    Raises:
-        UserError: names the first file that is not an image, and the number of further ones.
-    """
+    """Raise UserError unless every file is an image; images in memory are not checked."""
     if isinstance(samples.images, np.ndarray):
         return
     paths = samples.images

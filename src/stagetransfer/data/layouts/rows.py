@@ -14,6 +14,10 @@ from stagetransfer.data.layouts.folder_walk import class_images, listed
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
+# A class folder below the root ("train/CON"), and the split that its images belong to.
+ClassFolders = dict[str, str | None]
+Limit = int | None  # number of classes or images to use; None: all
+
 
 class Row(NamedTuple):
     """One image: its path below the root with "/", its class, group and official split."""
@@ -24,20 +28,24 @@ class Row(NamedTuple):
     split: str | None = None
 
 
-def class_rows(root: Path, folder: str, split: str | None = None) -> list[Row]:
-    """Return one row per image below the class folder root/`folder`, whose name is the label."""
-    label = folder.rpartition("/")[2]
-    return [Row(f"{folder}/{name}", label, None, split) for name in class_images(root / folder)]
+def class_rows(
+    root: Path, folders: ClassFolders, classes: Sequence[str] | None, max_classes: Limit
+) -> tuple[list[str], list[Row]]:
+    """Return the names of the chosen classes, and one row per image below their folders."""
+    labels = {folder: folder.rpartition("/")[2] for folder in folders}
+    names = choose_classes(root, {*labels.values()}, classes, max_classes)
+    return names, [
+        Row(f"{folder}/{name}", label, None, folders[folder])
+        for folder, label in labels.items()
+        if label in names
+        for name in class_images(root / folder)
+    ]
 
 
 def choose_classes(
-    root: Path, found: Collection[str], classes: Sequence[str] | None, max_classes: int | None
+    root: Path, found: Collection[str], classes: Sequence[str] | None, max_classes: Limit
 ) -> list[str]:
-    """Return the first `max_classes` of `classes`, or of all that were found, sorted.
-
-    Raises:
-        UserError: one of `classes` was not found or is given twice, or fewer than two are left.
-    """
+    """Return the first `max_classes` of `classes`, or of all that were found, sorted."""
     check_classes(classes)
     _at_least(2, "max_classes", max_classes)
     names = sorted(found) if classes is None else list(classes)
@@ -64,16 +72,12 @@ def check_classes(classes: Sequence[str] | None) -> None:
 
 
 def to_samples(
-    root: Path, rows: Iterable[Row], classes: Sequence[str], max_per_class: int | None
+    root: Path, rows: Iterable[Row], classes: Sequence[str], max_per_class: Limit
 ) -> Samples:
     """Return the rows as samples, sorted by id, which is the same order on every system.
 
-    Args:
-        rows: either all or none have a group, and either all or none have a split.
-        max_per_class: number of images of one class and split to take, evenly spaced.
-
-    Raises:
-        UserError: a class has no training image.
+    Either all or no rows have a group, and either all or no rows have a split. `max_per_class`
+    images of one class and split are taken, evenly spaced.
     """
     _at_least(1, "max_per_class", max_per_class)
     parts: defaultdict[tuple[str, str | None], list[Row]] = defaultdict(list)
@@ -86,25 +90,18 @@ def to_samples(
     kept = sorted(row for part in parts.values() for row in _evenly_spaced(part, max_per_class))
     ids = tuple(row.id for row in kept)
     number = {name: i for i, name in enumerate(classes)}
-    groups = [row.group for row in kept if row.group is not None]
-    splits = [row.split for row in kept if row.split is not None]
-    return Samples(
-        images=FilePaths(root, ids),
-        ids=ids,
-        labels=np.array([number[row.label] for row in kept], dtype=np.int64),
-        classes=tuple(classes),
-        groups=tuple(groups) or None,
-        splits=tuple(splits) or None,
-    )
+    groups = tuple(row.group for row in kept if row.group is not None) or None
+    splits = tuple(row.split for row in kept if row.split is not None) or None
+    labels = np.array([number[row.label] for row in kept], dtype=np.int64)
+    return Samples(FilePaths(root, ids), ids, labels, tuple(classes), groups, splits)
 
 
-def _evenly_spaced(rows: list[Row], most: int | None) -> list[Row]:
+def _evenly_spaced(rows: list[Row], most: Limit) -> list[Row]:
     if most is None or len(rows) <= most:
         return rows
     return [rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
-def _at_least(least: int, option: str, value: int | None) -> None:
-    given: object = value
-    if given is not None and (not isinstance(given, int) or given < least):
-        raise UserError(f"options.{option}={given}: must be a whole number, {least} or more")
+def _at_least(least: int, option: str, value: Limit) -> None:
+    if value is not None and value < least:
+        raise UserError(f"options.{option}={value}: must be a whole number, {least} or more")

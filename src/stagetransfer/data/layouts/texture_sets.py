@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, class_folders, entries
-from stagetransfer.data.layouts.rows import choose_classes, class_rows, to_samples
+from stagetransfer.data.layouts.rows import Limit, class_rows, to_samples
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
@@ -15,19 +15,11 @@ _KTH_FOLDERS = ("KTH_TIPS", "KTH-TIPS2-a", "KTH-TIPS2-b")  # what the archives u
 
 
 def read_curet(
-    root: Path,
-    *,
-    partial: bool = False,
-    max_classes: int | None = None,
-    max_per_class: int | None = None,
+    root: Path, *, partial: bool = False, max_classes: Limit = None, max_per_class: Limit = None
 ) -> Samples:
     """Read CUReT: root/sampleNN/NN-XXX.png, 61 classes, as in the cropped sets of Oxford.
 
-    Args:
-        partial: accept fewer classes.
-
-    Raises:
-        UserError: there are not 61 class folders.
+    With `partial`, there may be fewer classes.
     """
     folders = [name for name in entries(root)[0] if re.fullmatch(r"sample\d\d", name.lower())]
     if len(folders) != _CURET_CLASSES and not (partial and folders):
@@ -35,29 +27,22 @@ def read_curet(
             f"{root}: {len(folders)} folders sampleNN, CUReT has {_CURET_CLASSES}. Give the folder "
             "that has them all, or options.partial=true for a part of the set."
         )
-    names = choose_classes(root, folders, None, max_classes)
-    rows = [row for name in names for row in class_rows(root, name)]
+    names, rows = class_rows(root, dict.fromkeys(folders), None, max_classes)
     return to_samples(root, rows, names, max_per_class)
 
 
 def read_dtd(
-    root: Path, *, fold: int = 1, max_classes: int | None = None, max_per_class: int | None = None
+    root: Path, *, fold: int = 1, max_classes: Limit = None, max_per_class: Limit = None
 ) -> Samples:
     """Read Describable Textures: images/<class>/*.jpg and labels/{train,val,test}<fold>.txt.
 
     Without labels/ there is no official split; without images/ the class folders are in `root`.
-
-    Args:
-        fold: 1 to 10, the official split.
-
-    Raises:
-        UserError: the lists and the images do not agree.
+    `fold` is 1 to 10.
     """
     has_lists = "labels" in entries(root)[0]
     base = "images/" if (root / "images").is_dir() else ""
-    found = [name for name in class_folders(root / base) if base or name != "labels"]
-    names = choose_classes(root, found, None, max_classes)
-    rows = [row for name in names for row in class_rows(root, f"{base}{name}")]
+    found = [f"{base}{name}" for name in class_folders(root / base) if base or name != "labels"]
+    names, rows = class_rows(root, dict.fromkeys(found), None, max_classes)
     if has_lists:
         splits = _dtd_lists(root / "labels", base, fold)
         for row in rows:
@@ -85,26 +70,21 @@ def _dtd_lists(folder: Path, base: str, fold: int) -> dict[str, str]:
     return splits
 
 
-def read_kth_tips(
-    root: Path, *, max_classes: int | None = None, max_per_class: int | None = None
-) -> Samples:
+def read_kth_tips(root: Path, *, max_classes: Limit = None, max_per_class: Limit = None) -> Samples:
     """Read KTH-TIPS: root/<class>/*.png, or KTH-TIPS2: root/<class>/sample_{a,b,c,d}/*.png.
 
     `root` may also be the folder into which the archive was unpacked. In KTH-TIPS2 a group is one
     physical sample (class/sample); KTH-TIPS has one sample per class, and therefore no groups.
-
-    Raises:
-        UserError: only some images are in sample folders.
     """
     base = next((f"{name}/" for name in entries(root)[0] if name in _KTH_FOLDERS), "")
-    names = choose_classes(root, class_folders(root / base), None, max_classes)
-    rows = [row for name in names for row in class_rows(root, f"{base}{name}")]
+    found = dict.fromkeys(f"{base}{name}" for name in class_folders(root / base))
+    names, rows = class_rows(root, found, None, max_classes)
     samples = [re.fullmatch(rf"{re.escape(base)}(.+/sample_\w)/[^/]+", row.id) for row in rows]
     if any(samples):
-        for row, sample in zip(rows, samples, strict=True):
+        for i, (row, sample) in enumerate(zip(rows, samples, strict=True)):
             if sample is None:
                 raise UserError(
                     f"{root / row.id}: not in a folder sample_a to sample_d, as other images are"
                 )
-        rows = [row._replace(group=s[1]) for row, s in zip(rows, samples, strict=True) if s]
+            rows[i] = row._replace(group=sample[1])
     return to_samples(root, rows, names, max_per_class)
