@@ -35,15 +35,9 @@ HIT_COLUMNS = ("file", "lesion")
 
 @dataclass(frozen=True)
 class FrocComparison:
-    """The sensitivities of all systems and their differences.
+    """The sensitivities of all systems, their differences a - b, also as sentences, and the limits.
 
-    Attributes:
-        figures: columns system, figure, estimate, low, high.
-        curves: columns system, threshold, false_positives_per_case, sensitivity.
-        pairs: columns a, b, figure, estimate (a - b), low, high, p; empty with one system.
-        sentences: the pairs as sentences.
-        notes: the limits of these results.
-        rates: mean numbers of false positives per case at which the sensitivity is read.
+    The sensitivity is read at the `rates`, mean numbers of false positives per case.
     """
 
     figures: pd.DataFrame
@@ -62,28 +56,26 @@ def read_systems(
     positive: str | None = None,
     by_case: bool = False,
 ) -> dict[str, Detections]:
-    """Read the detections of each system.
+    """Return the detections by system, which is named as the stem of its file or as its run.
 
     Args:
         paths: one per system. Either a CSV file of candidates with the columns case, lesion
             (empty: no lesion is hit) and score, or a finished run. Each test image of a run is a
             candidate; its case is its group and its score is the probability of `positive`.
         lesions: a CSV file with the columns case and lesion: one row per lesion, and one row with
-            an empty lesion per case without lesions. If it has a column split, only the rows of
-            the split test count.
-        table: for runs, a CSV file with the columns file and lesion: the lesion that each test
-            image hits.
+            an empty lesion per case without lesions. With a column split, only the test rows count.
+        table: for runs, a CSV file with the columns file and lesion, which each test image hits.
         positive: the class of lesions, for runs; None: the second of two classes.
         by_case: whether all lesions of a case count as one.
-
-    Returns:
-        The detections by the name of the system: the stem of the CSV file or the name of the run.
-
-    Raises:
-        UserError: a file cannot be read, names a case or lesion that is not in `lesions`, or lacks
-            a test image.
     """
-    listed = _read_lesions(lesions)
+    listed = _read_csv(lesions, LESION_COLUMNS, ("split",))
+    if "split" in listed:
+        listed = listed[listed["split"].str.lower() == "test"]
+        if listed.empty:
+            raise UserError(
+                f"{lesions}: no row has the split test, and only these count. Add rows of the test "
+                "set, or remove the column split."
+            )
     known = list(zip(listed["case"], listed["lesion"], strict=True))
     candidates = _read_candidates(paths, table, positive)
     try:  # without candidates first, to find the errors of this file
@@ -114,10 +106,6 @@ def compare_systems(
 
     The intervals are from a bootstrap over cases that all systems share. The mean sensitivity is
     over all `rates`; with the rates of `statistics.CPM` it is the competition performance metric.
-
-    Args:
-        rates: mean numbers of false positives per case.
-        count: the number of resamples.
     """
     resamples = resample_cases(next(iter(systems.values())), count=count)
     metrics = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
@@ -130,21 +118,18 @@ def compare_systems(
     figures, curves, pairs, sentences, notes = [], [], [], [], []
     for system, found in systems.items():
         for i, metric in enumerate(metrics):
-            result = interval(resamples, values[system][:, :, i])
-            low, high = np.clip([result.low, result.high], 0, 1).tolist()
-            figures.append((system, metric, result.estimate, low, high))
+            result = interval(resamples, values[system][:, :, i]).clipped()
+            figures.append((system, metric, result.estimate, result.low, result.high))
         curve = froc(found)
-        false_positives = curve.false_positives[0]
-        points = zip(curve.thresholds, false_positives, curve.sensitivity[0], strict=True)
+        points = zip(curve.thresholds, curve.false_positives[0], curve.sensitivity[0], strict=True)
         curves += [(system, *point) for point in points]
-        if false_positives[-1] < max(rates):
+        if (end := curve.false_positives[0, -1]) < max(rates):
             notes.append(
-                f"{system}: its candidates end at {false_positives[-1]:.3g} false positives a "
-                "case; at higher rates its last sensitivity is used"
+                f"{system}: its candidates end at {end:.3g} false positives a case; at higher "
+                "rates its last sensitivity is used"
             )
     few = few_groups(resamples.labels, None, resamples.classes)
-    few_cases = [f"cases {name} lesions" for name, number in few.items() if number]
-    if few_cases:
+    if few_cases := [f"cases {name} lesions" for name, number in few.items() if number]:
         notes.append(f"fewer than ten {', '.join(few_cases)}: the intervals are not reliable")
     for b, a in combinations(systems, 2):
         for i, metric in enumerate(metrics):
@@ -165,18 +150,6 @@ def compare_systems(
 
 def _data_frame(columns: str, rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=pd.Index(columns.split()))
-
-
-def _read_lesions(file: Path) -> pd.DataFrame:
-    rows = _read_csv(file, LESION_COLUMNS, ("split",))
-    if "split" in rows:
-        rows = rows[rows["split"].str.lower() == "test"]
-        if rows.empty:
-            raise UserError(
-                f"{file}: no row has the split test, and only these count. Add rows of the test "
-                "set, or remove the column split."
-            )
-    return rows
 
 
 def _read_candidates(

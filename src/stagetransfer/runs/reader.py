@@ -26,14 +26,9 @@ RUN_FILES = ("metrics.json", "config.yaml", "failure.txt")
 def find_runs(paths: Sequence[Path]) -> list[Path]:
     """Return the run folders at `paths`, sorted by name.
 
-    A run that is found in several places is returned once; a finished copy is preferred.
-
-    Args:
-        paths: run folders, `runs` folders, outputs folders, or Hydra's sweep folders within an
-            outputs folder, which mean all runs of that outputs folder.
-
-    Raises:
-        UserError: a path does not exist or holds no run.
+    The paths are run folders, `runs` folders, outputs folders, or Hydra's sweep folders within an
+    outputs folder, which mean all runs of that outputs folder. A run that is found in several
+    places is returned once; a finished copy is preferred. UserError if a path holds no run.
     """
     found: dict[str, Path] = {}
     for path in paths:
@@ -45,11 +40,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[UnfinishedRun]]:
-    """Return the finished and the unfinished runs among `folders`.
-
-    Raises:
-        UserError: a file of a finished run is missing or cannot be read.
-    """
+    """Return the finished and the unfinished runs; UserError if a finished one is not readable."""
     finished = [_read_run(folder) for folder in folders if is_finished(folder)]
     unfinished = [_read_unfinished(folder) for folder in folders if not is_finished(folder)]
     return finished, unfinished
@@ -61,11 +52,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return the content of metrics.json.
-
-    Raises:
-        UserError: the file is not JSON.
-    """
+    """Return the content of metrics.json; UserError if it is not JSON."""
     try:
         return read_json(folder / "metrics.json")
     except ValueError as error:
@@ -75,14 +62,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_predictions(
     file: Path, classes: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...] | None, NDArray[np.int64], NDArray[np.float64]]:
-    """Return ids, groups, labels (n,) and probabilities (n, C) of one table of predictions.
+    """Return ids, groups, labels (n,) and probabilities (n, C) of predictions.csv or validation.csv.
 
-    Args:
-        file: predictions.csv or validation.csv.
-        classes: the C class names of metrics.json.
-
-    Raises:
-        UserError: the file is missing or does not hold what a run writes there.
+    UserError if the file is missing or does not hold what a run with these classes writes there.
     """
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -110,13 +92,9 @@ def read_predictions(
             f"{file}: some images have a group and some have none. Give every image a group, or "
             "none."
         )
-    position = {name: i for i, name in enumerate(classes)}
-    return (
-        tuple(table["id"]),
-        tuple(table["group"]) if known.all() else None,
-        np.array([position[label] for label in table["label"]], np.int64),
-        probabilities,
-    )
+    labels = pd.Index(classes).get_indexer(pd.Index(table["label"])).astype(np.int64)
+    groups = tuple(table["group"]) if known.all() else None
+    return tuple(table["id"]), groups, labels, probabilities
 
 
 def _runs_at(path: Path) -> list[Path]:
@@ -186,8 +164,8 @@ def _unreadable(folder: Path, error: Exception) -> UserError:
 
 def _read_unfinished(folder: Path) -> UnfinishedRun:
     cause = None
-    if (folder / "failure.txt").is_file():
-        lines = (folder / "failure.txt").read_text("utf-8", "replace").strip().splitlines()
+    if (file := folder / "failure.txt").is_file():
+        lines = file.read_text("utf-8", "replace").strip().splitlines()
         cause = lines[0] if lines else "failed, no cause was written"
     try:
         config = _read_yaml(folder / "config.yaml")

@@ -22,16 +22,10 @@ Array = NDArray[np.float64]
 
 
 def delong(positive: ArrayLike, scores: ArrayLike) -> Interval:
-    """Return the mean AUC of K given runs, with an interval clipped to [0, 1].
+    """Return the mean AUC of K runs with scores (n,) or (K, n), clipped to [0, 1].
 
-    The p-value is for the hypothesis that the area is 1/2.
-
-    Args:
-        positive: (n,), True or False.
-        scores: (n,) or (K, n), on the same images.
-
-    Raises:
-        ValueError: the lengths differ, or there are fewer than two positive or negative images.
+    The p-value is for the hypothesis that the area is 1/2. ValueError if there are fewer than two
+    positive or two negative images.
     """
     areas, covariance = delong_covariance(positive, scores)
     share = np.full(len(areas), 1 / len(areas))
@@ -39,14 +33,9 @@ def delong(positive: ArrayLike, scores: ArrayLike) -> Interval:
 
 
 def delong_difference(positive: ArrayLike, a: ArrayLike, b: ArrayLike) -> Interval:
-    """Return the mean AUC of runs a minus that of runs b, all on the same images.
+    """Return the mean AUC of runs a, (n,) or (K, n), minus that of runs b, (n,) or (L, n).
 
     The p-value is for the hypothesis that the difference is 0.
-
-    Args:
-        positive: (n,), True or False.
-        a: scores, (n,) or (K, n).
-        b: scores, (n,) or (L, n).
     """
     x, y = (np.atleast_2d(np.asarray(scores, np.float64)) for scores in (a, b))
     areas, covariance = delong_covariance(positive, np.concatenate([x, y]))
@@ -75,8 +64,6 @@ def _normal_interval(contrast: Array, areas: Array, covariance: Array, null: flo
     # A run against itself has variance 0, up to rounding on either side of it.
     error = float(np.sqrt(np.clip(contrast @ covariance @ contrast, 0, None)))
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
-    if error < 1e-12:
-        p_value = float(abs(estimate - null) < 1e-12)
-    else:
-        p_value = float(2 * stats.norm.sf(abs(estimate - null) / error))
+    lead = abs(estimate - null)
+    p_value = float(lead < 1e-12 if error < 1e-12 else 2 * stats.norm.sf(lead / error))
     return Interval(estimate, estimate - half, estimate + half, p_value, len(areas), False)

@@ -27,15 +27,10 @@ def mcnemar(labels: ArrayLike, prediction_a: ArrayLike, prediction_b: ArrayLike)
 
     If exactly one of the two is correct, the hypothesis makes either equally likely: the two-sided
     p-value is binomial. It is 1 if there is no such image.
-
-    Raises:
-        ValueError: the lengths differ.
     """
     y, a, b = (np.asarray(array) for array in (labels, prediction_a, prediction_b))
     if y.ndim != 1 or not y.shape == a.shape == b.shape:
         raise ValueError(f"all must be (n,), not {y.shape}, {a.shape} and {b.shape}")
-    only_a = int(((a == y) & (b != y)).sum())
-    only_b = int(((a != y) & (b == y)).sum())
-    if only_a + only_b == 0:
-        return McNemar(0, 0, 1.0)
-    return McNemar(only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue))
+    only_a, only_b = int(((a == y) & (b != y)).sum()), int(((a != y) & (b == y)).sum())
+    either = only_a + only_b
+    return McNemar(only_a, only_b, float(stats.binomtest(only_a, either).pvalue) if either else 1.0)
