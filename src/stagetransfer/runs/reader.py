@@ -62,7 +62,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_predictions(
     file: Path, classes: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...] | None, NDArray[np.int64], NDArray[np.float64]]:
-    """Return ids, groups, labels (n,) and probabilities (n, C) of predictions.csv or validation.csv.
+    """Return ids, groups, labels (n,) and probabilities (n, C) of a table of predictions.
 
     UserError if the file is missing or does not hold what a run with these classes writes there.
     """
@@ -92,7 +92,8 @@ def read_predictions(
             f"{file}: some images have a group and some have none. Give every image a group, or "
             "none."
         )
-    labels = pd.Index(classes).get_indexer(pd.Index(table["label"])).astype(np.int64)
+    position = {name: i for i, name in enumerate(classes)}
+    labels = np.array([position[label] for label in table["label"]], np.int64)
     groups = tuple(table["group"]) if known.all() else None
     return tuple(table["id"]), groups, labels, probabilities
 

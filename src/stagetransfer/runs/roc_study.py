@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -35,12 +35,10 @@ GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves are averag
 
 @dataclass(frozen=True)
 class RocMetrics:
-    """The metrics that are read from each ROC curve.
+    """The metrics that are read from each ROC curve: its area, and the sensitivities at `rates`.
 
-    Attributes:
-        rates: false-positive rates in [0, 1] at which the sensitivity is read.
-        partial: a false-positive rate in (0, 1); also read the area left of it. None: do not.
-        standardised: whether to standardise that area by McClish.
+    If the false-positive rate `partial` is not None, also the area left of it, which may be
+    `standardised` by McClish.
     """
 
     rates: tuple[float, ...]
@@ -78,14 +76,10 @@ class RocStudy:
         positives: Sequence[str] | None = None,
         ratios: Sequence[float] | None = None,
     ) -> None:
-        """Set up the curves; they are computed when they are first needed.
+        """Set up the curves of all ratios and classes, or of the given ones.
 
-        Args:
-            positives: the classes to take as positive; None: all, or the second of two.
-            ratios: the training-data ratios to compute; None: all.
-
-        Raises:
-            UserError: a class is unknown.
+        Without `positives`, all classes are taken as positive in turn, or the second of two. Each
+        curve is computed when it is first needed.
         """
         self.study, self.metrics = study, metrics
         self.ratios = study.ratios if ratios is None else ratios
@@ -108,14 +102,10 @@ class RocStudy:
         The columns are condition, ratio, class, figure (the metric's name), estimate, low, high, p,
         seeds and method: bootstrap (of groups and seeds), or DeLong (of images alone).
         """
-        study, rows = self.study, []
-        for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
-            runs = study.at(condition, ratio)
-            if not runs:
-                continue
-            place = {"condition": condition, "ratio": ratio, "class": name}
+        rows = []
+        for place, runs, name in self._places():
             for metric, values in self._resampled(runs, name).items():
-                result = interval(study.resamples(len(runs)), values).clipped()
+                result = interval(self.study.resamples(len(runs)), values).clipped()
                 # Whether a metric is 0 is no question of interest, so there is no p-value.
                 result = replace(result, p_value=np.nan)
                 rows.append(_row(place, metric, result, runs, "bootstrap"))
@@ -126,14 +116,11 @@ class RocStudy:
     def pairs(self) -> tuple[pd.DataFrame, list[str]]:
         """Compare each two conditions at each ratio, on the seeds that both have.
 
-        Returns:
-            A table with the columns a, b, ratio, class, figure (the metric's name), estimate
-            (a - b), low, high, p, seeds, method and p_holm (Holm's correction over the pairs at one
-            ratio, for one class, metric and method); and one sentence per comparison of AUROC.
+        The table is that of `metrics_table` with a and b for the condition, the estimate a - b, and
+        p_holm: Holm's correction over the pairs at one ratio, for one class, metric and method.
+        The sentences are the comparisons of AUROC.
         """
-        study = self.study
-        rows: list[dict[str, Any]] = []
-        areas: dict[int, Interval] = {}
+        study, rows, areas = self.study, list[dict[str, Any]](), dict[int, Interval]()
         for ratio, (a, b), name in product(self.ratios, study.condition_pairs(), self.positives):
             runs_a, runs_b = study.paired(a, b, ratio)
             if not runs_a:
@@ -165,23 +152,27 @@ class RocStudy:
 
         The columns are condition, ratio, class, false_positive_rate and sensitivity.
         """
-        study, tables = self.study, []
-        for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
-            if runs := study.at(condition, ratio):
-                positive, scores = self._scores(runs, name)
-                mean = np.mean([roc(positive, s).sensitivity_at(GRID)[0] for s in scores], axis=0)
-                place = {"condition": condition, "ratio": ratio, "class": name}
-                columns = {"false_positive_rate": GRID, "sensitivity": mean}
-                tables.append(pd.DataFrame({**place, **columns}))
+        tables = []
+        for place, runs, name in self._places():
+            positive, scores = self._scores(runs, name)
+            mean = np.mean([roc(positive, s).sensitivity_at(GRID)[0] for s in scores], axis=0)
+            columns = {"false_positive_rate": GRID, "sensitivity": mean}
+            tables.append(pd.DataFrame({**place, **columns}))
         return pd.concat(tables, ignore_index=True)
+
+    def _places(self) -> Iterator[tuple[dict[str, Any], list[Run], str]]:
+        """Yield condition, ratio and class as columns, their runs, and the class."""
+        places = product(self.ratios, self.study.conditions, self.positives)
+        for ratio, condition, name in places:
+            if runs := self.study.at(condition, ratio):
+                yield {"condition": condition, "ratio": ratio, "class": name}, runs, name
 
     def _resampled(self, runs: Sequence[Run], name: str) -> dict[str, Array]:
         """Return each metric of K runs on every resample, (1 + B + D, K)."""
+        resamples, measure = self.study.resamples(1), self.metrics.measure
         for run in runs:
             if (run.name, name) not in self._values:
-                values = resampled_roc(
-                    self.study.resamples(1), *self._scores([run], name), self.metrics.measure
-                )
+                values = resampled_roc(resamples, *self._scores([run], name), measure)
                 self._values[run.name, name] = values[:, 0]
         stacked = np.stack([self._values[run.name, name] for run in runs], axis=1)
         return {metric: stacked[:, :, i] for i, metric in enumerate(self.metrics.names)}
@@ -202,13 +193,7 @@ def rows_at(table: pd.DataFrame, condition: str, ratio: float, name: str) -> pd.
 def _row(
     place: dict[str, Any], metric: str, result: Interval, runs: Sequence[Run], method: str
 ) -> dict[str, Any]:
-    return {
-        **place,
-        "figure": metric,
-        "estimate": result.estimate,
-        "low": result.low,
-        "high": result.high,
-        "p": result.p_value,
-        "seeds": " ".join(str(run.seed) for run in runs),
-        "method": method,
-    }
+    numbers = {"estimate": result.estimate, "low": result.low, "high": result.high}
+    seeds = " ".join(str(run.seed) for run in runs)
+    last = {"p": result.p_value, "seeds": seeds, "method": method}
+    return {**place, "figure": metric, **numbers, **last}

@@ -34,14 +34,9 @@ PAPER_ORDER = tuple(CONDITIONS.values())
 class Pair:
     """Condition a compared with condition b, on the seeds that both have.
 
-    Without a shared seed, `seeds`, `metrics`, `mcnemar` and `holm` are empty.
-
-    Attributes:
-        left_out: the seeds that only one of the two has.
-        metrics: the difference a - b of each metric.
-        mcnemar: one test per seed.
-        holm: p-values with Holm's correction over the pairs at one ratio, per metric; a metric
-            whose interval is not defined is absent.
+    Without a shared seed, `seeds`, `metrics` (the differences a - b), `mcnemar` (one test per seed)
+    and `holm` are empty. `left_out` are the seeds that only one of the two has. `holm` are p-values
+    with Holm's correction over the pairs at one ratio, of each metric whose interval is defined.
     """
 
     a: str
@@ -63,16 +58,9 @@ class Study:
     """
 
     def __init__(self, runs: Sequence[Run], count: int = 2000) -> None:
-        """Set up the study; resamples are drawn when they are first needed.
-
-        Args:
-            runs: one or more runs that are comparable (`check_comparable`).
-            count: number of resamples.
-        """
+        """Set up the study of one or more comparable runs; resamples are drawn when first needed."""
         first = runs[0]
-        self.count = count
-        self.classes = first.classes
-        order = _by_id(first)
+        self.count, self.classes, order = count, first.classes, _by_id(first)
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
@@ -98,11 +86,8 @@ class Study:
 
     def at(self, condition: str, ratio: float | None = None) -> list[Run]:
         """Return the runs of a condition, at one ratio or at all, by ratio and seed."""
-        return [
-            run
-            for run in self.runs
-            if run.condition == condition and (ratio is None or run.ratio == ratio)
-        ]
+        of_condition = [run for run in self.runs if run.condition == condition]
+        return [run for run in of_condition if ratio in (None, run.ratio)]
 
     def paired(self, a: str, b: str, ratio: float) -> tuple[list[Run], list[Run]]:
         """Return the runs of two conditions at a ratio, for the seeds that both have."""
@@ -111,10 +96,9 @@ class Study:
         return [of_a[seed] for seed in shared], [of_b[seed] for seed in shared]
 
     def resamples(self, seeds: int) -> Resamples:
-        """Return the resamples for this number of seeds.
+        """Return the resamples for this number of seeds, with the same test sets for any number.
 
-        The test set is resampled alike for any number of seeds. The seeds have a random state of
-        their own, so that both draws are independent.
+        The seeds have a random state of their own, so that both draws are independent.
         """
         if seeds not in self._resamples_by_seeds:
             drawn = self._resample(seeds, random_state=1)
@@ -136,8 +120,7 @@ class Study:
     def interval(self, condition: str, ratio: float, metric: str) -> Interval:
         """Return the interval of the mean over seeds of a condition at a ratio where it has runs.
 
-        It is clipped to the values that the metric can take: with two seeds it may exceed them by
-        far, and the true value does not lie beyond them.
+        It is clipped to the metric's range, which with two seeds it may exceed by far.
         """
         place = condition, ratio, metric
         if place not in self._intervals:
@@ -183,13 +166,12 @@ class Study:
         result = Pair(a, b, seeds, tuple(sorted(all_seeds - {*seeds})), {}, {}, {})
         if not seeds:
             return result
-        resamples = self.resamples(len(seeds))
         for metric in metrics:
             values_a, values_b = self.values(runs_a, metric), self.values(runs_b, metric)
-            result.metrics[metric] = difference(resamples, values_a, values_b)
+            result.metrics[metric] = difference(self.resamples(len(seeds)), values_a, values_b)
         for x, y in zip(runs_a, runs_b, strict=True):
-            predictions = self.predictions(x), self.predictions(y)
-            result.mcnemar[x.seed] = mcnemar(self.labels, *predictions)
+            tested = mcnemar(self.labels, self.predictions(x), self.predictions(y))
+            result.mcnemar[x.seed] = tested
         return result
 
     @cached_property
@@ -197,12 +179,8 @@ class Study:
         return self._resample(seeds=1, random_state=0)
 
     def _resample(self, seeds: int, random_state: int) -> Resamples:
-        return resample(
-            *(self.labels, self.groups, self.classes),
-            seeds=seeds,
-            count=self.count,
-            random_state=random_state,
-        )
+        images = self.labels, self.groups, self.classes
+        return resample(*images, seeds=seeds, count=self.count, random_state=random_state)
 
     def _resampled(self, run: Run) -> dict[str, Array]:
         if run.name not in self._metrics:

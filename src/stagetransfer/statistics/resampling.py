@@ -48,20 +48,15 @@ class Resamples:
     seeds: Array
 
     @property
-    def count(self) -> int:
-        """The number of resamples, B."""
-        return len(self.seeds)
-
-    @property
     def drawn(self) -> slice:
         """The rows of the weights that are resamples."""
-        return slice(1, 1 + self.count)
+        return slice(1, 1 + len(self.seeds))
 
     @property
     def left_out(self) -> list[tuple[int, slice]]:
         """For each stratum of two or more groups: their number, and their rows in the weights."""
         sizes = [int(size) for size in np.bincount(self.strata) if size > 1]
-        ends = 1 + self.count + np.cumsum(sizes, dtype=int)
+        ends = self.drawn.stop + np.cumsum(sizes, dtype=int)
         return [(n, slice(end - n, end)) for n, end in zip(sizes, ends.tolist(), strict=True)]
 
 
