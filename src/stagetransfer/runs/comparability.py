@@ -78,8 +78,7 @@ def differences(
     the depth.
     """
     # The chain is compared by itself; a bare "stage" is an empty mapping.
-    ignored = {"chain", "stage", *ignore}
-    ignored |= {*depth_settings(a.chain[-1]), *depth_settings(b.chain[-1])}
+    ignored = {"chain", "stage", *ignore, *depth_settings(a.chain[-1], b.chain[-1])}
     ignored_roles = {"idle", "place"} if ignore_place else {"idle"}
     shared_stages = {*a.chain} & {*b.chain}
     result = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,10 @@ def pool_folds(
     for run in folded:
         if {**_splits(folded[0]), "fold": 0} != {**_splits(run), "fold": 0}:
             raise UserError(
-                f"{folded[0].name} and {run.name} cannot be compared: their folds come from "
-                "different split files, or the file was changed between them. Report them "
-                "separately."
+                f"{folded[0].name} and {run.name} cannot be compared: their folds come from different "
+                "split files, or the file was changed between them. Report them separately."
             )
-        assert run.fold is not None
-        twin = by_place.setdefault(run.place, {}).setdefault(run.fold, run)
+        twin = by_place.setdefault(run.place, {}).setdefault(_splits(run)["fold"], run)
         check_unique(twin, run, "condition, ratio, seed and fold")
     pooled, incomplete = list[Run](), list[UnfinishedRun]()
     for place, by_fold in by_place.items():
@@ -72,12 +69,12 @@ def _pool(folds: Sequence[Run]) -> Run:
                     f"{tested_by[name].name} and {run.name}: both were tested on {name!r}, though "
                     "on different folds. Run one of them again with force=true."
                 )
-    groups = [run.groups for run in folds if run.groups is not None]
+    groups = tuple(group for run in folds for group in run.groups or ())
     return replace(
         first,
         folder=first.folder.with_name(_pooled_name(first)),
-        ids=tuple(chain.from_iterable(run.ids for run in folds)),
-        groups=tuple(chain.from_iterable(groups)) if len(groups) == len(folds) else None,
+        ids=tuple(name for run in folds for name in run.ids),
+        groups=groups if all(run.groups for run in folds) else None,
         labels=np.concatenate([run.labels for run in folds]),
         probabilities=np.concatenate([run.probabilities for run in folds]),
         config={key: value for key, value in first.config.items() if key != fold_key},

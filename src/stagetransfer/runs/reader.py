@@ -30,12 +30,9 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     outputs folder, which mean all runs of that outputs folder. A run that is found in several
     places is returned once; a finished copy is preferred. UserError if a path holds no run.
     """
-    found: dict[str, Path] = {}
-    for path in paths:
-        for folder in _runs_at(path):
-            other = found.setdefault(folder.name, folder)
-            if is_finished(folder) and not is_finished(other):
-                found[folder.name] = folder
+    folders = [folder for path in paths for folder in _runs_at(path)]
+    best_first = sorted(folders, key=is_finished, reverse=True)
+    found = {folder.name: folder for folder in reversed(best_first)}
     return [found[name] for name in sorted(found)]
 
 
@@ -88,10 +85,8 @@ def read_predictions(
         raise UserError(f"{file}: a probability is not between 0 and 1. Run again with force=true.")
     known = table["group"] != ""
     if known.any() and not known.all():
-        raise UserError(
-            f"{file}: some images have a group and some have none. Give every image a group, or "
-            "none."
-        )
+        some = "some images have a group and some have none"
+        raise UserError(f"{file}: {some}. Give every image a group, or none.")
     position = {name: i for i, name in enumerate(classes)}
     labels = np.array([position[label] for label in table["label"]], np.int64)
     groups = tuple(table["group"]) if known.all() else None

@@ -11,22 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stagetransfer import statistics as stats
 from stagetransfer.errors import UserError
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
-from stagetransfer.statistics import (
-    Curve,
-    Interval,
-    delong,
-    delong_difference,
-    difference,
-    holm,
-    interval,
-    mcclish,
-    resampled_roc,
-    roc,
-    sentence,
-)
+from stagetransfer.statistics import Curve, Interval
 
 Array = NDArray[np.float64]
 
@@ -57,7 +46,7 @@ class RocMetrics:
         areas = [curve.area()]
         if self.partial is not None:
             part = curve.area(self.partial)
-            areas.append(mcclish(part, self.partial) if self.standardised else part)
+            areas.append(stats.mcclish(part, self.partial) if self.standardised else part)
         return np.concatenate([np.stack(areas, 1), curve.sensitivity_at(self.rates)], axis=1)
 
 
@@ -86,10 +75,8 @@ class RocStudy:
         classes = study.classes
         wanted = positives or (classes[1:] if len(classes) == 2 else classes)
         if unknown := [name for name in wanted if name not in classes]:
-            raise UserError(
-                f"--positive {unknown[0]}: none of the classes {', '.join(classes)}. Give one of "
-                "them."
-            )
+            known = f"the classes {', '.join(classes)}"
+            raise UserError(f"--positive {unknown[0]}: none of {known}. Give one of them.")
         support = np.bincount(study.labels, minlength=len(classes))
         enough = dict(zip(classes, np.minimum(support, support.sum() - support) > 1, strict=True))
         self.positives = [name for name in dict.fromkeys(wanted) if enough[name]]
@@ -105,11 +92,11 @@ class RocStudy:
         rows = []
         for place, runs, name in self._places():
             for metric, values in self._resampled(runs, name).items():
-                result = interval(self.study.resamples(len(runs)), values).clipped()
+                result = stats.interval(self.study.resamples(len(runs)), values).clipped()
                 # Whether a metric is 0 is no question of interest, so there is no p-value.
                 result = replace(result, p_value=np.nan)
                 rows.append(_row(place, metric, result, runs, "bootstrap"))
-            by_images = delong(*self._scores(runs, name))
+            by_images = stats.delong(*self._scores(runs, name))
             rows.append(_row(place, "auroc", by_images, runs, "DeLong"))
         return pd.DataFrame(rows)
 
@@ -129,21 +116,21 @@ class RocStudy:
             values_a, values_b = (self._resampled(runs, name) for runs in (runs_a, runs_b))
             resamples = study.resamples(len(runs_a))
             for metric in self.metrics.names:
-                result = difference(resamples, values_a[metric], values_b[metric])
+                result = stats.difference(resamples, values_a[metric], values_b[metric])
                 if metric == "auroc":
                     areas[len(rows)] = result
                 rows.append(_row(place, metric, result, runs_a, "bootstrap"))
             positive, scores = self._scores(runs_a, name)
-            by_images = delong_difference(positive, scores, self._scores(runs_b, name)[1])
+            by_images = stats.delong_difference(positive, scores, self._scores(runs_b, name)[1])
             rows.append(_row(place, "auroc", by_images, runs_a, "DeLong"))
         table = pd.DataFrame(rows)
         if rows:
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
-            table["p_holm"] = by.transform(lambda p: np.array(holm(list(p))))
+            table["p_holm"] = by.transform(lambda p: np.array(stats.holm(list(p))))
         sentences = []
         for i, result in areas.items():
             row, p_value = rows[i], float(table["p_holm"][i])
-            text = sentence(row["a"], row["b"], result, p_value=p_value, few=list(study.few))
+            text = stats.sentence(row["a"], row["b"], result, p_value=p_value, few=list(study.few))
             sentences.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {text}")
         return table, sentences
 
@@ -155,7 +142,7 @@ class RocStudy:
         tables = []
         for place, runs, name in self._places():
             positive, scores = self._scores(runs, name)
-            mean = np.mean([roc(positive, s).sensitivity_at(GRID)[0] for s in scores], axis=0)
+            mean = np.mean([stats.roc(positive, s).sensitivity_at(GRID)[0] for s in scores], axis=0)
             columns = {"false_positive_rate": GRID, "sensitivity": mean}
             tables.append(pd.DataFrame({**place, **columns}))
         return pd.concat(tables, ignore_index=True)
@@ -172,7 +159,7 @@ class RocStudy:
         resamples, measure = self.study.resamples(1), self.metrics.measure
         for run in runs:
             if (run.name, name) not in self._values:
-                values = resampled_roc(resamples, *self._scores([run], name), measure)
+                values = stats.resampled_roc(resamples, *self._scores([run], name), measure)
                 self._values[run.name, name] = values[:, 0]
         stacked = np.stack([self._values[run.name, name] for run in runs], axis=1)
         return {metric: stacked[:, :, i] for i, metric in enumerate(self.metrics.names)}

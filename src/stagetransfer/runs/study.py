@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer import statistics as stats
 from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.tuning_depth import split_depth
-from stagetransfer.statistics import (
-    Interval,
-    McNemar,
-    Resamples,
-    difference,
-    few_groups,
-    holm,
-    interval,
-    mcnemar,
-    resample,
-    resampled_metrics,
-)
+from stagetransfer.statistics import Interval, McNemar, Resamples
 
 Array = NDArray[np.float64]
 
@@ -51,14 +42,12 @@ class Pair:
 class Study:
     """Comparable runs, and their metrics on every resample of the test set.
 
-    Attributes:
-        ids, labels, groups: the test images, sorted by id; `groups` is None where none are known.
-        conditions: in the paper's order, then by name.
-        few: the classes with fewer than ten groups, and how many they have.
+    The test images are sorted by id; their `groups` are None where none are known. `few` has the
+    number of groups of each class with fewer than ten.
     """
 
     def __init__(self, runs: Sequence[Run], count: int = 2000) -> None:
-        """Set up the study of one or more comparable runs; resamples are drawn when first needed."""
+        """Set up the study of one or more comparable runs; resamples are drawn when needed."""
         first = runs[0]
         self.count, self.classes, order = count, first.classes, _by_id(first)
         self.ids = [first.ids[i] for i in order]
@@ -69,7 +58,7 @@ class Study:
         self.ratios = sorted({run.ratio for run in runs})
         self.seeds = sorted({run.seed for run in runs})
         self.runs = sorted(runs, key=lambda run: (condition_order(run.condition), *run.place[1:]))
-        self.few = few_groups(self.labels, self.groups, self.classes)
+        self.few = stats.few_groups(self.labels, self.groups, self.classes)
         self._metrics: dict[str, dict[str, Array]] = {}
         self._resamples_by_seeds: dict[int, Resamples] = {}
         self._intervals: dict[tuple[str, float, str], Interval] = {}
@@ -125,7 +114,7 @@ class Study:
         place = condition, ratio, metric
         if place not in self._intervals:
             runs = self.at(condition, ratio)
-            result = interval(self.resamples(len(runs)), self.values(runs, metric))
+            result = stats.interval(self.resamples(len(runs)), self.values(runs, metric))
             self._intervals[place] = result.clipped(np.inf if metric == "cross_entropy" else 1.0)
         return self._intervals[place]
 
@@ -138,7 +127,7 @@ class Study:
         ]
         compared = [pair for pair in pairs if pair.seeds]
         for metric in metrics:
-            corrected = holm([pair.metrics[metric].p_value for pair in compared])
+            corrected = stats.holm([pair.metrics[metric].p_value for pair in compared])
             for pair, p_value in zip(compared, corrected, strict=True):
                 if np.isfinite(p_value):
                     pair.holm[metric] = p_value
@@ -150,13 +139,10 @@ class Study:
         Where a condition was tuned at several depths, only the deepest is compared with other
         conditions, and each other depth is compared with the deepest.
         """
-        deepest: dict[str, str] = {}
-        for name in self.conditions:
-            deepest.setdefault(split_depth(name)[0], name)
-        for i, b in enumerate(self.conditions):
-            for a in self.conditions[i + 1 :]:
-                if b in deepest.values() and deepest[split_depth(a)[0]] in (a, b):
-                    yield a, b
+        deepest = {split_depth(name)[0]: name for name in reversed(self.conditions)}
+        for b, a in combinations(self.conditions, 2):
+            if b in deepest.values() and deepest[split_depth(a)[0]] in (a, b):
+                yield a, b
 
     def pair(self, a: str, b: str, ratio: float, metrics: Sequence[str]) -> Pair:
         """Return the comparison of two conditions at a ratio, without a correction."""
@@ -166,12 +152,13 @@ class Study:
         result = Pair(a, b, seeds, tuple(sorted(all_seeds - {*seeds})), {}, {}, {})
         if not seeds:
             return result
+        resamples = self.resamples(len(seeds))
         for metric in metrics:
-            values_a, values_b = self.values(runs_a, metric), self.values(runs_b, metric)
-            result.metrics[metric] = difference(self.resamples(len(seeds)), values_a, values_b)
+            of_a, of_b = self.values(runs_a, metric), self.values(runs_b, metric)
+            result.metrics[metric] = stats.difference(resamples, of_a, of_b)
         for x, y in zip(runs_a, runs_b, strict=True):
-            tested = mcnemar(self.labels, self.predictions(x), self.predictions(y))
-            result.mcnemar[x.seed] = tested
+            predicted = self.predictions(x), self.predictions(y)
+            result.mcnemar[x.seed] = stats.mcnemar(self.labels, *predicted)
         return result
 
     @cached_property
@@ -180,11 +167,11 @@ class Study:
 
     def _resample(self, seeds: int, random_state: int) -> Resamples:
         images = self.labels, self.groups, self.classes
-        return resample(*images, seeds=seeds, count=self.count, random_state=random_state)
+        return stats.resample(*images, seeds=seeds, count=self.count, random_state=random_state)
 
     def _resampled(self, run: Run) -> dict[str, Array]:
         if run.name not in self._metrics:
-            values = resampled_metrics(self._test_resamples, self.probabilities(run)[None])
+            values = stats.resampled_metrics(self._test_resamples, self.probabilities(run)[None])
             self._metrics[run.name] = {name: value[:, 0] for name, value in values.items()}
         return self._metrics[run.name]
 
@@ -192,8 +179,7 @@ class Study:
 def condition_order(condition: str) -> tuple[int, str]:
     """Return a sort key: the paper's conditions first, each with its depths, then by name."""
     base = split_depth(condition)[0]
-    known = base in PAPER_ORDER
-    return (PAPER_ORDER.index(base) if known else len(PAPER_ORDER)), condition
+    return (*PAPER_ORDER, base).index(base), condition
 
 
 def _by_id(run: Run) -> list[int]:
