@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,14 +49,12 @@ def split(
     if folds is not None:
         from stagetransfer.data.folds import assign_folds
 
-        column = "fold"
-        parts = assign_folds(
-            samples.labels, samples.groups, folds, seed, classes=samples.classes
-        ).tolist()
+        found = assign_folds(samples.labels, samples.groups, folds, seed, classes=samples.classes)
+        column, parts = "fold", found.tolist()
     else:
         assert test is not None
-        column = "split"
-        parts = _hold_out(samples, test, 0.15 if validation is None else validation, seed)
+        share = 0.15 if validation is None else validation
+        column, parts = "split", _hold_out(samples, test, share, seed)
     write_split_file(out, samples, column, parts)
     _show(samples, column, parts)
     typer.echo(f"written  {out}")
@@ -63,10 +62,6 @@ def split(
 
 def _hold_out(samples: Samples, test: float, validation: float, seed: int) -> list[str]:
     """Return the name of each image's split; the data set's own splits are ignored."""
-    from dataclasses import replace
-
-    import numpy as np
-
     from stagetransfer.data.holdout import split_samples
 
     rows = split_samples(
@@ -77,10 +72,8 @@ def _hold_out(samples: Samples, test: float, validation: float, seed: int) -> li
         seed=seed,
         hint="add patients; only domain.target.split_by=image, without a file,",
     )
-    names = np.empty(len(samples), dtype=object)
-    for name, of_split in rows.items():
-        names[of_split] = name
-    return names.tolist()
+    names = {row: name for name, of_split in rows.items() for row in of_split.tolist()}
+    return [names[row] for row in range(len(samples))]
 
 
 def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
@@ -124,6 +117,4 @@ def _show(samples: Samples, column: str, parts: list[Any]) -> None:
     table["images"] = table.sum(axis=1)
     if samples.groups is not None:
         table["groups"] = pd.Series(samples.groups).groupby(part).nunique()
-    table = table.reset_index()
-    table.columns.name = None
-    typer.echo(table.to_string(index=False))
+    typer.echo(table.reset_index().rename_axis(columns=None).to_string(index=False))

@@ -31,8 +31,9 @@ def pool_folds(
     for run in folded:
         if {**_splits(folded[0]), "fold": 0} != {**_splits(run), "fold": 0}:
             raise UserError(
-                f"{folded[0].name} and {run.name} cannot be compared: their folds come from different "
-                "split files, or the file was changed between them. Report them separately."
+                f"{folded[0].name} and {run.name} cannot be compared: their folds come from "
+                "different split files, or the file was changed between them. Report them "
+                "separately."
             )
         twin = by_place.setdefault(run.place, {}).setdefault(_splits(run)["fold"], run)
         check_unique(twin, run, "condition, ratio, seed and fold")

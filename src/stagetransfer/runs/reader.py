@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.runs.run import Run, UnfinishedRun
-
-RUN_FILES = ("metrics.json", "config.yaml", "failure.txt")
+from stagetransfer.statistics.metrics import Array, Integers
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -58,7 +56,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def read_predictions(
     file: Path, classes: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...] | None, NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[tuple[str, ...], tuple[str, ...] | None, Integers, Array]:
     """Return ids, groups, labels (n,) and probabilities (n, C) of a table of predictions.
 
     UserError if the file is missing or does not hold what a run with these classes writes there.
@@ -109,8 +107,8 @@ def _runs_at(path: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    hidden = folder.name.startswith(".")
-    return not hidden and any((folder / name).is_file() for name in RUN_FILES)
+    files = "metrics.json", "config.yaml", "failure.txt"
+    return not folder.name.startswith(".") and any((folder / name).is_file() for name in files)
 
 
 def _read_run(folder: Path) -> Run:

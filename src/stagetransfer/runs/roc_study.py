@@ -16,8 +16,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import Curve, Interval
-
-Array = NDArray[np.float64]
+from stagetransfer.statistics.metrics import Array
 
 GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves are averaged and drawn
 

@@ -8,15 +8,13 @@ from functools import cached_property
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stagetransfer import statistics as stats
 from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.tuning_depth import split_depth
 from stagetransfer.statistics import Interval, McNemar, Resamples
-
-Array = NDArray[np.float64]
+from stagetransfer.statistics.metrics import Array, Integers
 
 PAPER_ORDER = tuple(CONDITIONS.values())
 
@@ -102,7 +100,7 @@ class Study:
         """Return the probabilities (n, C) of a run, its images in the order of `labels`."""
         return run.probabilities[_by_id(run)]
 
-    def predictions(self, run: Run) -> NDArray[np.int64]:
+    def predictions(self, run: Run) -> Integers:
         """Return the predicted classes (n,) of a run, in the order of `labels`."""
         return np.asarray(self.probabilities(run).argmax(1))
 

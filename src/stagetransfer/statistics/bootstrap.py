@@ -33,13 +33,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from stagetransfer.statistics.metrics import checked_arrays, image_losses, ratio
+from stagetransfer.statistics.metrics import Array, checked_arrays, image_losses, ratio
 from stagetransfer.statistics.resampling import Resamples
 
-Array = NDArray[np.float64]
 Statistic = Callable[[slice, Array], Array]
 
 LEVEL = 0.95
@@ -76,8 +75,7 @@ def resampled_metrics(resamples: Resamples, probabilities: ArrayLike) -> dict[st
     y, p = checked_arrays(resamples.labels, probabilities, len(resamples.classes))
     if p.ndim != 3:
         raise ValueError(f"probabilities must be (K, n, C), not {p.shape}")
-    numbers = np.arange(resamples.weights.shape[1])
-    member = (numbers[:, None] == resamples.groups).astype(np.float64)
+    member = np.equal.outer(np.arange(len(resamples.strata)), resamples.groups).astype(np.float64)
 
     def total(of_images: Array) -> Array:
         """Return weighted sums over images (n, ...) for each row, by way of sums over groups."""
@@ -139,7 +137,9 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     v_seeds, v_groups, v_both = by_seeds.var(), by_groups.var(), rest.var()
     variance = max(v_seeds + v_groups - v_both, v_seeds, v_groups)
     uncertainty = v_seeds**2 / max(num_seeds - 1, 1)
-    uncertainty += v_groups**2 * _inverse_freedom(resamples, statistic)
+    parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
+    if (whole := sum(v for _, v in parts)) > 0:
+        uncertainty += v_groups**2 * sum(v**2 / (n - 1) for n, v in parts) / whole**2
     freedom = variance**2 / uncertainty if uncertainty > 0 else np.inf
     draws, count = np.sort(both), len(both)
     middle = (draws + draws[::-1]) / 2
@@ -160,14 +160,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return list(adjusted.tolist())
-
-
-def _inverse_freedom(resamples: Resamples, statistic: Statistic) -> float:
-    """Return sum(V_h ** 2 / (n_h - 1)) / sum(V_h) ** 2 of the statistic's variance by stratum."""
-    once = np.ones((1, resamples.seeds.shape[1]))
-    parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
-    whole = sum(v for _, v in parts)
-    return float(sum(v**2 / (n - 1) for n, v in parts) / whole**2) if whole > 0 else 0.0
 
 
 def _auroc(resamples: Resamples, probabilities: Array) -> Array:

@@ -24,10 +24,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from stagetransfer.statistics.bootstrap import Interval, interval
-from stagetransfer.statistics.metrics import checked_arrays
+from stagetransfer.statistics.metrics import Array, Integers, checked_arrays
 from stagetransfer.statistics.resampling import Resamples
-
-Array = NDArray[np.float64]
 
 BINS = 15
 HIGHEST_TEMPERATURE = 100.0
@@ -41,7 +39,7 @@ class Reliability:
     correct predictions; the last two are NaN where it is empty.
     """
 
-    count: NDArray[np.int64]
+    count: Integers
     confidence: Array
     accuracy: Array
 
@@ -87,8 +85,7 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> Array:
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> Reliability:
     """Return the reliability diagram of labels (n,) and probabilities (n, C)."""
-    p = np.asarray(probabilities, np.float64)
-    y, p = checked_arrays(labels, p, p.shape[-1])
+    y, p = checked_arrays(labels, probabilities, np.shape(probabilities)[-1])
     confidence, hit = p.max(1), p.argmax(1) == y
     place = _bin(confidence, bins)
     count = np.bincount(place, minlength=bins)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-SHARE = 0.95
-
 
 @dataclass(frozen=True)
 class Convergence:
@@ -19,7 +17,7 @@ class Convergence:
     batches: int
 
 
-def convergence(batches: ArrayLike, values: ArrayLike, share: float = SHARE) -> Convergence:
+def convergence(batches: ArrayLike, values: ArrayLike, share: float = 0.95) -> Convergence:
     """Find when a validation metric that grows, such as AUC, first reached its target.
 
     The result is one of the ascending `batches` (n,), so it is only as precise as validation was

@@ -13,19 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from stagetransfer.statistics.metrics import ratio
+from stagetransfer.statistics.metrics import Array, Integers, ratio
 from stagetransfer.statistics.resampling import Resamples, resample
 from stagetransfer.statistics.roc_curve import Curve, Measure, in_blocks, weights_called_positive
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
 # The mean sensitivity at these rates is the competition performance metric (Niemeijer et al. 2011).
 CPM = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
-
-LESIONS = ("without", "with")
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def froc(found: Detections, weights: ArrayLike | None = None) -> Curve:
 def resample_cases(found: Detections, *, count: int = 2000, random_state: int = 0) -> Resamples:
     """Draw resamples of the cases, which all compared systems share, as they share the lesions."""
     has = (found.lesions > 0).astype(np.int64)
-    return resample(has, None, LESIONS, seeds=1, count=count, random_state=random_state)
+    return resample(has, None, ("without", "with"), seeds=1, count=count, random_state=random_state)
 
 
 def resampled_froc(resamples: Resamples, found: Detections, measure: Measure) -> Array:

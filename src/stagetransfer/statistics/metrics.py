@@ -15,6 +15,7 @@ from sklearn.metrics import (
 )
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 EPSILON = float(np.finfo(np.float64).eps)  # 2.2e-16, at which scikit-learn's log_loss clips too
 
@@ -57,7 +58,7 @@ def ratio(part: Array, whole: Array, empty: float) -> Array:
     return np.divide(part, whole, out=np.full_like(part, empty), where=whole > 0)
 
 
-def image_losses(labels: NDArray[np.int64], probabilities: Array) -> Array:
+def image_losses(labels: Integers, probabilities: Array) -> Array:
     """Return -ln p(label) of each image, (..., n) for probabilities (..., n, C)."""
     chosen = probabilities[..., np.arange(len(labels)), labels]
     return np.asarray(-np.log(np.clip(chosen, EPSILON, None)))
@@ -65,7 +66,7 @@ def image_losses(labels: NDArray[np.int64], probabilities: Array) -> Array:
 
 def checked_arrays(
     labels: ArrayLike, probabilities: ArrayLike, num_classes: int
-) -> tuple[NDArray[np.int64], Array]:
+) -> tuple[Integers, Array]:
     """Return labels (n,) as int64 and probabilities (..., n, C) as float64; ValueError if unfit."""
     y, p = np.asarray(labels), np.asarray(probabilities, np.float64)
     if y.ndim != 1 or not len(y) or y.dtype.kind not in "iu":

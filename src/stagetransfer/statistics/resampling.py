@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from stagetransfer.statistics.metrics import Array, Integers
+
 Flags = NDArray[np.bool_]
 
 MIN_GROUPS = 10

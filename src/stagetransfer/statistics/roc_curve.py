@@ -16,12 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from stagetransfer.statistics.metrics import ratio
+from stagetransfer.statistics.metrics import Array, ratio
 from stagetransfer.statistics.resampling import Resamples
-
-Array = NDArray[np.float64]
 
 BLOCK = 4_000_000  # weights at a time: 32 MB per array
 

@@ -43,8 +43,7 @@ def sentence(
     if not np.isfinite(numbers).all():
         return f"{a} - {b}: not defined on this test set"
     p = result.p_value if p_value is None else p_value
-    # + 0.0 turns -0.0 into 0.0.
-    estimate, low, high = (round(unit.factor * number, d) + 0.0 for number in numbers)
+    estimate, low, high = (round(unit.factor * x, d) + 0.0 for x in numbers)  # 0.0 for -0.0
     text = f"{a} - {b}: {estimate:+.{d}f} {unit.name} [{low:.{d}f}, {high:.{d}f}], "
     if p <= 0.05:
         text += f"evidence of a difference (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"

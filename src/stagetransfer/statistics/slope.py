@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from stagetransfer.statistics.bootstrap import LEVEL, Interval, calibrated_interval
+from stagetransfer.statistics.metrics import Array, Integers
 from stagetransfer.statistics.resampling import Resamples
-
-Array = NDArray[np.float64]
 
 UNEXPLAINED = 0.05
 ROUNDING = 1e-24  # variances below count as 0
@@ -56,7 +55,7 @@ class RatioSeries:
 
     values: Array
     ratios: Array
-    seeds: NDArray[np.int64]
+    seeds: Integers
 
 
 def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
