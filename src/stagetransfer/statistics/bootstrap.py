@@ -139,7 +139,7 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     uncertainty = v_seeds**2 / max(num_seeds - 1, 1)
     parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
     if (whole := sum(v for _, v in parts)) > 0:
-        uncertainty += v_groups**2 * sum(v**2 / (n - 1) for n, v in parts) / whole**2
+        uncertainty += v_groups**2 * (sum(v**2 / (n - 1) for n, v in parts) / whole**2)
     freedom = variance**2 / uncertainty if uncertainty > 0 else np.inf
     draws, count = np.sort(both), len(both)
     middle = (draws + draws[::-1]) / 2
