@@ -52,28 +52,21 @@ def split(
         found = assign_folds(samples.labels, samples.groups, folds, seed, classes=samples.classes)
         column, parts = "fold", found.tolist()
     else:
-        assert test is not None
-        share = 0.15 if validation is None else validation
-        column, parts = "split", _hold_out(samples, test, share, seed)
+        from stagetransfer.data.holdout import split_samples
+
+        rows = split_samples(
+            replace(samples, splits=None),  # the splits of the data set itself do not count
+            test_share=test,
+            validation_share=0.15 if validation is None else validation,
+            by="group",
+            seed=seed,
+            hint="add patients; only domain.target.split_by=image, without a file,",
+        )
+        names = {row: name for name, of_split in rows.items() for row in of_split.tolist()}
+        column, parts = "split", [names[row] for row in range(len(samples))]
     write_split_file(out, samples, column, parts)
     _show(samples, column, parts)
     typer.echo(f"written  {out}")
-
-
-def _hold_out(samples: Samples, test: float, validation: float, seed: int) -> list[str]:
-    """Return the name of each image's split; the data set's own splits are ignored."""
-    from stagetransfer.data.holdout import split_samples
-
-    rows = split_samples(
-        replace(samples, splits=None),
-        test_share=test,
-        validation_share=validation,
-        by="group",
-        seed=seed,
-        hint="add patients; only domain.target.split_by=image, without a file,",
-    )
-    names = {row: name for name, of_split in rows.items() for row in of_split.tolist()}
-    return [names[row] for row in range(len(samples))]
 
 
 def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
