@@ -47,11 +47,11 @@ def learning_curves(study: Study) -> pd.DataFrame:
 
 
 def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) -> Block:
-    """Return the learning curves at a ratio; a line of text if no run has TensorBoard files."""
+    """Return the learning curves at a ratio; a line of text if no run has them."""
     at = f"r = {fmt.ratio(ratio)}"
     curves = curves[curves["ratio"] == ratio]
     if curves.empty:
-        return Text(f"No learning curves at {at}: the runs hold no TensorBoard scalars.")
+        return Text(f"No learning curves at {at}: the runs hold no metrics.csv.")
     return plots.save_plot(
         _plot(study, curves),
         f"learning_curves-r{fmt.ratio(ratio)}",
