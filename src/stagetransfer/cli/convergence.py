@@ -27,27 +27,24 @@ def convergence(
 
     found = gather_runs(runs, only=only or ())
     of_runs = {part.name: plots.validation_auc(part) for run in found.runs for part in run.parts}
-    present = [curve for curve in of_runs.values() if not curve.empty]
-    if not present:
+    if not (present := [curve for curve in of_runs.values() if not curve.empty]):
         raise UserError(
             f"{runs[0]}: no run has validation/auroc in logs/*/metrics.csv. Runs of earlier "
             "versions have no such file; run them again with force=true."
         )
     curves = pd.concat(present, ignore_index=True)
     table = plots.convergence_table(curves)
-    figure = plots.convergence_plot(curves, table, list(dict.fromkeys(table["condition"])))
+    figure = plots.convergence_plot(curves, table, list(table["condition"].unique()))
     out = out or found.outputs / "convergence"
     write_curve_files(out, {"convergence": table, "curves": curves}, {"convergence": figure})
     for (ratio, condition), rows in table.groupby(["ratio", "condition"], sort=False):
-        fewest, most = rows["batches"].min(), rows["batches"].max()
-        span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        ends = sorted({rows["batches"].min(), rows["batches"].max()})
+        span = " to ".join(map(str, ends))
         typer.echo(
             f"r = {ratio:g}, {condition}: {span} mini-batches until 95 % of the final validation "
             f"AUC, {rows['final_auroc'].mean():.3f}; seeds: {rows['seed'].nunique()}"
         )
-    for name, curve in of_runs.items():
-        if curve.empty:
-            typer.echo(f"left out: {name} has no validation/auroc in logs/*/metrics.csv")
-    for run in found.unfinished:
-        typer.echo(f"left out: {run.folder.name} is unfinished")
-    typer.echo(f"written  {out / 'convergence.csv'}")
+    without = [name for name, curve in of_runs.items() if curve.empty]
+    lines = [f"left out: {name} has no validation/auroc in logs/*/metrics.csv" for name in without]
+    lines += [f"left out: {run.folder.name} is unfinished" for run in found.unfinished]
+    typer.echo("\n".join([*lines, f"written  {out / 'convergence.csv'}"]))

@@ -50,9 +50,8 @@ def froc(
 ) -> None:
     """Write sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
     if rate and min(rate) <= 0:
-        raise UserError(
-            "--rate: a number of false positives per case must be above 0. Correct the value."
-        )
+        wrong = "--rate: a number of false positives per case must be above 0"
+        raise UserError(f"{wrong}. Correct the value.")
 
     from stagetransfer.reporting.curve_files import write_curve_files
     from stagetransfer.reporting.froc_plot import froc_plot
@@ -67,6 +66,5 @@ def froc(
     out = out or beside.parent / "froc"
     tables = {"figures": result.figures, "pairs": result.pairs, "curves": result.curves}
     write_curve_files(out, tables, {"froc": froc_plot(result, by_case=by_case)})
-    for line in [*result.sentences, *result.notes]:
-        typer.echo(line)
-    typer.echo(f"written  {out / 'figures.csv'}")
+    lines = [*result.sentences, *result.notes, f"written  {out / 'figures.csv'}"]
+    typer.echo("\n".join(lines))

@@ -67,18 +67,13 @@ def roc(
             f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of the class and "
             "two of other classes. Choose another --positive."
         )
-    metrics, curves = rocs.metrics_table(), rocs.curves()
-    pairs, sentences = rocs.pairs()
+    metrics, curves, (pairs, lines) = rocs.metrics_table(), rocs.curves(), rocs.pairs()
     out = out or found.outputs / "roc"
     plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, metrics, curves) for ratio in study.ratios}
     write_curve_files(out, {"figures": metrics, "pairs": pairs, "curves": curves}, plots)
-    for line in sentences:
-        typer.echo(line)
     if study.few:
-        few = ", ".join(study.few)
-        typer.echo(f"fewer than ten groups in {few}: intervals are not reliable")
-    for name in rocs.left_out:
-        typer.echo(f"left out: {name}, because the test set has too few images of it or its rest")
-    for run in found.unfinished:
-        typer.echo(f"left out: {run.folder.name} is unfinished")
-    typer.echo(f"written  {out / 'figures.csv'}")
+        lines.append(f"fewer than ten groups in {', '.join(study.few)}: intervals are not reliable")
+    too_few = "because the test set has too few images of it or its rest"
+    lines += [f"left out: {name}, {too_few}" for name in rocs.left_out]
+    lines += [f"left out: {run.folder.name} is unfinished" for run in found.unfinished]
+    typer.echo("\n".join([*lines, f"written  {out / 'figures.csv'}"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,39 +49,24 @@ def split(
     if folds is not None:
         from stagetransfer.data.folds import assign_folds
 
-        column = "fold"
-        parts = assign_folds(
-            samples.labels, samples.groups, folds, seed, classes=samples.classes
-        ).tolist()
+        found = assign_folds(samples.labels, samples.groups, folds, seed, classes=samples.classes)
+        column, parts = "fold", found.tolist()
     else:
-        assert test is not None
-        column = "split"
-        parts = _hold_out(samples, test, 0.15 if validation is None else validation, seed)
+        from stagetransfer.data.holdout import split_samples
+
+        rows = split_samples(
+            replace(samples, splits=None),  # the splits of the data set itself do not count
+            test_share=test,
+            validation_share=0.15 if validation is None else validation,
+            by="group",
+            seed=seed,
+            hint="add patients; only domain.target.split_by=image, without a file,",
+        )
+        names = {row: name for name, of_split in rows.items() for row in of_split.tolist()}
+        column, parts = "split", [names[row] for row in range(len(samples))]
     write_split_file(out, samples, column, parts)
     _show(samples, column, parts)
     typer.echo(f"written  {out}")
-
-
-def _hold_out(samples: Samples, test: float, validation: float, seed: int) -> list[str]:
-    """Return the name of each image's split; the data set's own splits are ignored."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from stagetransfer.data.holdout import split_samples
-
-    rows = split_samples(
-        replace(samples, splits=None),
-        test_share=test,
-        validation_share=validation,
-        by="group",
-        seed=seed,
-        hint="add patients; only domain.target.split_by=image, without a file,",
-    )
-    names = np.empty(len(samples), dtype=object)
-    for name, of_split in rows.items():
-        names[of_split] = name
-    return names.tolist()
 
 
 def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
@@ -124,6 +110,4 @@ def _show(samples: Samples, column: str, parts: list[Any]) -> None:
     table["images"] = table.sum(axis=1)
     if samples.groups is not None:
         table["groups"] = pd.Series(samples.groups).groupby(part).nunique()
-    table = table.reset_index()
-    table.columns.name = None
-    typer.echo(table.to_string(index=False))
+    typer.echo(table.reset_index().rename_axis(columns=None).to_string(index=False))

@@ -25,29 +25,20 @@ def runs_with(runs: Sequence[AnyRun], only: Sequence[str]) -> list[AnyRun]:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Check that all runs can be compared in one report.
-
-    Raises:
-        UserError: two runs cannot be compared; the message names both and the reason.
-    """
+    """Raise a UserError that names two runs and the reason if they cannot be in one report."""
     for run in runs[1:]:
         _check_same_test_set(runs[0], run)
     of_place: dict[tuple[str, float, int], Run] = {}
     of_condition: dict[str, Run] = {}
     for run in runs:
         check_unique(of_place.setdefault(run.place, run), run, "condition, ratio and seed")
-        other = of_condition.setdefault(run.condition, run)
-        check_same_recipe(other, run, ignore_place=True)
+        check_same_recipe(of_condition.setdefault(run.condition, run), run, ignore_place=True)
 
 
 def check_same_recipe(
     a: Run, b: Run, *, ignore_place: bool = False, ignore: Collection[str] = ()
 ) -> None:
-    """Check that two runs of one condition were trained alike; the options are as in `differences`.
-
-    Raises:
-        UserError: their chains or their settings differ.
-    """
+    """Raise a UserError if two runs of one condition differ in their chains or by `differences`."""
     both = f"{a.name} and {b.name}: one condition, but"
     if a.chain != b.chain:
         raise UserError(
@@ -62,14 +53,7 @@ def check_same_recipe(
 
 
 def check_unique(a: Run, b: Run, shared: str) -> None:
-    """Check that `a` and `b` are one run; two runs must not have the same place.
-
-    Args:
-        shared: what both have in common, for the message.
-
-    Raises:
-        UserError: they are two runs.
-    """
+    """Raise a UserError if `a` and `b` are two runs, which have in common what `shared` says."""
     if a is b:
         return
     text = _describe(differences(a, b))
@@ -84,25 +68,17 @@ def check_unique(a: Run, b: Run, shared: str) -> None:
 
 
 def differences(
-    a: Run,
-    b: Run,
-    *,
-    ignore_place: bool = False,
-    ignore: Collection[str] = (),
+    a: Run, b: Run, *, ignore_place: bool = False, ignore: Collection[str] = ()
 ) -> dict[str, tuple[Any, Any]]:
     """Return the config keys in which two runs differ, with both values.
 
-    Settings of a domain or stage that only one of the chains has do not count. The settings that
-    decide the tuning depth are summed up as "tuned layers", unless both runs belong to one
-    condition whose name holds the depth.
-
-    Args:
-        ignore_place: whether a run's place in a sweep (ratio and seeds) does not count.
-        ignore: further keys that do not count.
+    Settings of a domain or stage that only one of the chains has do not count, nor do the keys in
+    `ignore` and, with `ignore_place`, a run's ratio and seeds. The settings that decide the tuning
+    depth are summed up as "tuned layers", unless both runs belong to one condition whose name holds
+    the depth.
     """
     # The chain is compared by itself; a bare "stage" is an empty mapping.
-    ignored = {"chain", "stage", *ignore}
-    ignored |= {*depth_settings(a.chain[-1]), *depth_settings(b.chain[-1])}
+    ignored = {"chain", "stage", *ignore, *depth_settings(a.chain[-1], b.chain[-1])}
     ignored_roles = {"idle", "place"} if ignore_place else {"idle"}
     shared_stages = {*a.chain} & {*b.chain}
     result = {}
@@ -123,11 +99,7 @@ def differences(
 
 
 def check_same_data(a: Run, b: Run) -> None:
-    """Check that the classes and the data of the target domain are the same.
-
-    Raises:
-        UserError: they differ.
-    """
+    """Raise a UserError if the classes or the data of the target domain differ."""
     if a.classes != b.classes:
         raise _incomparable(a, b, f"different classes ({_few(a.classes)} and {_few(b.classes)})")
     if a.fingerprint != b.fingerprint:
@@ -144,19 +116,15 @@ def _check_same_test_set(a: Run, b: Run) -> None:
         )
     if a.classes == b.classes:
         if unshared := {*a.ids} ^ {*b.ids}:
-            raise _incomparable(
-                a,
-                b,
-                f"different test sets ({len(a.ids)} and {len(b.ids)} images; {len(unshared)} "
-                f"belong to only one of them, such as {min(unshared)!r})",
-            )
+            only_one_has = f"{len(unshared)} belong to only one of them, such as {min(unshared)!r}"
+            sizes = f"{len(a.ids)} and {len(b.ids)} images"
+            raise _incomparable(a, b, f"different test sets ({sizes}; {only_one_has})")
         for what, of_a, of_b in (
             ("labels", a.labels.tolist(), b.labels.tolist()),
             ("groups", a.groups or [""] * len(a.ids), b.groups or [""] * len(b.ids)),
         ):
             values = dict(zip(b.ids, of_b, strict=True))
-            unlike = [name for name, x in zip(a.ids, of_a, strict=True) if x != values[name]]
-            if unlike:
+            if unlike := [name for name, x in zip(a.ids, of_a, strict=True) if x != values[name]]:
                 example = f"{len(unlike)} test images, such as {unlike[0]!r}"
                 raise _incomparable(a, b, f"different {what} of {example}")
     check_same_data(a, b)
@@ -168,9 +136,8 @@ def _incomparable(a: Run, b: Run, reason: str) -> UserError:
 
 def _describe(unlike: Mapping[str, tuple[Any, Any]]) -> str:
     """Return up to six differences as text."""
-    shown = list(unlike.items())[:6]
-    text = ", ".join(f"{key} ({_as_text(x)} and {_as_text(y)})" for key, (x, y) in shown)
-    return text + (f" and {len(unlike) - 6} more" if len(unlike) > 6 else "")
+    texts = [f"{key} ({_as_text(x)} and {_as_text(y)})" for key, (x, y) in unlike.items()]
+    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")
 
 
 def _as_text(value: Any) -> str:

@@ -12,38 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stagetransfer import statistics as stats
 from stagetransfer.errors import UserError
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
-from stagetransfer.statistics import (
-    Curve,
-    Detections,
-    collect_detections,
-    difference,
-    few_groups,
-    froc,
-    interval,
-    resample_cases,
-    resampled_froc,
-    sentence,
-)
-
-LESION_COLUMNS = ("case", "lesion")
-CANDIDATE_COLUMNS = (*LESION_COLUMNS, "score")
-HIT_COLUMNS = ("file", "lesion")
+from stagetransfer.statistics import Curve, Detections
 
 
 @dataclass(frozen=True)
 class FrocComparison:
-    """The sensitivities of all systems and their differences.
+    """The sensitivities of all systems, their differences a - b, also as sentences, and the limits.
 
-    Attributes:
-        figures: columns system, figure, estimate, low, high.
-        curves: columns system, threshold, false_positives_per_case, sensitivity.
-        pairs: columns a, b, figure, estimate (a - b), low, high, p; empty with one system.
-        sentences: the pairs as sentences.
-        notes: the limits of these results.
-        rates: mean numbers of false positives per case at which the sensitivity is read.
+    The sensitivity is read at the `rates`, mean numbers of false positives per case.
     """
 
     figures: pd.DataFrame
@@ -62,32 +42,27 @@ def read_systems(
     positive: str | None = None,
     by_case: bool = False,
 ) -> dict[str, Detections]:
-    """Read the detections of each system.
+    """Return the detections by system, which is named as the stem of its file or as its run.
 
-    Args:
-        paths: one per system. Either a CSV file of candidates with the columns case, lesion
-            (empty: no lesion is hit) and score, or a finished run. Each test image of a run is a
-            candidate; its case is its group and its score is the probability of `positive`.
-        lesions: a CSV file with the columns case and lesion: one row per lesion, and one row with
-            an empty lesion per case without lesions. If it has a column split, only the rows of
-            the split test count.
-        table: for runs, a CSV file with the columns file and lesion: the lesion that each test
-            image hits.
-        positive: the class of lesions, for runs; None: the second of two classes.
-        by_case: whether all lesions of a case count as one.
-
-    Returns:
-        The detections by the name of the system: the stem of the CSV file or the name of the run.
-
-    Raises:
-        UserError: a file cannot be read, names a case or lesion that is not in `lesions`, or lacks
-            a test image.
+    Each path is a CSV file of candidates with the columns case, lesion (empty: none is hit) and
+    score, or a finished run. Each test image of a run is a candidate: its case is its group, its
+    score is the probability of `positive` (None: the second of two classes), and the CSV file
+    `table` has its columns file and lesion. The CSV file `lesions` has the columns case and lesion,
+    with an empty lesion for a case without; if it has a column split, only the rows of the split
+    test count. With `by_case`, all lesions of a case count as one.
     """
-    listed = _read_lesions(lesions)
+    listed = _read_csv(lesions, ("case", "lesion"))
+    if "split" in listed:
+        listed = listed[listed["split"].str.lower() == "test"]
+        if listed.empty:
+            raise UserError(
+                f"{lesions}: no row has the split test, and only these count. Add rows of the test "
+                "set, or remove the column split."
+            )
     known = list(zip(listed["case"], listed["lesion"], strict=True))
     candidates = _read_candidates(paths, table, positive)
     try:  # without candidates first, to find the errors of this file
-        collect_detections([], [], [], all_lesions=known)
+        stats.collect_detections([], [], [], all_lesions=known)
     except ValueError as error:
         raise UserError(f"{lesions}: {error}. List each lesion and each case once.") from error
     systems = {}
@@ -95,14 +70,14 @@ def read_systems(
         cases, hits = list(rows["case"]), list(rows["lesion"])
         scores = pd.to_numeric(rows["score"], errors="coerce").to_numpy()
         try:
-            found = collect_detections(cases, hits, scores, all_lesions=known)
+            found = stats.collect_detections(cases, hits, scores, all_lesions=known)
         except ValueError as error:
             raise UserError(f"{source}: {error}. Correct this file or {lesions}.") from error
         if by_case:
-            counts = zip(found.cases, found.lesions.tolist(), strict=True)
-            merged = {case: "any" if count else "" for case, count in counts}
+            merged = ["any" if count else "" for count in found.lesions]
+            of_cases = list(zip(found.cases, merged, strict=True))
             hits = ["any" if hit else "" for hit in hits]
-            found = collect_detections(cases, hits, scores, all_lesions=list(merged.items()))
+            found = stats.collect_detections(cases, hits, scores, all_lesions=of_cases)
         systems[name] = found
     return systems
 
@@ -114,44 +89,39 @@ def compare_systems(
 
     The intervals are from a bootstrap over cases that all systems share. The mean sensitivity is
     over all `rates`; with the rates of `statistics.CPM` it is the competition performance metric.
-
-    Args:
-        rates: mean numbers of false positives per case.
-        count: the number of resamples.
     """
-    resamples = resample_cases(next(iter(systems.values())), count=count)
+    resamples = stats.resample_cases(next(iter(systems.values())), count=count)
     metrics = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
 
     def measure(curve: Curve) -> NDArray[np.float64]:
         at = curve.sensitivity_at(rates)
         return np.concatenate([at, at.mean(1, keepdims=True)], axis=1)
 
-    values = {name: resampled_froc(resamples, found, measure) for name, found in systems.items()}
+    values = {
+        name: stats.resampled_froc(resamples, found, measure) for name, found in systems.items()
+    }
     figures, curves, pairs, sentences, notes = [], [], [], [], []
     for system, found in systems.items():
         for i, metric in enumerate(metrics):
-            result = interval(resamples, values[system][:, :, i])
-            low, high = np.clip([result.low, result.high], 0, 1).tolist()
-            figures.append((system, metric, result.estimate, low, high))
-        curve = froc(found)
-        false_positives = curve.false_positives[0]
-        points = zip(curve.thresholds, false_positives, curve.sensitivity[0], strict=True)
+            result = stats.interval(resamples, values[system][:, :, i]).clipped()
+            figures.append((system, metric, result.estimate, result.low, result.high))
+        curve = stats.froc(found)
+        points = zip(curve.thresholds, curve.false_positives[0], curve.sensitivity[0], strict=True)
         curves += [(system, *point) for point in points]
-        if false_positives[-1] < max(rates):
+        if (end := curve.false_positives[0, -1]) < max(rates):
             notes.append(
-                f"{system}: its candidates end at {false_positives[-1]:.3g} false positives a "
-                "case; at higher rates its last sensitivity is used"
+                f"{system}: its candidates end at {end:.3g} false positives a case; at higher "
+                "rates its last sensitivity is used"
             )
-    few = few_groups(resamples.labels, None, resamples.classes)
-    few_cases = [f"cases {name} lesions" for name, number in few.items() if number]
-    if few_cases:
+    few = stats.few_groups(resamples.labels, None, resamples.classes)
+    if few_cases := [f"cases {name} lesions" for name, number in few.items() if number]:
         notes.append(f"fewer than ten {', '.join(few_cases)}: the intervals are not reliable")
     for b, a in combinations(systems, 2):
         for i, metric in enumerate(metrics):
-            gap = difference(resamples, values[a][:, :, i], values[b][:, :, i])
+            gap = stats.difference(resamples, values[a][:, :, i], values[b][:, :, i])
             pairs.append((a, b, metric, gap.estimate, gap.low, gap.high, gap.p_value))
             # A table has no seeds, so the sentence must not mention them.
-            text = sentence(a, b, replace(gap, seeds_resampled=True), few=few_cases)
+            text = stats.sentence(a, b, replace(gap, seeds_resampled=True), few=few_cases)
             sentences.append(f"{metric}: {text}")
     return FrocComparison(
         _data_frame("system figure estimate low high", figures),
@@ -165,18 +135,6 @@ def compare_systems(
 
 def _data_frame(columns: str, rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=pd.Index(columns.split()))
-
-
-def _read_lesions(file: Path) -> pd.DataFrame:
-    rows = _read_csv(file, LESION_COLUMNS, ("split",))
-    if "split" in rows:
-        rows = rows[rows["split"].str.lower() == "test"]
-        if rows.empty:
-            raise UserError(
-                f"{file}: no row has the split test, and only these count. Add rows of the test "
-                "set, or remove the column split."
-            )
-    return rows
 
 
 def _read_candidates(
@@ -196,7 +154,7 @@ def _read_path(
     path: Path, table: Path | None, positive: str | None
 ) -> Iterator[tuple[str, Path, pd.DataFrame]]:
     if not path.is_dir():
-        yield path.stem, path, _read_csv(path, CANDIDATE_COLUMNS)
+        yield path.stem, path, _read_csv(path, ("case", "lesion", "score"))
         return
     runs, _ = read_runs(find_runs([path]))
     if not runs:
@@ -206,7 +164,7 @@ def _read_path(
             f"{path}: holds runs, and the lesions that their images hit are unknown. Give --table, "
             "a CSV file with the columns file and lesion."
         )
-    hits = _read_csv(table, HIT_COLUMNS)
+    hits = _read_csv(table, ("file", "lesion"))
     for run in runs:
         yield run.name, table, _run_candidates(run, table, hits, positive)
 
@@ -235,8 +193,8 @@ def _run_candidates(
     return _data_frame("case lesion score", rows)
 
 
-def _read_csv(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Return these columns as text; the first one is never empty."""
+def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table with these columns as text; the first of them is never empty."""
     required = ", ".join(columns)
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -247,9 +205,8 @@ def _read_csv(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) 
         raise UserError(f"{file}: can't be read as CSV ({cause}). Correct it.") from error
     if lacking := ", ".join(name for name in columns if name not in table):
         raise UserError(f"{file}: no column {lacking}. It must have the columns {required}.")
-    present = [*columns, *(name for name in optional if name in table)]
-    chosen = pd.DataFrame({name: table[name].str.strip() for name in present})
-    if (empty := chosen[columns[0]] == "").any():
+    stripped = pd.DataFrame({name: table[name].str.strip() for name in table})
+    if (empty := stripped[columns[0]] == "").any():
         line = int(empty.argmax()) + 2
         raise UserError(f"{file}: line {line} names no {columns[0]}. Fill it in.")
-    return chosen
+    return stripped

@@ -17,13 +17,7 @@ from stagetransfer.runs.tuning_depth import name_depths
 
 @dataclass(frozen=True)
 class Gathered:
-    """What `gather_runs` found.
-
-    Attributes:
-        runs: one or more comparable runs, sorted by condition, ratio and seed.
-        unfinished: the runs without a result.
-        outputs: the outputs folder of the first run by name, finished or not.
-    """
+    """One or more comparable runs, sorted, and the outputs folder of the first run by name."""
 
     runs: list[Run]
     unfinished: list[UnfinishedRun]
@@ -33,13 +27,8 @@ class Gathered:
 def gather_runs(paths: Sequence[Path], *, only: Sequence[str] = ()) -> Gathered:
     """Read all runs at `paths`, name their tuning depths, pool their folds and check them.
 
-    Args:
-        paths: run folders, `runs` folders, outputs folders and Hydra's sweep folders, mixed.
-        only: settings of config.yaml that a run must have, each "key=value".
-
-    Raises:
-        UserError: there is no run, no finished run or none with the settings of `only`; a run
-            cannot be read; or the runs cannot be compared.
+    The paths are as for `find_runs`. `only` are settings of config.yaml that a run must have, each
+    "key=value". UserError if there is no finished run, or if runs cannot be read or compared.
     """
     folders = find_runs(paths)
     finished, unfinished = read_runs(folders)

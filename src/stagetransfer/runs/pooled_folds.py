@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,7 @@ def pool_folds(
     A pooled run holds the predictions of the runs on all folds, so each image is predicted by the
     one model that was not trained on its fold. Where a fold has no finished run, the pooled run is
     returned among the unfinished. If all runs are on the same fold, they share their test set and
-    are returned as they are.
-
-    Raises:
-        UserError: the folds come from several split files, two runs are on the same fold, the
-            runs of one condition, ratio and seed differ in more than the fold, or nothing has
-            runs on all folds.
+    are returned as they are. UserError if runs cannot be pooled, or nothing has runs on all folds.
     """
     whole = [run for run in runs if run.fold is None]
     folded = [run for run in runs if run.fold is not None]
@@ -35,9 +29,13 @@ def pool_folds(
         return list(runs), list(unfinished)
     by_place: dict[tuple[str, float, int], dict[int, Run]] = {}
     for run in folded:
-        _check_same_file(folded[0], run)
-        assert run.fold is not None
-        twin = by_place.setdefault(run.place, {}).setdefault(run.fold, run)
+        if {**_splits(folded[0]), "fold": 0} != {**_splits(run), "fold": 0}:
+            raise UserError(
+                f"{folded[0].name} and {run.name} cannot be compared: their folds come from "
+                "different split files, or the file was changed between them. Report them "
+                "separately."
+            )
+        twin = by_place.setdefault(run.place, {}).setdefault(_splits(run)["fold"], run)
         check_unique(twin, run, "condition, ratio, seed and fold")
     pooled, incomplete = list[Run](), list[UnfinishedRun]()
     for place, by_fold in by_place.items():
@@ -72,12 +70,12 @@ def _pool(folds: Sequence[Run]) -> Run:
                     f"{tested_by[name].name} and {run.name}: both were tested on {name!r}, though "
                     "on different folds. Run one of them again with force=true."
                 )
-    groups = [run.groups for run in folds if run.groups is not None]
+    groups = tuple(group for run in folds for group in run.groups or ())
     return replace(
         first,
         folder=first.folder.with_name(_pooled_name(first)),
-        ids=tuple(chain.from_iterable(run.ids for run in folds)),
-        groups=tuple(chain.from_iterable(groups)) if len(groups) == len(folds) else None,
+        ids=tuple(name for run in folds for name in run.ids),
+        groups=groups if all(run.groups for run in folds) else None,
         labels=np.concatenate([run.labels for run in folds]),
         probabilities=np.concatenate([run.probabilities for run in folds]),
         config={key: value for key, value in first.config.items() if key != fold_key},
@@ -94,11 +92,3 @@ def _splits(run: Run) -> dict[str, Any]:
 def _pooled_name(run: Run) -> str:
     """Return the name of the pooled run; no folder has this name."""
     return f"{run.name.rpartition('-')[0]}-{_splits(run)['folds']}folds"
-
-
-def _check_same_file(a: Run, b: Run) -> None:
-    if {**_splits(a), "fold": 0} != {**_splits(b), "fold": 0}:
-        raise UserError(
-            f"{a.name} and {b.name} cannot be compared: their folds come from different split "
-            "files, or the file was changed between them. Report them separately."
-        )

@@ -14,42 +14,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.runs.run import Run, UnfinishedRun
-
-RUN_FILES = ("metrics.json", "config.yaml", "failure.txt")
+from stagetransfer.statistics.metrics import Array, Integers
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
     """Return the run folders at `paths`, sorted by name.
 
-    A run that is found in several places is returned once; a finished copy is preferred.
-
-    Args:
-        paths: run folders, `runs` folders, outputs folders, or Hydra's sweep folders within an
-            outputs folder, which mean all runs of that outputs folder.
-
-    Raises:
-        UserError: a path does not exist or holds no run.
+    The paths are run folders, `runs` folders, outputs folders, or Hydra's sweep folders within an
+    outputs folder, which mean all runs of that outputs folder. A run that is found in several
+    places is returned once; a finished copy is preferred. UserError if a path holds no run.
     """
-    found: dict[str, Path] = {}
-    for path in paths:
-        for folder in _runs_at(path):
-            other = found.setdefault(folder.name, folder)
-            if is_finished(folder) and not is_finished(other):
-                found[folder.name] = folder
+    folders = [folder for path in paths for folder in _runs_at(path)]
+    best_first = sorted(folders, key=is_finished, reverse=True)
+    found = {folder.name: folder for folder in reversed(best_first)}
     return [found[name] for name in sorted(found)]
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[UnfinishedRun]]:
-    """Return the finished and the unfinished runs among `folders`.
-
-    Raises:
-        UserError: a file of a finished run is missing or cannot be read.
-    """
+    """Return the finished and the unfinished runs; UserError if a finished one is not readable."""
     finished = [_read_run(folder) for folder in folders if is_finished(folder)]
     unfinished = [_read_unfinished(folder) for folder in folders if not is_finished(folder)]
     return finished, unfinished
@@ -61,11 +47,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return the content of metrics.json.
-
-    Raises:
-        UserError: the file is not JSON.
-    """
+    """Return the content of metrics.json; UserError if it is not JSON."""
     try:
         return read_json(folder / "metrics.json")
     except ValueError as error:
@@ -74,15 +56,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def read_predictions(
     file: Path, classes: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...] | None, NDArray[np.int64], NDArray[np.float64]]:
-    """Return ids, groups, labels (n,) and probabilities (n, C) of one table of predictions.
+) -> tuple[tuple[str, ...], tuple[str, ...] | None, Integers, Array]:
+    """Return ids, groups, labels (n,) and probabilities (n, C) of a table of predictions.
 
-    Args:
-        file: predictions.csv or validation.csv.
-        classes: the C class names of metrics.json.
-
-    Raises:
-        UserError: the file is missing or does not hold what a run writes there.
+    UserError if the file is missing or does not hold what a run with these classes writes there.
     """
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -106,17 +83,12 @@ def read_predictions(
         raise UserError(f"{file}: a probability is not between 0 and 1. Run again with force=true.")
     known = table["group"] != ""
     if known.any() and not known.all():
-        raise UserError(
-            f"{file}: some images have a group and some have none. Give every image a group, or "
-            "none."
-        )
+        some = "some images have a group and some have none"
+        raise UserError(f"{file}: {some}. Give every image a group, or none.")
     position = {name: i for i, name in enumerate(classes)}
-    return (
-        tuple(table["id"]),
-        tuple(table["group"]) if known.all() else None,
-        np.array([position[label] for label in table["label"]], np.int64),
-        probabilities,
-    )
+    labels = np.array([position[label] for label in table["label"]], np.int64)
+    groups = tuple(table["group"]) if known.all() else None
+    return tuple(table["id"]), groups, labels, probabilities
 
 
 def _runs_at(path: Path) -> list[Path]:
@@ -135,8 +107,8 @@ def _runs_at(path: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    hidden = folder.name.startswith(".")
-    return not hidden and any((folder / name).is_file() for name in RUN_FILES)
+    files = "metrics.json", "config.yaml", "failure.txt"
+    return not folder.name.startswith(".") and any((folder / name).is_file() for name in files)
 
 
 def _read_run(folder: Path) -> Run:
@@ -186,8 +158,8 @@ def _unreadable(folder: Path, error: Exception) -> UserError:
 
 def _read_unfinished(folder: Path) -> UnfinishedRun:
     cause = None
-    if (folder / "failure.txt").is_file():
-        lines = (folder / "failure.txt").read_text("utf-8", "replace").strip().splitlines()
+    if (file := folder / "failure.txt").is_file():
+        lines = file.read_text("utf-8", "replace").strip().splitlines()
         cause = lines[0] if lines else "failed, no cause was written"
     try:
         config = _read_yaml(folder / "config.yaml")

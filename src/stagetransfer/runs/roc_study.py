@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -11,36 +11,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stagetransfer import statistics as stats
 from stagetransfer.errors import UserError
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
-from stagetransfer.statistics import (
-    Curve,
-    Interval,
-    delong,
-    delong_difference,
-    difference,
-    holm,
-    interval,
-    mcclish,
-    resampled_roc,
-    roc,
-    sentence,
-)
-
-Array = NDArray[np.float64]
+from stagetransfer.statistics import Curve, Interval
+from stagetransfer.statistics.metrics import Array
 
 GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves are averaged and drawn
 
 
 @dataclass(frozen=True)
 class RocMetrics:
-    """The metrics that are read from each ROC curve.
+    """The metrics that are read from each ROC curve: its area, and the sensitivities at `rates`.
 
-    Attributes:
-        rates: false-positive rates in [0, 1] at which the sensitivity is read.
-        partial: a false-positive rate in (0, 1); also read the area left of it. None: do not.
-        standardised: whether to standardise that area by McClish.
+    If the false-positive rate `partial` is not None, also the area left of it, which may be
+    `standardised` by McClish.
     """
 
     rates: tuple[float, ...]
@@ -59,7 +45,7 @@ class RocMetrics:
         areas = [curve.area()]
         if self.partial is not None:
             part = curve.area(self.partial)
-            areas.append(mcclish(part, self.partial) if self.standardised else part)
+            areas.append(stats.mcclish(part, self.partial) if self.standardised else part)
         return np.concatenate([np.stack(areas, 1), curve.sensitivity_at(self.rates)], axis=1)
 
 
@@ -78,24 +64,18 @@ class RocStudy:
         positives: Sequence[str] | None = None,
         ratios: Sequence[float] | None = None,
     ) -> None:
-        """Set up the curves; they are computed when they are first needed.
+        """Set up the curves of all ratios and classes, or of the given ones.
 
-        Args:
-            positives: the classes to take as positive; None: all, or the second of two.
-            ratios: the training-data ratios to compute; None: all.
-
-        Raises:
-            UserError: a class is unknown.
+        Without `positives`, all classes are taken as positive in turn, or the second of two. Each
+        curve is computed when it is first needed.
         """
         self.study, self.metrics = study, metrics
         self.ratios = study.ratios if ratios is None else ratios
         classes = study.classes
         wanted = positives or (classes[1:] if len(classes) == 2 else classes)
         if unknown := [name for name in wanted if name not in classes]:
-            raise UserError(
-                f"--positive {unknown[0]}: none of the classes {', '.join(classes)}. Give one of "
-                "them."
-            )
+            known = f"the classes {', '.join(classes)}"
+            raise UserError(f"--positive {unknown[0]}: none of {known}. Give one of them.")
         support = np.bincount(study.labels, minlength=len(classes))
         enough = dict(zip(classes, np.minimum(support, support.sum() - support) > 1, strict=True))
         self.positives = [name for name in dict.fromkeys(wanted) if enough[name]]
@@ -108,32 +88,25 @@ class RocStudy:
         The columns are condition, ratio, class, figure (the metric's name), estimate, low, high, p,
         seeds and method: bootstrap (of groups and seeds), or DeLong (of images alone).
         """
-        study, rows = self.study, []
-        for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
-            runs = study.at(condition, ratio)
-            if not runs:
-                continue
-            place = {"condition": condition, "ratio": ratio, "class": name}
+        rows = []
+        for place, runs, name in self._places():
             for metric, values in self._resampled(runs, name).items():
-                result = interval(study.resamples(len(runs)), values).clipped()
+                result = stats.interval(self.study.resamples(len(runs)), values).clipped()
                 # Whether a metric is 0 is no question of interest, so there is no p-value.
                 result = replace(result, p_value=np.nan)
                 rows.append(_row(place, metric, result, runs, "bootstrap"))
-            by_images = delong(*self._scores(runs, name))
+            by_images = stats.delong(*self._scores(runs, name))
             rows.append(_row(place, "auroc", by_images, runs, "DeLong"))
         return pd.DataFrame(rows)
 
     def pairs(self) -> tuple[pd.DataFrame, list[str]]:
         """Compare each two conditions at each ratio, on the seeds that both have.
 
-        Returns:
-            A table with the columns a, b, ratio, class, figure (the metric's name), estimate
-            (a - b), low, high, p, seeds, method and p_holm (Holm's correction over the pairs at one
-            ratio, for one class, metric and method); and one sentence per comparison of AUROC.
+        The table is that of `metrics_table` with a and b for the condition, the estimate a - b, and
+        p_holm: Holm's correction over the pairs at one ratio, for one class, metric and method.
+        The sentences are the comparisons of AUROC.
         """
-        study = self.study
-        rows: list[dict[str, Any]] = []
-        areas: dict[int, Interval] = {}
+        study, rows, areas = self.study, list[dict[str, Any]](), dict[int, Interval]()
         for ratio, (a, b), name in product(self.ratios, study.condition_pairs(), self.positives):
             runs_a, runs_b = study.paired(a, b, ratio)
             if not runs_a:
@@ -142,21 +115,21 @@ class RocStudy:
             values_a, values_b = (self._resampled(runs, name) for runs in (runs_a, runs_b))
             resamples = study.resamples(len(runs_a))
             for metric in self.metrics.names:
-                result = difference(resamples, values_a[metric], values_b[metric])
+                result = stats.difference(resamples, values_a[metric], values_b[metric])
                 if metric == "auroc":
                     areas[len(rows)] = result
                 rows.append(_row(place, metric, result, runs_a, "bootstrap"))
             positive, scores = self._scores(runs_a, name)
-            by_images = delong_difference(positive, scores, self._scores(runs_b, name)[1])
+            by_images = stats.delong_difference(positive, scores, self._scores(runs_b, name)[1])
             rows.append(_row(place, "auroc", by_images, runs_a, "DeLong"))
         table = pd.DataFrame(rows)
         if rows:
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
-            table["p_holm"] = by.transform(lambda p: np.array(holm(list(p))))
+            table["p_holm"] = by.transform(lambda p: np.array(stats.holm(list(p))))
         sentences = []
         for i, result in areas.items():
             row, p_value = rows[i], float(table["p_holm"][i])
-            text = sentence(row["a"], row["b"], result, p_value=p_value, few=list(study.few))
+            text = stats.sentence(row["a"], row["b"], result, p_value=p_value, few=list(study.few))
             sentences.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {text}")
         return table, sentences
 
@@ -165,23 +138,27 @@ class RocStudy:
 
         The columns are condition, ratio, class, false_positive_rate and sensitivity.
         """
-        study, tables = self.study, []
-        for ratio, condition, name in product(self.ratios, study.conditions, self.positives):
-            if runs := study.at(condition, ratio):
-                positive, scores = self._scores(runs, name)
-                mean = np.mean([roc(positive, s).sensitivity_at(GRID)[0] for s in scores], axis=0)
-                place = {"condition": condition, "ratio": ratio, "class": name}
-                columns = {"false_positive_rate": GRID, "sensitivity": mean}
-                tables.append(pd.DataFrame({**place, **columns}))
+        tables = []
+        for place, runs, name in self._places():
+            positive, scores = self._scores(runs, name)
+            mean = np.mean([stats.roc(positive, s).sensitivity_at(GRID)[0] for s in scores], axis=0)
+            columns = {"false_positive_rate": GRID, "sensitivity": mean}
+            tables.append(pd.DataFrame({**place, **columns}))
         return pd.concat(tables, ignore_index=True)
+
+    def _places(self) -> Iterator[tuple[dict[str, Any], list[Run], str]]:
+        """Yield condition, ratio and class as columns, their runs, and the class."""
+        places = product(self.ratios, self.study.conditions, self.positives)
+        for ratio, condition, name in places:
+            if runs := self.study.at(condition, ratio):
+                yield {"condition": condition, "ratio": ratio, "class": name}, runs, name
 
     def _resampled(self, runs: Sequence[Run], name: str) -> dict[str, Array]:
         """Return each metric of K runs on every resample, (1 + B + D, K)."""
+        resamples, measure = self.study.resamples(1), self.metrics.measure
         for run in runs:
             if (run.name, name) not in self._values:
-                values = resampled_roc(
-                    self.study.resamples(1), *self._scores([run], name), self.metrics.measure
-                )
+                values = stats.resampled_roc(resamples, *self._scores([run], name), measure)
                 self._values[run.name, name] = values[:, 0]
         stacked = np.stack([self._values[run.name, name] for run in runs], axis=1)
         return {metric: stacked[:, :, i] for i, metric in enumerate(self.metrics.names)}
@@ -202,13 +179,7 @@ def rows_at(table: pd.DataFrame, condition: str, ratio: float, name: str) -> pd.
 def _row(
     place: dict[str, Any], metric: str, result: Interval, runs: Sequence[Run], method: str
 ) -> dict[str, Any]:
-    return {
-        **place,
-        "figure": metric,
-        "estimate": result.estimate,
-        "low": result.low,
-        "high": result.high,
-        "p": result.p_value,
-        "seeds": " ".join(str(run.seed) for run in runs),
-        "method": method,
-    }
+    numbers = {"estimate": result.estimate, "low": result.low, "high": result.high}
+    seeds = " ".join(str(run.seed) for run in runs)
+    last = {"p": result.p_value, "seeds": seeds, "method": method}
+    return {**place, "figure": metric, **numbers, **last}

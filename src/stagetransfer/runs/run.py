@@ -18,9 +18,8 @@ class Run:
     """The record of a finished run, as its folder holds it.
 
     Attributes:
-        groups: one per image (patient, sample or video), or None where none are known.
-        labels: (n,), positions in `classes`.
-        probabilities: (n, C), one row per test image.
+        groups: one per test image (patient, sample or video), or None where none are known.
+        labels, probabilities: (n,), positions in `classes`; (n, C).
         config: config.yaml with flat keys, such as "recipe.epochs".
         splits: digest, fold and number of folds of the split file; None without such a file.
         folds: the runs that this one pools (`pool_folds`); empty for a run that was trained.
@@ -79,13 +78,10 @@ class Run:
 
 @dataclass(frozen=True)
 class UnfinishedRun:
-    """A run without a result.
+    """A run without a result, or a pooled one that lacks folds.
 
-    Attributes:
-        place: condition, ratio and seed, or None if config.yaml does not hold them.
-        cause: the first line of failure.txt, or None if the run did not fail.
-        config: config.yaml with flat keys.
-        missing_folds: a sentence about the folds that a pooled run still lacks.
+    The place is None if config.yaml does not hold it. The cause is the first line of failure.txt,
+    or None if the run did not fail.
     """
 
     folder: Path

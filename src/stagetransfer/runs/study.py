@@ -5,27 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stagetransfer import statistics as stats
 from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.tuning_depth import split_depth
-from stagetransfer.statistics import (
-    Interval,
-    McNemar,
-    Resamples,
-    difference,
-    few_groups,
-    holm,
-    interval,
-    mcnemar,
-    resample,
-    resampled_metrics,
-)
-
-Array = NDArray[np.float64]
+from stagetransfer.statistics import Interval, McNemar, Resamples
+from stagetransfer.statistics.metrics import Array, Integers
 
 PAPER_ORDER = tuple(CONDITIONS.values())
 
@@ -34,14 +23,9 @@ PAPER_ORDER = tuple(CONDITIONS.values())
 class Pair:
     """Condition a compared with condition b, on the seeds that both have.
 
-    Without a shared seed, `seeds`, `metrics`, `mcnemar` and `holm` are empty.
-
-    Attributes:
-        left_out: the seeds that only one of the two has.
-        metrics: the difference a - b of each metric.
-        mcnemar: one test per seed.
-        holm: p-values with Holm's correction over the pairs at one ratio, per metric; a metric
-            whose interval is not defined is absent.
+    Without a shared seed, `seeds`, `metrics` (the differences a - b), `mcnemar` (one test per seed)
+    and `holm` are empty. `left_out` are the seeds that only one of the two has. `holm` are p-values
+    with Holm's correction over the pairs at one ratio, of each metric whose interval is defined.
     """
 
     a: str
@@ -56,23 +40,14 @@ class Pair:
 class Study:
     """Comparable runs, and their metrics on every resample of the test set.
 
-    Attributes:
-        ids, labels, groups: the test images, sorted by id; `groups` is None where none are known.
-        conditions: in the paper's order, then by name.
-        few: the classes with fewer than ten groups, and how many they have.
+    The test images are sorted by id; their `groups` are None where none are known. `few` has the
+    number of groups of each class with fewer than ten.
     """
 
     def __init__(self, runs: Sequence[Run], count: int = 2000) -> None:
-        """Set up the study; resamples are drawn when they are first needed.
-
-        Args:
-            runs: one or more runs that are comparable (`check_comparable`).
-            count: number of resamples.
-        """
+        """Set up the study of one or more comparable runs; resamples are drawn when needed."""
         first = runs[0]
-        self.count = count
-        self.classes = first.classes
-        order = _by_id(first)
+        self.count, self.classes, order = count, first.classes, _by_id(first)
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
@@ -81,7 +56,7 @@ class Study:
         self.ratios = sorted({run.ratio for run in runs})
         self.seeds = sorted({run.seed for run in runs})
         self.runs = sorted(runs, key=lambda run: (condition_order(run.condition), *run.place[1:]))
-        self.few = few_groups(self.labels, self.groups, self.classes)
+        self.few = stats.few_groups(self.labels, self.groups, self.classes)
         self._metrics: dict[str, dict[str, Array]] = {}
         self._resamples_by_seeds: dict[int, Resamples] = {}
         self._intervals: dict[tuple[str, float, str], Interval] = {}
@@ -98,11 +73,8 @@ class Study:
 
     def at(self, condition: str, ratio: float | None = None) -> list[Run]:
         """Return the runs of a condition, at one ratio or at all, by ratio and seed."""
-        return [
-            run
-            for run in self.runs
-            if run.condition == condition and (ratio is None or run.ratio == ratio)
-        ]
+        of_condition = [run for run in self.runs if run.condition == condition]
+        return [run for run in of_condition if ratio in (None, run.ratio)]
 
     def paired(self, a: str, b: str, ratio: float) -> tuple[list[Run], list[Run]]:
         """Return the runs of two conditions at a ratio, for the seeds that both have."""
@@ -111,10 +83,9 @@ class Study:
         return [of_a[seed] for seed in shared], [of_b[seed] for seed in shared]
 
     def resamples(self, seeds: int) -> Resamples:
-        """Return the resamples for this number of seeds.
+        """Return the resamples for this number of seeds, with the same test sets for any number.
 
-        The test set is resampled alike for any number of seeds. The seeds have a random state of
-        their own, so that both draws are independent.
+        The seeds have a random state of their own, so that both draws are independent.
         """
         if seeds not in self._resamples_by_seeds:
             drawn = self._resample(seeds, random_state=1)
@@ -129,20 +100,19 @@ class Study:
         """Return the probabilities (n, C) of a run, its images in the order of `labels`."""
         return run.probabilities[_by_id(run)]
 
-    def predictions(self, run: Run) -> NDArray[np.int64]:
+    def predictions(self, run: Run) -> Integers:
         """Return the predicted classes (n,) of a run, in the order of `labels`."""
         return np.asarray(self.probabilities(run).argmax(1))
 
     def interval(self, condition: str, ratio: float, metric: str) -> Interval:
         """Return the interval of the mean over seeds of a condition at a ratio where it has runs.
 
-        It is clipped to the values that the metric can take: with two seeds it may exceed them by
-        far, and the true value does not lie beyond them.
+        It is clipped to the metric's range, which with two seeds it may exceed by far.
         """
         place = condition, ratio, metric
         if place not in self._intervals:
             runs = self.at(condition, ratio)
-            result = interval(self.resamples(len(runs)), self.values(runs, metric))
+            result = stats.interval(self.resamples(len(runs)), self.values(runs, metric))
             self._intervals[place] = result.clipped(np.inf if metric == "cross_entropy" else 1.0)
         return self._intervals[place]
 
@@ -155,7 +125,7 @@ class Study:
         ]
         compared = [pair for pair in pairs if pair.seeds]
         for metric in metrics:
-            corrected = holm([pair.metrics[metric].p_value for pair in compared])
+            corrected = stats.holm([pair.metrics[metric].p_value for pair in compared])
             for pair, p_value in zip(compared, corrected, strict=True):
                 if np.isfinite(p_value):
                     pair.holm[metric] = p_value
@@ -167,13 +137,10 @@ class Study:
         Where a condition was tuned at several depths, only the deepest is compared with other
         conditions, and each other depth is compared with the deepest.
         """
-        deepest: dict[str, str] = {}
-        for name in self.conditions:
-            deepest.setdefault(split_depth(name)[0], name)
-        for i, b in enumerate(self.conditions):
-            for a in self.conditions[i + 1 :]:
-                if b in deepest.values() and deepest[split_depth(a)[0]] in (a, b):
-                    yield a, b
+        deepest = {split_depth(name)[0]: name for name in reversed(self.conditions)}
+        for b, a in combinations(self.conditions, 2):
+            if b in deepest.values() and deepest[split_depth(a)[0]] in (a, b):
+                yield a, b
 
     def pair(self, a: str, b: str, ratio: float, metrics: Sequence[str]) -> Pair:
         """Return the comparison of two conditions at a ratio, without a correction."""
@@ -185,11 +152,11 @@ class Study:
             return result
         resamples = self.resamples(len(seeds))
         for metric in metrics:
-            values_a, values_b = self.values(runs_a, metric), self.values(runs_b, metric)
-            result.metrics[metric] = difference(resamples, values_a, values_b)
+            of_a, of_b = self.values(runs_a, metric), self.values(runs_b, metric)
+            result.metrics[metric] = stats.difference(resamples, of_a, of_b)
         for x, y in zip(runs_a, runs_b, strict=True):
-            predictions = self.predictions(x), self.predictions(y)
-            result.mcnemar[x.seed] = mcnemar(self.labels, *predictions)
+            predicted = self.predictions(x), self.predictions(y)
+            result.mcnemar[x.seed] = stats.mcnemar(self.labels, *predicted)
         return result
 
     @cached_property
@@ -197,16 +164,12 @@ class Study:
         return self._resample(seeds=1, random_state=0)
 
     def _resample(self, seeds: int, random_state: int) -> Resamples:
-        return resample(
-            *(self.labels, self.groups, self.classes),
-            seeds=seeds,
-            count=self.count,
-            random_state=random_state,
-        )
+        images = self.labels, self.groups, self.classes
+        return stats.resample(*images, seeds=seeds, count=self.count, random_state=random_state)
 
     def _resampled(self, run: Run) -> dict[str, Array]:
         if run.name not in self._metrics:
-            values = resampled_metrics(self._test_resamples, self.probabilities(run)[None])
+            values = stats.resampled_metrics(self._test_resamples, self.probabilities(run)[None])
             self._metrics[run.name] = {name: value[:, 0] for name, value in values.items()}
         return self._metrics[run.name]
 
@@ -214,8 +177,7 @@ class Study:
 def condition_order(condition: str) -> tuple[int, str]:
     """Return a sort key: the paper's conditions first, each with its depths, then by name."""
     base = split_depth(condition)[0]
-    known = base in PAPER_ORDER
-    return (PAPER_ORDER.index(base) if known else len(PAPER_ORDER)), condition
+    return (*PAPER_ORDER, base).index(base), condition
 
 
 def _by_id(run: Run) -> list[int]:

@@ -26,9 +26,6 @@ def validation_curve(run: Run) -> pd.DataFrame:
     The columns are `epoch` (from 1), `batches` (mini-batches trained on until then) and one per
     logged metric, such as `cross_entropy`. An epoch that was trained again after an interruption
     has its later values. Runs of earlier versions have no such files; their table is empty.
-
-    Raises:
-        UserError: a file cannot be read as CSV.
     """
     folder = run.folder / "logs" / f"{len(run.chain)}-{run.chain[-1]}"
     tables = [_read(file) for file in sorted(folder.glob("metrics*.csv"), key=_number)]
@@ -40,9 +37,8 @@ def validation_curve(run: Run) -> pd.DataFrame:
     curve = rows.dropna(subset=metrics, how="all").groupby("epoch", as_index=False).last()
     curve = curve[["epoch", "step", *metrics]].astype({"epoch": int, "step": int})
     curve[["epoch", "step"]] += 1  # Lightning counts both from 0
-    return curve.rename(columns=lambda name: name.removeprefix(PREFIX)).rename(
-        columns={"step": "batches"}
-    )
+    names = {name: name.removeprefix(PREFIX) for name in metrics}
+    return curve.rename(columns={**names, "step": "batches"})
 
 
 def _number(file: Path) -> float:

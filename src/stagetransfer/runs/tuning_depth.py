@@ -46,13 +46,11 @@ def name_depths(
     def named(condition: str, depth: str | None) -> str:
         return f"{condition} {depth}" if depth and len(found[condition]) > 1 else condition
 
-    return (
-        [replace(run, condition=named(*of)) for run, of in zip(runs, finished, strict=True)],
-        [
-            replace(run, place=(named(*of), *run.place[1:])) if run.place else run
-            for run, of in zip(unfinished, planned, strict=True)
-        ],
-    )
+    renamed = [replace(run, condition=named(*of)) for run, of in zip(runs, finished, strict=True)]
+    return renamed, [
+        replace(run, place=(named(*of), *run.place[1:])) if run.place else run
+        for run, of in zip(unfinished, planned, strict=True)
+    ]
 
 
 def split_depth(condition: str) -> tuple[str, str | None]:
@@ -61,9 +59,9 @@ def split_depth(condition: str) -> tuple[str, str | None]:
     return base, depth or None
 
 
-def depth_settings(target: str) -> tuple[str, ...]:
-    """Return the keys of config.yaml that decide the depth in a chain that ends in `target`."""
-    return (*SETTINGS, *(f"stage.{target}.{key}" for key in SETTINGS))
+def depth_settings(*targets: str) -> list[str]:
+    """Return the keys of config.yaml that decide the depth in chains that end in these stages."""
+    return [*SETTINGS, *(f"stage.{target}.{key}" for target in targets for key in SETTINGS)]
 
 
 def _planned_depth(run: UnfinishedRun) -> str | None:

@@ -19,14 +19,9 @@ from stagetransfer.statistics import classification_metrics
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of a network for N images of C classes.
+    """The predictions (N, C) of a network for N images with unique ids.
 
-    Attributes:
-        ids: N unique names.
-        groups: N patients, samples or videos, or None where none are known.
-        labels: (N,), in [0, C).
-        probabilities: (N, C); each row sums to 1.
-        classes: the C class names.
+    The groups are patients, samples or videos, or None where none are known.
     """
 
     ids: Sequence[str]
@@ -39,7 +34,7 @@ class Predictions:
         """Return one row per image: id, group, label, prediction, and p_<class> of each class."""
         columns = {
             "id": list(self.ids),
-            "group": list(self.groups) if self.groups is not None else [""] * len(self.ids),
+            "group": "" if self.groups is None else list(self.groups),
             "label": [self.classes[i] for i in self.labels],
             "prediction": [self.classes[i] for i in self.probabilities.argmax(1)],
             **{f"p_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)},
@@ -58,31 +53,16 @@ def write_result(
 ) -> None:
     """Write the result of a run; metrics.json comes last and marks the run as finished.
 
-    Args:
-        place: condition, chain, ratio, seed and source_seed.
-        tested: the predictions for the test images.
-        validated: the predictions for the validation images.
-        data: numbers of images, and what else metrics.json holds between the metrics and the
-            stages.
-        stages: one entry per stage of the chain.
+    `place` has condition, chain, ratio, seed and source_seed. `data` has the numbers of images and
+    what else metrics.json holds between the metrics and the stages, one entry per stage.
     """
     for name, predictions in (("validation", validated), ("predictions", tested)):
         write_text(folder / f"{name}.csv", predictions.table().to_csv(index=False))
     metrics = classification_metrics(tested.labels, tested.probabilities, tested.classes)
-    per_class, confusion = metrics.pop("per_class"), metrics.pop("confusion")
-    write_json(
-        folder / "metrics.json",
-        {
-            **place,
-            "test": metrics,
-            "per_class": per_class,
-            "confusion": confusion,
-            "classes": list(tested.classes),
-            **data,
-            "stages": list(stages),
-            "versions": versions(),
-        },
-    )
+    by_class = {name: metrics.pop(name) for name in ("per_class", "confusion")}
+    record = {**place, "test": metrics, **by_class, "classes": list(tested.classes)}
+    record |= {**data, "stages": list(stages), "versions": versions()}
+    write_json(folder / "metrics.json", record)
 
 
 def monitored_figure(folder: Path, monitor: str) -> float | None:

@@ -15,7 +15,6 @@ from stagetransfer.statistics.calibration import (
     reliability,
 )
 from stagetransfer.statistics.convergence_speed import Convergence, convergence
-from stagetransfer.statistics.delong import delong, delong_covariance, delong_difference
 from stagetransfer.statistics.froc_curve import (
     CPM,
     Detections,
@@ -24,7 +23,13 @@ from stagetransfer.statistics.froc_curve import (
     resample_cases,
     resampled_froc,
 )
-from stagetransfer.statistics.mcnemar import McNemar, mcnemar
+from stagetransfer.statistics.image_tests import (
+    McNemar,
+    delong,
+    delong_covariance,
+    delong_difference,
+    mcnemar,
+)
 from stagetransfer.statistics.metrics import classification_metrics
 from stagetransfer.statistics.resampling import Resamples, few_groups, resample
 from stagetransfer.statistics.roc_curve import Curve, mcclish, resampled_roc, roc

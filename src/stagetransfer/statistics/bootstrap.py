@@ -33,13 +33,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from stagetransfer.statistics.metrics import checked_arrays, image_losses
+from stagetransfer.statistics.metrics import Array, checked_arrays, image_losses, ratio
 from stagetransfer.statistics.resampling import Resamples
 
-Array = NDArray[np.float64]
 Statistic = Callable[[slice, Array], Array]
 
 LEVEL = 0.95
@@ -49,10 +48,8 @@ LEVEL = 0.95
 class Interval:
     """An estimate with its 95 % interval; all are NaN if the metric is not defined.
 
-    Attributes:
-        p_value: two-sided, for the hypothesis that the true value is 0; at least 2 / (B + 1).
-        seeds: number of seeds that were averaged.
-        seeds_resampled: False with one seed; the interval then ignores how seeds differ.
+    The p-value is two-sided, for the hypothesis that the true value is 0; at least 2 / (B + 1).
+    With one seed `seeds_resampled` is False: the interval then ignores how seeds differ.
     """
 
     estimate: float
@@ -64,39 +61,33 @@ class Interval:
 
     def clipped(self, highest: float = 1.0) -> Interval:
         """Return the same interval with its ends clipped to [0, `highest`]."""
-        low, high = (float(np.clip(end, 0, highest)) for end in (self.low, self.high))
+        low, high = np.clip([self.low, self.high], 0, highest).tolist()
         return replace(self, low=low, high=high)
 
 
 def resampled_metrics(resamples: Resamples, probabilities: ArrayLike) -> dict[str, Array]:
     """Return each metric of K runs on every row of the resamples' weights, (1 + B + D, K).
 
-    Args:
-        probabilities: (K, n, C) in [0, 1], for the images of `resamples` in their order.
-
-    Returns:
-        `accuracy`, `precision`, `recall`, `f1`, `cross_entropy` and `auroc` as in
-        `classification_metrics` (NaN in place of None); `precision:NAME`, `recall:NAME`, `f1:NAME`
-        and `auroc:NAME` of each class.
+    The probabilities are (K, n, C). The metrics are `accuracy`, `precision`, `recall`, `f1`,
+    `cross_entropy` and `auroc` as in `classification_metrics` (NaN in place of None), and
+    `precision:NAME`, `recall:NAME`, `f1:NAME` and `auroc:NAME` of each class.
     """
     y, p = checked_arrays(resamples.labels, probabilities, len(resamples.classes))
     if p.ndim != 3:
         raise ValueError(f"probabilities must be (K, n, C), not {p.shape}")
-    weights, group = resamples.weights, resamples.groups
-    member = np.zeros((weights.shape[1], len(y)))
-    member[group, np.arange(len(y))] = 1
+    member = np.equal.outer(np.arange(len(resamples.strata)), resamples.groups).astype(np.float64)
 
     def total(of_images: Array) -> Array:
         """Return weighted sums over images (n, ...) for each row, by way of sums over groups."""
-        return np.tensordot(weights, np.tensordot(member, of_images, 1), 1)
+        return np.tensordot(resamples.weights, np.tensordot(member, of_images, 1), 1)
 
     one_hot = np.eye(len(resamples.classes))
     truth, predicted = one_hot[y][:, None], one_hot[p.argmax(2)].transpose(1, 0, 2)
     hits, support, chosen = total(truth * predicted), total(truth), total(predicted)
     by_class = {
-        "precision": _ratio(hits, chosen),
-        "recall": _ratio(hits, np.broadcast_to(support, hits.shape)),
-        "f1": _ratio(2 * hits, support + chosen),
+        "precision": ratio(hits, chosen, empty=0),
+        "recall": ratio(hits, support, empty=0),
+        "f1": ratio(2 * hits, support + chosen, empty=0),
         "auroc": _auroc(resamples, p),
     }
     size = total(np.ones((len(y), 1)))
@@ -113,11 +104,7 @@ def resampled_metrics(resamples: Resamples, probabilities: ArrayLike) -> dict[st
 
 
 def interval(resamples: Resamples, values: Array) -> Interval:
-    """Return the interval of a metric's mean over seeds.
-
-    Args:
-        values: (1 + B + D, S), the metric of the runs of S seeds on every resample.
-    """
+    """Return the interval of the mean over S seeds of a metric on every resample (1 + B + D, S)."""
     if values.shape[1:] != resamples.seeds.shape[1:]:
         raise ValueError(f"values must have {resamples.seeds.shape[1]} runs, not {values.shape}")
     return calibrated_interval(
@@ -126,20 +113,16 @@ def interval(resamples: Resamples, values: Array) -> Interval:
 
 
 def difference(resamples: Resamples, a: Array, b: Array) -> Interval:
-    """Return the interval of a - b, one metric of two conditions (1 + B + D, S) each.
-
-    The comparison is paired: same images, same seeds in the same order, same resamples.
-    """
+    """Return the interval of a - b, (1 + B + D, S) each, with the same seeds in the same order."""
     return interval(resamples, a - b)
 
 
 def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     """Return the interval of any statistic, by the method in this module's docstring.
 
-    Args:
-        statistic: a function of (rows, seeds) that returns its values for these rows of the
-            resamples' weights, with each seed counted as `seeds`, (m, S) or (1, S), says; NaN if
-            not defined. Draws that are not defined are left out.
+    `statistic` is a function of (rows, seeds) that returns its values for these rows of the
+    resamples' weights, with each seed counted as `seeds`, (m, S) or (1, S), says; NaN if not
+    defined. Draws that are not defined are left out.
     """
     num_seeds = resamples.seeds.shape[1]
     full, drawn, once = slice(0, 1), resamples.drawn, np.ones((1, num_seeds))
@@ -147,19 +130,18 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     both = statistic(drawn, resamples.seeds) - estimate
     by_groups = statistic(drawn, once) - estimate
     by_seeds = statistic(full, resamples.seeds) - estimate
-    defined = np.isfinite(both)
-    if not defined.any():
-        nan = float("nan")
-        return Interval(estimate, nan, nan, nan, num_seeds, num_seeds > 1)
+    if not (defined := np.isfinite(both)).any():
+        return Interval(estimate, np.nan, np.nan, np.nan, num_seeds, num_seeds > 1)
     both, by_groups, by_seeds = both[defined], by_groups[defined], by_seeds[defined]
-    v_seeds, v_groups = by_seeds.var(), by_groups.var()
-    v_both = (both - by_seeds - by_groups).var()
+    rest = both - by_seeds - by_groups
+    v_seeds, v_groups, v_both = by_seeds.var(), by_groups.var(), rest.var()
     variance = max(v_seeds + v_groups - v_both, v_seeds, v_groups)
     uncertainty = v_seeds**2 / max(num_seeds - 1, 1)
-    uncertainty += v_groups**2 * _inverse_freedom(resamples, statistic)
+    parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
+    if (whole := sum(v for _, v in parts)) > 0:
+        uncertainty += v_groups**2 * (sum(v**2 / (n - 1) for n, v in parts) / whole**2)
     freedom = variance**2 / uncertainty if uncertainty > 0 else np.inf
-    draws = np.sort(both)
-    count = len(draws)
+    draws, count = np.sort(both), len(both)
     middle = (draws + draws[::-1]) / 2
     quantile = (np.arange(count) + 0.5) / count
     draws = np.sort(estimate + middle + stats.t.ppf(quantile, freedom) * np.sqrt(variance))
@@ -171,28 +153,13 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values with Holm's step-down correction (1979, Scand. J. Stat. 6).
-
-    A p-value that is NaN stays NaN and does not count.
-    """
+    """Return p-values with Holm's correction (1979, Scand. J. Stat. 6); NaN does not count."""
     p = np.asarray(p_values, np.float64)
     order = p.argsort(kind="stable")[: np.isfinite(p).sum()]  # NaN is sorted last
     adjusted = np.full_like(p, np.nan)
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
-    return [float(value) for value in adjusted]
-
-
-def _inverse_freedom(resamples: Resamples, statistic: Statistic) -> float:
-    """Return sum(V_h ** 2 / (n_h - 1)) / sum(V_h) ** 2 of the statistic's variance by stratum."""
-    once = np.ones((1, resamples.seeds.shape[1]))
-    parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
-    whole = sum(v for _, v in parts)
-    return float(sum(v**2 / (n - 1) for n, v in parts) / whole**2) if whole > 0 else 0.0
-
-
-def _ratio(part: Array, whole: Array) -> Array:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return list(adjusted.tolist())
 
 
 def _auroc(resamples: Resamples, probabilities: Array) -> Array:
@@ -200,25 +167,20 @@ def _auroc(resamples: Resamples, probabilities: Array) -> Array:
 
     Pairs are counted once for each two groups; the count is weighted by both groups.
     """
-    y = resamples.labels
-    result = np.empty((len(resamples.weights), *probabilities.shape[::2]))
+    y, groups = resamples.labels, resamples.groups
+    result = np.full((len(resamples.weights), *probabilities.shape[::2]), np.nan)
     for i in range(len(resamples.classes)):
         sides = []
-        for (images,) in (np.nonzero(y == i), np.nonzero(y != i)):
-            order = images[resamples.groups[images].argsort(kind="stable")]
-            names, starts, sizes = np.unique(
-                resamples.groups[order], return_index=True, return_counts=True
-            )
+        for images in (np.flatnonzero(y == i), np.flatnonzero(y != i)):
+            order = images[groups[images].argsort(kind="stable")]
+            names, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
             sides.append((order, starts, resamples.weights[:, names], sizes))
         (positive, rows, a, a_sizes), (negative, columns, b, b_sizes) = sides
+        if not len(positive) or not len(negative):
+            continue
         pairs = (a @ a_sizes) * (b @ b_sizes)
         for k, scores in enumerate(probabilities[:, :, i]):
-            if not len(positive) or not len(negative):
-                result[:, k, i] = np.nan
-                continue
-            lead = scores[positive][:, None] - scores[negative]
-            ordered = np.add.reduceat(
-                np.add.reduceat((np.sign(lead) + 1) / 2, rows, axis=0), columns, axis=1
-            )
+            lead = (np.sign(scores[positive][:, None] - scores[negative]) + 1) / 2
+            ordered = np.add.reduceat(np.add.reduceat(lead, rows, axis=0), columns, axis=1)
             result[:, k, i] = ((a @ ordered) * b).sum(1) / pairs
     return result

@@ -24,10 +24,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from stagetransfer.statistics.bootstrap import Interval, interval
-from stagetransfer.statistics.metrics import checked_arrays
+from stagetransfer.statistics.metrics import Array, Integers, checked_arrays
 from stagetransfer.statistics.resampling import Resamples
-
-Array = NDArray[np.float64]
 
 BINS = 15
 HIGHEST_TEMPERATURE = 100.0
@@ -37,44 +35,38 @@ HIGHEST_TEMPERATURE = 100.0
 class Reliability:
     """A reliability diagram with M bins of the greatest probability.
 
-    Attributes:
-        count: (M,), number of images.
-        confidence: (M,), mean of the greatest probability; NaN where a bin is empty.
-        accuracy: (M,), share of correct predictions; NaN where a bin is empty.
+    Each bin (M,) has its number of images, their mean greatest probability and their share of
+    correct predictions; the last two are NaN where it is empty.
     """
 
-    count: NDArray[np.int64]
+    count: Integers
     confidence: Array
     accuracy: Array
 
     @property
     def ece(self) -> float:
         """The expected calibration error, in [0, 1]."""
-        filled = self.count > 0
-        gap = np.abs(self.accuracy - self.confidence)[filled]
-        return float((self.count[filled] * gap).sum() / self.count.sum())
+        gap = np.abs(self.accuracy - self.confidence)
+        return float(np.nansum(self.count * gap) / self.count.sum())
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
-    """Return the temperature that maximises the likelihood of held-out images.
+    """Return the temperature that maximises the likelihood of held-out labels (n,).
 
-    Args:
-        labels: (n,).
-        logits: (n, C); a constant per image does not matter, so log-probabilities will do.
-
-    Returns:
-        T; 1.0 if no image is misclassified (the likelihood then grows without limit as T falls),
-        and at most 100 (it may grow without limit as T rises if predictions are worse than chance).
+    A constant per image does not matter in the logits (n, C), so log-probabilities will do. T is 1
+    if no image is misclassified (the likelihood then grows without limit as T falls), and at most
+    100 (it may grow without limit as T rises if predictions are worse than chance).
     """
     z = np.asarray(logits, np.float64)
     z = z - z.max(1, keepdims=True)
     y, _ = checked_arrays(labels, softmax(z, axis=1), z.shape[1])
-    own = z[np.arange(len(y)), y]
+    images = np.arange(len(y))
+    own = z[images, y]
     if (own == 0).all():
         return 1.0
 
     def loss(inverse: float) -> float:
-        return float(-log_softmax(inverse * z, axis=1)[np.arange(len(y)), y].mean())
+        return float(-log_softmax(inverse * z, axis=1)[images, y].mean())
 
     # The loss is convex in 1 / T. Beyond ln(C) n / |z| of the worst error it only rises: there,
     # that image alone costs more than giving all classes the same probability.
@@ -93,8 +85,7 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> Array:
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> Reliability:
     """Return the reliability diagram of labels (n,) and probabilities (n, C)."""
-    p = np.asarray(probabilities, np.float64)
-    y, p = checked_arrays(labels, p, p.shape[-1])
+    y, p = checked_arrays(labels, probabilities, np.shape(probabilities)[-1])
     confidence, hit = p.max(1), p.argmax(1) == y
     place = _bin(confidence, bins)
     count = np.bincount(place, minlength=bins)
@@ -105,17 +96,15 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -
 
 def resampled_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Array:
     """Return the ECE of K runs with probabilities (K, n, C) on every resample, (1 + B + D, K)."""
-    y = resamples.labels
-    p = np.asarray(probabilities, np.float64)
-    groups = resamples.weights.shape[1]
-    result = np.empty((len(resamples.weights), len(p)))
-    for k, of_run in enumerate(p):
-        confidence, hit = of_run.max(1), of_run.argmax(1) == y
-        gaps = np.zeros((groups, bins))
-        np.add.at(gaps, (resamples.groups, _bin(confidence, bins)), hit - confidence)
-        size = resamples.weights @ np.bincount(resamples.groups, minlength=groups)
-        result[:, k] = np.abs(resamples.weights @ gaps).sum(1) / size
-    return result
+    groups, weights = resamples.groups, resamples.weights
+    size = weights @ np.bincount(groups, minlength=weights.shape[1])
+    result = []
+    for p in np.asarray(probabilities, np.float64):
+        confidence, hit = p.max(1), p.argmax(1) == resamples.labels
+        gaps = np.zeros((weights.shape[1], bins))
+        np.add.at(gaps, (groups, _bin(confidence, bins)), hit - confidence)
+        result.append(np.abs(weights @ gaps).sum(1) / size)
+    return np.stack(result, axis=1)
 
 
 def ece_interval(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Interval:

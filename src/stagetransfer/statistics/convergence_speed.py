@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-SHARE = 0.95
-
 
 @dataclass(frozen=True)
 class Convergence:
@@ -19,19 +17,12 @@ class Convergence:
     batches: int
 
 
-def convergence(batches: ArrayLike, values: ArrayLike, share: float = SHARE) -> Convergence:
+def convergence(batches: ArrayLike, values: ArrayLike, share: float = 0.95) -> Convergence:
     """Find when a validation metric that grows, such as AUC, first reached its target.
 
-    The result is one of `batches`, so it is only as precise as validation was frequent. AUC starts
-    near 1/2 and not at 0: a low final value has its target reached at once, so read both together.
-
-    Args:
-        batches: (n,) mini-batches trained on, ascending.
-        values: (n,) in [0, 1].
-        share: the target as a share of the final value, in (0, 1].
-
-    Raises:
-        ValueError: the arrays are empty, unlike in length, not ascending or not finite.
+    The result is one of the ascending `batches` (n,), so it is only as precise as validation was
+    frequent. AUC starts near 1/2 and not at 0: a low final value has its target reached at once,
+    so read both together. The target is a `share` in (0, 1] of the final value.
     """
     at, y = np.asarray(batches), np.asarray(values, np.float64)
     if at.ndim != 1 or at.shape != y.shape or not len(y):
@@ -40,5 +31,5 @@ def convergence(batches: ArrayLike, values: ArrayLike, share: float = SHARE) -> 
         raise ValueError("batches must ascend and values be finite")
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], not {share}")
-    target = share * float(y[-1])
-    return Convergence(float(y[-1]), target, int(at[np.argmax(y >= target)]))
+    final = float(y[-1])
+    return Convergence(final, share * final, int(at[np.argmax(y >= share * final)]))

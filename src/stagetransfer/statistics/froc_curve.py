@@ -13,37 +13,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from stagetransfer.statistics.metrics import Array, Integers, ratio
 from stagetransfer.statistics.resampling import Resamples, resample
-from stagetransfer.statistics.roc_curve import (
-    Curve,
-    Measure,
-    all_thresholds,
-    in_blocks,
-    shares,
-    weight_called_positive,
-)
-
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from stagetransfer.statistics.roc_curve import Curve, Measure, in_blocks, weights_called_positive
 
 # The mean sensitivity at these rates is the competition performance metric (Niemeijer et al. 2011).
 CPM = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
-
-LESIONS = ("without", "with")
 
 
 @dataclass(frozen=True)
 class Detections:
     """The candidates of one system in G cases.
 
-    Attributes:
-        cases: G names, sorted.
-        lesions: (G,), number of lesions in each case.
-        hit_scores, hit_cases: (h,), the best candidate of each lesion that has one: its score and
-            the position of its case.
-        false_scores, false_cases: (f,), the same of the candidates that hit no lesion.
+    Each case has its number of lesions (G,). The best candidate of each lesion that has one is a
+    hit, with its score and the position of its case (h,). The candidates that hit no lesion are
+    false (f,).
     """
 
     cases: tuple[str, ...]
@@ -63,13 +49,9 @@ def collect_detections(
 ) -> Detections:
     """Return the detections of one system, from a case, a lesion and a score per candidate.
 
-    Args:
-        lesions: the lesion of the case that each candidate hits; "" if it hits none.
-        all_lesions: (case, lesion) of every lesion there is, and (case, "") of each case without.
-
-    Raises:
-        ValueError: a candidate's case or lesion is not listed or its score is not finite, a lesion
-            is listed twice, or none is listed. The message names the case.
+    A candidate that hits no lesion has the lesion "", and a case without lesions has (case, "") in
+    `all_lesions`. ValueError, with the case, if a candidate's case or lesion is not listed or its
+    score is not finite, or if a lesion is listed twice or none is listed.
     """
     s = np.asarray(scores, np.float64)
     if not len(cases) == len(lesions) == len(s):
@@ -85,7 +67,7 @@ def collect_detections(
     if not of_lesions:
         raise ValueError("no lesion is listed: there is nothing to find")
     best: dict[tuple[str, str], float] = {}
-    false: list[tuple[float, int]] = []
+    false_scores, false_cases = list[float](), list[int]()
     for case, lesion, score in zip(cases, lesions, s.tolist(), strict=True):
         if case not in number:
             raise ValueError(f"case {case!r} of a candidate is not listed")
@@ -96,38 +78,39 @@ def collect_detections(
         if lesion:
             best[case, lesion] = max(score, best.get((case, lesion), -np.inf))
         else:
-            false.append((score, number[case]))
+            false_scores.append(score)
+            false_cases.append(number[case])
     return Detections(
         tuple(names),
         np.bincount(of_lesions, minlength=len(names)),
         np.array(list(best.values()), np.float64),
         np.array([number[case] for case, _ in best], np.int64),
-        np.array([score for score, _ in false], np.float64),
-        np.array([case for _, case in false], np.int64),
+        np.array(false_scores, np.float64),
+        np.array(false_cases, np.int64),
     )
 
 
 def froc(found: Detections, weights: ArrayLike | None = None) -> Curve:
-    """Return the curve: sensitivity by lesion against the mean number of false positives per case.
+    """Return R curves: sensitivity by lesion against the mean number of false positives per case.
 
-    Args:
-        weights: (R, G), how much each case counts in each of R curves; None: one curve of ones.
+    The weights (R, G) say how much each case counts in each curve; None: one curve of ones.
     """
     w = np.ones((1, len(found.cases))) if weights is None else np.asarray(weights, np.float64)
-    thresholds = all_thresholds(np.concatenate([found.hit_scores, found.false_scores]))
-    hits = weight_called_positive(found.hit_scores, w[:, found.hit_cases], thresholds)
-    false = weight_called_positive(found.false_scores, w[:, found.false_cases], thresholds)
-    return Curve(thresholds, shares(false, w.sum(1)), shares(hits, w @ found.lesions))
+    thresholds, (hits, false) = weights_called_positive(
+        (found.hit_scores, w[:, found.hit_cases]), (found.false_scores, w[:, found.false_cases])
+    )
+    x = ratio(false, w.sum(1, keepdims=True), empty=np.nan)
+    return Curve(thresholds, x, ratio(hits, (w @ found.lesions)[:, None], empty=np.nan))
 
 
 def resample_cases(found: Detections, *, count: int = 2000, random_state: int = 0) -> Resamples:
     """Draw resamples of the cases, which all compared systems share, as they share the lesions."""
     has = (found.lesions > 0).astype(np.int64)
-    return resample(has, None, LESIONS, seeds=1, count=count, random_state=random_state)
+    return resample(has, None, ("without", "with"), seeds=1, count=count, random_state=random_state)
 
 
 def resampled_froc(resamples: Resamples, found: Detections, measure: Measure) -> Array:
     """Return F numbers of the curve on every resample, (1 + B + D, 1, F), as `resampled_roc`."""
     size = len(found.hit_scores) + len(found.false_scores) + 1
-    blocks = [measure(froc(found, w)) for w in in_blocks(resamples.weights, size)]
-    return np.concatenate(blocks)[:, None]
+    blocks = in_blocks(resamples.weights, size)
+    return np.concatenate([measure(froc(found, weights)) for weights in blocks])[:, None]

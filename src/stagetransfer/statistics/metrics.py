@@ -15,6 +15,7 @@ from sklearn.metrics import (
 )
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 EPSILON = float(np.finfo(np.float64).eps)  # 2.2e-16, at which scikit-learn's log_loss clips too
 
@@ -24,35 +25,25 @@ def classification_metrics(
 ) -> dict[str, Any]:
     """Return accuracy, macro averages, a table by class and the confusion matrix, as for JSON.
 
-    Args:
-        labels: (n,), positions in `classes`.
-        probabilities: (n, C) in [0, 1]; the most probable class is the prediction, the first of
-            equals.
-
-    Returns:
-        `accuracy`, `precision`, `recall`, `f1` and `auroc` in [0, 1], the last four averaged over
-        all of `classes`. A precision, recall or F1 of 0/0 (a class that is never predicted or has
-        no image) counts as 0, like scikit-learn's zero_division=0. `cross_entropy` is the mean of
-        -ln p(label) in nats, with p of at least EPSILON. `auroc` is one-versus-rest; it is None if
-        a class has no image or all images. `confusion` has one row per label and one column per
-        prediction.
-
-    Raises:
-        ValueError: the shapes or labels do not fit.
+    Labels (n,) are positions in `classes`; of probabilities (n, C), the first of equals is
+    predicted. `precision`, `recall`, `f1` and `auroc` are averaged over all of `classes`. A
+    precision, recall or F1 of 0/0 (a class that is never predicted or has no image) counts as 0.
+    `cross_entropy` is the mean of -ln p(label) in nats, with p of at least EPSILON. `auroc` is
+    one-versus-rest; it is None if a class has no image or all images. `confusion` has one row per
+    label and one column per prediction.
     """
     y, p = checked_arrays(labels, probabilities, len(classes))
     prediction, numbers = p.argmax(1), np.arange(len(classes))
     by_class = precision_recall_fscore_support(y, prediction, labels=numbers, zero_division=0)
-    support = by_class[3]
-    complete = bool(((support > 0) & (support < len(y))).all())
-    scores = dict(zip(("precision", "recall", "f1"), by_class[:3], strict=True))
+    *scores, support = by_class
+    scores = dict(zip(("precision", "recall", "f1"), scores, strict=True))
+    complete = ((support > 0) & (support < len(y))).all()
+    areas = [roc_auc_score(y == i, p[:, i]) for i in numbers] if complete else None
     return {
         "accuracy": float(accuracy_score(y, prediction)),
         **{name: float(values.mean()) for name, values in scores.items()},
         "cross_entropy": float(image_losses(y, p).mean()),
-        "auroc": float(np.mean([roc_auc_score(y == i, p[:, i]) for i in numbers]))
-        if complete
-        else None,
+        "auroc": None if areas is None else float(np.mean(areas)),
         "per_class": {
             name: {metric: float(values[i]) for metric, values in scores.items()}
             | {"support": int(support[i])}
@@ -62,7 +53,12 @@ def classification_metrics(
     }
 
 
-def image_losses(labels: NDArray[np.int64], probabilities: Array) -> Array:
+def ratio(part: Array, whole: Array, empty: float) -> Array:
+    """Return part / whole, and `empty` where the whole is 0."""
+    return np.divide(part, whole, out=np.full_like(part, empty), where=whole > 0)
+
+
+def image_losses(labels: Integers, probabilities: Array) -> Array:
     """Return -ln p(label) of each image, (..., n) for probabilities (..., n, C)."""
     chosen = probabilities[..., np.arange(len(labels)), labels]
     return np.asarray(-np.log(np.clip(chosen, EPSILON, None)))
@@ -70,12 +66,8 @@ def image_losses(labels: NDArray[np.int64], probabilities: Array) -> Array:
 
 def checked_arrays(
     labels: ArrayLike, probabilities: ArrayLike, num_classes: int
-) -> tuple[NDArray[np.int64], Array]:
-    """Return labels (n,) as int64 and probabilities (..., n, C) as float64.
-
-    Raises:
-        ValueError: the shapes or values do not fit.
-    """
+) -> tuple[Integers, Array]:
+    """Return labels (n,) as int64 and probabilities (..., n, C) as float64; ValueError if unfit."""
     y, p = np.asarray(labels), np.asarray(probabilities, np.float64)
     if y.ndim != 1 or not len(y) or y.dtype.kind not in "iu":
         raise ValueError(f"labels must be (n,) integers, n > 0, not {y.dtype} {y.shape}")

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from stagetransfer.statistics.metrics import Array, Integers
+
 Flags = NDArray[np.bool_]
 
 MIN_GROUPS = 10
@@ -33,8 +33,7 @@ class Resamples:
     """B resamples of one test set with n images in G groups, and of S seeds.
 
     Attributes:
-        labels, groups: (n,), the class and the group of each image.
-        strata: (G,), the stratum of each group.
+        labels, groups, strata: each image's class and group (n,), and each group's stratum (G,).
         weights: (1 + B + D, G), how much each group counts. Row 0 is the test set as it is (ones).
             B rows are the resamples. Each of the last D rows leaves out one group and lets the
             others of its stratum count more; a group that is alone in its stratum has no such row.
@@ -49,20 +48,15 @@ class Resamples:
     seeds: Array
 
     @property
-    def count(self) -> int:
-        """The number of resamples, B."""
-        return len(self.seeds)
-
-    @property
     def drawn(self) -> slice:
         """The rows of the weights that are resamples."""
-        return slice(1, 1 + self.count)
+        return slice(1, 1 + len(self.seeds))
 
     @property
     def left_out(self) -> list[tuple[int, slice]]:
         """For each stratum of two or more groups: their number, and their rows in the weights."""
         sizes = [int(size) for size in np.bincount(self.strata) if size > 1]
-        ends = 1 + self.count + np.cumsum(sizes, dtype=int)
+        ends = self.drawn.stop + np.cumsum(sizes, dtype=int)
         return [(n, slice(end - n, end)) for n, end in zip(sizes, ends.tolist(), strict=True)]
 
 
@@ -77,43 +71,27 @@ def resample(
 ) -> Resamples:
     """Draw the resamples that all conditions on a test set share, so that comparisons are paired.
 
-    The result does not depend on the order of the images. It does depend on the sort order of the
-    groups' names, as on `random_state`.
-
-    Args:
-        labels: (n,), positions in `classes`.
-        groups: (n,) names or numbers; None if unknown, then each image is a group.
-        seeds: number of seeds, S.
-        count: number of resamples, B.
-
-    Raises:
-        ValueError: the lengths differ, or a number is below 1.
+    Labels (n,) are positions in `classes`; without groups (n,), each image is one. The result does
+    not depend on the order of the images, but on the sort order of the groups' names.
     """
-    y = np.asarray(labels, np.int64)
-    names = np.arange(len(y)) if groups is None else np.asarray(groups)
-    if y.ndim != 1 or names.shape != y.shape:
-        raise ValueError(f"labels and groups must be (n,), not {y.shape} and {names.shape}")
+    y, group, holds = _classes_of_groups(labels, groups, len(classes))
     if seeds < 1 or count < 1:
         raise ValueError(f"seeds and count must be 1 or more, not {seeds} and {count}")
-    _, group = np.unique(names, return_inverse=True)
-    stratum = divide_strata(_classes_of_groups(y, group, len(classes)))
+    stratum = divide_strata(holds)
     random = np.random.default_rng(random_state)
     drawn_seeds = random.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), count)
     drawn = np.ones((count, len(stratum)))
     left_out = [np.empty((0, len(stratum)))]
     for number in range(stratum.max() + 1):
         (members,) = np.nonzero(stratum == number)
-        n = len(members)
-        if n > 1:
+        if (n := len(members)) > 1:
             factor = n / (n - 1)
             drawn[:, members] = factor * random.multinomial(n - 1, np.full(n, 1 / n), count)
             without = np.ones((n, len(stratum)))
             without[:, members] = factor * (1 - np.eye(n))
             left_out.append(without)
     weights = np.concatenate([np.ones((1, len(stratum))), drawn, *left_out])
-    return Resamples(
-        tuple(classes), y, group.astype(np.int64), stratum, weights, drawn_seeds.astype(np.float64)
-    )
+    return Resamples(tuple(classes), y, group, stratum, weights, drawn_seeds.astype(np.float64))
 
 
 def divide_strata(holds: Flags) -> Integers:
@@ -121,12 +99,10 @@ def divide_strata(holds: Flags) -> Integers:
     holders = holds.sum(0)
     stratum = np.where(holds, holders, np.iinfo(np.int64).max).argmin(1)
     for i in np.nonzero(holders)[0]:
-        own, of_others = (
-            np.bincount(stratum[of], minlength=sum(holds.shape))
-            for of in (holds[:, i], ~holds[:, i])
-        )
-        if not ((own > 0) & (of_others == 0)).any():
-            stratum[(stratum == own.argmax()) & holds[:, i]] = stratum.max() + 1
+        own = stratum[holds[:, i]]
+        if not np.setdiff1d(own, stratum[~holds[:, i]]).size:
+            most = np.bincount(own).argmax()
+            stratum[(stratum == most) & holds[:, i]] = stratum.max() + 1
     return np.unique(stratum, return_inverse=True)[1].astype(np.int64)
 
 
@@ -135,17 +111,22 @@ def few_groups(
 ) -> dict[str, int]:
     """Return the classes with fewer than MIN_GROUPS groups, and how many they have.
 
-    If there are any, intervals of these classes and of macro averages are not reliable, because a
-    few patients do not show how patients differ.
+    A few patients do not show how patients differ: intervals of these classes and of macro averages
+    are not reliable.
     """
-    y = np.asarray(labels, np.int64)
-    names = np.arange(len(y)) if groups is None else np.asarray(groups)
-    group = np.unique(names, return_inverse=True)[1]
-    holders = _classes_of_groups(y, group, len(classes)).sum(0)
+    holders = _classes_of_groups(labels, groups, len(classes))[2].sum(0)
     return {name: int(n) for name, n in zip(classes, holders, strict=True) if n < MIN_GROUPS}
 
 
-def _classes_of_groups(labels: Integers, group: NDArray[np.intp], num_classes: int) -> Flags:
+def _classes_of_groups(
+    labels: ArrayLike, groups: ArrayLike | None, num_classes: int
+) -> tuple[Integers, Integers, Flags]:
+    """Return labels (n,), the number of each image's group (n,), the classes of groups (G, C)."""
+    y = np.asarray(labels, np.int64)
+    names = np.arange(len(y)) if groups is None else np.asarray(groups)
+    if y.ndim != 1 or names.shape != y.shape:
+        raise ValueError(f"labels and groups must be (n,), not {y.shape} and {names.shape}")
+    _, group = np.unique(names, return_inverse=True)
     holds = np.zeros((int(group.max()) + 1, num_classes), np.bool_)
-    holds[group, labels] = True
-    return holds
+    holds[group, y] = True
+    return y, group.astype(np.int64), holds

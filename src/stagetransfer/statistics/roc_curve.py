@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from stagetransfer.statistics.metrics import Array, ratio
 from stagetransfer.statistics.resampling import Resamples
-
-Array = NDArray[np.float64]
 
 BLOCK = 4_000_000  # weights at a time: 32 MB per array
 
@@ -29,10 +28,9 @@ BLOCK = 4_000_000  # weights at a time: 32 MB per array
 class Curve:
     """R curves through m points each, from no image called positive to all.
 
-    Attributes:
-        thresholds: (m,), descending from infinity; a score at or above is called positive.
-        false_positives: (R, m), ascending; the share of negatives (ROC) or number per case (FROC).
-        sensitivity: (R, m) in [0, 1], ascending; NaN in a row without positives or negatives.
+    The m thresholds descend from infinity; a score at or above is called positive. False positives
+    (R, m) are a share of negatives (ROC) or a number per case (FROC). A row without positives or
+    negatives is NaN.
     """
 
     thresholds: Array
@@ -40,10 +38,7 @@ class Curve:
     sensitivity: Array
 
     def sensitivity_at(self, false_positives: ArrayLike) -> Array:
-        """Return the sensitivities (R, F) at F false-positive rates, or numbers per case.
-
-        Beyond the last point of a curve, its last sensitivity is returned.
-        """
+        """Return the sensitivities (R, F) at F rates; beyond the end of a curve its last one."""
         # Rates that are equal except for rounding must meet: 0.1 + 0.2 is a point at 0.3.
         at = np.round(np.asarray(false_positives, np.float64), 12)
         rows = zip(np.round(self.false_positives, 12), self.sensitivity, strict=True)
@@ -54,24 +49,18 @@ class Curve:
         if not 0 < up_to <= 1:
             raise ValueError(f"up_to must lie in (0, 1], not {up_to}")
         x, y = self.false_positives, self.sensitivity
-        width, rise = np.diff(x), np.diff(y)
         inside = np.diff(np.minimum(x, up_to))
-        share = np.divide(inside, width, out=np.zeros_like(width), where=width > 0)
-        return np.asarray((inside * (y[:, :-1] + rise * share / 2)).sum(1))
+        middle = y[:, :-1] + np.diff(y) * ratio(inside, np.diff(x), empty=0) / 2
+        return np.asarray((inside * middle).sum(1))
 
 
 Measure = Callable[[Curve], Array]
 
 
 def roc(positive: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Curve:
-    """Return the ROC curve of scores (n,); a higher score means more likely positive.
+    """Return R ROC curves of scores (n,); a higher score means more likely positive.
 
-    Args:
-        positive: (n,), True or False.
-        weights: (R, n), how much each image counts in each of R curves; None: one curve of ones.
-
-    Raises:
-        ValueError: the lengths differ, a score is not finite, or there is no positive or negative.
+    The weights (R, n) say how much each image counts in each curve; None: one curve of ones.
     """
     truth, s = np.asarray(positive, np.bool_), np.asarray(scores, np.float64)
     if truth.ndim != 1 or truth.shape != s.shape:
@@ -81,10 +70,9 @@ def roc(positive: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
     if truth.all() or not truth.any():
         raise ValueError("a ROC curve needs a positive and a negative image")
     w = np.ones((1, len(s))) if weights is None else np.asarray(weights, np.float64)
-    thresholds = all_thresholds(s)
-    x = weight_called_positive(s[~truth], w[:, ~truth], thresholds)
-    y = weight_called_positive(s[truth], w[:, truth], thresholds)
-    return Curve(thresholds, shares(x, x[:, -1]), shares(y, y[:, -1]))
+    sides = ((s[side], w[:, side]) for side in (~truth, truth))
+    thresholds, sums = weights_called_positive(*sides)
+    return Curve(thresholds, *(ratio(part, part[:, -1:], empty=np.nan) for part in sums))
 
 
 def mcclish(area: ArrayLike, up_to: float) -> Array:
@@ -98,18 +86,14 @@ def resampled_roc(
 ) -> Array:
     """Return F numbers of the curves of K runs on every resample, (1 + B + D, K, F).
 
-    `interval` and `difference` take the result for one of the F numbers at a time.
-
-    Args:
-        positive: (n,), for the images of `resamples` in their order.
-        scores: (K, n), for the same images.
-        measure: a function from R curves to (R, F), such as `lambda curve: curve.area()[:, None]`.
+    The scores are (K, n). `measure` maps R curves to (R, F), such as
+    `lambda curve: curve.area()[:, None]`. `interval` and `difference` take one of the F at a time.
     """
     runs = np.atleast_2d(np.asarray(scores, np.float64))
     blocks = []
     for weights in in_blocks(resamples.weights, runs.shape[1]):
-        curves = (roc(positive, run, weights[:, resamples.groups]) for run in runs)
-        blocks.append(np.stack([measure(curve) for curve in curves], axis=1))
+        of_images = weights[:, resamples.groups]
+        blocks.append(np.stack([measure(roc(positive, run, of_images)) for run in runs], axis=1))
     return np.concatenate(blocks)
 
 
@@ -118,19 +102,15 @@ def in_blocks(weights: Array, size: int) -> Sequence[Array]:
     return np.array_split(weights, -(-len(weights) * size // BLOCK))
 
 
-def all_thresholds(scores: Array) -> Array:
-    """Return infinity and then each score once, in descending order."""
-    return np.concatenate([[np.inf], np.unique(scores)[::-1]])
+def weights_called_positive(*sides: tuple[Array, Array]) -> tuple[Array, list[Array]]:
+    """Return all thresholds (m,), and the weight (R, m) at or above each in every side.
 
-
-def weight_called_positive(scores: Array, weights: Array, thresholds: Array) -> Array:
-    """Return the sums (R, m) of the weights (R, n) of scores (n,) at or above each threshold."""
-    order = (-scores).argsort(kind="stable")
-    total = np.concatenate([np.zeros((len(weights), 1)), weights[:, order].cumsum(1)], axis=1)
-    return np.asarray(total[:, np.searchsorted(-scores[order], -thresholds, side="right")])
-
-
-def shares(part: Array, whole: Array) -> Array:
-    """Return (R, m) divided by (R,); NaN where the whole is 0."""
-    out = np.full_like(part, np.nan)
-    return np.divide(part, whole[:, None], out=out, where=whole[:, None] > 0)
+    A side has scores (n,) and weights (R, n). The thresholds descend from infinity.
+    """
+    thresholds = np.append(np.inf, np.unique(np.concatenate([s for s, _ in sides]))[::-1])
+    sums = []
+    for scores, weights in sides:
+        order = (-scores).argsort(kind="stable")
+        total = np.pad(weights[:, order].cumsum(1), ((0, 0), (1, 0)))
+        sums.append(total[:, np.searchsorted(-scores[order], -thresholds, side="right")])
+    return thresholds, sums

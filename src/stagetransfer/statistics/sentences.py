@@ -36,23 +36,17 @@ def sentence(
 
         two_stage - natural: +0.4 points [-0.9, 1.7], no evidence of a difference
 
-    Args:
-        p_value: the p-value with Holm's correction if several pairs are compared; None: that of
-            `result`.
-        few: the classes with too few groups (`few_groups`).
+    If several pairs are compared, `p_value` has Holm's correction; None: that of `result` counts.
+    `few` are the classes with too few groups (`few_groups`).
     """
-    if not np.isfinite([result.estimate, result.low, result.high]).all():
+    numbers, d = (result.estimate, result.low, result.high), unit.digits
+    if not np.isfinite(numbers).all():
         return f"{a} - {b}: not defined on this test set"
     p = result.p_value if p_value is None else p_value
-    estimate, low, high = (
-        round(unit.factor * number, unit.digits) + 0.0  # turns -0.0 into 0.0
-        for number in (result.estimate, result.low, result.high)
-    )
-    d = unit.digits
+    estimate, low, high = (round(unit.factor * x, d) + 0.0 for x in numbers)  # 0.0 for -0.0
     text = f"{a} - {b}: {estimate:+.{d}f} {unit.name} [{low:.{d}f}, {high:.{d}f}], "
     if p <= 0.05:
-        text += "evidence of a difference "
-        text += "(p < 0.001)" if p < 0.001 else f"(p = {p:.3f})"
+        text += f"evidence of a difference (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
     else:
         text += "no evidence of a difference"
         if result.p_value <= 0.05:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from stagetransfer.statistics.bootstrap import LEVEL, Interval, calibrated_interval
+from stagetransfer.statistics.metrics import Array, Integers
 from stagetransfer.statistics.resampling import Resamples
-
-Array = NDArray[np.float64]
 
 UNEXPLAINED = 0.05
 ROUNDING = 1e-24  # variances below count as 0
@@ -29,13 +28,11 @@ class Line:
 
     Attributes:
         low, high, p_value: of the slope; NaN if N = 2.
-        lack_of_fit_p: p-value of the F test of lack of fit; NaN if there are only two ratios, or
-            only one run at each.
+        lack_of_fit_p: of the F test; NaN if there are only two ratios, or only one run at each.
         bad_fit: whether the line leaves more than UNEXPLAINED of the variance among the ratios'
             means, and this is more than the spread of the runs explains (lack_of_fit_p < 0.05). If
             that test is not defined, only the first counts, so that with one run per ratio noise is
-            marked too. A low r_squared alone is no bad fit: a condition that does not depend on r
-            has a flat line and an r_squared near 0.
+            marked too. A low r_squared alone is no bad fit: a flat line has one near 0.
     """
 
     slope: float
@@ -50,34 +47,26 @@ class Line:
 
 @dataclass(frozen=True)
 class RatioSeries:
-    """A metric of the K runs of a condition at several ratios.
+    """A metric of K runs of a condition on every resample, (1 + B + D, K).
 
+    Each run has a ratio and the position 0 .. S - 1 of its seed among the resampled seeds (K,).
     Runs may be missing, but at least one seed needs runs at two ratios.
-
-    Attributes:
-        values: (1 + B + D, K), from `resampled_metrics`.
-        ratios: (K,) in (0, 1].
-        seeds: (K,), the position 0 .. S - 1 of each run's seed among the resampled seeds.
     """
 
     values: Array
     ratios: Array
-    seeds: NDArray[np.int64]
+    seeds: Integers
 
 
 def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
-    """Fit y = A r + b to N runs with ratios (N,) and values (N,) of a metric.
-
-    Raises:
-        ValueError: there are fewer than two different ratios.
-    """
+    """Fit y = A r + b to ratios (N,) and values (N,); ValueError if there is only one ratio."""
     r, y = np.asarray(ratios, np.float64), np.asarray(values, np.float64)
     levels, at = np.unique(r, return_inverse=True)
     if r.ndim != 1 or r.shape != y.shape or len(levels) < 2:
         raise ValueError("a line needs ratios (N,) and values (N,) at two different ratios or more")
     fit = stats.linregress(r, y)
-    n, nan = len(r), float("nan")
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 2) * fit.stderr) if n > 2 else nan
+    n = len(r)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 2) * fit.stderr) if n > 2 else np.nan
     means = np.bincount(at, y) / np.bincount(at)
     lack = _lack_of_fit(means[at] - (fit.intercept + fit.slope * r), y - means[at], len(levels))
     of_means = stats.linregress(levels, means)
@@ -89,7 +78,7 @@ def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
         r_squared=float(fit.rvalue**2),
         low=float(fit.slope) - half,
         high=float(fit.slope) + half,
-        p_value=float(fit.pvalue) if n > 2 else nan,
+        p_value=float(fit.pvalue) if n > 2 else np.nan,
         lack_of_fit_p=lack,
         bad_fit=bool(coarse and not lack >= 0.05),
     )
@@ -113,19 +102,16 @@ def _slope(runs: RatioSeries, rows: slice, seeds: Array) -> Array:
     weight = weight / np.maximum(weight.sum(1, keepdims=True), 1)
     centred = runs.ratios - (weight * runs.ratios).sum(1, keepdims=True)
     squares = (weight * centred**2).sum(1)
-    products = (weight * centred * runs.values[rows]).sum(1)
-    squares = np.where(squares > 1e-12, squares, np.nan)  # all drawn seeds at one ratio: no line
-    return np.asarray(products / squares)
+    squares[squares <= 1e-12] = np.nan  # all drawn seeds at one ratio: no line
+    return np.asarray((weight * centred * runs.values[rows]).sum(1) / squares)
 
 
 def _lack_of_fit(of_means: Array, within: Array, num_ratios: int) -> float:
-    """Return the p-value of the F test: the spread of the ratios' means about the line against
-    the spread of the runs about these means."""
+    """Return the p-value: the ratios' means about the line against the runs about these means."""
     freedom, pure = num_ratios - 2, len(within) - num_ratios
     if freedom < 1 or pure < 1:
-        return float("nan")
-    noise = (within**2).sum() / pure
-    lack = (of_means**2).sum() / freedom
+        return np.nan
+    noise, lack = (within**2).sum() / pure, (of_means**2).sum() / freedom
     if noise < ROUNDING:
         return 1.0 if lack < ROUNDING else 0.0
     return float(stats.f.sf(lack / noise, freedom, pure))
