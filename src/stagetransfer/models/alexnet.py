@@ -103,9 +103,9 @@ class AlexNet(nn.Sequential):
                 f"model.dropout={dropout}: must be at least 0 and less than 1. Change it."
             )
         num_features = settings.filters[-1] * (6 if settings.torchvision else side) ** 2
-        modules = _feature_extractor(settings, groups, lrn_after_pool)
-        modules |= _classifier(settings, num_features, num_classes, dropout)
-        super().__init__(OrderedDict(modules))
+        features = _feature_extractor(settings, groups, lrn_after_pool)
+        classifier = _classifier(settings, num_features, num_classes, dropout)
+        super().__init__(OrderedDict(features | classifier))
         self.variant = variant
         self.groups = groups
         self.input_size = input_size
@@ -161,18 +161,12 @@ def _feature_extractor(
     settings: VariantSettings, groups: int, lrn_after_pool: bool | None
 ) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {}
-    channels = 3
+    channels, first = 3, (4, 2 if settings.torchvision else 0)  # conv1's stride and padding
     for number, (layer, kernel) in enumerate(_KERNELS.items(), start=1):
         filters = settings.filters[number - 1]
-        is_first = layer == "conv1"
-        modules[layer] = WinogradConv2d(
-            channels,
-            filters,
-            kernel,
-            stride=4 if is_first else 1,
-            padding=(2 if settings.torchvision else 0) if is_first else kernel // 2,
-            groups=groups if layer in GROUPED else 1,
-        )
+        stride, padding = first if layer == "conv1" else (1, kernel // 2)
+        split = groups if layer in GROUPED else 1
+        modules[layer] = WinogradConv2d(channels, filters, kernel, stride, padding, groups=split)
         modules[f"relu{number}"] = nn.ReLU()
         pool: dict[str, nn.Module] = {}
         norm: dict[str, nn.Module] = {}

@@ -229,9 +229,7 @@ class _Winograd(torch.autograd.Function):
         return y.permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # With PyTorch's once_differentiable, a constant outer gradient silently gives zero.
         if torch.is_grad_enabled():
             raise RuntimeError("WinogradConv2d has no second derivative. Drop create_graph=True.")
