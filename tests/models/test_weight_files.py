@@ -111,10 +111,7 @@ def test_bad_arguments_are_refused(tmp_path):
     for arguments, message in (
         ((tmp_path / "none.pt",), r"none\.pt: no such file"),
         ((tmp_path / "net.bin",), r"net\.bin: unknown kind .* \.caffemodel"),
-        (
-            (tmp_path / "net.caffemodel", "torchvision"),
-            r"net\.caffemodel: .* paper, bvlc or",
-        ),
+        ((tmp_path / "net.caffemodel", "torchvision"), r"net\.caffemodel: .* paper, bvlc or"),
         (("torchvision", "bvlc"), "do not fit variant bvlc"),
         (("torchvision", "vgg"), r"model\.variant=vgg: unknown"),
     ):

@@ -16,9 +16,7 @@ def export(
         Path | None,
         typer.Option(help="New folder, for one run only. [default: export/<run> beside runs]"),
     ] = None,
-    onnx: Annotated[
-        bool, typer.Option("--onnx/--no-onnx", help="Also write ONNX and compare it with PyTorch.")
-    ] = True,
+    onnx: Annotated[bool, typer.Option(help="Also write ONNX and compare it with PyTorch.")] = True,
     licence: Annotated[
         str, typer.Option(help="Licence of the weights for the model card, such as cc-by-nc-4.0.")
     ] = "",
@@ -35,9 +33,7 @@ def export(
         exported = export_run(run, out, onnx=onnx, licence=licence)
         size = (exported.folder / "model.safetensors").stat().st_size / 1e6
         typer.echo(f"model.safetensors  {exported.parameters:,} parameters, {size:.0f} MB")
-        if exported.agreement is not None:
-            typer.echo(
-                f"model.onnx  differs from PyTorch by at most {exported.agreement.difference:.1e}, "
-                f"in logits up to {exported.agreement.largest:.1f}"
-            )
+        if found := exported.agreement:
+            largest = f"{found.difference:.1e}, in logits up to {found.largest:.1f}"
+            typer.echo(f"model.onnx  differs from PyTorch by at most {largest}")
         typer.echo(f"written  {exported.folder / 'README.md'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from stagetransfer.errors import UserError
 
@@ -14,57 +14,48 @@ if TYPE_CHECKING:
 
 
 def visualize(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold runs.")],
+    runs: Annotated[list[Path], Argument(help="Run folders, or folders that hold runs.")],
     out: Annotated[
-        Path | None, typer.Option(help="Output folder. [default: visualization beside runs]")
+        Path | None, Option(help="Output folder. [default: visualization beside runs]")
     ] = None,
     ratio: Annotated[
-        float | None, typer.Option(help="Runs with this ratio. [default: the largest]")
+        float | None, Option(help="Runs with this ratio. [default: the largest]")
     ] = None,
     seed: Annotated[
-        list[int] | None,
-        typer.Option(help="Runs with this seed; repeat for several. [default: all]"),
+        list[int] | None, Option(help="Runs with this seed; repeat for several. [default: all]")
     ] = None,
-    method: Annotated[str, typer.Option(help="desalinet, deconvnet or salinet.")] = "desalinet",
+    method: Annotated[str, Option(help="desalinet, deconvnet or salinet.")] = "desalinet",
     layer: Annotated[
-        str, typer.Option(help="The layer whose output is taken back to the input.")
+        str, Option(help="The layer whose output is taken back to the input.")
     ] = "pool5",
     start: Annotated[
-        str,
-        typer.Option(help="features, channel:N, neuron:N, neuron:C,Y,X, class or class:N."),
+        str, Option(help="features, channel:N, neuron:N, neuron:C,Y,X, class or class:N.")
     ] = "features",
-    scale: Annotated[str, typer.Option(help="official or perceptual.")] = "official",
-    per_class: Annotated[int, typer.Option(min=1, help="Number of ROIs per class.")] = 1,
-    pick: Annotated[int, typer.Option(help="Seed of the random choice of ROIs.")] = 0,
+    scale: Annotated[str, Option(help="official or perceptual.")] = "official",
+    per_class: Annotated[int, Option(min=1, help="Number of ROIs per class.")] = 1,
+    pick: Annotated[int, Option(help="Seed of the random choice of ROIs.")] = 0,
     all_seeds: Annotated[
-        bool, typer.Option(help="One column per seed in Figure 6, not only the lowest seed.")
+        bool, Option(help="One column per seed in Figure 6, not only the lowest seed.")
     ] = False,
-    patches: Annotated[
-        str, typer.Option(help="The layer whose strongest patches are shown.")
-    ] = "conv2",
+    patches: Annotated[str, Option(help="The layer whose strongest patches are shown.")] = "conv2",
     images: Annotated[
-        int, typer.Option(min=4, help="Approximate number of test images for the measures.")
+        int, Option(min=4, help="Approximate number of test images for the measures.")
     ] = 200,
 ) -> None:
     """Write Figure 6, its control, conv1's filters, strongest patches, and their measures."""
     from rich.console import Console
 
-    from stagetransfer.explain import (
-        METHODS,
-        SCALES,
-        SaliencyMethod,
-        open_compared_runs,
-        write_visualization,
-    )
+    from stagetransfer import explain
 
-    for key, value, choices in (("--method", method, METHODS), ("--scale", scale, SCALES)):
+    allowed = {"--method": (method, explain.METHODS), "--scale": (scale, explain.SCALES)}
+    for key, (value, choices) in allowed.items():
         if value not in choices:
             raise UserError(f"{key} {value}: unknown. Use one of {', '.join(choices)}.")
-    saliency = SaliencyMethod(method, layer, _parse_start(start))
-    compared = open_compared_runs(runs, ratio, seed or [])
+    saliency = explain.SaliencyMethod(method, layer, _parse_start(start))
+    compared = explain.open_compared_runs(runs, ratio, seed or [])
     out = out or compared.runs[0].folder.parent.parent / "visualization"
     console = Console(highlight=False)
-    write_visualization(
+    explain.write_visualization(
         compared,
         out,
         saliency,

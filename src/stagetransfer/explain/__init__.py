@@ -8,14 +8,13 @@ with random weights (`randomised`, `cascading_randomisation`) and measures of ma
 """
 
 from stagetransfer.explain.backward_seed import Seed
-from stagetransfer.explain.cka import linear_cka
 from stagetransfer.explain.colour_scales import SCALES, input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.compared_runs import ComparedRuns, open_compared_runs
 from stagetransfer.explain.edge_energy import EdgeRule, edge_energy, edge_share_of_area, edges
 from stagetransfer.explain.image_grids import image_grid
-from stagetransfer.explain.image_similarity import rank_correlation, ssim
 from stagetransfer.explain.log_feature_images import LogFeatureImages
 from stagetransfer.explain.saliency import METHODS, SaliencyMethod, deconvnet, desalinet, salinet
+from stagetransfer.explain.similarity import linear_cka, rank_correlation, ssim
 from stagetransfer.explain.strongest_patches import receptive_field, strongest_patches
 from stagetransfer.explain.visualization_folder import write_visualization
 from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised

@@ -9,8 +9,8 @@ A rule is looked up by the `forward` method that a module runs, not by its class
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,15 +35,12 @@ def backpropagate(
     seed: Callable[[Tensor, str], Tensor],
     rules: Rules,
 ) -> Tensor:
-    """Return a signal at the network's input, (N, C, H, W) like the images.
+    """Return the signal at the network's input (N, C, H, W) that `seed` starts at a layer.
 
-    Args:
-        layer: the layer where the way back starts; None for the last one.
-        seed: returns the signal at this layer from the layer's output and its name.
+    `seed` gets the layer's output and name. If `layer` is None, the last one is used.
 
     Raises:
-        UserError: the images are not (N, C, H, W) floating point, the layer is unknown, or a module
-            up to this layer has no rule.
+        UserError: unusable images, an unknown layer, or a module up to it without a rule.
     """
     if images.dim() != 4 or not images.is_floating_point():
         raise UserError(
@@ -58,8 +55,7 @@ def backpropagate(
         x = images.clone() if images.is_inference() else images.detach()
         if any(parameter.is_inference() for parameter in network.parameters()):
             network = copy.deepcopy(network)
-        path = _path(network, layer, rules)
-        for module, rule in path:
+        for module, rule in _path(network, layer, rules):
             x, backward = rule(module, x)
             way_back.append(backward)
         x = seed(x, layer or _leaves(network)[-1][0])
@@ -73,10 +69,7 @@ def gradient_rule(function: Callable[[Any, Tensor], Tensor]) -> Rule:
 
     For convolutions and linear layers this is the plain transpose: their bias plays no part. In a
     max-pool each value returns to the position of its maximum. Where several windows share a
-    maximum, their contributions add up.
-
-    Args:
-        function: computes the layer's output from the module and the layer's input.
+    maximum, their contributions add up. `function` computes the output from module and input.
     """
 
     def rule(module: nn.Module, x: Tensor) -> tuple[Tensor, Backward]:
@@ -117,19 +110,16 @@ def _path(network: nn.Module, layer: str | None, rules: Rules) -> list[tuple[nn.
     return path
 
 
-def _leaves(network: nn.Module) -> list[tuple[str, nn.Module]]:
+def _leaves(network: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
     """Return the modules in the order they run; those inside a nested nn.Sequential one by one."""
-
-    def opened(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-        if _forward(module) is not nn.Sequential.forward:
-            yield name, module
-            return
-        # named_children() would leave out a module that is used a second time.
-        for child, inner in module._modules.items():
-            assert inner is not None
-            yield from opened(f"{name}.{child}" if name else child, inner)
-
-    return list(opened("", network))
+    if _forward(network) is not nn.Sequential.forward:
+        return [(name, network)]
+    # named_children() would leave out a module that is used a second time.
+    return [
+        leaf
+        for child, module in network._modules.items()
+        for leaf in _leaves(cast(nn.Module, module), f"{name}.{child}" if name else child)
+    ]
 
 
 def _forward(module: nn.Module) -> Callable[..., Any]:
@@ -144,8 +134,6 @@ def _unsupported(name: str, module: nn.Module) -> UserError:
     )
 
 
-_unchanged = identity_rule(lambda module, x: x)
-
 COMMON_RULES: Rules = {
     **{
         layer.forward: gradient_rule(layer.forward)
@@ -154,8 +142,9 @@ COMMON_RULES: Rules = {
     # PyTorch's own operators, which are exact, in place of our faster ones.
     WinogradConv2d.forward: gradient_rule(nn.Conv2d.forward),
     BlockedLinear.forward: gradient_rule(nn.Linear.forward),
-    nn.Dropout.forward: _unchanged,
-    nn.Dropout2d.forward: _unchanged,
-    nn.Identity.forward: _unchanged,
+    **dict.fromkeys(
+        (nn.Dropout.forward, nn.Dropout2d.forward, nn.Identity.forward),
+        identity_rule(lambda module, x: x),
+    ),
 }
 """The layers that all methods treat alike; dropout is off as in evaluation mode."""

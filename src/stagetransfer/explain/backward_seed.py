@@ -1,8 +1,4 @@
-"""The signal at a layer from which a saliency map is computed.
-
-This is the seed of a backward pass, the vector of a vector-Jacobian product. It has nothing to do
-with the seed of a random generator.
-"""
+"""The seed of a backward pass: the vector of a vector-Jacobian product, not of random numbers."""
 
 from __future__ import annotations
 
@@ -41,11 +37,7 @@ def is_class(seed: Seed) -> bool:
 
 
 def seed_signal(features: Tensor, layer: str, seed: Seed) -> Tensor:
-    """Return the seed for a layer's output (N, ...), with the same shape and type.
-
-    Raises:
-        UserError: the seed has an unknown form, or lies outside the output.
-    """
+    """Return the seed for a layer's output (N, ...), with the same shape and type."""
     if seed == "features":
         return features
     shape = tuple(features.shape[1:])

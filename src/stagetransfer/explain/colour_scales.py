@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -13,8 +12,7 @@ from torch import Tensor
 
 from stagetransfer.errors import UserError
 
-Scale = Literal["official", "perceptual"]
-SCALES: tuple[str, ...] = get_args(Scale)
+SCALES = ("official", "perceptual")
 
 _ALMOST_ZERO = 1e-5
 _UPPER_QUANTILE = 0.995
@@ -31,9 +29,6 @@ def saliency_to_rgb(maps: Tensor, scale: str = "official") -> NDArray[np.float64
             quantile a to 0.01 and -a to 0.99. Where this quantile is almost 0, a is the minimum.
             "perceptual" shows the magnitude over the channels, from 0 to its 99.5 % quantile, in
             matplotlib's magma, whose lightness rises evenly; sign and hue are lost.
-
-    Raises:
-        UserError: the scale is another one.
     """
     if scale not in SCALES:
         raise UserError(f"scale={scale}: unknown. Use one of {', '.join(SCALES)}.")

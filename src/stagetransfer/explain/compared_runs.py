@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +23,7 @@ from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 
 @dataclass(frozen=True)
 class ComparedRuns:
-    """Finished runs on one test set of n images with C classes.
-
-    Attributes:
-        runs: ordered by condition and seed.
-    """
+    """Finished runs, ordered by condition and seed, on one test set of n images with C classes."""
 
     runs: tuple[RestoredRun, ...]
     _data: dict[str, DomainDataModule] = field(default_factory=dict, repr=False)
@@ -53,10 +52,8 @@ class ComparedRuns:
     @cached_property
     def conditions(self) -> dict[str, list[RestoredRun]]:
         """The runs of each condition, ordered by seed."""
-        result: dict[str, list[RestoredRun]] = {}
-        for run in self.runs:
-            result.setdefault(run.condition, []).append(run)
-        return result
+        by_condition = groupby(self.runs, attrgetter("condition"))
+        return {name: list(runs) for name, runs in by_condition}
 
     def data(self, run: RestoredRun) -> DomainDataModule:
         """Return the run's data, which runs with the same input settings share."""
@@ -82,10 +79,8 @@ class ComparedRuns:
         return np.concatenate([positions[:per_class] for positions in drawn])
 
     def draw_images(self, count: int) -> NDArray[np.int64]:
-        """Return positions of about `count` test images, stratified by class, or of all.
-
-        Each class keeps its share, but has at least one image.
-        """
+        """Return positions of about `count` test images, or of all: of each class its share, but
+        at least one."""
         if count >= len(self.labels):
             return np.arange(len(self.labels))
         return subset_by_image(self.labels, count / len(self.labels), 0, keep_classes=True)
@@ -94,15 +89,12 @@ class ComparedRuns:
 def open_compared_runs(
     paths: Sequence[Path], ratio: float | None, seeds: Sequence[int]
 ) -> ComparedRuns:
-    """Open the finished runs of one ratio under `paths`.
+    """Open the finished runs under `paths` of one ratio, by default the largest.
 
-    Args:
-        ratio: default: the largest among the runs.
-        seeds: the seeds to keep; all if empty.
+    Only runs with one of the `seeds` are kept; all if it is empty.
 
     Raises:
-        UserError: there is no such run, two runs have the same condition and seed, or the runs have
-            different test sets.
+        UserError: there is none, two have the same condition and seed, or the test sets differ.
     """
     runs = restore_runs(paths)
     ratio = max(run.record["ratio"] for run in runs) if ratio is None else ratio
@@ -122,23 +114,20 @@ def open_compared_runs(
                 f"{other.folder.name} and {run.folder.name}: both are {run.name}, with different "
                 "settings. Give the folders of the runs that belong together."
             )
-        _check_same_test_set(runs[0], run)
+        expected = _test_set(runs[0])
+        for name, value in _test_set(run).items():
+            if value != expected[name]:
+                raise UserError(
+                    f"{runs[0].folder.name} and {run.folder.name}: they differ in the {name}, so "
+                    "they cannot be compared. Give runs with the same test set."
+                )
     return ComparedRuns(tuple(runs))
 
 
-def _check_same_test_set(first: RestoredRun, run: RestoredRun) -> None:
-    a, b = (
-        {
-            "fingerprint of the target": one.record["stages"][-1]["fingerprint"],
-            "classes": one.record["classes"],
-            "split file or fold": one.record.get("splits"),
-            "number of test images": one.record["num_test"],
-        }
-        for one in (first, run)
-    )
-    for name in a:
-        if a[name] != b[name]:
-            raise UserError(
-                f"{first.folder.name} and {run.folder.name}: they differ in the {name}, so they "
-                "cannot be compared. Give runs with the same test set."
-            )
+def _test_set(run: RestoredRun) -> dict[str, Any]:
+    return {
+        "fingerprint of the target": run.record["stages"][-1]["fingerprint"],
+        "classes": run.record["classes"],
+        "split file or fold": run.record.get("splits"),
+        "number of test images": run.record["num_test"],
+    }

@@ -24,18 +24,12 @@ class EdgeRule:
     Gaussian window; its eigenvalues are l1 >= l2. A pixel is an edge if l1 is among the largest of
     its image (strong) and the coherence (l1 - l2) / (l1 + l2) is high (one direction). Texture is
     strong but has no single direction; flat regions have neither.
-
-    Attributes:
-        gradient_sigma: of the Gaussian derivatives, in pixels.
-        integration_sigma: of the Gaussian window, in pixels.
-        strongest: the share of an image's pixels, by l1, that can be edges.
-        coherence: the coherence that an edge must exceed, in [0, 1].
     """
 
-    gradient_sigma: float = 1.0
-    integration_sigma: float = 2.0
-    strongest: float = 0.2
-    coherence: float = 0.5
+    gradient_sigma: float = 1.0  # of the Gaussian derivatives, in pixels
+    integration_sigma: float = 2.0  # of the Gaussian window, in pixels
+    strongest: float = 0.2  # the share of an image's pixels, by l1, that can be edges
+    coherence: float = 0.5  # what an edge must exceed, in [0, 1]
 
 
 DEFAULT_RULE = EdgeRule()
@@ -59,20 +53,11 @@ def edges(images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
 
 
 def edge_energy(maps: Tensor, images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
-    """Return the share of each map's energy on the edges of its image: (N,) float64 in [0, 1].
+    """Return the share of the energy of maps (N, C, H, W) on the edges of images (N, C, H, W).
 
-    Energy is the sum of squares over the channels. Compare the result with `edge_share_of_area`,
-    which is the share of a map that is spread evenly.
-
-    Args:
-        maps: (N, C, H, W) saliency maps.
-        images: (N, C, H, W) images, in the same order.
-
-    Returns:
-        The shares, on the CPU; NaN for a map of zeros.
-
-    Raises:
-        ValueError: the shapes do not match.
+    Energy is the sum of squares over the channels. The shares are (N,) float64 in [0, 1], on the
+    CPU; NaN for a map of zeros. Compare them with `edge_share_of_area`, which is the share of a map
+    that is spread evenly.
     """
     sizes = [(*tensor.shape[:1], *tensor.shape[2:]) for tensor in (maps, images)]
     if maps.dim() != 4 or images.dim() != 4 or sizes[0] != sizes[1]:

@@ -15,6 +15,7 @@ Image = NDArray[np.float64]
 """(H, W, 3) RGB in [0, 1]."""
 
 _CELL = 1.15  # the side of an image in inches
+FILTER_COLUMNS = 12
 
 
 def image_grid(
@@ -25,11 +26,7 @@ def image_grid(
     title: str,
     note: str = "",
 ) -> Figure:
-    """Return a figure of images of one size, with names at the left and at the top.
-
-    Args:
-        note: a line below the grid.
-    """
+    """Return a figure of images of one size, with names at the left and top and a note below."""
     height, width = len(rows), len(column_names)
     figure = new_figure(width * _CELL + 0.9, height * _CELL + 0.9)
     axis = figure.subplots()
@@ -48,27 +45,15 @@ def image_grid(
     return figure
 
 
-def filter_panels(weights: Sequence[Tensor], names: Sequence[str], *, columns: int = 12) -> Figure:
-    """Return a figure of the conv1 filters (F, 3, h, w) of several networks, one panel each."""
-    tallest = max(-(-len(weight) // columns) for weight in weights)
-    figure = new_figure(2.9 * len(weights), 2.9 * tallest / columns + 0.5)
-    axes = figure.subplots(1, len(weights), squeeze=False)[0]
-    for axis, weight, name in zip(axes, weights, names, strict=True):
-        axis.imshow(tiled_filters(weight, columns), interpolation="nearest")
-        axis.set_title(name, fontsize=8)
-        axis.axis("off")
-    figure.suptitle("Filters of conv1, each scaled by its own maximum", fontsize=10)
-    return figure
-
-
-def tiled_filters(weight: Tensor, columns: int = 12) -> Image:
+def tiled_filters(weight: Tensor) -> Image:
     """Return filters (F, 3, h, w) as one image, one pixel apart, in the colours of their channels.
 
     Each filter is scaled by its own largest magnitude; 0 is mid-grey.
     """
     filters = weight.detach().cpu().double()
     scale = filters.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
-    return _tiled(list((0.5 + 0.5 * filters / scale).permute(0, 2, 3, 1).numpy()), columns, 1)
+    images = (0.5 + 0.5 * filters / scale).permute(0, 2, 3, 1)
+    return _tiled(list(images.numpy()), FILTER_COLUMNS, gap=1)
 
 
 def _tiled(images: Sequence[Image], columns: int, gap: int) -> Image:

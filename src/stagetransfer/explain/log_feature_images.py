@@ -1,7 +1,4 @@
-"""A callback that logs images of the features while a stage is trained.
-
-It is chosen by `callbacks=feature_images`.
-"""
+"""The callback of `callbacks=feature_images`: it logs images while a stage is trained."""
 
 from __future__ import annotations
 
@@ -26,9 +23,6 @@ class LogFeatureImages(pl.Callback):
     """Log conv1's filters, and DeSaliNet's maps of pool5 below their input images.
 
     The inputs are the first validation image of each class, for up to 16 classes.
-
-    Args:
-        every_n_epochs: the number of epochs from one set of images to the next.
     """
 
     def __init__(self, every_n_epochs: int = 5) -> None:

@@ -25,10 +25,9 @@ def similarity_figure(table: pd.DataFrame) -> Figure:
         "ssim_trained": "SSIM with the trained network's map",
         "rank_trained": "rank correlation with the trained network's map",
     }
-    panels = {}
-    for measure, label in labels.items():
-        rows = table[table["measure"] == measure].groupby("condition", sort=False)
-        panels[label] = {str(name): _points(part, "value") for name, part in rows}
+    panels: dict[str, dict[str, Points]] = {label: {} for label in labels.values()}
+    for (measure, condition), rows in table.groupby(["measure", "condition"], sort=False):
+        panels[labels[str(measure)]][str(condition)] = _points(rows, "value")
     return _panels(
         panels,
         list(dict.fromkeys(table["random_from"])),
@@ -68,13 +67,10 @@ def cka_transfer_figure(table: pd.DataFrame) -> Figure:
 
 
 def _cka_figure(table: pd.DataFrame, names: pd.Series, title: str) -> Figure:
-    values = table[["cka", "least", "greatest"]]
+    by_name = table[["cka", "least", "greatest"]].groupby(names, sort=False)
+    lines = {str(name): values.to_numpy(float) for name, values in by_name}
     return _panels(
-        {
-            "linear CKA (unbiased)": {
-                str(name): part.to_numpy(float) for name, part in values.groupby(names, sort=False)
-            }
-        },
+        {"linear CKA (unbiased)": lines},
         LAYERS,
         title=title,
         xlabel="layer; bars show the range over seeds",
@@ -95,14 +91,10 @@ def _panels(
     limits: tuple[float, float] | None = None,
     joined: bool = True,
 ) -> Figure:
-    """Return panels side by side with one legend.
+    """Return panels, by the label of their y axis, side by side with one legend.
 
-    Args:
-        panels: by the label of the y axis, the points of each line. NaN leaves a gap; an interval
-            with NaN is not drawn.
-        ticks: names of the positions on the x axis.
-        limits: of the y axis, which all panels then share.
-        joined: connect the points of a line, for ticks that have an order.
+    NaN leaves a gap; an interval with NaN is not drawn. With `limits`, all panels share the y axis.
+    `joined` connects the points of a line, for ticks that have an order.
     """
     with mpl.rc_context({**STYLE, "font.size": 8, "axes.grid.axis": "y"}):
         figure = new_figure(4.2 * len(panels) + 2.2, 3.4)  # the legend stands beside the panels
@@ -123,9 +115,7 @@ def _panels(
                     label=name,
                 )
             axis.set_xticks(range(len(ticks)), ticks)
-            axis.set(xlabel=xlabel, ylabel=ylabel)
-            if limits:
-                axis.set_ylim(*limits)
+            axis.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
         figure.suptitle(title, fontsize=10)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")

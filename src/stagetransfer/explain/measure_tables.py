@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import combinations
+import functools
+from collections.abc import Sequence
+from itertools import combinations, groupby, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stagetransfer.explain.cka import linear_cka
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.run_measures import SIMILARITY_MEASURES, RunMeasures
+from stagetransfer.explain.similarity import linear_cka
 from stagetransfer.models import LAYERS
-from stagetransfer.statistics import (
-    Resamples,
-    difference,
-    holm,
-    interval,
-    resample,
-    sentence,
-)
+from stagetransfer.statistics import Resamples, difference, holm, interval, resample, sentence
 
 Array = NDArray[np.float64]
-Values = Callable[[RunMeasures], Array]
-"""Returns one measure of a run, (N,)."""
 
 
 class MeasureTables:
-    """The tables of compared runs.
-
-    Args:
-        measures: of each run, on the same images.
-        positions: of these images in the test set.
-    """
+    """The tables of compared runs, from each run's measures on the test images at `positions`."""
 
     def __init__(
-        self,
-        compared: ComparedRuns,
-        measures: Sequence[RunMeasures],
-        positions: NDArray[np.int64],
+        self, compared: ComparedRuns, measures: Sequence[RunMeasures], positions: NDArray[np.int64]
     ) -> None:
-        self._by_condition: dict[str, list[RunMeasures]] = {}
-        for one in measures:
-            self._by_condition.setdefault(one.run.condition, []).append(one)
+        by_condition = groupby(measures, lambda one: one.run.condition)
+        self._by_condition = {name: list(runs) for name, runs in by_condition}
         self._labels = compared.labels[positions]
         self._groups = None if compared.groups is None else compared.groups[positions]
-        self._classes = compared.classes
-        self._resamples: dict[int, Resamples] = {}
+        self._resampled = functools.cache(
+            functools.partial(resample, self._labels, self._groups, compared.classes)
+        )
 
     def edges(self) -> pd.DataFrame:
         """Return the share of the maps' energy on edges, one row per condition."""
@@ -59,8 +43,8 @@ class MeasureTables:
                     "condition": name,
                     "images": len(self._labels),
                     "groups": groups,
-                    **self._columns("edge_share", runs, lambda one: one.edges),
-                    **self._columns("random_weights", runs, lambda one: one.random_edges),
+                    **self._columns("edge_share", [one.edges for one in runs]),
+                    **self._columns("random_weights", [one.random_edges for one in runs]),
                     "edge_area": float(np.nanmean(runs[0].edge_area)),
                 }
                 for name, runs in self._by_condition.items()
@@ -73,9 +57,9 @@ class MeasureTables:
         for a, b in combinations(reversed(self._by_condition), 2):
             first, second = self._by_condition[a], self._by_condition[b]
             if [one.run.seed for one in first] == [one.run.seed for one in second]:
-                means = [self._means(runs, lambda one: one.edges) for runs in (first, second)]
+                means = [self._means([one.edges for one in runs]) for runs in (first, second)]
                 pairs.append((a, b))
-                intervals.append(difference(self._resampled(len(first)), *means))
+                intervals.append(difference(self._resampled(seeds=len(first)), *means))
         adjusted = holm([result.p_value for result in intervals])
         return [
             sentence(a, b, result, p_value=p)
@@ -83,25 +67,14 @@ class MeasureTables:
         ]
 
     def similarity(self) -> pd.DataFrame:
-        """Return each similarity measure at each level of the cascade, one row per condition,
-        level and measure."""
-
-        def values(level: str, measure: str) -> Values:
-            return lambda one: one.similarity[level][measure]
-
-        return pd.DataFrame(
-            [
-                {
-                    "condition": name,
-                    "random_from": level,
-                    "measure": measure,
-                    **self._columns("value", runs, values(level, measure)),
-                }
-                for name, runs in self._by_condition.items()
-                for level in runs[0].similarity
-                for measure in SIMILARITY_MEASURES
-            ]
-        )
+        """Return one row per condition, level of the cascade and similarity measure."""
+        rows = []
+        for name, runs in self._by_condition.items():
+            for level, measure in product(runs[0].similarity, SIMILARITY_MEASURES):
+                keys = {"condition": name, "random_from": level, "measure": measure}
+                values = [one.similarity[level][measure] for one in runs]
+                rows.append({**keys, **self._columns("value", values)})
+        return pd.DataFrame(rows)
 
     def cka_between(self) -> pd.DataFrame:
         """Return the CKA of each pair of conditions by layer, over runs with the same seed."""
@@ -132,18 +105,11 @@ class MeasureTables:
             ]
         )
 
-    def _resampled(self, seeds: int) -> Resamples:
-        if seeds not in self._resamples:
-            self._resamples[seeds] = resample(
-                self._labels, self._groups, self._classes, seeds=seeds
-            )
-        return self._resamples[seeds]
+    def _means(self, values: Sequence[Array]) -> Array:
+        return weighted_means(self._resampled(seeds=len(values)), np.stack(values))
 
-    def _means(self, runs: Sequence[RunMeasures], values: Values) -> Array:
-        return weighted_means(self._resampled(len(runs)), np.stack([values(one) for one in runs]))
-
-    def _columns(self, name: str, runs: Sequence[RunMeasures], values: Values) -> dict[str, Any]:
-        result = interval(self._resampled(len(runs)), self._means(runs, values))
+    def _columns(self, name: str, values: Sequence[Array]) -> dict[str, Any]:
+        result = interval(self._resampled(seeds=len(values)), self._means(values))
         return {
             name: result.estimate,
             f"{name}_low": result.low,
@@ -153,10 +119,7 @@ class MeasureTables:
 
 
 def weighted_means(resamples: Resamples, values: Array) -> Array:
-    """Return the means of values (S, n) over the images in each resample: (rows, S).
-
-    Images whose value is NaN are left out.
-    """
+    """Return the means of values (S, n) over the images of each resample, without NaN: (rows, S)"""
     member = np.zeros((resamples.weights.shape[1], values.shape[1]))
     member[resamples.groups, np.arange(values.shape[1])] = 1
     known = np.isfinite(values)
@@ -166,16 +129,10 @@ def weighted_means(resamples: Resamples, values: Array) -> Array:
 
 
 def _spread(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Summarise column `cka` over the rows that agree in all others: its mean and its range.
-
-    The columns are `cka` (mean), `least`, `greatest` and `seeds`, the number of defined values.
-    """
+    """Return the mean (`cka`), `least`, `greatest` and number (`seeds`) of the defined values of
+    `cka` over the rows that agree in all other columns."""
     if not rows:
         return pd.DataFrame({"seeds": []})
     table = pd.DataFrame(rows)
-    keys = [name for name in table if name != "cka"]
-    return (
-        table.groupby(keys, sort=False)["cka"]
-        .agg(cka="mean", least="min", greatest="max", seeds="count")
-        .reset_index()
-    )
+    values = table.groupby([name for name in table if name != "cka"], sort=False)["cka"]
+    return values.agg(cka="mean", least="min", greatest="max", seeds="count").reset_index()

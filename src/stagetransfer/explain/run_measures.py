@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagetransfer.explain.backward_seed import is_class
-from stagetransfer.explain.cka import linear_cka
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.edge_energy import edge_energy, edge_share_of_area
-from stagetransfer.explain.image_similarity import rank_correlation, ssim
 from stagetransfer.explain.saliency import SaliencyMethod
+from stagetransfer.explain.similarity import linear_cka, rank_correlation, ssim
 from stagetransfer.explain.weight_randomisation import cascading_randomisation
 from stagetransfer.models import LAYERS, AlexNet
 from stagetransfer.pipeline.restore import RestoredRun
@@ -31,32 +30,23 @@ _BATCH = 64
 class RunMeasures:
     """The measures of a run on N images.
 
-    Attributes:
-        similarity: (N,) values by level and measure of `SIMILARITY_MEASURES`. A level is TRAINED or
-            the first layer with random weights, from fc8 to conv1.
-        edges: (N,) shares of the maps' energy on edges of the images.
-        random_edges: the same for the network with random weights.
-        edge_area: (N,) shares of the images' pixels that are edges.
-        features: (N, N) by layer; see `compact_features`.
-        transfers: (stage before, stage after, layer, CKA) for neighbouring stages of the chain.
+    `similarity` is (N,) by level and measure of `SIMILARITY_MEASURES`. A level is TRAINED or the
+    first layer with random weights, from fc8 to conv1.
     """
 
     run: RestoredRun
     similarity: dict[str, dict[str, Array]]
-    edges: Array
-    random_edges: Array
-    edge_area: Array
-    features: dict[str, Tensor]
-    transfers: list[tuple[str, str, str, float]]
+    edges: Array  # (N,) shares of the maps' energy on edges of the images
+    random_edges: Array  # the same for the network with random weights
+    edge_area: Array  # (N,) shares of the images' pixels that are edges
+    features: dict[str, Tensor]  # (N, N) by layer; see `compact_features`
+    transfers: list[tuple[str, str, str, float]]  # stage before, stage after, layer, CKA
 
 
 def measure_run(
     compared: ComparedRuns, run: RestoredRun, positions: NDArray[np.int64], method: SaliencyMethod
 ) -> RunMeasures:
-    """Measure a run on the test images at these positions.
-
-    Maps and features are computed in float32, whatever the precision of the run's training.
-    """
+    """Measure a run on the test images at these positions, in float32 as all saliency maps."""
     images, data = compared.inputs(run, positions), compared.data(run)
     plain = images * data.std + data.mean
     network = run.network()
@@ -112,10 +102,8 @@ def _transfers(
     A transfer is left out where the stage store no longer has one of the networks.
     """
     chain = run.config.chain
-    sources = [run.source_network(number) for number in range(len(chain) - 1)]
-    features = [
-        None if network is None else compact_features(network, images) for network in sources
-    ]
+    sources = map(run.source_network, range(len(chain) - 1))
+    features = [None if one is None else compact_features(one, images) for one in sources]
     return [
         (before, after, layer, linear_cka(a[layer], b[layer], unbiased=True))
         for (before, a), (after, b) in pairwise(zip(chain, [*features, last], strict=True))

@@ -26,6 +26,7 @@ The maps are computed in the type of the images and weights, float32 by default,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -35,7 +36,6 @@ from torch.nn import functional as F
 from stagetransfer.errors import UserError
 from stagetransfer.explain.backward_rules import (
     COMMON_RULES,
-    Backward,
     Rule,
     Rules,
     backpropagate,
@@ -58,37 +58,32 @@ def desalinet(
 ) -> Tensor:
     """Return DeSaliNet's saliency maps of a layer, one per image: (N, C, H, W), signed, unscaled.
 
-    The maps of a batch do not depend on each other. The network is only read: it is neither called
-    nor changed.
+    The maps of a batch do not depend on each other. The network is neither called nor changed.
 
     Args:
         network: an nn.Sequential (nested ones are allowed) of Conv2d, ReLU, MaxPool2d,
-            AdaptiveAvgPool2d, LocalResponseNorm, Dropout, Flatten and Linear.
+            AdaptiveAvgPool2d, LocalResponseNorm, Dropout, Flatten and Linear; others up to the
+            layer are a UserError.
         images: (N, C, H, W), normalised as for the network, in its type and on its device.
         layer: the name of a module of the network, such as "features.pool5" in a nested one.
         seed: what is taken back; see `stagetransfer.explain.backward_seed.Seed`.
-        lrn: how local response normalisation is passed: "identity" as in the paper, or "gradient",
-            its variant.
-
-    Raises:
-        UserError: the layer is unknown, a module up to it is of another kind, the seed lies outside
-            the layer's output, or the images have another form.
+        lrn: how local response normalisation is passed: "identity" as in the paper, or "gradient".
     """
-    return _saliency(network, images, layer, seed, _relu_desalinet, lrn)
+    return _saliency("desalinet", network, images, layer, seed, lrn)
 
 
 def deconvnet(
     network: nn.Module, images: Tensor, layer: str = "pool5", seed: Seed = "features"
 ) -> Tensor:
     """Return DeconvNet's saliency maps of a layer; arguments and errors as in `desalinet`."""
-    return _saliency(network, images, layer, seed, _relu_deconvnet, "identity")
+    return _saliency("deconvnet", network, images, layer, seed, "identity")
 
 
 def salinet(
     network: nn.Module, images: Tensor, layer: str = "pool5", seed: Seed = "features"
 ) -> Tensor:
     """Return SaliNet's saliency maps, the gradient; arguments and errors as in `desalinet`."""
-    return _saliency(network, images, layer, seed, _relu_salinet, "gradient")
+    return _saliency("salinet", network, images, layer, seed, "gradient")
 
 
 METHODS = {"desalinet": desalinet, "deconvnet": deconvnet, "salinet": salinet}
@@ -117,34 +112,25 @@ class SaliencyMethod:
 
 
 def _saliency(
-    network: nn.Module, images: Tensor, layer: str, seed: Seed, relu: Rule, lrn: Lrn
+    method: str, network: nn.Module, images: Tensor, layer: str, seed: Seed, lrn: Lrn
 ) -> Tensor:
     if lrn not in _LRN_RULES:
         raise UserError(f"lrn={lrn}: unknown. Use one of {', '.join(get_args(Lrn))}.")
     rules: Rules = {
         **COMMON_RULES,
-        nn.ReLU.forward: relu,
+        nn.ReLU.forward: _RELU_RULES[method],
         nn.LocalResponseNorm.forward: _LRN_RULES[lrn],
         LocalResponseNorm.forward: _LRN_RULES[lrn],
     }
     start = None if is_class(seed) else layer
-    return backpropagate(
-        network, images, start, lambda features, name: seed_signal(features, name, seed), rules
-    )
+    return backpropagate(network, images, start, partial(seed_signal, seed=seed), rules)
 
 
-def _relu_deconvnet(module: nn.ReLU, x: Tensor) -> tuple[Tensor, Backward]:
-    return F.relu(x), F.relu
-
-
-def _relu_salinet(module: nn.ReLU, x: Tensor) -> tuple[Tensor, Backward]:
-    return F.relu(x), lambda signal: torch.where(x > 0, signal, 0)
-
-
-def _relu_desalinet(module: nn.ReLU, x: Tensor) -> tuple[Tensor, Backward]:
-    return F.relu(x), lambda signal: torch.where(x > 0, F.relu(signal), 0)
-
-
+_RELU_RULES: dict[str, Rule] = {
+    "deconvnet": lambda module, x: (F.relu(x), F.relu),
+    "salinet": lambda module, x: (F.relu(x), lambda g: torch.where(x > 0, g, 0)),
+    "desalinet": lambda module, x: (F.relu(x), lambda g: torch.where(x > 0, F.relu(g), 0)),
+}
 # The forward of our own LRN for both, because PyTorch's has no bfloat16 on the CPU.
 _LRN_RULES = {
     "identity": identity_rule(LocalResponseNorm.forward),

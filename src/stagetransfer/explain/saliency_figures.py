@@ -13,10 +13,11 @@ from torch import nn
 
 from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.compared_runs import ComparedRuns
-from stagetransfer.explain.image_grids import Image, filter_panels, image_grid
+from stagetransfer.explain.image_grids import FILTER_COLUMNS, Image, image_grid, tiled_filters
 from stagetransfer.explain.saliency import SaliencyMethod
 from stagetransfer.explain.strongest_patches import strongest_patches
 from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
+from stagetransfer.figures import new_figure
 from stagetransfer.pipeline.restore import RestoredRun
 
 Column = tuple[str, NDArray[np.float64]]
@@ -25,12 +26,9 @@ Column = tuple[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class SaliencyFigures:
-    """Figures of the saliency maps of compared runs.
+    """Figures of the saliency maps of compared runs, in one of the colour `SCALES`.
 
-    Attributes:
-        rois: positions of the shown images in the test set; each image is one row of a figure.
-        method: computes the maps.
-        scale: their colour scale, one of `stagetransfer.explain.SCALES`.
+    `rois` are the positions of the shown images in the test set; each is one row of a figure.
     """
 
     compared: ComparedRuns
@@ -52,10 +50,8 @@ class SaliencyFigures:
         return self._grid(columns, title, note)
 
     def cascade(self, run: RestoredRun) -> Figure:
-        """Return the cascading randomisation of Adebayo et al. 2018: one column per level.
-
-        The classifier's layers share one column.
-        """
+        """Return the cascading randomisation of Adebayo et al. 2018: one column per level, the
+        classifier's layers in one."""
         network = run.network()
         columns = [self._inputs(run), ("trained", self._maps(run, network))]
         for layer, random in cascading_randomisation(network, torch.Generator().manual_seed(0)):
@@ -66,24 +62,18 @@ class SaliencyFigures:
         return self._grid(columns, title, note)
 
     def patches(self, run: RestoredRun, positions: NDArray[np.int64], layer: str) -> Figure:
-        """Return the strongest patches of a layer's strongest channels, each above its map.
-
-        Args:
-            positions: of the searched images in the test set.
-        """
+        """Return a layer's strongest patches in the test images at `positions`, each above its
+        map."""
         data = self.compared.data(run)
         found = strongest_patches(run.network(), self.compared.inputs(run, positions), layer)
         rows: list[list[Image]] = []
-        names: list[str] = []
-        channels = zip(found.channels.tolist(), found.inputs, found.maps, strict=True)
-        for channel, inputs, maps in channels:
+        for inputs, maps in zip(found.inputs, found.maps, strict=True):
             rows.append(list(input_to_rgb(inputs, data.mean, data.std)))
             rows.append(list(saliency_to_rgb(maps, self.scale)))
-            names += [f"channel {channel}", ""]
         _, count, _, _, side = found.inputs.shape
         return image_grid(
             rows,
-            row_names=names,
+            row_names=[text for n in found.channels.tolist() for text in (f"channel {n}", "")],
             column_names=[str(number) for number in range(1, count + 1)],
             title=f"Strongest patches of {layer}, {run.name}",
             note=f"receptive field: {side} of {data.stage.input_size} pixels of the input",
@@ -109,6 +99,14 @@ class SaliencyFigures:
 
 
 def filter_figure(runs: Sequence[RestoredRun]) -> Figure:
-    """Return the filters of conv1 of each run."""
+    """Return the filters of conv1 of each run, one panel each."""
     weights = [run.network().get_parameter("conv1.weight") for run in runs]
-    return filter_panels(weights, [run.name for run in runs])
+    height = -(-max(map(len, weights)) // FILTER_COLUMNS) / FILTER_COLUMNS
+    figure = new_figure(2.9 * len(runs), 2.9 * height + 0.5)
+    axes = figure.subplots(1, len(runs), squeeze=False)[0]
+    for axis, weight, run in zip(axes, weights, runs, strict=True):
+        axis.imshow(tiled_filters(weight), interpolation="nearest")
+        axis.set_title(run.name, fontsize=8)
+        axis.axis("off")
+    figure.suptitle("Filters of conv1, each scaled by its own maximum", fontsize=10)
+    return figure

@@ -18,11 +18,6 @@ class ReceptiveField:
 
     Position p depends on the pixels [start + p * jump, start + p * jump + size). Pixels outside
     the image are padding. Computed by the sums of Dumoulin & Visin 2016 (arXiv 1603.07285).
-
-    Attributes:
-        size: the field's side in pixels.
-        jump: the distance in pixels between the fields of neighbouring positions.
-        start: the first pixel of the field of position 0; negative where there is padding.
     """
 
     size: int
@@ -37,31 +32,21 @@ class ReceptiveField:
 
 @dataclass(frozen=True)
 class StrongestPatches:
-    """The P strongest patches of each of K channels, in descending order.
+    """The P strongest patches of each of K channels, in descending order."""
 
-    Attributes:
-        channels: (K,) numbers of the channels.
-        images, rows, columns: (K, P) the image of each patch and its position in the layer.
-        activations: (K, P) the layer's values at these positions.
-        inputs: (K, P, C, size, size) the patches of the network's input; 0 outside the image.
-        maps: as `inputs`, DeSaliNet's maps of the single neuron that the patch belongs to.
-    """
-
-    channels: Tensor
-    images: Tensor
-    rows: Tensor
-    columns: Tensor
-    activations: Tensor
-    inputs: Tensor
-    maps: Tensor
+    channels: Tensor  # (K,) numbers of the channels
+    images: Tensor  # (K, P) numbers of the images
+    rows: Tensor  # (K, P) positions in the layer's output
+    columns: Tensor  # (K, P) the same
+    activations: Tensor  # (K, P) the layer's values at these positions
+    inputs: Tensor  # (K, P, C, size, size) patches of the network's input; 0 outside the image
+    maps: Tensor  # as inputs; DeSaliNet's maps of the single neuron that the patch belongs to
 
 
 def receptive_field(network: nn.Sequential, layer: str) -> ReceptiveField:
     """Return the receptive field of a layer of convolutions and pools with square kernels.
 
-    Raises:
-        UserError: there is no such layer, or a layer of no fixed size (linear, adaptive pool) comes
-            before it.
+    A linear layer or an adaptive pool up to the layer is a UserError.
     """
     size, jump, start = 1, 1, 0
     for name, module in network.named_children():
@@ -95,21 +80,18 @@ def strongest_patches(
 ) -> StrongestPatches:
     """Return the patches, each of another image, that excite a layer's strongest channels most.
 
-    Channels are ranked by the mean of their `patches` largest activations.
+    Channels are ranked by the mean of their `patches` largest activations. Fewer channels or
+    patches are returned where the layer has fewer, or where there are fewer images.
 
     Args:
         network: in evaluation mode.
         images: (N, C, H, W), normalised as for the network, on its device.
-        channels: K; fewer are returned where the layer has fewer.
-        patches: P; fewer are returned where there are fewer images.
-
-    Raises:
-        UserError: as `receptive_field` and `desalinet`.
     """
     field = receptive_field(network, layer)
+    part = network[: list(network._modules).index(layer) + 1]
     maxima, positions = [], []
     for batch in torch.split(images, batch_size):
-        activations = _activations(network, batch, layer)
+        activations = part(batch)
         width = activations.shape[-1]
         maximum, position = activations.flatten(2).max(2)
         maxima.append(maximum)
@@ -129,15 +111,6 @@ def strongest_patches(
     stacked = torch.stack(windows)
     inputs, maps = stacked.view(len(chosen), patches, *stacked.shape[1:]).unbind(2)
     return StrongestPatches(chosen, image, rows, columns, strength, inputs, maps)
-
-
-def _activations(network: nn.Sequential, images: Tensor, layer: str) -> Tensor:
-    x = images
-    for name, module in network.named_children():
-        x = module(x)
-        if name == layer:
-            break
-    return x
 
 
 def _window(images: Tensor, rows: slice, columns: slice) -> Tensor:

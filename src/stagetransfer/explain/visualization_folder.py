@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.measure_figures import (
@@ -39,9 +39,8 @@ def write_visualization(
     """Write figures as PNG and SVG, tables as CSV, and summary.md into the folder `out`.
 
     Args:
-        scale: the colour scale of the maps; see `stagetransfer.explain.colour_scales`.
-        per_class: the number of ROIs shown per class.
-        roi_seed: decides which ROIs are drawn.
+        scale: one of the colour `SCALES`.
+        per_class: the number of ROIs shown per class; `roi_seed` decides which.
         all_seeds: show all seeds of a condition in Figure 6, not only the lowest.
         patch_layer: the layer whose strongest patches are shown.
         images: the approximate number of test images for the measures.
@@ -74,55 +73,22 @@ def write_visualization(
         if not table.empty:
             write_text(out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
             save_figure(figure(table), out / name)
-    unit = "images" if compared.groups is None else "patients"
-    lines = [
-        "# What the features see",
-        "",
-        f"{method}. {len(positions)} of {len(compared.labels)} test images. 95 % intervals over "
-        f"seeds and {unit}.",
-        "",
-        "![Figure 6](figure6.png)",
-        "",
-        *_edge_lines(edges, tables.edge_comparisons()),
-        *_control_lines(similarity),
-    ]
-    write_text(out / "summary.md", "\n".join(lines))
-
-
-def _edge_lines(edges: pd.DataFrame, comparisons: list[str]) -> list[str]:
-    return [
-        "## Share of the maps' energy on the input's edges",
-        "",
-        "| condition | trained | random weights | share of the area | seeds |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {row['condition']} | {_with_interval(row, 'edge_share')} | "
-            f"{_with_interval(row, 'random_weights')} | {row['edge_area']:.3f} | {row['seeds']} |"
-            for row in edges.to_dict("records")
-        ),
-        "",
-        *(f"* {sentence}" for sentence in comparisons),
-        "",
-        "![edges](edges.png)",
-        "",
-    ]
-
-
-def _control_lines(similarity: pd.DataFrame) -> list[str]:
-    lines = ["## How much the maps depend on the weights", ""]
-    links = []
-    for name, part in similarity.groupby("condition", sort=False):
-        row = {(row["random_from"], row["measure"]): row for row in part.to_dict("records")}
-        lines.append(
-            f"* {name}: SSIM of the map with the input is "
-            f"{_with_interval(row['trained', 'ssim_input'], 'value')} for the trained network and "
-            f"{_with_interval(row['conv1', 'ssim_input'], 'value')} for random weights; SSIM "
-            f"between these two maps is {_with_interval(row['conv1', 'ssim_trained'], 'value')}."
-        )
-        links.append(f"[{name}](control_{name}.png)")
-    cascades = f"The cascade of each condition: {', '.join(links)}"
-    return [*lines, "", "![similarity](likeness.png)", "", cascades, ""]
-
-
-def _with_interval(row: Mapping[Hashable, Any], name: str) -> str:
-    return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+    levels: dict[str, dict[tuple[str, str], Any]] = {}
+    for row in similarity.to_dict("records"):
+        levels.setdefault(row["condition"], {})[row["random_from"], row["measure"]] = row
+    environment = Environment(
+        loader=PackageLoader("stagetransfer.explain"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    summary = environment.get_template("summary.md.jinja").render(
+        method=method,
+        measured=len(positions),
+        total=len(compared.labels),
+        unit="images" if compared.groups is None else "patients",
+        edges=edges.to_dict("records"),
+        comparisons=tables.edge_comparisons(),
+        similarity=levels,
+    )
+    write_text(out / "summary.md", summary)

@@ -23,17 +23,12 @@ def cascading_randomisation(
     """Yield (layer, copy of the network with this and all later layers re-initialised).
 
     The first pair is that of the last layer, the last pair that of the first layer. Layers are the
-    modules with parameters. A layer has the same random weights in all copies. The network itself
-    does not change, and the caller may change the copies.
+    modules with parameters; only Conv2d and Linear are allowed. A layer has the same random weights
+    in all copies. The network itself does not change, and the caller may change the copies.
 
     Weights are drawn from N(0, 2 / fan_in), biases are 0 (He et al. 2015, eq. 10), so that
-    activations keep their size.
-
-    Args:
-        generator: a CPU generator; its state decides the weights, on every device.
-
-    Raises:
-        UserError: a module with parameters is neither a Conv2d nor a Linear.
+    activations keep their size. The state of the CPU generator decides the weights, on every
+    device.
     """
     current = network
     for layer in reversed(_layers(network)):
@@ -43,24 +38,15 @@ def cascading_randomisation(
 
 
 def randomised(network: nn.Module, from_layer: str, generator: torch.Generator) -> nn.Module:
-    """Return a copy of the network with `from_layer` and all later layers re-initialised.
-
-    The copy is the one that `cascading_randomisation` yields for this layer, given a generator in
-    the same state.
-
-    Raises:
-        UserError: there is no such layer with parameters, or as `cascading_randomisation`.
-    """
+    """Return the copy that `cascading_randomisation` yields for this layer."""
     layers = _layers(network)
     if from_layer not in layers:
         raise UserError(
             f"from_layer={from_layer}: no layer with parameters has this name. "
             f"Use one of {', '.join(layers)}."
         )
-    result = copy.deepcopy(network)
-    for layer in reversed(layers[layers.index(from_layer) :]):
-        _randomise(result.get_submodule(layer), generator)
-    return result
+    cascade = cascading_randomisation(network, generator)
+    return next(copied for layer, copied in cascade if layer == from_layer)
 
 
 def _layers(network: nn.Module) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
 
@@ -21,13 +20,7 @@ from stagetransfer.runs.study import Study
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """What was written.
-
-    Attributes:
-        folder: holds model.safetensors, README.md (the model card) and perhaps model.onnx.
-        parameters: the number of parameters.
-        agreement: of model.onnx with PyTorch; None if it was not written.
-    """
+    """The written folder, the number of parameters and, with model.onnx, its check."""
 
     folder: Path
     parameters: int
@@ -39,19 +32,15 @@ def export_run(
 ) -> ExportedRun:
     """Write the network of the one finished run at `path` into the new folder `out`.
 
-    The files hold float32 weights and compute in float32, whatever the precision of the training.
-    After an error nothing is left behind.
+    The files are model.safetensors, README.md (the model card) and perhaps model.onnx. They hold
+    float32 weights and compute in float32, whatever the precision of the training. After an error
+    nothing is left behind.
 
     Args:
-        path: the run's folder.
         out: default: export/<run>, beside the folder runs/.
-        onnx: also write model.onnx and compare it with PyTorch.
+        onnx: also write model.onnx and compare it with PyTorch; a UserError if the results differ.
         licence: of the weights, for the model card; their owner chooses it.
         count: the number of bootstrap resamples for the model card's intervals.
-
-    Raises:
-        UserError: `path` holds no run or several, `out` exists, a package is missing, or the
-            results of ONNX Runtime differ from PyTorch's.
     """
     if onnx:
         require_onnx()
@@ -63,15 +52,13 @@ def export_run(
     if out.exists():
         raise UserError(f"{out}: it exists already. Remove it, or give another --out.")
     study = Study(gather_runs([run.folder]).runs, count)
-    network = run.network()
-    description = describe(run)
+    network, description = run.network(), describe(run)
     with atomic_folder(out) as part:
         tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         # A single metadata key, because safetensors does not keep the order of several: the same
         # run would give different bytes each time, and a stage that starts from the file another
         # key in the stage store.
-        content = save(tensors, {METADATA_KEY: description})
-        (part / "model.safetensors").write_bytes(content)
+        (part / "model.safetensors").write_bytes(save(tensors, {METADATA_KEY: description}))
         agreement = None
         if onnx:
             write_onnx(network, part / "model.onnx", {METADATA_KEY: description})
@@ -89,10 +76,7 @@ def export_run(
 
 def describe(run: RestoredRun) -> str:
     """Return what the tensors alone do not tell, as JSON: network, input, classes and origin."""
-    model = run.config.model
-    content: dict[str, Any] = {
-        name: getattr(model, name)
-        for name in ("variant", "groups", "lrn_after_pool", "input_size", "mean", "std")
-    }
-    content |= {"classes": run.record["classes"], "chain": run.record["chain"]}
+    settings = ("variant", "groups", "lrn_after_pool", "input_size", "mean", "std")
+    content = {name: getattr(run.config.model, name) for name in settings}
+    content |= {name: run.record[name] for name in ("classes", "chain")}
     return json.dumps({**content, "run": run.folder.name}, sort_keys=True)

@@ -18,10 +18,7 @@ from stagetransfer.runs.study import Study
 def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, licence: str) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
-    Args:
-        study: holds this run alone.
-        agreement: of model.onnx; None if it was not written.
-        licence: of the weights; "" if their owner has not chosen one yet.
+    The study holds this run alone. The licence is "" if the weights' owner has not chosen one yet.
     """
     environment = Environment(
         loader=PackageLoader("stagetransfer.export"),
@@ -38,8 +35,9 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
         precision=run.config.trainer.precision,
         stages=[_stage(entry) for entry in run.record["stages"]],
         classes=_classes(run, study),
-        metrics=_metrics(run, study),
-        test=_test_set(study),
+        metrics=[(title, *_estimate(run, study, name)) for name, title in fmt.LABELS.items()],
+        images=fmt.count(len(study.labels), "image"),
+        groups=None if study.groups is None else fmt.count(study.num_groups, "group"),
         unit="images" if study.groups is None else "patients",
         crop=run.config.stages[-1].domain.get("crop"),
         limits=_limits(run, study),
@@ -48,38 +46,21 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
     )
 
 
-def _metrics(run: RestoredRun, study: Study) -> list[tuple[str, str, str]]:
-    """Return the name, value and 95 % interval of each metric."""
-    results = [
-        (title, study.interval(run.condition, study.main_ratio, name))
-        for name, title in fmt.LABELS.items()
-    ]
-    return [
-        (title, fmt.number(one.estimate), fmt.interval(one.low, one.high)) for title, one in results
-    ]
+def _estimate(run: RestoredRun, study: Study, metric: str) -> tuple[str, str]:
+    result = study.interval(run.condition, study.main_ratio, metric)
+    return fmt.number(result.estimate), fmt.interval(result.low, result.high)
 
 
-def _classes(run: RestoredRun, study: Study) -> list[dict[str, str]]:
-    """Return the number of images and the recall of each class."""
+def _classes(run: RestoredRun, study: Study) -> list[list[str]]:
+    """Return the cells of the table of classes."""
     trained: Mapping[str, int] = run.record.get("num_train_per_class") or {}
     rows = []
     for label, name in enumerate(study.classes):
         tested = study.labels == label
-        row = {
-            "name": name,
-            "train": str(trained.get(name, fmt.DASH)),
-            "test": str(int(tested.sum())),
-            "groups": fmt.DASH,
-            "recall": fmt.DASH,
-            "interval": fmt.DASH,
-        }
-        if study.groups is not None:
-            row["groups"] = str(len(np.unique(study.groups[tested])))
-        if tested.any():
-            recall = study.interval(run.condition, study.main_ratio, f"recall:{name}")
-            row["recall"] = fmt.number(recall.estimate)
-            row["interval"] = fmt.interval(recall.low, recall.high)
-        rows.append(row)
+        groups = fmt.DASH if study.groups is None else len(np.unique(study.groups[tested]))
+        row = [name, trained.get(name, fmt.DASH), tested.sum(), groups]
+        row += _estimate(run, study, f"recall:{name}") if tested.any() else [fmt.DASH] * 2
+        rows.append([str(cell) for cell in row])
     return rows
 
 
@@ -94,13 +75,6 @@ def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
     else:
         images = f"{entry['num_train']} and {entry['num_validation']}"
     return {"name": str(entry["name"]), "images": images, "epochs": str(entry["epochs"]), **layers}
-
-
-def _test_set(study: Study) -> str:
-    groups = (
-        "" if study.groups is None else f" of {fmt.count(study.num_groups, 'group')} (patients)"
-    )
-    return f"{fmt.count(len(study.labels), 'image')}{groups}"
 
 
 def _limits(run: RestoredRun, study: Study) -> list[str]:

@@ -23,12 +23,7 @@ TOLERANCE = 1e-4  # relative to the largest logit, or to 1 where all logits are 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How much ONNX Runtime differs from PyTorch.
-
-    Attributes:
-        difference: the largest difference of a logit.
-        largest: the magnitude of the largest logit.
-    """
+    """The largest `difference` of a logit of ONNX Runtime and PyTorch, and the `largest` logit."""
 
     difference: float
     largest: float
@@ -48,16 +43,16 @@ class _StandardLRN(nn.Module):
 
     def __init__(self, norm: LocalResponseNorm) -> None:
         super().__init__()
-        self.attributes: dict[str, int | float] = {
-            "alpha": norm.alpha,
-            "beta": norm.beta,
-            "bias": norm.k,
-            "size": norm.size,
-        }
+        self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
+        norm = self.norm
         return torch.onnx.ops.symbolic(
-            "LRN", (x,), {**self.attributes}, dtype=x.dtype, shape=x.shape
+            "LRN",
+            (x,),
+            {"alpha": norm.alpha, "beta": norm.beta, "bias": norm.k, "size": norm.size},
+            dtype=x.dtype,
+            shape=x.shape,
         )
 
 
@@ -75,13 +70,10 @@ def require_onnx() -> None:
 
 
 def write_onnx(network: AlexNet, path: Path, properties: Mapping[str, str]) -> None:
-    """Write the network in evaluation mode as ONNX.
+    """Write the network in evaluation mode as ONNX, with these properties as its metadata.
 
     Its input is `images` (batch, 3, S, S) float32, normalised as in training, its output `logits`
     (batch, C); the batch size is free.
-
-    Args:
-        properties: the metadata of the ONNX model.
     """
     traced = copy.deepcopy(network).cpu().eval()
     for name, module in list(traced.named_children()):

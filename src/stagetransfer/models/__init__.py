@@ -2,10 +2,9 @@
 
 from stagetransfer.models.alexnet import AlexNet, layer_of
 from stagetransfer.models.blocked_linear import BlockedLinear
-from stagetransfer.models.copy_layers import copy_layers
 from stagetransfer.models.initialisation import initialise
 from stagetransfer.models.local_response_norm import LocalResponseNorm
-from stagetransfer.models.weight_files import METADATA_KEY, expand_groups, load_weights
+from stagetransfer.models.weight_files import METADATA_KEY, copy_layers, expand_groups, load_weights
 from stagetransfer.models.winograd import WinogradConv2d
 from stagetransfer.names import LAYERS, SCHEMES, VARIANTS
 

@@ -62,13 +62,7 @@ class AlexNet(nn.Sequential):
 
     ReLUs do not work in place, because hooks (DeSaliNet, feature extraction) must see the
     convolution's own output, and backward hooks refuse a module whose output is changed in place.
-
-    Args:
-        groups, lrn_after_pool: override those of the variant.
-
-    Raises:
-        UserError: an unknown variant, an input too small for pool5, groups that do not divide the
-            filters, or another value that is out of range.
+    `groups` and `lrn_after_pool` override those of the variant.
     """
 
     def __init__(
@@ -90,14 +84,28 @@ class AlexNet(nn.Sequential):
                 f"model.lrn_after_pool={lrn_after_pool}: variant {variant} has no LRN. Leave it "
                 "unset."
             )
-        _check(settings, variant, num_classes, groups, input_size, dropout)
-        side = 6 if settings.torchvision else _pool5_side(settings, input_size)
-        super().__init__(
-            OrderedDict(
-                _feature_extractor(settings, groups, lrn_after_pool)
-                | _classifier(settings, settings.filters[-1] * side**2, num_classes, dropout)
+        if num_classes < 1:
+            raise UserError(f"num_classes={num_classes}: must be 1 or more. Add classes.")
+        side = _pool5_side(settings, input_size)
+        if side < 1:
+            smallest = next(size for size in count(1) if _pool5_side(settings, size) >= 1)
+            raise UserError(
+                f"model.input_size={input_size}: too small for variant {variant}. Use {smallest} "
+                "or more."
             )
-        )
+        if groups < 1 or any(width % groups for width in settings.filters):
+            raise UserError(
+                f"model.groups={groups}: does not divide the {settings.filters} filters of variant "
+                f"{variant}. Use 1 or 2."
+            )
+        if not 0 <= dropout < 1:
+            raise UserError(
+                f"model.dropout={dropout}: must be at least 0 and less than 1. Change it."
+            )
+        num_features = settings.filters[-1] * (6 if settings.torchvision else side) ** 2
+        features = _feature_extractor(settings, groups, lrn_after_pool)
+        classifier = _classifier(settings, num_features, num_classes, dropout)
+        super().__init__(OrderedDict(features | classifier))
         self.variant = variant
         self.groups = groups
         self.input_size = input_size
@@ -149,47 +157,16 @@ def _pool5_side(settings: VariantSettings, input_size: int) -> int:
     return side
 
 
-def _check(
-    settings: VariantSettings,
-    variant: str,
-    num_classes: int,
-    groups: int,
-    input_size: int,
-    dropout: float,
-) -> None:
-    if num_classes < 1:
-        raise UserError(f"num_classes={num_classes}: must be 1 or more. Add classes.")
-    if _pool5_side(settings, input_size) < 1:
-        smallest = next(size for size in count(1) if _pool5_side(settings, size) >= 1)
-        raise UserError(
-            f"model.input_size={input_size}: too small for variant {variant}. Use {smallest} or "
-            "more."
-        )
-    if groups < 1 or any(width % groups for width in settings.filters):
-        raise UserError(
-            f"model.groups={groups}: does not divide the {settings.filters} filters of variant "
-            f"{variant}. Use 1 or 2."
-        )
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: must be at least 0 and less than 1. Change it.")
-
-
 def _feature_extractor(
     settings: VariantSettings, groups: int, lrn_after_pool: bool | None
 ) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {}
-    channels = 3
+    channels, first = 3, (4, 2 if settings.torchvision else 0)  # conv1's stride and padding
     for number, (layer, kernel) in enumerate(_KERNELS.items(), start=1):
         filters = settings.filters[number - 1]
-        is_first = layer == "conv1"
-        modules[layer] = WinogradConv2d(
-            channels,
-            filters,
-            kernel,
-            stride=4 if is_first else 1,
-            padding=(2 if settings.torchvision else 0) if is_first else kernel // 2,
-            groups=groups if layer in GROUPED else 1,
-        )
+        stride, padding = first if layer == "conv1" else (1, kernel // 2)
+        split = groups if layer in GROUPED else 1
+        modules[layer] = WinogradConv2d(channels, filters, kernel, stride, padding, groups=split)
         modules[f"relu{number}"] = nn.ReLU()
         pool: dict[str, nn.Module] = {}
         norm: dict[str, nn.Module] = {}

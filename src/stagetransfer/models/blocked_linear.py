@@ -31,7 +31,7 @@ class BlockedLinear(nn.Linear):
     def _num_blocks(self, x: Tensor) -> int:
         threads = torch.get_num_threads()
         number = 2 ** threads.bit_length() if threads > 1 else 1
-        if (
+        faster = (
             x.device.type == "cpu"
             and x.dtype == self.weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
@@ -40,9 +40,8 @@ class BlockedLinear(nn.Linear):
             and self.weight.numel() >= _LARGE
             and self.weight.is_contiguous()
             and self.in_features % number == self.out_features % number == 0
-        ):
-            return number
-        return 1
+        )
+        return number if faster else 1
 
 
 class _Blocked(torch.autograd.Function):
@@ -59,9 +58,7 @@ class _Blocked(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         grad_x = None

@@ -6,7 +6,8 @@ ever executed. Field numbers: BVLC/caffe, src/caffe/proto/caffe.proto.
 
 import math
 import pickle
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +28,6 @@ _POOL5_CHANNELS = 256  # in every published variant
 _LAYER_FIELDS = {2: (4, 6), 100: (1, 7)}
 
 Array = NDArray[np.float32]
-Field = tuple[int, int | memoryview]
 
 
 def fold_input(
@@ -37,15 +37,7 @@ def fold_input(
 
     Caffe's input is z = v - M in B, G, R, with v in 0..255 and M = `CAFFE_MEAN`. Ours is
     x = (v / 255 - mean) / std in R, G, B. So z = 255 std x + (255 mean - M), which is linear per
-    channel. The result is exact wherever conv1 does not pad.
-
-    Args:
-        weight: (filters, 3, height, width).
-        bias: (filters,).
-        mean, std: per channel of our input.
-
-    Returns:
-        Weight and bias, computed in float64 and converted back to their own dtypes.
+    channel. The result is exact wherever conv1 does not pad. It is computed in float64.
     """
     rgb = weight.double().flip(1)
     ours, scale, caffe = (torch.tensor(v, dtype=torch.float64) for v in (mean, std, CAFFE_MEAN))
@@ -58,17 +50,16 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
     """Return conv1.weight, conv1.bias, ... of every layer with blobs, in float32.
 
     Convolutions are (out, in / groups, height, width), fully connected layers (out, in).
-
-    Raises:
-        UserError: the file is damaged or has another format.
     """
     state: dict[str, Tensor] = {}
     try:
-        for number, message in _fields(memoryview(path.read_bytes())):
-            if number in _LAYER_FIELDS and isinstance(message, memoryview):
-                name, blobs = _layer(message, *_LAYER_FIELDS[number])
-                if blobs:
-                    state |= _parameters(name, blobs)
+        _, messages = _fields(memoryview(path.read_bytes()))
+        for layer_field, (name_field, blobs_field) in _LAYER_FIELDS.items():
+            for message in messages[layer_field]:
+                _, layer = _fields(message)
+                if layer[blobs_field]:
+                    name = str(b"".join(layer[name_field][-1:]), "utf-8")
+                    state |= _parameters(name, [_blob(blob) for blob in layer[blobs_field]])
     except ValueError as error:
         raise UserError(
             f"{path}: damaged, or not a .caffemodel ({error}). Download it again."
@@ -78,59 +69,39 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _layer(message: memoryview, name_field: int, blobs_field: int) -> tuple[str, list[Array]]:
-    name, blobs = "", []
-    for number, value in _fields(message):
-        if isinstance(value, memoryview):
-            if number == name_field:
-                name = str(value, "utf-8")
-            elif number == blobs_field:
-                blobs.append(_blob(value))
-    return name, blobs
-
-
 def _blob(message: memoryview) -> Array:
-    legacy = {1: 1, 2: 1, 3: 1, 4: 1}  # num, channels, height, width
-    shape: list[int] | None = None
-    chunks: dict[int, list[memoryview]] = {5: [], 8: []}  # float data, double data
-    for number, value in _fields(message):
-        if number in legacy and isinstance(value, int):
-            legacy[number] = value
-        elif number == 7 and isinstance(value, memoryview):
-            shape = list(_dimensions(value))
-        elif number in chunks and isinstance(value, memoryview):
-            chunks[number].append(value)
-    data, dtype = (chunks[5], "<f4") if chunks[5] else (chunks[8], "<f8")
+    numbers, parts = _fields(message)
+    data, dtype = (parts[5], "<f4") if parts[5] else (parts[8], "<f8")
     values = np.frombuffer(b"".join(data), dtype).astype(np.float32)
-    shape = list(legacy.values()) if shape is None else shape
+    if parts[7]:
+        dimensions, packed = _fields(parts[7][-1])
+        shape = dimensions[1]
+        for part in packed[1]:
+            position = 0
+            while position < len(part):
+                size, position = _varint(part, position)
+                shape.append(size)
+    else:  # num, channels, height, width
+        shape = [(numbers[field] or [1])[-1] for field in (1, 2, 3, 4)]
     if math.prod(shape) != values.size:
         raise ValueError(f"a blob of shape {shape} holds {values.size} numbers")
     return values.reshape(shape)
 
 
-def _dimensions(message: memoryview) -> Iterator[int]:
-    for number, value in _fields(message):
-        if number == 1 and isinstance(value, int):
-            yield value
-        elif number == 1 and isinstance(value, memoryview):
-            position = 0
-            while position < len(value):
-                dimension, position = _varint(value, position)
-                yield dimension
+def _fields(message: memoryview) -> tuple[dict[int, list[int]], dict[int, list[memoryview]]]:
+    """Return the integers and the other values of a protobuf message by the field's number.
 
-
-def _fields(message: memoryview) -> Iterator[Field]:
-    """Yield number and value of each field of a protobuf message; ValueError if it is cut short.
-
-    https://protobuf.dev/programming-guides/encoding
+    A message that is cut short is a ValueError. https://protobuf.dev/programming-guides/encoding
     """
+    numbers: defaultdict[int, list[int]] = defaultdict(list)
+    parts: defaultdict[int, list[memoryview]] = defaultdict(list)
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
-        number, wire_type = key >> 3, key & 7
+        field, wire_type = key >> 3, key & 7
         if wire_type == 0:
             value, position = _varint(message, position)
-            yield number, value
+            numbers[field].append(value)
             continue
         if wire_type == 2:
             length, position = _varint(message, position)
@@ -140,8 +111,9 @@ def _fields(message: memoryview) -> Iterator[Field]:
             raise ValueError(f"wire type {wire_type}")
         if position + length > len(message):
             raise ValueError("it ends too early")
-        yield number, message[position : position + length]
+        parts[field].append(message[position : position + length])
         position += length
+    return numbers, parts
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
@@ -165,9 +137,6 @@ def read_npy(path: Path) -> dict[str, Tensor]:
     in / groups, out), its fully connected layers (in, out), and fc6 expects pool5 flattened in the
     order height, width, channel. All are permuted. Nothing is executed: only arrays and plain
     containers are read from the pickle.
-
-    Raises:
-        UserError: the file is damaged, has another format or contains other objects.
     """
     try:
         with path.open("rb") as file:

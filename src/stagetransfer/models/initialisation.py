@@ -31,9 +31,6 @@ def initialise(
     not depend on the global generator, the other layers, the device or on how much `generator` has
     been used, so each stage needs its own seed. Without a generator, PyTorch's global generator
     draws one seed.
-
-    Raises:
-        UserError: an unknown scheme or layer.
     """
     names = check_layers(layers)
     if scheme not in SCHEMES:
@@ -54,12 +51,9 @@ def _weight(scheme: str, layer: str, shape: torch.Size, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
     weight = torch.empty(shape, dtype=torch.float32, device="cpu")
     fan_in = math.prod(shape[1:])
-    match scheme:
-        case "xavier":
-            bound = math.sqrt(3 / fan_in)
-            return weight.uniform_(-bound, bound, generator=generator)
-        case "kaiming":
-            return weight.normal_(std=math.sqrt(2 / fan_in), generator=generator)
-        case _:
-            std = 0.005 if layer in ("fc6", "fc7") else 0.01
-            return weight.normal_(std=std, generator=generator)
+    if scheme == "xavier":
+        bound = math.sqrt(3 / fan_in)
+        return weight.uniform_(-bound, bound, generator=generator)
+    gaussian = 0.005 if layer in ("fc6", "fc7") else 0.01
+    std = math.sqrt(2 / fan_in) if scheme == "kaiming" else gaussian
+    return weight.normal_(std=std, generator=generator)

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-_HALF = (torch.bfloat16, torch.float16)
 _CHUNK = 2**18  # elements per thread at once: 1 MB in float32
 
 
@@ -21,12 +20,9 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     """`torch.nn.LocalResponseNorm` with the same result in less time.
 
     It takes and returns (N, C, ...) with three dimensions or more, and keeps dtype and memory
-    format. bfloat16 and float16 are computed in float32.
+    format. bfloat16 and float16 are computed in float32. There is no second derivative.
 
         norm1 = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
-
-    Raises:
-        RuntimeError: a backward pass with create_graph=True, because there is no second derivative.
     """
 
     def __init__(
@@ -47,7 +43,8 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
-        y, scale = torch.empty_like(x), torch.empty_like(x, dtype=_wide(x.dtype))
+        wide_type = torch.promote_types(x.dtype, torch.float32)
+        y, scale = torch.empty_like(x), torch.empty_like(x, dtype=wide_type)
         for some, out, s in zip(*map(_chunks, (x, y, scale)), strict=True):
             wide = some.to(s.dtype)
             _window_sum(wide.square(), size // 2, (size - 1) // 2, s).mul_(alpha / size).add_(k)
@@ -80,10 +77,6 @@ def _chunks(x: Tensor) -> Sequence[Tensor]:
     if x.device.type != "cpu":
         return (x,)
     return x.chunk(max(1, x.numel() // (_CHUNK * torch.get_num_threads())))
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in _HALF else dtype
 
 
 def _inverse_power(s: Tensor, beta: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reading weights from files: Caffe's, PyTorch's and safetensors, under this package's names."""
+"""Weights from files of Caffe, PyTorch and safetensors, under our names, copied into a network."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.alexnet import GROUPED, variant_settings
+from stagetransfer.models.alexnet import GROUPED, AlexNet, check_layers, variant_settings
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
 from stagetransfer.names import LAYERS
 
@@ -25,10 +25,8 @@ tensors do not say: mean, std, classes and so on."""
 _log = logging.getLogger(__name__)
 
 _OWN_NAMES = frozenset(f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias"))
-_TORCHVISION_MODULES = [f"features.{index}" for index in (0, 3, 6, 8, 10)] + [
-    f"classifier.{index}" for index in (1, 4, 6)
-]
-_LAYER_OF_TORCHVISION = dict(zip(_TORCHVISION_MODULES, LAYERS, strict=True))
+_TORCHVISION = [f"features.{i}" for i in (0, 3, 6, 8, 10)] + [f"classifier.{i}" for i in (1, 4, 6)]
+_LAYER_OF_TORCHVISION = dict(zip(_TORCHVISION, LAYERS, strict=True))
 _CAFFE_READERS = {".caffemodel": read_caffemodel, ".npy": read_npy}
 _PYTORCH = (".pt", ".pth", ".ckpt")
 
@@ -52,15 +50,9 @@ def load_weights(
             file: `.caffemodel` or `.npy` of Caffe's AlexNet or CaffeNet, or `.pt`, `.pth`, `.ckpt`
             or `.safetensors` with a state dict. The state dict may be under the key "state_dict",
             and its names may be ours, ours after "network." (Lightning) or torchvision's.
-        variant: the network's variant.
-        groups: the network's groups; None: those of the variant.
-        mean: mean per channel of the network's input, RGB (v / 255 - mean) / std. Caffe's weights
+        mean, std: per channel of the network's input, RGB (v / 255 - mean) / std. Caffe's weights
             are converted to this input exactly. An exported file must state the same mean and
             std. All other weights expect the input that they were trained with.
-        std: standard deviation per channel.
-
-    Raises:
-        UserError: the source cannot be read, has no known layer or does not fit the variant.
     """
     settings = variant_settings(variant)
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
@@ -95,11 +87,55 @@ def load_weights(
         )
     if left_out := found.keys() - state.keys():
         _log.warning("%s: left out %d tensors: %s", source, len(left_out), _shortened(left_out))
-    if path.suffix in _CAFFE_READERS:
-        _fold(state, path, mean, std)
     if (settings.groups if groups is None else groups) == 1:
         _expand_all_groups(state)
     return state
+
+
+@torch.no_grad()
+def copy_layers(
+    network: AlexNet, state: Mapping[str, Tensor], layers: Iterable[str] = LAYERS
+) -> list[str]:
+    """Copy the named layers' tensors from `state` into `network` and return the tensors' names.
+
+    Either all of them are copied or none. The UserError for tensors that are missing or have
+    another shape lists all differences and what to set.
+    """
+    own = {
+        f"{layer}.{kind}": parameter
+        for layer in check_layers(layers)
+        for kind, parameter in network.get_submodule(layer).named_parameters()
+    }
+    differences, advice = [], []
+    for name, parameter in own.items():
+        shape = tuple(parameter.shape)
+        if name not in state:
+            differences.append(f"- {name}: file nothing, network {shape}")
+            advice.append("Leave missing layers out of the layers that are carried over")
+        elif (other := tuple(state[name].shape)) != shape:
+            differences.append(f"+- {name}: file {other}, network {shape}")
+            advice.append(_advice(name, other, shape))
+    if differences:
+        what_to_do = ". Or: ".join(dict.fromkeys(advice))
+        raise UserError(f"weights: do not fit the network: {'; '.join(differences)}. {what_to_do}.")
+    for name, parameter in own.items():
+        parameter.copy_(state[name])
+    return list(own)
+
+
+def _advice(name: str, file: tuple[int, ...], network: tuple[int, ...]) -> str:
+    layer = name.split(".")[0]
+    leave_out = f"or leave {layer} out of the layers that are carried over"
+    if layer == "fc8":
+        return f"Set num_classes, {leave_out}"
+    if file[:1] == network[:1] and len(file) == len(network):
+        if layer in GROUPED and file[1] < network[1] and network[1] % file[1] == 0:
+            return f"Set groups={network[1] // file[1]}"
+        if layer in GROUPED and network[1] < file[1]:
+            return "Set groups=1"
+        if layer == "fc6":
+            return f"Set input_size to that of the file, {leave_out}"
+    return "Set the variant that the file was made for"
 
 
 def expand_groups(weight: Tensor, groups: int) -> Tensor:
@@ -107,11 +143,9 @@ def expand_groups(weight: Tensor, groups: int) -> Tensor:
 
     (out, in / groups, height, width) becomes (out, in, height, width). The result is exact.
     """
-    filters, width = weight.shape[:2]
-    blocks = weight.new_zeros(groups, filters // groups, groups, width, *weight.shape[2:])
-    for group, block in enumerate(weight.chunk(groups)):
-        blocks[group, :, group] = block
-    return blocks.reshape(filters, groups * width, *weight.shape[2:])
+    groups_last = weight.reshape(groups, -1, *weight.shape[1:]).movedim(0, -1)
+    blocks = torch.diag_embed(groups_last, dim1=0, dim2=2)
+    return blocks.reshape(len(weight), -1, *weight.shape[2:])
 
 
 def _expand_all_groups(state: dict[str, Tensor]) -> None:
@@ -126,30 +160,25 @@ def _expand_all_groups(state: dict[str, Tensor]) -> None:
             state[f"{layer}.weight"] = expand_groups(weight, groups)
 
 
-def _fold(
-    state: dict[str, Tensor], path: Path, mean: Sequence[float], std: Sequence[float]
-) -> None:
-    """Convert conv1 from Caffe's input to ours."""
-    if "conv1.weight" not in state:
-        return
-    weight, bias = state["conv1.weight"], state.get("conv1.bias")
-    if bias is None or weight.dim() != 4 or weight.shape[1] != 3:
-        raise UserError(
-            f"{path}: conv1.weight has the shape {tuple(weight.shape)}, but must have the shape "
-            "(filters, 3, height, width) and come with a bias. Use a file of AlexNet or CaffeNet."
-        )
-    state["conv1.weight"], state["conv1.bias"] = fold_input(weight, bias, mean, std)
-
-
 def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
-    if path.suffix in _CAFFE_READERS:
-        return _CAFFE_READERS[path.suffix](path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path, mean, std)
     if path.suffix in _PYTORCH:
         return _read_pytorch(path)
-    suffixes = ", ".join([*_CAFFE_READERS, *_PYTORCH, ".safetensors"])
-    raise UserError(f"{path}: unknown kind of weights file. Use one of {suffixes}.")
+    if path.suffix not in _CAFFE_READERS:
+        suffixes = ", ".join([*_CAFFE_READERS, *_PYTORCH, ".safetensors"])
+        raise UserError(f"{path}: unknown kind of weights file. Use one of {suffixes}.")
+    state = _CAFFE_READERS[path.suffix](path)
+    if "conv1.weight" in state:
+        weight, bias = state["conv1.weight"], state.get("conv1.bias")
+        if bias is None or weight.dim() != 4 or weight.shape[1] != 3:
+            raise UserError(
+                f"{path}: conv1.weight has the shape {tuple(weight.shape)}, but must have the "
+                "shape (filters, 3, height, width) and come with a bias. Use a file of AlexNet or "
+                "CaffeNet."
+            )
+        state["conv1.weight"], state["conv1.bias"] = fold_input(weight, bias, mean, std)
+    return state
 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:

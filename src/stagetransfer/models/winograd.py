@@ -45,12 +45,9 @@ class WinogradConv2d(nn.Conv2d):
     32 or more channels and filters, kernels of 3 x 3 or 5 x 5 and stride 1. In all other cases
     PyTorch's own convolution is used. The results agree to about 5e-5 of their size. The tile size
     depends on the size of an image, not on the number of images. Set `winograd = False` to turn
-    the method off.
+    the method off. There is no second derivative.
 
         conv2 = WinogradConv2d(96, 256, 5, padding=2)
-
-    Raises:
-        RuntimeError: a backward pass with create_graph=True, because there is no second derivative.
     """
 
     winograd = True
@@ -84,11 +81,10 @@ class WinogradConv2d(nn.Conv2d):
         height, width = x.shape[2] + 2 * above - r + 1, x.shape[3] + 2 * left - r + 1
         if min(height, width) < 1:
             return None
+        size = self.in_channels, self.out_channels
         plans = [_Plan(r, m, height, width, above, left) for m in _TILE_SIDES]
-        channels, filters = self.in_channels, self.out_channels
-        best = min(plans, key=lambda plan: plan.cost(channels, filters))
-        direct = height * width * r**2 * channels * filters
-        return best if best.cost(channels, filters) < direct else None
+        best = min(plans, key=lambda plan: plan.cost(*size))
+        return best if best.cost(*size) < height * width * r**2 * math.prod(size) else None
 
 
 @dataclass(frozen=True)
@@ -138,10 +134,7 @@ class _Plan:
         return (g.T @ across.view(n, -1)).view(r, r, c, k).permute(3, 2, 0, 1)
 
     def chunks(self, images: int, channels: int, filters: int) -> Iterator[slice]:
-        """Yield slices of the batch, so that intermediate results take a bounded amount of memory.
-
-        Only the input tiles that are kept for the backward pass are not bounded.
-        """
+        """Yield slices of the batch that bound the memory, except of tiles that are kept."""
         per_image = self.n**2 * self.down * self.across * max(channels, filters)
         number = -(-images * per_image // _CHUNK)
         step = -(-images // number)
@@ -152,12 +145,8 @@ class _Plan:
     ) -> Tensor:
         """Pad (images, channels, H, W) with zeros to where the last tile ends.
 
-        Args:
-            overlap: number of pixels that neighbouring tiles share: r - 1 in the input, else 0.
-            above, left: rows and columns of zeros before the image.
-
-        Returns:
-            (images, rows, columns, channels).
+        Neighbouring tiles share `overlap` pixels: r - 1 in the input, else 0. `above` rows and
+        `left` columns precede the image. The result is (images, rows, columns, channels).
         """
         b, c, height, width = x.shape
         rows, columns = self.m * self.down + overlap, self.m * self.across + overlap
@@ -171,12 +160,8 @@ class _Plan:
     def split(self, padded: Tensor, matrix: Tensor, workspace: "_Workspace", name: str) -> Tensor:
         """Split images into overlapping squares and multiply both sides of each by a matrix.
 
-        Args:
-            padded: (images, rows, columns, channels).
-            matrix: (n, q); the squares have q x q pixels and start m pixels apart.
-
-        Returns:
-            (n^2, tiles, channels).
+        The images are (images, rows, columns, channels), the matrix (n, q). The squares have q x q
+        pixels and start m pixels apart. The result is (n^2, tiles, channels).
         """
         (n, q), m = matrix.shape, self.m
         b, _, columns, c = padded.shape
@@ -244,9 +229,7 @@ class _Winograd(torch.autograd.Function):
         return y.permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # With PyTorch's once_differentiable, a constant outer gradient silently gives zero.
         if torch.is_grad_enabled():
             raise RuntimeError("WinogradConv2d has no second derivative. Drop create_graph=True.")
@@ -256,22 +239,20 @@ class _Winograd(torch.autograd.Function):
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         a, b, _ = _transforms(plan.m, plan.r, grad.dtype)
         workspace = _Workspace(grad)
-        grad_x = None
-        if needs_x:
-            grad_x = grad.new_empty(images, height, width, channels).permute(0, 3, 1, 2)
+        grad_x = grad.new_empty(images, height, width, channels) if needs_x else None
         grad_filters = torch.empty_like(filters)
-        rows = slice(plan.above, plan.above + height)
-        columns = slice(plan.left, plan.left + width)
+        below, right = plan.above + height, plan.left + width
         for number, chunk in enumerate(plan.chunks(images, channels, filters.shape[2])):
             outer = plan.split(plan.pad(grad[chunk], workspace), a, workspace, "outer")
             if needs_weight:
-                tiles = kept[number]
-                grad_filters.baddbmm_(tiles.transpose(1, 2), outer, beta=min(chunk.start, 1))
+                tiles = kept[number].transpose(1, 2)
+                grad_filters.baddbmm_(tiles, outer, beta=min(chunk.start, 1))
             if grad_x is not None:
                 tiles = workspace.product("tiles", outer, filters.transpose(1, 2))
                 pixels = plan.join(tiles, b, chunk.stop - chunk.start, workspace)
-                grad_x[chunk] = pixels[:, rows, columns].permute(0, 3, 1, 2)
+                grad_x[chunk] = pixels[:, plan.above : below, plan.left : right]
         grad_weight = plan.transform_filters_adjoint(grad_filters) if needs_weight else None
+        grad_x = None if grad_x is None else grad_x.permute(0, 3, 1, 2)
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None, None, None
 
 
