@@ -54,8 +54,8 @@ def froc(
             "--rate: a number of false positives per case must be above 0. Correct the value."
         )
 
-    from stagetransfer.reporting.curve_files import write_curve_files
     from stagetransfer.reporting.froc_plot import froc_plot
+    from stagetransfer.reporting.plots import write_curve_files
     from stagetransfer.runs.froc_study import compare_systems, read_systems
     from stagetransfer.runs.reader import find_runs
     from stagetransfer.statistics import CPM

@@ -1,7 +1,5 @@
 """`stagetransfer report`: tables, plots and a page that compare finished runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -4,8 +4,6 @@ The frozen part of a network is a fixed function of the image. Its output is the
 once and read in place of the image in every epoch, in runs of any seed, rate and ratio.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """One stage's training: a new Trainer, new callbacks, a new optimiser, its own checkpoints."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

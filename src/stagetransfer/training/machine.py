@@ -3,8 +3,6 @@
 No other module changes global state.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 import platform
