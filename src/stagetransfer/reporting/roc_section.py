@@ -25,7 +25,6 @@ LABELS: Mapping[str, str] = {
     **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g}" for rate in ROC_METRICS.rates},
 }
 MAX_ROWS, MAX_LINES = 60, 12
-
 NO_CURVE = "No ROC curve: it needs two test images of a class and two of the other classes."
 METHOD = (
     "Each class is compared with the rest, scored by its probability. Curves are means over seeds. "

@@ -120,12 +120,9 @@ class FeatureDataModule(pl.LightningDataModule):
             labels = images.samples.labels[rows]
             self._sets[split] = FeatureSet(self.features[split], places, labels, rows, limit)
         return build_loader(
-            self._sets[split],
-            batch_size=images.stage.batch_size,
-            workers=images.settings.workers,
-            trainer=self.trainer,
-            sampler=sampler,
-        )
+            self._sets[split], batch_size=images.stage.batch_size, workers=images.settings.workers,
+            trainer=self.trainer, sampler=sampler,
+        )  # fmt: skip
 
 
 StageData = DomainDataModule | FeatureDataModule
