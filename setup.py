@@ -8,5 +8,4 @@ setup(
         "stagetransfer.conf",
     ],
     package_dir={"": "src", "stagetransfer.conf": "conf"},
-    package_data={"stagetransfer.conf": ["**/*.yaml"]},
 )

@@ -58,7 +58,7 @@ def test_runs_as_a_data_frame(run, outputs):
 def test_report(run, outputs):
     folder = st.report(outputs, resamples=200)
     assert (folder / "report.html").is_file()
-    assert run.name in (folder / "report.md").read_text()
+    assert "1 finished run" in (folder / "report.md").read_text()
 
 
 def test_progress_is_shown_only_on_request(outputs, capfd):

@@ -115,7 +115,7 @@ def test_weights_in_the_middle_of_a_chain(refused, tmp_path):
     (tmp_path / "w.pt").touch()
     line = refused("+experiment=two_stage", "domain/texture=pretrained",
                    f"domain.texture.weights={tmp_path / 'w.pt'}")  # fmt: skip
-    assert "can only stand in for the first stage" in line
+    assert "domain.texture.weights: weights can only replace the first stage" in line
 
 
 def test_an_input_too_small_for_the_network(refused):
@@ -135,4 +135,4 @@ def test_an_optimiser_that_does_not_exist(refused):
 
 def test_rates_that_leave_a_layer_out(refused):
     line = refused("+experiment=texture", "transfer.rates=[[fc8,10]]", *SMALL[4:6])
-    assert "gives no rate to conv1" in line
+    assert "transfer.rates: no entry matches conv1" in line

@@ -125,7 +125,7 @@ def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_conf
         (["ratio=1.2"], "ratio=1.2: "),
         (["seed=-1"], "seed=-1: "),
         (["++stage.natural.recipe.epochs=x"], "stage.natural.recipe.epochs: Value 'x'"),
-        (["+domain.target.options=3"], "domain.target.options: "),
+        (["domain.target.options=3"], "domain.target.options: "),
         (["domain.target.mirror=perhaps"], "domain.target.mirror: Value 'perhaps'"),
         (["trainer.precision=bf16"], "trainer.precision=bf16: "),
         (["trainer.deterministic=never"], "trainer.deterministic=never: "),

@@ -24,7 +24,7 @@ from stagetransfer.inference.calibrated_classifier import split_forward
 from stagetransfer.inference.label_map import DISCLAIMER
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
-from stagetransfer.statistics.calibration import tempered
+from stagetransfer.statistics.calibration import apply_temperature
 
 SPACING = ("1.5", "1.5")
 
@@ -275,7 +275,7 @@ def test_patches_of_the_test_set_have_the_probabilities_of_the_test(train, tmp_p
     temperature = json.loads((tmp_path / "out" / "summary.json").read_text())["temperature"]
     tested = pd.read_csv(trained / "predictions.csv").filter(like="p_").to_numpy()[:count]
     other = probabilities_at(trained, "test", OTHER[precision])[:count]
-    expected, elsewhere = tempered(tested, temperature), tempered(other, temperature)
+    expected, elsewhere = (apply_temperature(p, temperature) for p in (tested, other))
     if precision == "32-true":
         np.testing.assert_allclose(found, expected, atol=1e-4)
     assert_computed_in_the_precision_of_the_run(found, expected, elsewhere)

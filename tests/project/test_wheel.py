@@ -99,10 +99,11 @@ def test_the_installed_package_is_the_one_in_the_wheel(installed, tmp_path):
 
 
 def test_a_run_a_sweep_and_a_report_in_an_empty_folder(installed, tmp_path):
-    train = [installed / "stagetransfer", "train", *SMALL, "recipe.epochs=1", "paths.outputs=out"]
-    call([*train, "+experiment=two_stage"], tmp_path)
+    train = [installed / "stagetransfer", "train"]
+    small = [*SMALL, "recipe.epochs=1", "paths.outputs=out"]
+    call([*train, "+experiment=two_stage", *small], tmp_path)
     slots = ["hydra/launcher=slots", "hydra.launcher.slots=2"]
-    swept = call([*train, "-m", "+experiment=scratch", "ratio=0.5,1.0", *slots], tmp_path)
+    swept = call([*train, "-m", "+experiment=scratch", "ratio=0.5,1.0", *small, *slots], tmp_path)
     assert "2 jobs, all finished" in swept
     runs = [read_json(path) for path in (tmp_path / "out").glob("runs/*/metrics.json")]
     assert sorted((run["condition"], run["ratio"]) for run in runs) == [

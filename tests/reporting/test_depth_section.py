@@ -156,7 +156,7 @@ def test_validation_data_choose_and_the_test_set_compares(study):
     assert [pair.b for pair in at_all.against] == [NAMES[1], "scratch"]  # the second best
     pairs = [*at_few.against, *at_all.against]
     for name in METRICS:
-        raw = [pair.figures[name].p_value for pair in pairs]
+        raw = [pair.metrics[name].p_value for pair in pairs]
         theirs = multipletests(raw, method="holm")[1]
         assert [pair.holm[name] for pair in pairs] == pytest.approx(theirs)
     for pair in pairs:

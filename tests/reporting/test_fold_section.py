@@ -71,7 +71,8 @@ def test_the_report_has_pooled_results_and_those_of_each_fold(outputs):
 
 
 def test_the_board_and_the_curves_use_pooled_runs(outputs):
-    runs, unfinished = gather_runs([outputs])
+    gathered = gather_runs([outputs])
+    runs, unfinished = gathered.runs, gathered.unfinished
     assert [len(run.parts) for run in runs] == [3] * 4
     assert not unfinished
     board = write_board(outputs, count=50)

@@ -146,7 +146,7 @@ def test_runs_on_the_emboli_give_their_froc_curves(root, outputs):
 
 
 def test_runs_that_froc_refuses_get_one_line(root, outputs, tmp_path):
-    with pytest.raises(UserError, match="of runs --table must tell"):
+    with pytest.raises(UserError, match="Give --table"):
         call("froc", outputs, "--lesions", root / "embolism" / "lesions.csv")
     with pytest.raises(UserError, match="--positive lung: none of the classes other, embolus"):
         froc(root, outputs, "--positive", "lung")

@@ -37,12 +37,16 @@ def test_winograd_reaches_every_convolution(start, tmp_path, asked):
 def test_memory_is_kept_where_asked(monkeypatch, asked):
     calls = []
     monkeypatch.setattr(machine, "keep_freed_memory", lambda: calls.append(True))
-    fit.build_trainer(Trainer(keep_memory=asked, accelerator="cpu"), callbacks=[], logger=False)
+    fit.build_trainer(
+        Trainer(keep_memory=asked, accelerator="cpu", precision="32-true"),
+        callbacks=[],
+        logger=False,
+    )
     assert calls == [True] * asked
 
 
 def test_new_tensors_are_not_written_over():
     """PyTorch's default under deterministic algorithms: a twentieth of a step on the CPU."""
     torch.utils.deterministic.fill_uninitialized_memory = True
-    fit.build_trainer(Trainer(accelerator="cpu"), callbacks=[], logger=False)
+    fit.build_trainer(Trainer(accelerator="cpu", precision="32-true"), callbacks=[], logger=False)
     assert not torch.utils.deterministic.fill_uninitialized_memory

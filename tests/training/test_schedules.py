@@ -11,7 +11,7 @@ from stagetransfer.training.seed_epoch import SeedEpoch
 
 PATIENT = (
     "+experiment=scratch", "recipe.epochs=6", "recipe.patience=1", "recipe.monitor=accuracy",
-    "recipe.optimizer.lr=1e-9", "~recipe.scheduler",
+    "recipe.optimizer.lr=1e-9", "recipe.scheduler=null",
 )  # fmt: skip
 
 
@@ -97,11 +97,11 @@ def test_best_depth_is_chosen_on_validation_data_and_only_it_is_tested(
             tested.append(module._num_fixed)
         return evaluate(module, *arguments, **options)
 
-    def spy_on_train(link, *arguments):
-        trained.append(link.stage.transfer.tune_from)
+    def spy_on_train(prepared, *arguments, **options):
+        trained.append(prepared.stage.transfer.tune_from)
         if trained == ["fc8", "conv4"]:
             raise Killed
-        return train(link, *arguments)
+        return train(prepared, *arguments, **options)
 
     monkeypatch.setattr(chain, "evaluate", spy_on_evaluate)
     monkeypatch.setattr(depth_search, "train", spy_on_train)

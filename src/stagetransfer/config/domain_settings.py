@@ -7,10 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from stagetransfer.config.schema import decides, idle
+from stagetransfer.config.typed import typed
 from stagetransfer.errors import UserError
 
 _CHOICES = {"split_by": ("group", "image"), "fit": ("crop", "stretch")}
@@ -51,22 +49,7 @@ class DomainSettings:
         Raises:
             UserError: a key is unknown or missing, or a value is of the wrong type or impossible.
         """
-        known = [one.name for one in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise UserError(
-                    f"{key}.{name}: no such setting; there are {', '.join(known)}. "
-                    f"Remove it with ~{key}.{name}."
-                )
-        if "layout" not in values:
-            raise UserError(f"{key}.layout is required. Set {key}.layout=folder, for example.")
-        try:
-            typed = OmegaConf.merge(OmegaConf.structured(cls), dict(values))
-        except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{key}.{error.full_key}: {reason}. Give another value.") from error
-        settings = OmegaConf.to_object(typed)
-        assert isinstance(settings, cls)
+        settings = typed(cls, (key, values))
         settings._check(key)
         return settings
 

@@ -1,25 +1,18 @@
-"""Identity: which settings decide a result. The only place that answers this question.
+"""Which settings decide a result. The only place that answers this question.
 
-The schema declares the role of each key. From it follow a stage's key and a run's name
-(`key_of`, `stage_identity`), whether two runs can be compared, and which keys `--only` accepts.
+The schema declares the role of each key. From it follow the keys of stages and the names of runs
+(`stagetransfer.config.stage_key`) and whether two runs can be compared (`stagetransfer.runs`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
 from typing import Any, Literal, cast, get_type_hints
 
 from stagetransfer.config.domain_settings import DomainSettings
-from stagetransfer.config.schema import Config, Model, Recipe, Stage, Trainer, Transfer
+from stagetransfer.config.schema import Config, Model, Recipe, Trainer, Transfer
 
 Role = Literal["decides", "place", "idle"]
-
-# Part of every hash. It is raised when a change of this package changes what the same settings
-# lead to, so that stages and runs of an older version are not mistaken for those of the new one.
-GENERATION = 2
 
 # Callbacks that only observe a training. All others decide its result.
 OBSERVERS = ("feature_images",)
@@ -61,36 +54,3 @@ def deciding(settings: Model | Recipe | Transfer | Trainer) -> dict[str, Any]:
     values = asdict(settings)
     chosen = [one.name for one in fields(settings) if one.metadata["role"] != "idle"]
     return {name: values[name] for name in chosen}
-
-
-def stage_identity(
-    stage: Stage,
-    data: Mapping[str, Any],
-    *,
-    model: Model,
-    trainer: Trainer,
-    callbacks: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return everything that decides a stage's weights, except the stage before it.
-
-    Args:
-        stage: the stage's own settings.
-        data: identity of its images; see `DomainDataModule.identity`.
-        model, trainer, callbacks: the run's settings that all stages share.
-    """
-    return {
-        "name": stage.name,
-        "domain": dict(data),
-        "model": deciding(model),
-        "recipe": deciding(stage.recipe),
-        "transfer": deciding(stage.transfer) if stage.transfer else None,
-        "trainer": deciding(trainer),
-        "callbacks": {name: own for name, own in callbacks.items() if name not in OBSERVERS},
-        "seed": stage.seed,
-    }
-
-
-def key_of(identity: Mapping[str, Any]) -> str:
-    """Return the 16 hexadecimal digits that name a stage or a run with this identity."""
-    text = json.dumps({"generation": GENERATION, **identity}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

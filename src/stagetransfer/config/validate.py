@@ -5,20 +5,14 @@ Errors name the key, say what is wrong, and say what to do.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigKeyError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-    ValidationError,
-)
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from stagetransfer.config.domain_settings import DomainSettings
 from stagetransfer.config.schema import (
@@ -32,18 +26,15 @@ from stagetransfer.config.schema import (
     Trainer,
     Transfer,
 )
+from stagetransfer.config.typed import first_line, refuse_unknown, required, typed
 from stagetransfer.errors import UserError
 from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-T = TypeVar("T")
 
 
 def validate_config(cfg: DictConfig) -> RunConfig:
-    """Check a config and return its typed settings.
-
-    Args:
-        cfg: as Hydra composes it, or as a run's config.yaml holds it.
+    """Check a config, as Hydra composes it or as a run's config.yaml holds it.
 
     Raises:
         UserError: a required value is missing, a key is unknown, or a value is of the wrong type or
@@ -51,19 +42,19 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     """
     chain = _chain(cfg)
     tree = _resolve(cfg, chain)
-    _refuse_unknown(tree, Config, "")
+    refuse_unknown(tree, Config, "")
     values = _top_level(tree)
-    paths = _section(Paths, "paths", tree.get("paths", {}))
-    model = _section(Model, "model", tree.get("model", {}))
-    trainer = _section(Trainer, "trainer", tree.get("trainer", {}))
+    model = typed(Model, ("model", tree.get("model", {})))
+    trainer = typed(Trainer, ("trainer", tree.get("trainer", {})))
+    paths = typed(Paths, ("paths", tree.get("paths", {})))
     _check_model(model)
     _check_trainer(trainer)
     own = {name: settings or {} for name, settings in values.stage.items() if name in chain}
-    stages = tuple(
-        _stage(tree, values, name, own.get(name, {}), first=i == 0, last=i == len(chain) - 1)
-        for i, name in enumerate(chain)
-    )
-    _check_devices(trainer, stages[-1].transfer)
+    stages = tuple(_stage(tree, values, chain, name, own.get(name, {})) for name in chain)
+    transfer = stages[-1].transfer
+    for name in ("probe_epochs", "search"):
+        if transfer and trainer.devices > 1 and getattr(transfer, name):
+            raise UserError(f"transfer.{name} needs trainer.devices=1")
     condition = values.condition or CONDITIONS.get(chain, "-".join(chain))
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", condition):
         raise UserError(
@@ -88,11 +79,7 @@ def validate_config(cfg: DictConfig) -> RunConfig:
 
 
 def check_folders(config: RunConfig) -> None:
-    """Check that the folders of the images exist, before anything heavy is imported.
-
-    Raises:
-        UserError: one does not.
-    """
+    """Raise UserError if a folder of images does not exist, before anything heavy is imported."""
     for stage in config.stages:
         root = stage.domain.get("root")
         if root is not None and not Path(str(root)).is_dir():
@@ -131,17 +118,16 @@ def _resolve(cfg: DictConfig, chain: tuple[str, ...]) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise _required(error.full_key or "a key") from error
+        raise required(error.full_key or "a key") from error
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'config'}: {_first_line(error)}") from error
+        raise UserError(f"{error.full_key or 'config'}: {first_line(error)}") from error
     return cast(dict[str, Any], tree)
 
 
 def _top_level(tree: Mapping[str, Any]) -> TopLevel:
-    """Return the keys outside of the groups, typed and checked."""
+    """Return the keys outside of the groups."""
     names = {one.name for one in fields(TopLevel)} - {"domain"}
-    plain = {key: value for key, value in tree.items() if key in names}
-    values = cast(TopLevel, _merged(TopLevel, [("", plain)]))
+    values = typed(TopLevel, ("", {key: value for key, value in tree.items() if key in names}))
     if not 0 < values.ratio <= 1:
         raise UserError(
             f"ratio={values.ratio:g}: it is the share of the training images that is used. Give a "
@@ -159,29 +145,32 @@ def _top_level(tree: Mapping[str, Any]) -> TopLevel:
 def _stage(
     tree: Mapping[str, Any],
     values: TopLevel,
+    chain: tuple[str, ...],
     name: str,
     own: Mapping[str, Any],
-    *,
-    first: bool,
-    last: bool,
 ) -> Stage:
-    key = f"stage.{name}"
+    key, first, last = f"stage.{name}", name == chain[0], name == chain[-1]
     for section in own:
         if section not in ("recipe", "transfer"):
             raise UserError(f"{key}.{section}: a stage has only the sections recipe and transfer")
-    recipe = _section(Recipe, "recipe", tree.get("recipe", {}), f"{key}.recipe", own.get("recipe"))
+    parts = {
+        section: (f"{key}.{section}", own.get(section) or {}) for section in ("recipe", "transfer")
+    }
+    recipe = typed(Recipe, ("recipe", tree.get("recipe", {})), parts["recipe"])
     _check_recipe(recipe)
     transfer = None
     if not first:
-        base = dict(tree.get("transfer", {}))
+        base = tree.get("transfer", {})
         if not last:  # between sources the whole network is tuned
-            base = {"reinitialise": base["reinitialise"]} if "reinitialise" in base else {}
-        transfer = _section(Transfer, "transfer", base, f"{key}.transfer", own.get("transfer"))
+            base = {name: base[name] for name in ("reinitialise",) if name in base}
+        transfer = typed(Transfer, ("transfer", base), parts["transfer"])
         _check_transfer(transfer, recipe)
         if transfer.search and not last:
             raise UserError(f"{key}.transfer.search: only the last stage's depth can be searched")
     domain = dict(tree["domain"][name])
-    _check_domain(f"domain.{name}", domain)
+    if "layout" in domain:  # otherwise published weights, or a user's own class
+        known = {one.name for one in fields(DomainSettings)} & domain.keys()
+        DomainSettings.from_config({key: domain[key] for key in known}, f"domain.{name}")
     return Stage(name, domain, recipe, transfer, values.seed if last else values.source_seed)
 
 
@@ -234,12 +223,13 @@ def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
             f"recipe.epochs={recipe.epochs}"
         )
     for rule in transfer.rates:
-        pair = isinstance(rule, list) and len(rule) == 2 and isinstance(rule[0], str)
-        if not pair or isinstance(rule[1], bool) or not isinstance(rule[1], int | float):
-            raise UserError(
-                f"transfer.rates: {rule!r} is not a pair [layer pattern, rate]. Write it as in "
-                "transfer.rates=[[fc8,10],['.*',1]]"
-            )
+        match rule:
+            case [str(), int() | float() as rate] if not isinstance(rate, bool):
+                continue
+        raise UserError(
+            f"transfer.rates: {rule!r} is not a pair [layer pattern, rate]. Write it as in "
+            "transfer.rates=[[fc8,10],['.*',1]]"
+        )
 
 
 def _check_depth(depth: str, transfer: Transfer) -> None:
@@ -247,82 +237,13 @@ def _check_depth(depth: str, transfer: Transfer) -> None:
     _one_of(key, depth, LAYERS)
     if transfer.mode == "frozen":
         raise UserError(f"transfer.mode=frozen and {key} exclude each other. Give only one")
-    random_frozen = {*LAYERS[: LAYERS.index(depth)]} & {*transfer.reinitialise}
-    if random_frozen:
-        names = ", ".join(sorted(random_frozen))
+    if frozen := {*LAYERS[: LAYERS.index(depth)]} & {*transfer.reinitialise}:
         raise UserError(
-            f"{key}={depth} would freeze {names}, which transfer.reinitialise re-initialises. "
-            "Shorten that list, or tune from a lower layer"
+            f"{key}={depth} would freeze {', '.join(sorted(frozen))}, which transfer.reinitialise "
+            "re-initialises. Shorten that list, or tune from a lower layer"
         )
-
-
-def _check_devices(trainer: Trainer, transfer: Transfer | None) -> None:
-    if transfer and trainer.devices > 1:
-        for name in ("probe_epochs", "search"):
-            if getattr(transfer, name):
-                raise UserError(f"transfer.{name} needs trainer.devices=1")
-
-
-def _check_domain(key: str, domain: Mapping[str, Any]) -> None:
-    """Check the types of the keys that every domain has."""
-    names = {one.name for one in fields(DomainSettings)}
-    if "layout" not in domain:  # published weights, or a user's own class
-        return
-    DomainSettings.from_config({name: domain[name] for name in domain if name in names}, key)
-
-
-def _section(
-    schema: type[T],
-    key: str,
-    base: Mapping[str, Any],
-    own_key: str = "",
-    own: Mapping[str, Any] | None = None,
-) -> T:
-    """Return `base`, changed by a stage's `own` settings, as an instance of `schema`."""
-    return cast(T, _merged(schema, [(key, base), (own_key, own or {})]))
-
-
-def _merged(schema: type, parts: list[tuple[str, Mapping[str, Any]]]) -> Any:
-    """Merge the parts, each with the key under which it stands, into the schema's types.
-
-    A part that names another `_target_` replaces the keywords of the one before.
-    """
-    result = OmegaConf.structured(schema)
-    for key, part in parts:
-        _refuse_unknown(part, schema, key)
-        for name, value in part.items():
-            before = OmegaConf.select(result, name, throw_on_missing=False)
-            target = value.get("_target_") if isinstance(value, Mapping) else None
-            if target and isinstance(before, DictConfig) and target != before.get("_target_"):
-                result[name] = {}
-        try:
-            result = OmegaConf.merge(result, dict(part))
-        except (ValidationError, ConfigKeyError) as error:
-            name = ".".join(filter(None, (key, str(error.full_key))))
-            raise UserError(f"{name}: {_first_line(error)}") from error
-    for name in (one.name for one in fields(schema)):
-        if OmegaConf.is_missing(result, name):
-            raise _required(f"{parts[0][0]}.{name}")
-    return OmegaConf.to_object(result)
-
-
-def _refuse_unknown(part: Mapping[str, Any], schema: type, key: str) -> None:
-    names = [one.name for one in fields(schema)]
-    for name in part:
-        if name not in names and name != "hydra":
-            near = difflib.get_close_matches(str(name), names, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(names)}"
-            raise UserError(f"{'.'.join(filter(None, (key, str(name))))}: no such key. {hint}")
-
-
-def _required(key: str) -> UserError:
-    return UserError(f"{key} is required: give it as {key}=...")
 
 
 def _one_of(key: str, value: str, legal: tuple[str, ...]) -> None:
     if value not in legal:
         raise UserError(f"{key}={value}: it must be one of {', '.join(legal)}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

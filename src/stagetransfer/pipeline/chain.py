@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 from omegaconf import OmegaConf
 
-from stagetransfer.config.identity import key_of, stage_identity
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import RunConfig, Stage
+from stagetransfer.config.stage_key import key_of, stage_identity
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError, cause
 from stagetransfer.files import read_json, write_json, write_text
@@ -34,6 +34,7 @@ from stagetransfer.pipeline.stage_record import (
     weights_entry,
 )
 from stagetransfer.pipeline.stage_store import StageStore, exclusive
+from stagetransfer.runs.reader import is_finished
 from stagetransfer.runs.writer import versions, write_result
 from stagetransfer.seeding import derive
 from stagetransfer.training import (
@@ -91,7 +92,7 @@ class ChainRunner:
     @property
     def finished(self) -> bool:
         """Return whether the run's result exists."""
-        return (self.folder / "metrics.json").is_file()
+        return is_finished(self.folder)
 
     def run(self) -> Path:
         """Do what is left to do, and return the run's folder with its metrics.json.
@@ -235,13 +236,7 @@ class ChainRunner:
         if isinstance(data, Pretrained):
             return data.identity()
         config = self.config
-        identity = stage_identity(
-            stage,
-            data.identity(),
-            model=config.model,
-            trainer=config.trainer,
-            callbacks=config.callbacks,
-        )
+        identity = stage_identity(config, stage, data.identity())
         if stage is config.stages[-1]:
             variants = data.settings.random_variants if config.test_copies > 1 else {}
             identity["test"] = {"copies": config.test_copies, **variants}

@@ -43,11 +43,11 @@ def learning_curves(study: Study) -> pd.DataFrame:
 
 
 def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) -> Block:
-    """Return the learning curves at a ratio; a line of text if no run has TensorBoard files."""
+    """Return the learning curves at a ratio; a line of text if no run has them."""
     at = fmt.ratio(ratio)
     curves = curves[curves["ratio"] == ratio]
     if curves.empty:
-        return Text(f"No learning curves at r = {at}: the runs hold no TensorBoard scalars.")
+        return Text(f"No learning curves at r = {at}: the runs hold no metrics.csv.")
     name, title = f"learning_curves-r{at}", f"Learning curves of the target stage at r = {at}"
     caption = "On validation data, by epoch. Thin lines are seeds; thick lines are their mean."
     return plots.save_plot(_plot(study, curves), name, title, caption, out)

@@ -1,0 +1,65 @@
+"""From plain mappings to the typed dataclasses of the schema, with an error that names the key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stagetransfer.errors import UserError
+
+T = TypeVar("T")
+
+
+def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
+    """Merge the parts, each with the key under which it stands, into an instance of the schema.
+
+    A part that names another `_target_` replaces the keywords of the one before.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value is of the wrong type.
+    """
+    result = OmegaConf.structured(schema)
+    for key, part in parts:
+        refuse_unknown(part, schema, key)
+        for name, value in part.items():
+            before = OmegaConf.select(result, name, throw_on_missing=False)
+            target = value.get("_target_") if isinstance(value, Mapping) else None
+            if target and isinstance(before, DictConfig) and target != before.get("_target_"):
+                result[name] = {}
+        try:
+            result = OmegaConf.merge(result, dict(part))
+        except OmegaConfBaseException as error:
+            raise UserError(f"{_join(key, error.full_key)}: {first_line(error)}") from error
+    for one in fields(cast(Any, schema)):
+        if OmegaConf.is_missing(result, one.name):
+            raise required(_join(parts[0][0], one.name))
+    return cast(T, OmegaConf.to_object(result))
+
+
+def refuse_unknown(part: Mapping[str, Any], schema: type, key: str) -> None:
+    """Raise UserError if a name of `part` is no field of the schema."""
+    names = [one.name for one in fields(cast(Any, schema))]
+    for name in part:
+        if name not in names and name != "hydra":
+            near = difflib.get_close_matches(str(name), names, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(names)}"
+            raise UserError(f"{_join(key, name)}: no such key. {hint}")
+
+
+def required(key: str) -> UserError:
+    """Return the error that a key has no value."""
+    return UserError(f"{key} is required: give it as {key}=...")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message; OmegaConf adds details below it."""
+    return str(error).splitlines()[0]
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)
