@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 class BestEpoch(pl.Callback):
     """Remember the epoch with the best validation metric `monitor`, and all metrics of it.
 
-    Training ends after `patience` epochs without improvement. Lightning's EarlyStopping is not
-    used because it forgets on resuming that it had stopped.
+    Training ends after `patience` epochs without improvement, or never with None. Lightning's
+    EarlyStopping is not used because it forgets on resuming that it had stopped.
     """
 
     def __init__(self, monitor: str, lowest: bool, patience: int | None) -> None:

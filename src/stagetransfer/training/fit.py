@@ -115,7 +115,7 @@ def evaluate(
     copies: int = 1,
     seed: int = 0,
 ) -> TestResult:
-    """Test the module on the N images of a split.
+    """Test the module on the images of a split.
 
     The test always uses one device: several would pad the set and count some images twice.
 

@@ -101,7 +101,7 @@ class ClassifierModule(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
-        self._num_fixed = 0  # the number of the network's first children that are fixed
+        self._num_fixed = 0  # the number of leading children of the network that are frozen
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def configure_network(self, model: Model, num_classes: int, seed: int) -> AlexNet:
