@@ -1,7 +1,5 @@
 """`stagetransfer board`: a folder for TensorBoard that compares finished runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -22,7 +22,7 @@ def convergence(
     import pandas as pd
 
     from stagetransfer.reporting import convergence_plots as plots
-    from stagetransfer.reporting.curve_files import write_curve_files
+    from stagetransfer.reporting.plots import write_curve_files
     from stagetransfer.runs.gather import gather_runs
 
     found = gather_runs(runs, only=only or ())

@@ -53,8 +53,8 @@ def froc(
         wrong = "--rate: a number of false positives per case must be above 0"
         raise UserError(f"{wrong}. Correct the value.")
 
-    from stagetransfer.reporting.curve_files import write_curve_files
     from stagetransfer.reporting.froc_plot import froc_plot
+    from stagetransfer.reporting.plots import write_curve_files
     from stagetransfer.runs.froc_study import compare_systems, read_systems
     from stagetransfer.runs.reader import find_runs
     from stagetransfer.statistics import CPM

@@ -1,25 +1,19 @@
 """`stagetransfer report`: tables, plots and a page that compare finished runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.options import OnlySettings, RunPaths
+
 
 def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Run folders, runs/ folders, outputs or sweep folders, in any mix."),
-    ],
+    runs: RunPaths,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. [default: report beside runs]")
     ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE that config.yaml of a run must have. May be repeated."),
-    ] = None,
+    only: OnlySettings = None,
     visualization: Annotated[
         Path | None,
         typer.Option(help="Folder of stagetransfer visualize, whose CSV and PNG are included."),

@@ -53,7 +53,7 @@ def roc(
     if mcclish and partial is None:
         raise UserError("--mcclish: there is no partial area to rescale. Add --partial RATE.")
 
-    from stagetransfer.reporting.curve_files import write_curve_files
+    from stagetransfer.reporting.plots import write_curve_files
     from stagetransfer.reporting.roc_section import roc_plot
     from stagetransfer.runs.gather import gather_runs
     from stagetransfer.runs.roc_study import RocMetrics, RocStudy

@@ -1,8 +1,7 @@
 """Reports of finished runs: tables, figures, pages, curves and the TensorBoard board.
 
-Everything is made from the files of the runs. `build` makes the report and orders its sections;
-each section has a file, such as `table2`, `table3`, `figure5` and `depth_section`. They share
-`blocks`, `formatting` and `plots`; `render` writes the page and its tables.
+Everything is made from the files of the runs. `build` makes the report from sections, each in a
+file of its own. They share `blocks`, `formatting` and `plots`; `render` writes the page.
 """
 
 from stagetransfer.reporting.build import make_report

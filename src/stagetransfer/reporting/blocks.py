@@ -1,7 +1,5 @@
 """The parts of a report: sections that hold paragraphs, lists, tables and plots."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,22 +25,15 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table on the page, and its unrounded numbers in a CSV file.
-
-    Attributes:
-        name: the stem of tables/<name>.csv and tables/<name>.tex.
-        rows: the cells as they are shown. A cell may have a second line, after a newline.
-        left: the number of columns with text, which are aligned to the left.
-        data: the content of the CSV file; None: the cells as they are shown.
-    """
+    """A table on the page, and its unrounded numbers in tables/<name>.csv and .tex."""
 
     name: str
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str]]  # as shown; a cell may have a second line, after a newline
     notes: Sequence[str] = ()
-    left: int = 1
-    data: pd.DataFrame | None = None
+    left: int = 1  # the number of columns with text, which are aligned to the left
+    data: pd.DataFrame | None = None  # the content of the CSV file; None: the cells as shown
     kind: str = "table"
 
     @property
@@ -50,20 +41,15 @@ class Table:
         """The content of the CSV file."""
         if self.data is not None:
             return self.data
-        cells = [[cell.replace("\n", " ") for cell in row] for row in self.rows]
-        return data_frame(self.columns, cells)
+        return data_frame(self.columns, self.rows).replace("\n", " ", regex=True)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure.
-
-    Attributes:
-        files: paths below the report's folder; Markdown shows the first, HTML the last.
-    """
+    """A figure."""
 
     title: str
-    files: Sequence[Path]
+    files: Sequence[Path]  # below the report's folder; Markdown shows the first, HTML the last
     caption: str
     kind: str = "plot"
 

@@ -1,16 +1,14 @@
 """Build the report of finished runs from their files: its sections, in the order of the page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
+from stagetransfer.reporting import figure5, plots
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Section
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
-from stagetransfer.reporting.figure5 import figure_5_block
 from stagetransfer.reporting.fold_section import fold_sections
 from stagetransfer.reporting.overview_section import overview_section
 from stagetransfer.reporting.pair_tables import pair_blocks
@@ -25,7 +23,6 @@ from stagetransfer.reporting.training_section import (
 )
 from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.gather import gather_runs
-from stagetransfer.runs.run import UnfinishedRun
 from stagetransfer.runs.study import Study
 
 
@@ -48,32 +45,22 @@ def make_report(
         only: "key=value" pairs that the config.yaml of a run must have.
         visualization: a folder whose CSV and PNG files are included.
         count: the number of bootstrap resamples.
-
-    Raises:
-        UserError: no run is finished, or the runs cannot be compared.
     """
     found = gather_runs(paths, only=only)
     study = Study(found.runs, count)
     out = found.outputs / "report" if out is None else out
     _remove_earlier(out)
-    page = _sections(study, found.unfinished, out, visualization)
-    write_report("StageTransfer report", page, out)
-    return out
-
-
-def _sections(
-    study: Study, unfinished: Sequence[UnfinishedRun], out: Path, visualization: Path | None
-) -> list[Section]:
-    """Return all sections in the order of the page; plots are written below `out`."""
     main = study.main_ratio
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
+    figure = figure5.figure_5(study)
+    plot = plots.save_plot(figure, "figure5", figure5.TITLE, figure5.CAPTION, out)
     page = [
-        overview_section(study, unfinished),
+        overview_section(study, found.unfinished),
         Section(f"Test results at {at}", table_2(study, main)),
         Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
         *depth_sections(study, out),
-        Section("Less training data", [*table_3(study), figure_5_block(study, out)]),
+        Section("Less training data", [*table_3(study), plot]),
         roc_section(study, out),
         class_section(study, out),
         training_section(study, curves, out),
@@ -86,7 +73,9 @@ def _sections(
     page += fold_sections(study)
     if visualization is not None:
         page.append(visualization_section(visualization, out))
-    return sorted(page, key=lambda section: section.appendix)
+    page.sort(key=lambda section: section.appendix)
+    write_report("StageTransfer report", page, out)
+    return out
 
 
 def _remove_earlier(out: Path) -> None:

@@ -3,8 +3,6 @@
 The probabilities are compared before and after temperature scaling (Guo et al. 2017).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,25 +38,19 @@ NOTES = (
 
 @dataclass(frozen=True)
 class _Calibrated:
-    """The runs of one condition that have validation predictions.
-
-    Attributes:
-        temperatures: one per run.
-        trained: test probabilities (runs, images, classes) without temperature scaling.
-        scaled: the same at each run's own temperature.
-    """
+    """The runs of one condition that have validation predictions."""
 
     condition: str
-    temperatures: list[float]
-    trained: NDArray[np.float64]
-    scaled: NDArray[np.float64]
+    temperatures: list[float]  # one per run
+    trained: NDArray[np.float64]  # test probabilities (runs, images, classes), not scaled
+    scaled: NDArray[np.float64]  # the same at each run's own temperature
 
 
 def calibration_sections(study: Study, out: Path) -> list[Section]:
     """Return the section at the main ratio; none if no run has validation predictions."""
     runs = {name: study.at(name, study.main_ratio) for name in study.conditions}
     with_file = {name: [r for r in of if (r.folder / FILE).is_file()] for name, of in runs.items()}
-    found = [_calibrate(name, of) for name, of in with_file.items() if of]
+    found = [_calibrate(study, name, of) for name, of in with_file.items() if of]
     if not found:
         return []
     blocks: list[Block] = [_table(study, found), *_diagram(study, found, out)]
@@ -71,15 +63,13 @@ def calibration_sections(study: Study, out: Path) -> list[Section]:
     return [Section(f"Calibration at r = {fmt.ratio(study.main_ratio)}", blocks)]
 
 
-def _calibrate(condition: str, runs: Sequence[Run]) -> _Calibrated:
-    temperatures, trained, scaled = [], [], []
+def _calibrate(study: Study, condition: str, runs: Sequence[Run]) -> _Calibrated:
+    temperatures, trained = [], [study.probabilities(run) for run in runs]
     for run in runs:
         _, _, labels, probabilities = read_predictions(run.folder / FILE, run.classes)
         logits = np.log(np.clip(probabilities, 1e-300, None))
         temperatures.append(fit_temperature(labels, logits))
-        order = sorted(range(len(run.ids)), key=run.ids.__getitem__)
-        trained.append(run.probabilities[order])
-        scaled.append(apply_temperature(trained[-1], temperatures[-1]))
+    scaled = [apply_temperature(p, t) for p, t in zip(trained, temperatures, strict=True)]
     return _Calibrated(condition, temperatures, np.stack(trained), np.stack(scaled))
 
 

@@ -1,12 +1,11 @@
 """Results per class: the recall of each class against r, and confusion matrices."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
@@ -23,16 +22,11 @@ def class_section(study: Study, out: Path) -> Section:
         caption += f" The {plots.MAX_CLASSES} classes with the fewest test images."
     if study.few:
         caption += f" Fewer than ten groups: {fmt.join(study.few)}."
-    recall = plots.save_plot(
-        recall_plot(study), "recall_by_class", "Recall of each class against r", caption, out
-    )
-    matrices = plots.save_plot(
-        confusion_plot(study),
-        "confusion",
-        "Confusion matrices",
-        "Counts summed over seeds. The colour is the share of the images with this label.",
-        out,
-    )
+    title = "Recall of each class against r"
+    recall = plots.save_plot(recall_plot(study), "recall_by_class", title, caption, out)
+    title = "Confusion matrices"
+    caption = "Counts summed over seeds. The colour is the share of the images with this label."
+    matrices = plots.save_plot(confusion_plot(study), "confusion", title, caption, out)
     counts = [
         (condition, ratio, label, *row)
         for condition in study.conditions
@@ -40,17 +34,18 @@ def class_section(study: Study, out: Path) -> Section:
         for label, row in zip(study.classes, confusion(study, condition, ratio), strict=True)
     ]
     recalls = [
-        (condition, ratio, name, *(found.estimate, found.low, found.high, found.seeds))
+        (condition, ratio, name, x.estimate, x.low, x.high, x.seeds)
         for condition in study.conditions
         for ratio in study.ratios
         if study.at(condition, ratio)
         for label, name in enumerate(study.classes)
         if label in study.labels
-        for found in [study.interval(condition, ratio, f"recall:{name}")]
+        for x in [study.interval(condition, ratio, f"recall:{name}")]
     ]
-    confusions = data_frame(["condition", "ratio", "label", *study.classes], counts)
-    recall_data = data_frame("condition ratio class recall low high seeds", recalls)
-    data = [Data("confusion", confusions), Data("recall_by_class", recall_data)]
+    data = [
+        Data("confusion", data_frame(["condition", "ratio", "label", *study.classes], counts)),
+        Data("recall_by_class", data_frame("condition ratio class recall low high seeds", recalls)),
+    ]
     return Section("Results per class", [recall, matrices, *data])
 
 
@@ -58,19 +53,17 @@ def class_section(study: Study, out: Path) -> Section:
 def confusion_plot(study: Study) -> Figure:
     """Return one matrix per condition at its highest ratio; rows are labels."""
     classes = [plots.shorten(name) for name in study.classes]
-    few = len(classes) <= 10
-    font_sizes = (8, 7.5) if few else (5.5, 5)
+    font_sizes = (8, 7.5) if len(classes) <= 10 else (5.5, 5)
+    show_counts = len(classes) <= plots.MAX_CLASSES
     side = min(max(3.1, 0.42 * len(classes) + 1.1), 9)
     figure, axes = plots.grid(len(study.conditions), 2, (side, 0.9 * side))
     for axis, condition in zip(axes, study.conditions, strict=True):
         ratio = _highest_ratio(study, condition)
         counts = confusion(study, condition, ratio)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        texts = np.where(counts, counts.astype(str), "")
-        image = plots.draw_heat_map(
-            axis, shares, (classes, classes), texts if len(classes) <= plots.MAX_CLASSES else None,
-            font_sizes, cmap="Blues", vmin=0, vmax=1,
-        )  # fmt: skip
+        texts = np.where(counts, counts.astype(str), "") if show_counts else None
+        options = {"cmap": "Blues", "vmin": 0, "vmax": 1}
+        image = plots.draw_heat_map(axis, shares, (classes, classes), texts, font_sizes, **options)
         axis.tick_params("x", rotation=90)
         seeds = fmt.count(len(study.at(condition, ratio)), "seed")
         axis.set_title(f"{condition}, r = {fmt.ratio(ratio)}, {seeds}")
@@ -81,7 +74,7 @@ def confusion_plot(study: Study) -> Figure:
     return figure
 
 
-def confusion(study: Study, condition: str, ratio: float) -> np.ndarray[tuple[int, int]]:
+def confusion(study: Study, condition: str, ratio: float) -> NDArray[np.int64]:
     """Return counts (labels, predictions), summed over the seeds."""
     counts = np.zeros((len(study.classes), len(study.classes)), np.int64)
     for run in study.at(condition, ratio):

@@ -1,10 +1,7 @@
 """Validation AUC against mini-batches (Tajbakhsh et al. 2016, IEEE TMI 35(5), Fig. 10).
 
-The axis is logarithmic, because fine-tuning takes a fraction of the mini-batches that training
-from scratch takes.
+The axis is logarithmic: fine-tuning takes a fraction of the mini-batches of training from scratch.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -14,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from stagetransfer.figures import STYLE
+from stagetransfer.reporting.blocks import data_frame
 from stagetransfer.reporting.plots import condition_styles, grid, legend
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.training_curves import validation_curve
@@ -23,78 +21,59 @@ RUN_COLUMNS = ["condition", "ratio", "seed", "fold"]
 
 
 def validation_auc(run: Run) -> pd.DataFrame:
-    """Return the validation AUC of a run's target stage, one row per epoch.
-
-    The columns are condition, ratio, seed, fold ("" without folds), batches (mini-batches trained
-    on until then) and auroc. The table is empty if the run did not log its AUC.
-    """
+    """Return a run's validation AUC by mini-batches, one row per epoch; empty if not logged."""
     curve = validation_curve(run)
     if "auroc" not in curve:
         return pd.DataFrame(columns=pd.Index([*RUN_COLUMNS, "batches", "auroc"]))
     curve = curve[["batches", "auroc"]].dropna()
     fold = "" if run.fold is None else str(run.fold)
-    return pd.DataFrame(
-        {"condition": run.condition, "ratio": run.ratio, "seed": run.seed, "fold": fold, **curve}
-    )
+    run_cells = dict(zip(RUN_COLUMNS, (*run.place, fold), strict=True))
+    return pd.DataFrame({**run_cells, **curve})
 
 
 def convergence_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per run, computed from its rows in `validation_auc`.
+    """Return one row per run of `validation_auc`.
 
-    The columns are condition, ratio, seed, fold, final_auroc, target_auroc (95 % of final_auroc),
-    batches (at which target_auroc was first reached) and all_batches (at the last validation).
+    `target_auroc` is 95 % of the final AUC. `batches` is the number of mini-batches after which it
+    was first reached, `all_batches` that at the last validation.
     """
     rows = []
     for run, curve in curves.groupby(RUN_COLUMNS, sort=False):
         found = convergence(curve["batches"], curve["auroc"])
-        rows.append(
-            {
-                **dict(zip(RUN_COLUMNS, run, strict=True)),
-                "final_auroc": found.final,
-                "target_auroc": found.target,
-                "batches": found.batches,
-                "all_batches": curve["batches"].max(),
-            }
-        )
-    return pd.DataFrame(rows)
+        all_batches = curve["batches"].max()
+        rows.append((*run, found.final, found.target, found.batches, all_batches))
+    columns = [*RUN_COLUMNS, "final_auroc", "target_auroc", "batches", "all_batches"]
+    return data_frame(columns, rows)
 
 
+@mpl.rc_context(STYLE)
 def convergence_plot(
     curves: pd.DataFrame, table: pd.DataFrame, conditions: Sequence[str]
 ) -> Figure:
-    """Return a figure with one panel per ratio.
+    """Return one panel per ratio of `validation_auc`'s curves and their `convergence_table`.
 
     Thin lines are seeds and thick lines their mean, which is drawn where all seeds have a value. A
-    marker shows where a seed reached 95 % of its final AUC.
-
-    Args:
-        curves: rows of `validation_auc`.
-        table: the `convergence_table` of `curves`.
-        conditions: the conditions in order, which decides their colours.
+    marker shows where a seed reached 95 % of its final AUC. The order of `conditions` decides
+    their colours.
     """
     ratios = sorted(curves["ratio"].unique())
-    with mpl.rc_context(STYLE):
-        figure, axes = grid(len(ratios), 3, (4.3, 3.4))
-        for axis, ratio in zip(axes, ratios, strict=True):
-            for condition, look in condition_styles(conditions).items():
-                chosen = curves[(curves["ratio"] == ratio) & (curves["condition"] == condition)]
-                if chosen.empty:
-                    continue
-                by_seed = chosen.pivot(index="batches", columns=["seed", "fold"], values="auroc")
-                for seed in by_seed:
-                    axis.plot(by_seed[seed].dropna(), color=look.colour, alpha=0.25, linewidth=0.8)
-                mean = by_seed.dropna().mean(axis=1)
-                axis.plot(mean, color=look.colour, linestyle=look.line)
-                reached = table.merge(chosen, on=[*RUN_COLUMNS, "batches"])
-                axis.plot(reached["batches"], reached["auroc"], look.marker, color=look.colour)
-                axis.plot(
-                    [], [], color=look.colour, linestyle=look.line, marker=look.marker,
-                    label=condition,
-                )  # fmt: skip
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.set(title=f"r = {ratio:g}", xlabel="mini-batches", ylabel="validation AUC")
-        legend(figure, axes)
+    figure, axes = grid(len(ratios), 3, (4.3, 3.4))
+    for axis, ratio in zip(axes, ratios, strict=True):
+        for condition, style in condition_styles(conditions).items():
+            chosen = curves[(curves["ratio"] == ratio) & (curves["condition"] == condition)]
+            if chosen.empty:
+                continue
+            by_seed = chosen.pivot(index="batches", columns=["seed", "fold"], values="auroc")
+            for seed in by_seed:
+                axis.plot(by_seed[seed].dropna(), color=style.colour, alpha=0.25, linewidth=0.8)
+            axis.plot(by_seed.dropna().mean(axis=1), color=style.colour, linestyle=style.line)
+            reached = table.merge(chosen, on=[*RUN_COLUMNS, "batches"])
+            axis.plot(reached["batches"], reached["auroc"], style.marker, color=style.colour)
+            axis.plot([], [], label=condition, **style.options)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set(title=f"r = {ratio:g}", xlabel="mini-batches", ylabel="validation AUC")
+    legend(figure, axes)
     return figure

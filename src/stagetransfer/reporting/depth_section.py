@@ -4,8 +4,6 @@ Validation data choose the depth at each ratio, so that the test set is used onl
 the chosen depth. It is compared with fine-tuning the whole network and with training from scratch.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +19,17 @@ from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
-from stagetransfer.reporting.pair_tables import (
-    PAIR_COLUMNS,
-    difference_cells,
-    holm_where_defined,
-    pair_records,
-)
+from stagetransfer.reporting.pair_tables import PAIR_COLUMNS, difference_cells, pair_records
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.runs.tuning_depth import DEPTHS, split_depth
-from stagetransfer.statistics import sentence
+from stagetransfer.statistics import holm, sentence
 
 METRICS = ("accuracy", "auroc")
+
+TEST_SET_CHOSE = (
+    "on the test set itself, because not all runs record validation results, so its advantage is "
+    "overestimated"
+)
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,10 @@ def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choic
     """Choose the best depth at each ratio that has at least two depths.
 
     The highest mean over seeds wins, on validation data if all runs record it, else on the test
-    set. Of equal depths, the deepest wins. It is compared with the deepest depth and with every
-    condition from scratch. If it is the deepest itself, or the deepest has no runs, it is compared
-    with the second best. Holm's correction is over all comparisons, separately for each metric.
-
-    Args:
-        depths: conditions, the deepest first.
-
-    Returns:
-        The choices, and whether validation data made them.
+    set. Of equal depths, the deepest wins; `depths` begins with it. The best is compared with the
+    deepest and with every condition from scratch. If it is the deepest itself, or the deepest has
+    no runs, it is compared with the second best. Holm's correction is over all comparisons,
+    separately for each metric. The flag tells whether validation data chose.
     """
     scratches = [name for name in study.conditions if len(study.chains[name]) == 1]
     validation = {
@@ -89,7 +82,7 @@ def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choic
             choices.append(Choice(ratio, best, [pair for pair in pairs if pair.seeds]))
     pairs = [pair for choice in choices for pair in choice.against]
     for name in METRICS:
-        corrected = holm_where_defined([pair.metrics[name].p_value for pair in pairs])
+        corrected = holm([pair.metrics[name].p_value for pair in pairs])
         for pair, p_value in zip(pairs, corrected, strict=True):
             pair.holm[name] = p_value
     return choices, validated
@@ -114,14 +107,18 @@ def summary(study: Study, base: str, choices: Sequence[Choice], metric: str) -> 
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})
-def depth_plot(study: Study, names: Sequence[str], choices: Sequence[Choice]) -> Figure:
+def depth_plot(
+    study: Study, data: pd.DataFrame, names: Sequence[str], choices: Sequence[Choice]
+) -> Figure:
     """Return one heat map per metric: depths against ratios, with a frame at the chosen depth."""
     size = (max(0.75 * len(study.ratios) + 1.6, 3.2), 0.34 * len(names) + 1.1)
     figure, axes = plots.grid(2, 2, size)
     ticks = ([_depth(name) for name in names], [fmt.ratio(ratio) for ratio in study.ratios])
     colours = mpl.colormaps["cividis"].with_extremes(bad="#e6e6e6")
     for axis, metric in zip(axes, METRICS, strict=True):
-        means = np.array([[_mean(study, name, r, metric) for r in study.ratios] for name in names])
+        of_metric = data[data["figure"] == metric]
+        table = of_metric.pivot(index="condition", columns="ratio", values="mean")
+        means = table.reindex(index=list(names), columns=study.ratios).to_numpy()
         texts = np.vectorize(fmt.number)(means)
         image = plots.draw_heat_map(axis, means, ticks, texts, cmap=colours, aspect="auto")
         for choice in choices:
@@ -143,23 +140,15 @@ def _blocks(study: Study, base: str, out: Path) -> list[Block]:
     monitors = {run.config.get("recipe.monitor") for name in depths for run in study.at(name)}
     metric = "auroc" if monitors == {"auroc"} else "accuracy"
     choices, validated = choose(study, depths, metric)
-    source = (
-        "on validation data (mean over seeds)"
-        if validated
-        else "on the test set itself, because not all runs record validation results, so its "
-        "advantage is overestimated"
-    )
+    source = "on validation data (mean over seeds)" if validated else TEST_SET_CHOSE
     data = _data(study, names)
+    title = f"{base}: test metrics by fine-tuned layers and training-data ratio"
+    caption = "Means over seeds. A frame marks the depth with the best "
+    caption += f"{fmt.LABELS[metric]} {source}."
+    figure = depth_plot(study, data, names, choices)
     return [
         Text(summary(study, base, choices, metric)),
-        plots.save_plot(
-            depth_plot(study, names, choices),
-            f"depth-{base}",
-            f"{base}: test metrics by fine-tuned layers and training-data ratio",
-            f"Means over seeds. A frame marks the depth with the best {fmt.LABELS[metric]} "
-            f"{source}.",
-            out,
-        ),
+        plots.save_plot(figure, f"depth-{base}", title, caption, out),
         *(_metric_table(study, base, names, data[data["figure"] == name]) for name in METRICS),
         *_choice_table(study, base, choices, source),
     ]
@@ -219,13 +208,6 @@ def _data(study: Study, names: Sequence[str]) -> pd.DataFrame:
         for x in [study.interval(name, ratio, metric)]
     ]
     return data_frame("condition depth ratio figure mean low high seeds", rows)
-
-
-def _mean(study: Study, condition: str, ratio: float, metric: str) -> float:
-    """Return the mean over seeds; NaN if there is no run."""
-    if not study.at(condition, ratio):
-        return np.nan
-    return study.interval(condition, ratio, metric).estimate
 
 
 def _depth(condition: str) -> str:

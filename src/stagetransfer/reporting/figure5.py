@@ -1,9 +1,6 @@
 """Figure 5: accuracy and cross-entropy against the training-data ratio r; also recall by class."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -14,50 +11,33 @@ from matplotlib.figure import Figure
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Plot
 from stagetransfer.runs.study import Study
 
 LABELS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
-"""The metrics of Figure 5."""
-
+TITLE = "Figure 5. Test accuracy and cross-entropy against the training-data ratio r"
 CAPTION = "Mean over seeds with its 95 % interval. Each faint point is one seed."
 
 
 def figure_5(study: Study) -> Figure:
     """Return Figure 5; if all runs have one ratio, the conditions are side by side instead."""
-    titles = [f"test {label}" for label in LABELS.values()]
-    return _plot(study, list(LABELS), titles, columns=2, size=(4.3, 3.6))
+    return _plot(study, {metric: f"test {label}" for metric, label in LABELS.items()})
 
 
 def recall_plot(study: Study) -> Figure:
     """Return the recall of each class against r; at most `plots.MAX_CLASSES` classes."""
     support = np.bincount(study.labels, minlength=len(study.classes))
     drawn = [(study.classes[i], support[i]) for i in plots.classes_to_draw(study) if support[i]]
-    metrics = [f"recall:{name}" for name, _ in drawn]
-    titles = [f"{plots.shorten(name)} (n = {images})" for name, images in drawn]
-    return _plot(study, metrics, titles, columns=4, size=(2.3, 2.1), recall=True)
-
-
-def figure_5_block(study: Study, out: Path) -> Plot:
-    """Write Figure 5 below `out`; return the block that shows it."""
-    title = "Figure 5. Test accuracy and cross-entropy against the training-data ratio r"
-    return plots.save_plot(figure_5(study), "figure5", title, CAPTION, out)
+    titles = {f"recall:{name}": f"{plots.shorten(name)} (n = {count})" for name, count in drawn}
+    return _plot(study, titles, recall=True)
 
 
 @mpl.rc_context(STYLE)
-def _plot(
-    study: Study,
-    metrics: Sequence[str],
-    titles: Sequence[str],
-    *,
-    columns: int,
-    size: tuple[float, float],
-    recall: bool = False,
-) -> Figure:
+def _plot(study: Study, titles: Mapping[str, str], *, recall: bool = False) -> Figure:
     """Draw one panel per metric; in small panels for recall, the titles are above them."""
     one_ratio = len(study.ratios) == 1
-    figure, axes = plots.grid(len(metrics), columns, size)
-    for axis, metric, title in zip(axes, metrics, titles, strict=True):
+    columns, size = (4, (2.3, 2.1)) if recall else (2, (4.3, 3.6))
+    figure, axes = plots.grid(len(titles), columns, size)
+    for axis, (metric, title) in zip(axes, titles.items(), strict=True):
         for condition in study.conditions:
             _draw_condition(axis, study, condition, metric)
         if recall:
@@ -77,31 +57,27 @@ def _plot(
 
 
 def _draw_condition(axis: Axes, study: Study, condition: str, metric: str) -> None:
-    """Draw the mean, the interval and the single seeds of one condition into a panel.
-
-    With several ratios, x is the ratio, and the points of the conditions are moved apart a little
-    so that none hides another. With one ratio, x is the index of the condition.
-    """
+    """Draw the mean, the interval and the single seeds of one condition into a panel."""
     style = plots.condition_styles(study.conditions)[condition]
     index = study.conditions.index(condition)
     ratios = [ratio for ratio in study.ratios if study.at(condition, ratio)]
     found = [study.interval(condition, ratio, metric) for ratio in ratios]
     if len(study.ratios) == 1:
         x, shift, seeds_shift = np.array([float(index)]), 0.0, 0.2
-    else:
+    else:  # the points of the conditions are moved apart a little, so that none hides another
         step = 0.07 * float(np.diff(study.ratios).min())
-        x, shift = np.array(ratios), (index - (len(study.conditions) - 1) / 2) * step
-        seeds_shift = shift
+        shift = seeds_shift = (index - (len(study.conditions) - 1) / 2) * step
+        x = np.array(ratios)
     faint: dict[str, Any] = {"alpha": 0.35, "markersize": 3, "markeredgewidth": 0}
     for at, ratio in zip(x, ratios, strict=True):
         values = study.values(study.at(condition, ratio), metric)[0]
         at_seeds = np.full(len(values), at + seeds_shift)
         axis.plot(at_seeds, values, style.marker, color=style.colour, **faint)
-    low, high = [result.low for result in found], [result.high for result in found]
+    estimates, low, high = zip(*((x.estimate, x.low, x.high) for x in found), strict=True)
     if len(ratios) > 1:
         axis.fill_between(x, low, high, color=style.colour, alpha=0.12, linewidth=0)
     else:
         # Not an error bar, because the interval may lie beside the estimate.
         x = x + shift
         axis.vlines(x, low, high, color=style.colour, linewidth=1.2, alpha=0.8)
-    axis.plot(x, [result.estimate for result in found], label=condition, **style.options)
+    axis.plot(x, estimates, label=condition, **style.options)

@@ -1,7 +1,5 @@
 """Cross-validation: the results of each fold beside those of all folds pooled."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import numpy as np
@@ -11,6 +9,11 @@ from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Section, Table, Text
 from stagetransfer.runs.study import Study
 
+FEW_IN_FOLD = (
+    "At least one fold has fewer than ten groups of some class. The intervals of single folds are "
+    "rough; use the pooled ones."
+)
+COLUMNS = ("condition", "ratio", "fold", "figure", "images")
 POOLED = (
     "The test set is {count} folds of one split file (digest {digest}). Each run was trained on "
     "all folds but one and tested on that one. All results in this report use the pooled "
@@ -22,10 +25,7 @@ POOLED = (
 
 
 def fold_sections(study: Study) -> list[Section]:
-    """Return one section at the main ratio and appendices at the others; none without folds.
-
-    If all runs are on the same single fold, the only section is a warning.
-    """
+    """Return one section per ratio; a warning if all runs are on one fold; none without folds."""
     first = study.runs[0]
     if first.fold is not None:
         text = f"All runs are on fold {first.fold} of a split file. No run of another fold is here."
@@ -35,27 +35,26 @@ def fold_sections(study: Study) -> list[Section]:
     by_fold = zip(*(run.folds for run in study.runs), strict=True)
     folds = [Study(runs, study.count) for runs in by_fold]
     pooled = POOLED.format(count=len(folds), digest=first.splits["digest"])
-    main, *others = reversed(study.ratios)
+    tables = [(fmt.ratio(ratio), _table(study, folds, ratio)) for ratio in reversed(study.ratios)]
+    (main, of_main), *others = tables
     return [
-        Section(f"Folds at r = {fmt.ratio(main)}", [Text(pooled), _table(study, folds, main)]),
-        *(
-            Section(f"Appendix: folds at r = {fmt.ratio(r)}", [_table(study, folds, r)], True)
-            for r in others
-        ),
+        Section(f"Folds at r = {main}", [Text(pooled), of_main]),
+        *(Section(f"Appendix: folds at r = {r}", [table], True) for r, table in others),
     ]
 
 
 def _table(study: Study, folds: list[Study], ratio: float) -> Table:
     rows, records = [], []
     for condition in (name for name in study.conditions if study.at(name, ratio)):
-        for name, part in [*((str(i), fold) for i, fold in enumerate(folds)), ("pooled", study)]:
-            groups = "" if part.groups is None else str(part.num_groups)
+        parts = {str(i): fold for i, fold in enumerate(folds)} | {"pooled": study}
+        for name, part in parts.items():
+            images, groups = len(part.labels), "" if part.groups is None else str(part.num_groups)
             found = {metric: part.interval(condition, ratio, metric) for metric in fmt.LABELS}
             means = [fmt.mean(x.estimate, x.low, x.high) for x in found.values()]
-            rows.append([condition, name, str(len(part.labels)), groups, *means])
-            place = {"condition": condition, "ratio": ratio, "fold": name}
-            size = {"images": len(part.labels)}
-            records += [{**place, "figure": m, **size, **asdict(x)} for m, x in found.items()]
+            rows.append([condition, name, str(images), groups, *means])
+            for metric, x in found.items():
+                place = (condition, ratio, name, metric, images)
+                records.append(dict(zip(COLUMNS, place, strict=True)) | asdict(x))
         spread = [
             np.std([fold.interval(condition, ratio, metric).estimate for fold in folds], ddof=1)
             for metric in fmt.LABELS
@@ -67,10 +66,7 @@ def _table(study: Study, folds: list[Study], ratio: float) -> Table:
         *fmt.few_groups_note(study),
     ]
     if any(fold.few for fold in folds) and not study.few:
-        notes.append(
-            "At least one fold has fewer than ten groups of some class. The intervals of single "
-            "folds are rough; use the pooled ones."
-        )
+        notes.append(FEW_IN_FOLD)
     name = f"folds{fmt.table_suffix(study, ratio)}"
     title = f"Results of each fold at r = {fmt.ratio(ratio)}"
     columns = ["condition", "fold", "images", "groups", *fmt.LABELS.values()]

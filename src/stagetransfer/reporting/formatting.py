@@ -1,7 +1,5 @@
 """Numbers as the text that the tables, captions and sentences of a report show."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 
@@ -20,7 +18,7 @@ LABELS = {
 }
 """The name of each metric in a report."""
 
-UNITS = {name: NATS if name == "cross_entropy" else POINTS for name in LABELS}
+UNITS = dict.fromkeys(LABELS, POINTS) | {"cross_entropy": NATS}
 """The unit of the differences of each metric in a report."""
 
 
@@ -54,9 +52,7 @@ def difference(value: float, low: float, high: float, unit: Unit) -> str:
 
 def p_value(p: float | None) -> str:
     """Return a p-value with three digits; a dash if it is not defined."""
-    if p is None or not math.isfinite(p):
-        return DASH
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "< 0.001" if p is not None and p < 0.001 else number(p)
 
 
 def join(items: Iterable[object]) -> str:

@@ -1,7 +1,5 @@
 """The plot of FROC curves."""
 
-from __future__ import annotations
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure

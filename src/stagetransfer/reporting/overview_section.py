@@ -1,7 +1,5 @@
 """Which runs the report compares, which have no result, and how the intervals are computed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 
@@ -28,20 +26,17 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     runs = fmt.count(len(study.runs), "finished run")
     conditions = fmt.count(len(study.conditions), "condition")
     ratios = fmt.join(map(fmt.ratio, study.ratios))
+    versions = fmt.join(f"{name} {x}" for name, x in sorted(study.runs[0].versions.items()))
     lines = [
         f"{runs} of {conditions}; r: {ratios}; seeds: {fmt.join(study.seeds)}.",
         *(f"{name}: {' → '.join(study.chains[name])}." for name in study.conditions),
-        _test_set(study),
-        source_seeds(study),
-        f"Software: {_versions(study)}.",
+        *(_test_set(study), source_seeds(study), f"Software: {versions}."),
     ]
+    replaced = " (replaced by another run that is finished)"
     problems = [
-        f"{run.folder.name}: {run.reason}"
-        + (" (replaced by another run that is finished)" if run.place in finished else "")
-        for run in unfinished
+        *(f"{x.folder.name}: {x.reason}{replaced * (x.place in finished)}" for x in unfinished),
+        *(f"{c}, r = {fmt.ratio(r)}, seed {s}: no run" for c, r, s in missing(study, unfinished)),
     ]
-    absent = missing(study, unfinished)
-    problems += [f"{c}, r = {fmt.ratio(r)}, seed {s}: no run" for c, r, s in absent]
     blocks: list[Block] = [Bullets(lines)]
     for title, warnings in (
         ("Not included in the results below, because there is no result:", problems),
@@ -54,21 +49,10 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
 
 
 def missing(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[tuple[str, float, int]]:
-    """Return condition, ratio and seed of the runs that do not exist, finished or not.
-
-    These are the combinations of all conditions, ratios and seeds that occur.
-    """
+    """Return the combinations of all conditions, ratios and seeds of which there is no run."""
     there = {run.place for run in study.runs} | {run.place for run in unfinished if run.place}
-    conditions, ratios, seeds = (
-        {c for c, _, _ in there},
-        {r for _, r, _ in there},
-        {s for _, _, s in there},
-    )
-    return [
-        place
-        for place in product(sorted(conditions), sorted(ratios), sorted(seeds))
-        if place not in there
-    ]
+    every = product(*(sorted(set(values)) for values in zip(*there, strict=True)))
+    return sorted({*every} - there)
 
 
 def source_seeds(study: Study) -> str:
@@ -79,18 +63,18 @@ def source_seeds(study: Study) -> str:
     seeds = {run.source_seed for run in runs}
     if None in seeds:
         return "source_seed: not recorded in all runs."
-    fixed, follows = len(seeds) == 1, all(run.source_seed == run.seed for run in runs)
-    if fixed and follows:
-        return f"source_seed: {fmt.join(seeds)}, equal to the only seed."
-    if fixed:
-        return (
-            f"source_seed: fixed at {fmt.join(seeds)}. All seeds share one set of source stages, "
-            "so the intervals do not include the variance of source training."
-        )
-    if follows:
-        return "source_seed: follows the seed. Each seed has its own source stages."
-    mixed = fmt.join(sorted(str(seed) for seed in seeds))
-    return f"source_seed: mixed ({mixed}). Compare the conditions with care."
+    found = fmt.join(sorted(map(str, seeds)))
+    match len(seeds) == 1, all(run.source_seed == run.seed for run in runs):
+        case True, True:
+            return f"source_seed: {found}, equal to the only seed."
+        case True, False:
+            return (
+                f"source_seed: fixed at {found}. All seeds share one set of source stages, so the "
+                "intervals do not include the variance of source training."
+            )
+        case False, True:
+            return "source_seed: follows the seed. Each seed has its own source stages."
+    return f"source_seed: mixed ({found}). Compare the conditions with care."
 
 
 def unlike_conditions(study: Study) -> list[str]:
@@ -110,21 +94,16 @@ def unlike_conditions(study: Study) -> list[str]:
 
 
 def _runs_table(study: Study, unfinished: Sequence[UnfinishedRun]) -> Table:
-    """Return the seeds of each condition and ratio that are finished, unfinished, ..."""
     finished = {run.place for run in study.runs}
     failed = {run.place for run in unfinished if run.place and run.cause} - finished
     waiting = {run.place for run in unfinished if run.place and not run.cause} - finished
     states = (finished, waiting, failed, set(missing(study, unfinished)))
     order = {name: i for i, name in enumerate(study.conditions)}
     places = {(c, r) for state in states for c, r, _ in state}
-    rows = [
-        [
-            place[0],
-            fmt.ratio(place[1]),
-            *(fmt.join(sorted(s for c, r, s in state if (c, r) == place)) for state in states),
-        ]
-        for place in sorted(places, key=lambda x: (order.get(x[0], len(order)), *x))
-    ]
+    rows = []
+    for place in sorted(places, key=lambda x: (order.get(x[0], len(order)), *x)):
+        seeds = [sorted(s for c, r, s in state if (c, r) == place) for state in states]
+        rows.append([place[0], fmt.ratio(place[1]), *map(fmt.join, seeds)])
     note = (
         "Numbers are seeds. The results below use finished runs only. missing: no run has this "
         "condition, ratio and seed, but each of the three occurs in other runs."
@@ -141,8 +120,3 @@ def _test_set(study: Study) -> str:
             "if each were from another patient. If they are not, the intervals are too narrow."
         )
     return f"Test set: {images} of {study.num_groups} groups (patients), {classes}."
-
-
-def _versions(study: Study) -> str:
-    """Return the software of the first run."""
-    return fmt.join(f"{name} {value}" for name, value in sorted(study.runs[0].versions.items()))

@@ -1,17 +1,16 @@
 """Pairwise comparisons of conditions at one ratio, on the same test images and seeds."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
-from math import isfinite, nan
+from collections.abc import Iterable
+from math import nan
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
 from stagetransfer.runs.study import Pair, Study
-from stagetransfer.statistics import holm, sentence
+from stagetransfer.statistics import sentence
 
 PAIR_COLUMNS = "figure difference low high p p_holm seeds seeds_left_out"
 MCNEMAR_COLUMNS = ("pair", "seed", "only the first right", "only the second right", "p")
+OTHERS = [name for name in fmt.LABELS if name != "accuracy"]
 
 ACCURACY_NOTE = (
     "Difference of the means over seeds on the same test images, in percentage points, with its "
@@ -39,17 +38,15 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
         mcnemar = ", ".join(fmt.p_value(test.p_value) for test in pair.mcnemar.values())
         accuracy = difference_cells(pair, "accuracy")
         rows.append([title, fmt.join(pair.seeds), left_out, *accuracy, mcnemar])
-        cells = [difference_cells(pair, metric) for metric in list(fmt.LABELS)[1:]]
+        cells = [difference_cells(pair, metric) for metric in OTHERS]
         others.append([title, *(f"{shown}\np {corrected}" for shown, _, corrected in cells)])
         for seed, test in pair.mcnemar.items():
-            counts = [str(test.only_a), str(test.only_b)]
-            tests.append([title, str(seed), *counts, fmt.p_value(test.p_value)])
+            counts = map(str, (seed, test.only_a, test.only_b))
+            tests.append([title, *counts, fmt.p_value(test.p_value)])
     data = data_frame(f"a b {PAIR_COLUMNS}", pair_records(pairs))
     few = fmt.few_groups_note(study)
-    holm_note = (
-        f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, separately "
-        "for each metric."
-    )
+    holm_note = f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, "
+    holm_note += "separately for each metric."
     title = f"Pairs of conditions at {at}"
     columns = ["pair", "seeds", "seeds left out", f"points{fmt.dagger(study)}", "p", "p (Holm)"]
     columns.append("p (McNemar) per seed")
@@ -60,7 +57,7 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
         Table(f"pairs{suffix}", f"{title}: accuracy", columns, rows, notes, data=data),
     ]
     if others:
-        labels = [f"{fmt.LABELS[name]} ({fmt.UNITS[name].name})" for name in list(fmt.LABELS)[1:]]
+        labels = [f"{fmt.LABELS[name]} ({fmt.UNITS[name].name})" for name in OTHERS]
         notes = [f"Difference, 95 % interval and corrected p-value. {holm_note}", *few]
         name, title = f"pairs_other_figures{suffix}", f"{title}: the other metrics"
         blocks.append(Table(name, title, ["pair", *labels], others, notes, data=data))
@@ -87,12 +84,6 @@ def pair_records(pairs: Iterable[Pair]) -> list[tuple[object, ...]]:
             numbers = (x.estimate, x.low, x.high, x.p_value, pair.holm.get(metric, nan))
             rows.append((pair.a, pair.b, metric, *numbers, *seeds))
     return rows
-
-
-def holm_where_defined(p_values: Sequence[float]) -> list[float]:
-    """Return p-values after Holm's correction; one that is NaN stays NaN and does not count."""
-    corrected = iter(holm([p for p in p_values if isfinite(p)]))
-    return [next(corrected) if isfinite(p) else nan for p in p_values]
 
 
 def _sentence(study: Study, pair: Pair) -> str:

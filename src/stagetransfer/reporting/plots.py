@@ -1,11 +1,6 @@
-"""What the plots of a report share: one style per condition, panels, legend, heat maps, saving.
+"""What the plots of a report share: the style of each condition, panels, legends and files."""
 
-A condition has the same colour, marker and line style in every plot.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from math import ceil
 from pathlib import Path
@@ -16,9 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from stagetransfer.figures import COLOURS, LINES, MARKERS, save_figure
+from stagetransfer.files import write_text
 from stagetransfer.reporting.blocks import Plot
 from stagetransfer.runs.study import PAPER_ORDER, Study
 
@@ -27,7 +23,7 @@ MAX_CLASSES = 20
 
 
 class LineStyle(NamedTuple):
-    """How one condition is drawn."""
+    """The style of one condition in every plot."""
 
     colour: str
     marker: str
@@ -57,11 +53,7 @@ def classes_to_draw(study: Study) -> list[int]:
 
 
 def grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` panels, at most `columns` per row.
-
-    Args:
-        size: width and height of one panel in inches.
-    """
+    """Return a figure of `count` panels of this size in inches, at most `columns` per row."""
     columns = min(columns, count)
     rows = ceil(count / columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
@@ -80,11 +72,10 @@ def label_axes(figure: Figure, x: str, y: str = "") -> None:
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """Draw one legend above the figure with all labels that any panel has."""
-    found = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
+    found: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        found |= zip(labels, handles, strict=True)
     inches_per_entry = 0.75 + 0.075 * max(map(len, found), default=0)
     fitting = figure.get_figwidth() / inches_per_entry
     columns = int(np.clip(fitting, 1, min(max(len(found), 1), 4)))
@@ -94,11 +85,7 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def draw_operating_points(
     axis: Axes, rates: ArrayLike, points: pd.DataFrame, style: LineStyle, label: str
 ) -> None:
-    """Mark a curve's sensitivity at some rates, with 95 % intervals, and label it in the legend.
-
-    Args:
-        points: one row per rate with the columns estimate, low and high.
-    """
+    """Mark a curve at some rates and in the legend; `points` has estimate, low, high by rate."""
     axis.vlines(rates, points["low"], points["high"], color=style.colour, linewidth=1)
     axis.plot(rates, points["estimate"], style.marker, color=style.colour, markersize=4)
     axis.plot([], [], label=label, **style.options)
@@ -106,19 +93,16 @@ def draw_operating_points(
 
 def draw_heat_map(
     axis: Axes,
-    values: np.ndarray[tuple[int, int]],
+    values: NDArray[np.float64],
     names: tuple[Sequence[str], Sequence[str]],
-    texts: np.ndarray[tuple[int, int]] | None,
+    texts: NDArray[np.str_] | None,
     font_sizes: tuple[float, float] = (9, 8),
     **options: Any,
 ) -> AxesImage:
     """Draw a matrix as colours, with a text in each cell.
 
-    Args:
-        names: of the rows and of the columns.
-        texts: one text per cell, empty for none; None: no texts.
-        font_sizes: of the names and of the texts, in points.
-        options: further arguments of `Axes.imshow`.
+    `names` are those of rows and columns, `font_sizes` those of names and texts in points, and
+    `options` further arguments of `Axes.imshow`.
     """
     image = axis.imshow(values, **options)
     axis.set_yticks(range(len(names[0])), names[0], fontsize=font_sizes[0])
@@ -137,6 +121,16 @@ def save_plot(figure: Figure, stem: str, title: str, caption: str, out: Path) ->
     """Write plots/<stem>.png and .svg below `out`; return the block that shows them."""
     files = save_figure(figure, out / "plots" / stem)
     return Plot(title, [file.relative_to(out) for file in files], caption)
+
+
+def write_curve_files(
+    out: Path, tables: Mapping[str, pd.DataFrame], plots: Mapping[str, Figure]
+) -> None:
+    """Write <name>.csv, and <name>.png and .svg; the same numbers give the same files."""
+    for name, table in tables.items():
+        write_text(out / f"{name}.csv", table.to_csv(index=False))
+    for name, figure in plots.items():
+        save_figure(figure, out / name)
 
 
 def shorten(name: str) -> str:

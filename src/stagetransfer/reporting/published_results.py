@@ -1,7 +1,5 @@
 """Results printed in Suzuki, Sakanashi, Kido and Shouno 2018 (arXiv 1810.06282)."""
 
-from __future__ import annotations
-
 from stagetransfer.names import CONDITIONS
 
 

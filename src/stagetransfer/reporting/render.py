@@ -3,8 +3,6 @@
 report.html holds all its images, so that it can be sent as a single file.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Sequence
@@ -27,34 +25,24 @@ TEX = {
 
 def write_report(title: str, page: Sequence[Section], out: Path) -> None:
     """Write the page and its tables into `out`; each file is complete or absent."""
-    for section in page:
-        for block in section.blocks:
-            if isinstance(block, Table | Data):
-                _write_table(block, out / "tables")
+    for table in (block for section in page for block in section.blocks):
+        if isinstance(table, Table | Data):
+            write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
+        if isinstance(table, Table):
+            template = _environment(out).get_template("table.tex.jinja")
+            write_text(out / "tables" / f"{table.name}.tex", template.render(table=table))
     for name in ("report.md", "report.html"):
         template = _environment(out, html=name.endswith("html")).get_template(f"{name}.jinja")
         write_text(out / name, template.render(title=title, sections=page))
 
 
-def _write_table(table: Table | Data, folder: Path) -> None:
-    write_text(folder / f"{table.name}.csv", table.frame.to_csv(index=False))
-    if isinstance(table, Table):
-        template = _environment(folder).get_template("table.tex.jinja")
-        write_text(folder / f"{table.name}.tex", template.render(table=table))
-
-
 def _environment(out: Path, html: bool = False) -> Environment:
     environment = Environment(
-        loader=PackageLoader("stagetransfer.reporting"),
-        autoescape=html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+        loader=PackageLoader("stagetransfer.reporting"), autoescape=html, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
 
     def embedded(plot: Plot) -> str:
-        """Return the image as a data URL."""
         file = out / plot.files[-1]
         content = base64.b64encode(file.read_bytes()).decode("ascii")
         return f"data:{MEDIA[file.suffix]};base64,{content}"
@@ -78,7 +66,6 @@ def tex(cell: str) -> str:
 
 
 def _markdown(cell: str) -> str:
-    """Return a text for a cell or a line of Markdown."""
     safe = re.sub(r"([\\|*`]|<(?=[\w/!?])|(?<!\w)_|_(?!\w))", r"\\\1", cell)
     return safe.replace("\n", "<br>")
 

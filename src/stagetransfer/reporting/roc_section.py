@@ -1,7 +1,5 @@
 """ROC curves of each class against the rest: areas, operating points, pairwise comparisons."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from matplotlib.figure import Figure
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Bullets, Data, Section, Table, Text
+from stagetransfer.reporting.blocks import Block, Bullets, Data, Section, Table, Text
 from stagetransfer.runs.roc_study import RocMetrics, RocStudy, rows_at
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import POINTS
@@ -27,7 +25,15 @@ LABELS: Mapping[str, str] = {
     **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g}" for rate in ROC_METRICS.rates},
 }
 MAX_ROWS, MAX_LINES = 60, 12
-
+NO_CURVE = "No ROC curve: it needs two test images of a class and two of the other classes."
+METHOD = (
+    "Each class is compared with the rest, scored by its probability. Curves are means over seeds. "
+    "For other {others} and false-positive rates use stagetransfer roc."
+)
+CAPTION = (
+    "Mean over seeds of the sensitivity at each false-positive rate. Bars are 95 % intervals at "
+    f"the rates {fmt.join(ROC_METRICS.rates)}, side by side so that none hides another."
+)
 AREA_NOTE = (
     "Mean over seeds, with its 95 % interval below it: from the bootstrap of the report, or from "
     "DeLong's method (1988) as an additional check, which assumes independent images and treats "
@@ -44,14 +50,11 @@ PAIR_NOTE = (
 def roc_section(study: Study, out: Path) -> Section:
     """Return the areas, partial areas and sensitivities at the main ratio, with the curves."""
     ratio = study.main_ratio
-    at = f"r = {fmt.ratio(ratio)}"
+    title = f"ROC curves at r = {fmt.ratio(ratio)}"
     classes = [study.classes[i] for i in plots.classes_to_draw(study)]
     rocs = RocStudy(study, ROC_METRICS, None if len(study.classes) == 2 else classes, [ratio])
-    section = Section(f"ROC curves at {at}")
     if not rocs.positives:
-        few = "No ROC curve: it needs two test images of a class and two of the other classes."
-        section.blocks.append(Text(few))
-        return section
+        return Section(title, [Text(NO_CURVE)])
     metrics, curves = rocs.metrics_table(), rocs.curves()
     pairs, sentences = rocs.pairs()
     lines = [f"left out, because of too few test images: {name}" for name in rocs.left_out]
@@ -59,38 +62,24 @@ def roc_section(study: Study, out: Path) -> Section:
     if len(study.classes) > len(classes):
         lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
     others = "ratios, classes" if len(study.ratios) > 1 else "classes"
-    rates = fmt.join(f"{rate:g}" for rate in ROC_METRICS.rates)
-    section.blocks += [
-        Text(
-            "Each class is compared with the rest, scored by its probability. Curves are means "
-            f"over seeds. For other {others} and false-positive rates use stagetransfer roc."
-        ),
+    figure = roc_plot(rocs, ratio, metrics, curves)
+    blocks: list[Block] = [
+        Text(METHOD.format(others=others)),
         *([Bullets(lines)] if lines else []),
-        plots.save_plot(
-            roc_plot(rocs, ratio, metrics, curves),
-            f"roc-r{fmt.ratio(ratio)}",
-            f"ROC curves at {at}",
-            "Mean over seeds of the sensitivity at each false-positive rate. Bars are 95 % "
-            f"intervals at the rates {rates}, side by side so that none hides another.",
-            out,
-        ),
+        plots.save_plot(figure, f"roc-r{fmt.ratio(ratio)}", title, CAPTION, out),
         _table(study, "roc", "Areas and operating points", ["condition", "class"], metrics),
         Data("roc_curves", curves),
     ]
     if len(pairs):
         pairs = pairs.assign(pair=pairs["a"] + " - " + pairs["b"])
-        title = "Pairs of conditions, differences in points"
-        section.blocks.append(_table(study, "roc_pairs", title, ["pair", "class"], pairs))
-    return section
+        heading = "Pairs of conditions, differences in points"
+        blocks.append(_table(study, "roc_pairs", heading, ["pair", "class"], pairs))
+    return Section(title, blocks)
 
 
 @mpl.rc_context(STYLE)
 def roc_plot(study: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Return one panel per class and one curve per condition, with intervals as bars.
-
-    Args:
-        metrics, curves: of `RocStudy.metrics_table` and `RocStudy.curves`.
-    """
+    """Return one panel per class and one curve per condition, with intervals as bars."""
     rates = study.metrics.rates
     side = 3.4 if len(study.positives) > 1 else 4.6
     figure, axes = plots.grid(len(study.positives), 4, (side, side))

@@ -1,7 +1,5 @@
 """Table 2 at one ratio: the test metrics of each condition, and their spread over seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import isfinite, nan
 
@@ -15,6 +13,9 @@ from stagetransfer.runs.study import Study
 PAPER_NOTE = (
     "paper: Suzuki et al. 2018, Table 2 (one training, 927 images of other data). The paper states "
     "neither an interval nor how precision and recall are averaged."
+)
+MACRO_NOTE = (
+    "Precision, recall, F1 and AUROC are macro averages over the classes. Cross-entropy is in nats."
 )
 SPREAD_NOTE = (
     "sd: standard deviation over seeds (n - 1). range: lowest to highest seed. Both describe the "
@@ -45,10 +46,11 @@ def table_2(study: Study, ratio: float) -> list[Block]:
             spread.append([*place, *numbers, fmt.interval(x["low"], x["high"]), paper])
     at, suffix = f"r = {fmt.ratio(ratio)}", fmt.table_suffix(study, ratio)
     one_seed = data[data["seeds"] == 1]["condition"].unique()
+    groups = "groups unknown" if study.groups is None else fmt.count(study.num_groups, "group")
+    images = fmt.count(len(study.labels), "test image")
     notes = [
-        f"Mean over seeds, with the 95 % interval{fmt.dagger(study)} below it; {_test_set(study)}. "
-        "Precision, recall, F1 and AUROC are macro averages over the classes. Cross-entropy is in "
-        "nats.",
+        f"Mean over seeds, with the 95 % interval{fmt.dagger(study)} below it; {images} "
+        f"({groups}). {MACRO_NOTE}",
         *([f"No finished run at {at}: {fmt.join(absent)}."] if absent else []),
         *([PAPER_NOTE] if data["paper"].notna().any() else []),
         *([f"One seed only: {fmt.join(one_seed)}. The interval does not include the variance over "
@@ -64,13 +66,7 @@ def table_2(study: Study, ratio: float) -> list[Block]:
     return [table, Table(name, title, columns, spread, notes, left=2, data=data)]
 
 
-def _test_set(study: Study) -> str:
-    groups = "groups unknown" if study.groups is None else fmt.count(study.num_groups, "group")
-    return f"{fmt.count(len(study.labels), 'test image')} ({groups})"
-
-
 def _data(study: Study, ratio: float, conditions: Sequence[str]) -> pd.DataFrame:
-    """Return one row per condition and metric."""
     groups = None if study.groups is None else study.num_groups
     test_set = (len(study.labels), groups, bool(study.few))
     rows = []

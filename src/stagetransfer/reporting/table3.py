@@ -1,7 +1,5 @@
 """Table 3: the slope of each metric against the ratio r, and the differences of slopes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import nan
 
@@ -9,7 +7,6 @@ import numpy as np
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
-from stagetransfer.reporting.pair_tables import holm_where_defined
 from stagetransfer.reporting.published_results import TABLE_3
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
@@ -18,6 +15,7 @@ from stagetransfer.statistics import (
     RatioSeries,
     Unit,
     fit_line,
+    holm,
     sentence,
     slope_difference,
     slope_interval,
@@ -76,13 +74,11 @@ def table_3(study: Study) -> list[Block]:
 
 
 def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
-    """Return one row of `SLOPE_COLUMNS`."""
     runs = study.at(condition)
-    seeds = sorted({run.seed for run in runs})
-    ratios = [run.ratio for run in runs]
+    seeds, ratios = len({run.seed for run in runs}), [run.ratio for run in runs]
     fitted = fit_line(ratios, study.values(runs, metric)[0])
-    result = slope_interval(study.resamples(len(seeds)), _values(study, runs, metric))
-    place = (metric, condition, UNITS[metric].name, len(runs), len(seeds), len(set(ratios)))
+    result = slope_interval(study.resamples(seeds), _values(study, runs, metric))
+    place = (metric, condition, UNITS[metric].name, len(runs), seeds, len(set(ratios)))
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     paper = TABLE_3[metric].get(condition, nan)
@@ -90,12 +86,9 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
 
 
 def _values(study: Study, runs: list[Run], metric: str) -> RatioSeries:
-    """Return the runs' metric on every resample, with their ratios and the indices of seeds."""
-    seeds = sorted({run.seed for run in runs})
+    seeds = np.unique([run.seed for run in runs], return_inverse=True)[1]
     ratios = np.array([run.ratio for run in runs])
-    return RatioSeries(
-        study.values(runs, metric), ratios, np.array([seeds.index(run.seed) for run in runs])
-    )
+    return RatioSeries(study.values(runs, metric), ratios, seeds)
 
 
 def _fit(row: Mapping[object, object]) -> str:
@@ -105,7 +98,6 @@ def _fit(row: Mapping[object, object]) -> str:
 
 
 def _differences(study: Study, sloped: list[str]) -> list[Block]:
-    """Compare the slopes of all pairs, on the ratios and seeds that both conditions have."""
     pairs = [(a, b) for a, b in study.condition_pairs() if {a, b} <= {*sloped}]
     lines, rows, records = [], [], []
     for metric, unit in UNITS.items():
@@ -120,7 +112,7 @@ def _differences(study: Study, sloped: list[str]) -> list[Block]:
             x, y = (_values(study, [of[key] for key in shared], metric) for of in (of_a, of_b))
             result = slope_difference(study.resamples(len(seeds)), x, y)
             found.append((a, b, result, len(of_a.keys() ^ of_b.keys())))
-        corrected = holm_where_defined([result.p_value for _, _, result, _ in found])
+        corrected = holm([result.p_value for _, _, result, _ in found])
         for (a, b, result, left_out), p in zip(found, corrected, strict=True):
             text = sentence(a, b, result, unit=unit, p_value=p, few=list(study.few))
             out = f"; {fmt.count(left_out, 'run')} left out" if left_out else ""

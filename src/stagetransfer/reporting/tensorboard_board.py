@@ -1,13 +1,12 @@
 """A folder for TensorBoard that compares the finished runs of a sweep, made from their files."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Mapping
 from contextlib import closing
 from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -35,15 +34,9 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
 
     Each finished run, or all folds of a split file together, becomes a TensorBoard run: a row in
     the HParams tab, test metrics and a confusion matrix. The TensorBoard run `figure5` holds
-    Figure 5 and the confusion matrices of all conditions as images. `figure5/<condition>` holds
-    the curves of Figure 5 as scalars: the mean over seeds, at the step 100 r.
-
-    Args:
-        outputs: an outputs folder, a `runs` folder or a run folder.
-        count: the number of bootstrap resamples for the intervals of Figure 5.
-
-    Raises:
-        UserError: no run is finished, one cannot be read, or they cannot be compared.
+    Figure 5, with `count` resamples for its intervals, and the confusion matrices of all
+    conditions as images. `figure5/<condition>` holds the curves of Figure 5 as scalars: the mean
+    over seeds, at the step 100 r.
     """
     found = gather_runs([outputs])
     study = Study(found.runs, count)
@@ -64,9 +57,7 @@ def _write_sweep(
     for run in study.runs:
         for name, value in _hparams(run).items():
             columns.setdefault(name, set()).add(value)
-    params = [
-        hparams.HParam(name, hparams.Discrete(sorted(values))) for name, values in columns.items()
-    ]
+    params = [hparams.HParam(name, hparams.Discrete(sorted(x))) for name, x in columns.items()]
     metrics = [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS]
     with _writer(folder) as writer:
         _add(writer, hparams.hparams_config_pb(params, metrics))
@@ -78,8 +69,7 @@ def _write_sweep(
                 values = [tests[run.name][name] for run in study.at(condition, ratio)]
                 defined = [value for value in values if value is not None]
                 if defined:
-                    mean = sum(defined) / len(defined)
-                    _add(writer, _scalar(f"figure5/{name}", mean), round(100 * ratio))
+                    _add(writer, _scalar(f"figure5/{name}", mean(defined)), round(100 * ratio))
 
 
 def _write_run(folder: Path, run: Run, test: Mapping[str, float | None]) -> None:
@@ -105,7 +95,6 @@ def _hparams(run: Run) -> dict[str, str | float]:
 
 
 def _writer(folder: Path) -> closing[EventFileWriter]:
-    """Return the writer of one TensorBoard run as a context manager."""
     return closing(EventFileWriter(str(folder)))
 
 
@@ -114,12 +103,10 @@ def _add(writer: EventFileWriter, summary: Any, step: int = 0) -> None:
 
 
 def _scalar(tag: str, value: float) -> Any:
-    """Return the summary of a number."""
     return Summary(value=[Summary.Value(tag=tag, simple_value=value)])
 
 
 def _image(tag: str, figure: Figure) -> Any:
-    """Return the summary of a figure as a PNG image."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=130)
     with Image.open(png) as image:

@@ -1,7 +1,5 @@
 """Training: images per class, learning curves, and the stages with their time."""
 
-from __future__ import annotations
-
 from math import nan
 from pathlib import Path
 
@@ -16,49 +14,43 @@ from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
 from stagetransfer.reporting.figure5 import LABELS
-from stagetransfer.reporting.learning_curves import TAGS, learning_curve
 from stagetransfer.runs.study import Study
+from stagetransfer.runs.training_curves import validation_curve
 
 NOT_RECORDED = "not recorded"
+STAGE_COLUMNS = (
+    "stage used distinct reused epochs images_per_second seconds seconds_without_sharing"
+)
 
 
 def training_section(study: Study, curves: pd.DataFrame, out: Path) -> Section:
-    """Return images, learning curves at the main ratio, and stages.
-
-    Args:
-        curves: of `learning_curves`.
-    """
+    """Return images, the `learning_curves` at the main ratio, and stages."""
     plot = learning_curves_block(study, study.main_ratio, curves, out)
     return Section("Training", [images_table(study), plot, stages_table(study)])
 
 
 def learning_curves(study: Study) -> pd.DataFrame:
-    """Return the learning curves of all runs; for pooled folds, their mean.
-
-    The columns are condition, ratio, seed, epoch, cross_entropy and accuracy.
-    """
-    tables = [pd.DataFrame(columns=pd.Index(["condition", "ratio", "seed", "epoch", *TAGS]))]
+    """Return the learning curves of all runs, one row per epoch; for pooled folds, their mean."""
+    columns = ["epoch", "cross_entropy", "accuracy"]
+    tables = []
     for run in study.runs:
-        folds = pd.concat([learning_curve(part) for part in run.parts])
-        if not folds.empty:
-            curve = folds.groupby("epoch", as_index=False).mean()
+        curves = [validation_curve(part) for part in run.parts]
+        folds = [curve[columns] for curve in curves if {*columns} <= {*curve}]
+        if folds:
+            curve = pd.concat(folds).groupby("epoch", as_index=False).mean()
             tables.append(curve.assign(condition=run.condition, ratio=run.ratio, seed=run.seed))
-    return pd.concat(tables[1:] or tables)
+    return pd.concat(tables) if tables else data_frame(["condition", "ratio", "seed", *columns], [])
 
 
 def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) -> Block:
     """Return the learning curves at a ratio; a line of text if no run has them."""
-    at = f"r = {fmt.ratio(ratio)}"
+    at = fmt.ratio(ratio)
     curves = curves[curves["ratio"] == ratio]
     if curves.empty:
-        return Text(f"No learning curves at {at}: the runs hold no metrics.csv.")
-    return plots.save_plot(
-        _plot(study, curves),
-        f"learning_curves-r{fmt.ratio(ratio)}",
-        f"Learning curves of the target stage at {at}",
-        "On validation data, by epoch. Thin lines are seeds; thick lines are their mean.",
-        out,
-    )
+        return Text(f"No learning curves at r = {at}: the runs hold no metrics.csv.")
+    name, title = f"learning_curves-r{at}", f"Learning curves of the target stage at r = {at}"
+    caption = "On validation data, by epoch. Thin lines are seeds; thick lines are their mean."
+    return plots.save_plot(_plot(study, curves), name, title, caption, out)
 
 
 @mpl.rc_context(STYLE)
@@ -83,11 +75,10 @@ def images_table(study: Study) -> Table:
     """Return the numbers of training images per class at each ratio, and of test images."""
     records = []
     for run in (part for pooled in study.runs for part in pooled.parts):
-        place = {"ratio": run.ratio, "seed": run.seed, "condition": run.condition}
         recorded = run.num_train_per_class or {}
-        classes = {name: recorded.get(name) for name in study.classes}
-        records.append({**place, "total": run.num_train, **classes})
-    data = pd.DataFrame(records)
+        of_classes = map(recorded.get, study.classes)
+        records.append((run.ratio, run.seed, run.condition, run.num_train, *of_classes))
+    data = data_frame(["ratio", "seed", "condition", "total", *study.classes], records)
     columns = [*study.classes, "total"]
     rows = []
     for ratio in study.ratios:
@@ -119,10 +110,7 @@ def stages_table(study: Study) -> Table:
         times = [sum(float(stage["seconds"]) for stage in of) for of in (distinct, used)]
         records.append((*counts, epochs, speed, *times))
         rows.append([*map(str, counts), epochs, fmt.number(speed, 0), *map(_clock, times)])
-    data = data_frame(
-        "stage used distinct reused epochs images_per_second seconds seconds_without_sharing",
-        records,
-    )
+    data = data_frame(STAGE_COLUMNS, records)
     total, unshared = data["seconds"].sum(), data["seconds_without_sharing"].sum()
     rows.append(["all", *[fmt.DASH] * 5, _clock(total), _clock(unshared)])
     saved = f" Sharing saved {1 - total / unshared:.0%} of the time." if unshared > 0 else ""
@@ -145,5 +133,4 @@ def _range(values: pd.Series) -> str:
 def _clock(seconds: float) -> str:
     """Return hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

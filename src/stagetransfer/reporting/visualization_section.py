@@ -1,7 +1,5 @@
 """The results of `stagetransfer visualize` in the report: CSV as tables, PNG as figures."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -15,13 +13,7 @@ MAX_ROWS = 60
 
 
 def visualization_section(folder: Path, out: Path) -> Section:
-    """Return a section with every CSV and PNG file of a folder, in the order of their names.
-
-    The images are copied to visualization/ below `out`.
-
-    Raises:
-        UserError: there is no such file, or a CSV file cannot be read.
-    """
+    """Return every CSV and PNG file of a folder; images are copied to visualization/ in `out`."""
     tables = [_table(file) for file in sorted(folder.glob("*.csv"))]
     images = [_image(file, out) for file in sorted(folder.glob("*.png"))]
     if not tables and not images:

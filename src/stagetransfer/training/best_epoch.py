@@ -7,14 +7,10 @@ import pytorch_lightning as pl
 
 
 class BestEpoch(pl.Callback):
-    """Remember the best epoch and its validation metrics; with `patience`, stop early.
+    """Remember the epoch with the best validation metric `monitor`, and all metrics of it.
 
-    Lightning's EarlyStopping is not used because it forgets on resuming that it had stopped.
-
-    Args:
-        monitor: the validation metric that decides, for example "cross_entropy".
-        lowest: whether lower values of it are better.
-        patience: number of epochs without improvement after which training ends; None: never.
+    Training ends after `patience` epochs without improvement, or never with None. Lightning's
+    EarlyStopping is not used because it forgets on resuming that it had stopped.
     """
 
     def __init__(self, monitor: str, lowest: bool, patience: int | None) -> None:

@@ -1,10 +1,8 @@
-"""Features of frozen layers: computed once for every image, kept on disk, and trained on.
+"""Features of frozen layers: computed once for each image, stored, and used in its place.
 
-The frozen part of a network is a fixed function of the image. Its output is therefore computed
-once and read in place of the image in every epoch, in runs of any seed, rate and ratio.
+The output of the frozen layers depends only on the image. It is therefore computed once. Every
+epoch reads it instead of the image, in runs with any seed, learning rate or ratio.
 """
-
-from __future__ import annotations
 
 import logging
 import math
@@ -17,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stagetransfer.config.schema import Trainer
@@ -40,14 +38,12 @@ class Store(Protocol):
 
 
 class FeatureSet(Dataset[FeatureBatch]):
-    """Features of N images, in memory if they fit the limit, else read from the file for a batch.
+    """Features of N images, in memory if they fit the limit in bytes, else read for each batch.
 
     Args:
         features: (M, F) or (M, H, W, C), a memory map; channels last, as convolutions read them.
-        places: (N,) rows of `features`.
-        labels: (N,).
-        rows: (N,) the images' numbers in the domain's samples.
-        memory_limit: bytes.
+        places: (N,) the rows of `features` to use.
+        labels, rows: (N,) labels, and the images' row numbers in the domain's samples.
     """
 
     def __init__(
@@ -74,17 +70,15 @@ class FeatureSet(Dataset[FeatureBatch]):
         if self.held is not None:
             found = self.held[index]
         else:
-            found = torch.from_numpy(self.features[self.places[np.asarray(indices)]])
-        if found.ndim == 4:
-            found = found.permute(0, 3, 1, 2)
+            found = torch.from_numpy(self.features[self.places[index.numpy()]])
+        found = found.permute(0, 3, 1, 2) if found.ndim == 4 else found
         return FeatureBatch(found, self.labels[index], self.rows[index])
 
 
 class FeatureDataModule(pl.LightningDataModule):
-    """A domain whose images are replaced by their features; what `fit` and `evaluate` get.
+    """A domain whose images are replaced by their features.
 
     Args:
-        images: the domain.
         features: for each split an array with one row per image of `images.all_rows`.
         tested: the split that `test_dataloader` returns.
     """
@@ -109,37 +103,26 @@ class FeatureDataModule(pl.LightningDataModule):
             yield from self.images.evaluations(split, passes)
 
     def train_dataloader(self) -> DataLoader[FeatureBatch]:
-        """Return batches of the training images' features, in a new order in each epoch."""
-        stage = self.images.stage
-        labels = self.images.labels("train")
+        stage, labels = self.images.stage, self.images.labels("train")
         return self._loader("train", EpochSampler(labels, stage.seed, balanced=stage.balanced))
 
     def val_dataloader(self) -> DataLoader[FeatureBatch]:
-        """Return the validation images' features, in order."""
         return self._loader("validation")
 
     def test_dataloader(self) -> DataLoader[FeatureBatch]:
-        """Return the features of the images of the split `tested`, in order."""
         return self._loader(self.tested)
 
     def _loader(self, split: str, sampler: EpochSampler | None = None) -> DataLoader[FeatureBatch]:
+        images = self.images
         if split not in self._sets:
-            images = self.images
-            rows = images.rows[split]
-            self._sets[split] = FeatureSet(
-                self.features[split],
-                np.searchsorted(images.all_rows[split], rows),
-                images.samples.labels[rows],
-                rows,
-                images.settings.memory_limit_gib * 2**30,
-            )
+            rows, limit = images.rows[split], images.settings.memory_limit_gib * 2**30
+            places = np.searchsorted(images.all_rows[split], rows)
+            labels = images.samples.labels[rows]
+            self._sets[split] = FeatureSet(self.features[split], places, labels, rows, limit)
         return build_loader(
-            self._sets[split],
-            batch_size=self.images.stage.batch_size,
-            workers=self.images.settings.workers,
-            trainer=self.trainer,
-            sampler=sampler,
-        )
+            self._sets[split], batch_size=images.stage.batch_size, workers=images.settings.workers,
+            trainer=self.trainer, sampler=sampler,
+        )  # fmt: skip
 
 
 StageData = DomainDataModule | FeatureDataModule
@@ -159,13 +142,9 @@ def with_cached_features(
 ) -> StageData:
     """Return the data with features in place of images, or `data` itself if that is not possible.
 
-    The store keeps the features of all images before the ratio. If they cannot replace the images,
-    one line in the log says why.
-
-    Args:
-        module: its frozen layers have their weights.
-        weights: identifies the weights of the frozen layers.
-        store: keeps features by key.
+    If it is not possible, one line in the log says why. The store keeps the features of all
+    images, not only of the share that the training-data ratio selects. `module` already has the
+    weights of its frozen layers; `weights` identifies them in the key of the features.
     """
     if not settings.frozen_features_gib:
         return data
@@ -174,9 +153,8 @@ def with_cached_features(
     if reason := _obstacle(data, settings, size):
         log.info("  frozen layers are computed in each epoch: %s", reason)
         return data
-    key = key_of(
-        {"features": dict(weights), "data": data.input_identity(), "precision": settings.precision}
-    )
+    identity = {"features": dict(weights), "data": data.input_identity()}
+    key = key_of({**identity, "precision": settings.precision})
     with store.make(key) as folder:
         if folder is not None:
             log.info("  frozen layers: computed once for %d images (%.2g GiB)", count, size)
@@ -187,15 +165,14 @@ def with_cached_features(
 
 
 def _obstacle(data: DomainDataModule, settings: Trainer, size: float) -> str | None:
-    variants = data.settings.random_variants
-    if data.settings.augment and variants:
-        names = ", ".join(variants)
+    """Return why features cannot replace images; None if they can. `size` is in GiB."""
+    if data.settings.augment and data.settings.random_variants:
+        names = ", ".join(data.settings.random_variants)
         return f"{data.stage.key} draws random variants ({names}). Set augment=false to draw none."
     if settings.devices > 1:
         return f"trainer.devices={settings.devices}"
-    if size > settings.frozen_features_gib:
-        limit = f"trainer.frozen_features_gib={settings.frozen_features_gib:g}"
-        return f"their outputs would take {size:.1f} GiB, {limit}"
+    if size > (limit := settings.frozen_features_gib):
+        return f"their outputs would take {size:.1f} GiB, trainer.frozen_features_gib={limit:g}"
     return None
 
 
@@ -211,16 +188,14 @@ def feature_shape(module: ClassifierModule) -> tuple[int, ...]:
 def write_features(
     module: ClassifierModule, data: DomainDataModule, settings: Trainer, folder: Path
 ) -> None:
-    """Write one file <split>.npy, float32, for each split that has images.
+    """Write <split>.npy, float32, with one row per image of `data.all_rows`.
 
-    A file has one row per image of `data.all_rows`. The images pass through the network batch by
-    batch, as in a test, and each result is written at once: memory holds one batch.
+    The network runs batch by batch, as in a test. Each result is written at once, so that memory
+    holds one batch. A split without images has no file.
     """
     shape = feature_shape(module)
     arrays = [
-        np.lib.format.open_memmap(
-            folder / f"{split}.npy", mode="w+", dtype=np.float32, shape=(len(rows), *shape)
-        )
+        open_memmap(folder / f"{split}.npy", "w+", np.float32, shape=(len(rows), *shape))
         for split, rows in data.all_rows.items()
         if len(rows)
     ]
@@ -247,12 +222,9 @@ class _Writer(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Called by Lightning."""
-        features: Tensor = outputs
         start = self.written[dataloader_idx]
-        end = start + len(features)
-        self.arrays[dataloader_idx][start:end] = features.cpu().numpy()
-        self.written[dataloader_idx] = end
+        end = self.written[dataloader_idx] = start + len(outputs)
+        self.arrays[dataloader_idx][start:end] = outputs.cpu().numpy()
 
 
 def read_features(folder: Path) -> dict[str, NDArray[np.float32]]:

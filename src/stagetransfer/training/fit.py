@@ -1,6 +1,4 @@
-"""One stage's training: a new Trainer, new callbacks, a new optimiser, its own checkpoints."""
-
-from __future__ import annotations
+"""Train or test one stage with a Trainer, callbacks, an optimiser and checkpoints of its own."""
 
 import inspect
 from collections.abc import Sequence
@@ -8,10 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -36,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a stage's training left: its best checkpoint and what is to be recorded of it."""
+    """The result of a stage's training."""
 
-    best: Path
+    best: Path  # the checkpoint of the best epoch
     epochs: int
-    best_epoch: int
+    best_epoch: int  # from 1
     seconds: float
     images_per_second: float
     validation: dict[str, float]
@@ -63,37 +59,24 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
 ) -> Fitted:
-    """Train a stage, or continue its training where `folder` holds its last checkpoint.
+    """Train a stage, or continue its training if `folder` holds its last checkpoint.
 
     Args:
-        title: names the stage in what is shown.
+        title: the stage's name in the progress output.
         folder: gets best.ckpt (weights of the epoch with the best `monitor`) and last.ckpt.
-        monitor: a validation figure; cross_entropy is best when lowest, all others when highest.
-        seed: decides every random draw of the epochs.
-        transfer: the transfer from the stage before, if there is one.
+        monitor: a validation metric; lower values of cross_entropy are better, higher ones of all
+            others.
+        seed: decides the random numbers of every epoch.
         patience: epochs without a better `monitor` after which the stage ends; None: never.
-        probe_epochs: for so many epochs only the layers that `transfer` re-initialises are trained.
-        loggers: Lightning's, for the curves.
-        callbacks: the user's own.
+        probe_epochs: number of epochs at the start in which only the layers that `transfer`
+            re-initialises are trained.
     """
     lowest = monitor == "cross_entropy"
-    best = ModelCheckpoint(
-        folder,
-        "best",
-        monitor=f"validation/{monitor}",
-        mode="min" if lowest else "max",
-        save_weights_only=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
     # Saved after validation, not at the end of the epoch: otherwise a resumed run differs.
-    last = ModelCheckpoint(
-        folder,
-        save_top_k=0,
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
+    files: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": False}
+    name, mode = f"validation/{monitor}", "min" if lowest else "max"
+    best = ModelCheckpoint(folder, "best", monitor=name, mode=mode, save_weights_only=True, **files)
+    last = ModelCheckpoint(folder, save_top_k=0, save_last=True, **files)
     speed, best_epoch = MeasureSpeed(), BestEpoch(monitor, lowest, patience)
     all_callbacks: list[pl.Callback] = [SeedEpoch(seed), speed, LogLearningRates(), best_epoch]
     all_callbacks += [StageProgress(title, speed), *([transfer] if transfer else []), best, last]
@@ -102,14 +85,9 @@ def fit(
     trainer = build_trainer(
         settings, max_epochs=epochs, callbacks=[*all_callbacks, *callbacks], logger=list(loggers)
     )
-    resume = folder / "last.ckpt"
+    resume = folder / "last.ckpt" if (folder / "last.ckpt").is_file() else None
     with quiet_lightning():
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=resume if resume.is_file() else None,
-            weights_only=True,
-        )
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return Fitted(
         best=folder / "best.ckpt",
         epochs=best_epoch.last_epoch + 1,
@@ -122,46 +100,37 @@ def fit(
 
 
 def network_state(checkpoint: Path) -> dict[str, Tensor]:
-    """The network's tensors in one of `fit`'s checkpoints, under the network's own names."""
+    """Return the network's state dict from a checkpoint that `fit` wrote."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     prefix = "network."
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in content.items()
-        if name.startswith(prefix)
-    }
+    return {k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)}
 
 
 def evaluate(
     module: ClassifierModule,
-    data: StageData,
+    data: "StageData",
     settings: Trainer,
     *,
     split: str = "test",
     copies: int = 1,
     seed: int = 0,
 ) -> TestResult:
-    """Run the test set, or another split, through the module.
+    """Test the module on the images of a split.
 
-    It always runs on one device: several would pad the set, and count some images twice.
+    The test always uses one device: several would pad the set and count some images twice.
 
     Args:
         copies: the probabilities are means over each image and `copies` - 1 random variants of it.
-        seed: draws the variants.
-
-    Returns:
-        Rows in the domain's samples (N,), labels (N,), class probabilities (N, C).
+        seed: decides the variants.
     """
-    total: NDArray[np.float64] | None = None
-    for copy, shown in enumerate(data.evaluations(split, copies)):
+    total: Any = 0.0
+    for copy, images in enumerate(data.evaluations(split, copies)):
         torch.manual_seed(derive(seed, "copy", copy))
+        trainer = build_trainer(replace(settings, devices=1), logger=False, callbacks=[])
         with quiet_lightning():
-            build_trainer(replace(settings, devices=1), logger=False, callbacks=[]).test(
-                module, datamodule=shown, verbose=False
-            )
+            trainer.test(module, datamodule=images, verbose=False)
         rows, labels, probabilities = module.test_result()
-        total = probabilities if total is None else total + probabilities
-    assert total is not None
+        total = total + probabilities
     return rows, labels, total / copies
 
 
@@ -174,12 +143,12 @@ def build_trainer(
     the next stage and the test need.
     """
     prepare_process(keep_memory=settings.keep_memory)
-    arguments = _lightning_arguments(settings)
+    known = inspect.signature(pl.Trainer).parameters
+    arguments = {k: v for k, v in asdict(settings).items() if k in known and v is not None}
     if batches := int(arguments.pop("fast_dev_run")):
         max_epochs = 1
-        arguments |= dict.fromkeys(
-            ("limit_train_batches", "limit_val_batches", "limit_test_batches"), batches
-        )
+        limits = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+        arguments |= dict.fromkeys(limits, batches)
     arguments.setdefault("strategy", "ddp" if settings.devices > 1 else "auto")
     with quiet_lightning():
         return pl.Trainer(
@@ -194,23 +163,15 @@ def build_trainer(
         )
 
 
-def _lightning_arguments(settings: Trainer) -> dict[str, Any]:
-    """Return the settings that are arguments of Lightning's Trainer and differ from its default."""
-    names = inspect.signature(pl.Trainer).parameters
-    values = {name: value for name, value in asdict(settings).items() if name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 class _AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints that are complete or absent.
 
-    Lightning writes them to the system's temporary folder and moves them: across file systems that
-    is a copy, and a kill in its middle would leave half a checkpoint.
+    Lightning writes a checkpoint to the system's temporary folder and then moves it. Between file
+    systems a move is a copy, so a process killed during it would leave an incomplete checkpoint.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Called by Lightning."""
         with atomic_path(Path(path)) as part:
             torch.save(checkpoint, part)

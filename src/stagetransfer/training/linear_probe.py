@@ -8,15 +8,11 @@ from stagetransfer.models import layer_of
 
 
 class LinearProbe(pl.Callback):
-    """Train only the given layers during the first epochs of a stage, then all that are not frozen.
+    """Train only `layers` for the first `epochs` of a stage, then all layers that are not frozen.
 
     This is LP-FT (linear probing, then fine-tuning; Kumar et al. 2022, arXiv 2202.10054) within
     one stage and one learning-rate schedule. The optimiser skips parameters without a gradient.
     The epoch number alone decides which layers are trained, so a resumed run behaves the same.
-
-    Args:
-        layers: the layers that are trained from the start.
-        epochs: number of epochs that the other layers wait.
     """
 
     def __init__(self, layers: Sequence[str], epochs: int) -> None:

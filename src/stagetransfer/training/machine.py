@@ -1,9 +1,7 @@
-"""Settings of the whole process: PyTorch's global switches, the C library, Lightning's messages.
+"""Settings of the whole process: PyTorch, the C library and Lightning's messages.
 
 No other module changes global state.
 """
-
-from __future__ import annotations
 
 import ctypes
 import logging
@@ -16,11 +14,10 @@ import torch
 
 from stagetransfer.errors import UserError
 
-# From glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 _LOGGERS = ("pytorch_lightning", "lightning.pytorch")
-# Regular expressions of warnings that every one of a chain's Trainers would repeat.
+# Regular expressions of warnings that each Trainer of a chain would repeat.
 _WARNINGS = (
     ".*does not have many workers.*",
     ".*number of training batches.*",
@@ -29,32 +26,25 @@ _WARNINGS = (
     ".*experiment tracker.*",
     ".*srun. command is available.*",
     ".*isinstance.treespec, LeafSpec.*",
-    ".*sync_dist=True.*",  # validation figures are synchronised by torchmetrics
+    ".*sync_dist=True.*",  # validation metrics are synchronised by torchmetrics
 )
 
 
 def prepare_process(*, keep_memory: bool) -> None:
-    """Set what Lightning has no argument for; called before a Trainer is built.
-
-    Args:
-        keep_memory: see `keep_freed_memory`.
-    """
+    """Set what Lightning has no argument for; called before a Trainer is built."""
     if keep_memory:
         keep_freed_memory()
-    # Deterministic algorithms would fill each new tensor, which only serves to find reads of
-    # uninitialised memory.
+    # In deterministic mode, PyTorch would fill each new tensor. This only helps to find code that
+    # reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep the memory that it frees, for the next step or batch, until it ends.
+    """Let the process reuse the memory that it frees, and return False if it cannot.
 
     glibc requests each block of 32 MB or more from the system and returns it when it is freed. A
     training step on the CPU frees hundreds of MB of activations and gradients, and the system
-    would have to clear every page of them again.
-
-    Returns:
-        False, with nothing changed, where the C library is not glibc.
+    would clear all their pages again. Other C libraries are not changed.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -63,35 +53,24 @@ def keep_freed_memory() -> bool:
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
-    """Return `precision`, with "auto" replaced by the precision that it stands for here.
+    """Return one of Lightning's precisions, the one for this machine if `precision` is "auto".
 
-    "auto" is "bf16-mixed" (weights and their updates in float32, products in bfloat16) on a GPU
-    that multiplies bfloat16 in hardware, and "32-true" everywhere else. On a CPU, bfloat16 is
-    never chosen automatically: the quick recipe did not always learn in it.
-
-    Args:
-        precision: "auto" or any of Lightning's precisions.
-        accelerator: Lightning's name of the device: auto, cpu, gpu, cuda, ...
+    "auto" resolves to "bf16-mixed" (weights and their updates in float32, products in bfloat16) on
+    a GPU that multiplies bfloat16 in hardware, and to "32-true" everywhere else. On a CPU, "auto"
+    never resolves to bfloat16, because the quick recipe did not always learn with it.
     """
     if precision != "auto":
         return precision
-    may_be_gpu = accelerator in ("auto", "gpu", "cuda")
-    if may_be_gpu and torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16-mixed" if fast else "32-true"
-    return "32-true"
+    use_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    fast = use_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if fast else "32-true"
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[object]:
-    """Return the context in which Lightning runs a network's forward pass at a precision.
+    """Return the context in which Lightning runs a network's forward pass on a device.
 
-    Args:
-        precision: Lightning's name of a precision, as the config of a finished run records it:
-            "32-true", "32", "bf16-mixed" or "16-mixed".
-        device: the device that computes, for example "cpu" or "cuda:0".
-
-    Raises:
-        UserError: the precision is another one.
+    The precision of a finished run is "32-true", "32", "bf16-mixed" or "16-mixed"; any other is a
+    UserError. The device is for example "cpu" or "cuda:0".
     """
     if precision in ("32-true", "32"):
         return nullcontext()
@@ -106,10 +85,7 @@ def autocast(precision: str, device: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's routine messages within the block; errors are still shown.
-
-    Log levels and warning filters are restored at the end.
-    """
+    """Silence Lightning's routine messages, but not its errors, within the block."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

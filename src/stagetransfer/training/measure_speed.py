@@ -9,18 +9,12 @@ from stagetransfer.data.images import Batch
 
 
 class MeasureSpeed(pl.Callback):
-    """Measure the seconds of a stage and its training images per second, across resumes.
-
-    Attributes:
-        seconds: wall-clock time of the fit, validation and checkpoints included.
-        training_seconds: time of the training steps alone, data loading included.
-        images: training images seen on all devices.
-    """
+    """Measure the seconds of a stage and its training images per second, across resumes."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self.training_seconds = 0.0
-        self.images = 0
+        self.seconds = 0.0  # wall-clock time of the fit, validation and checkpoints included
+        self.training_seconds = 0.0  # of the training steps alone, data loading included
+        self.images = 0  # training images seen on all devices
         self._fit_began = self._step_began = 0.0
 
     @property
@@ -35,12 +29,7 @@ class MeasureSpeed(pl.Callback):
         self._step_began = time.perf_counter()
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         now = time.perf_counter()
         self.training_seconds += now - self._step_began

@@ -45,13 +45,11 @@ TestResult = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The optimiser, the learning rate of each layer, and the schedule.
+    """The optimiser, the learning rate of each layer (see `parameter_groups`), and the schedule.
 
     Attributes:
         factory: makes the optimiser from its parameter groups, each of which has its own `lr` and
             `weight_decay`. Example: `functools.partial(torch.optim.SGD, lr=0.01, momentum=0.9)`.
-        lr: learning rate of a layer whose factor in `rates` is 1.
-        weight_decay, rates, bias_rate, bias_decay: see `parameter_groups`.
         scheduler: makes a learning-rate scheduler from the optimiser. If it has an argument
             `total_steps`, it also gets the number of steps (or epochs) of the stage.
         scheduler_interval: whether the scheduler advances every "epoch" or every "step".
@@ -73,9 +71,6 @@ class ClassifierModule(pl.LightningModule):
     A subclass can override three small steps: `configure_network`, `loss`, `configure_metrics`.
 
     Args:
-        model: settings of the network.
-        classes: class names; their number is the number of outputs.
-        optimizer: used only by training.
         class_weights: (C,) weights of the training loss; None: all classes count alike.
         seed: decides the initial weights.
         channels_last: whether to store images and filters channels-last. Changes only the speed.
@@ -106,7 +101,7 @@ class ClassifierModule(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
-        self._num_fixed = 0  # the first so many children of the network are a fixed function
+        self._num_fixed = 0  # the number of leading children of the network that are frozen
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def configure_network(self, model: Model, num_classes: int, seed: int) -> AlexNet:
@@ -117,8 +112,7 @@ class ClassifierModule(pl.LightningModule):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of logits (B, C) and labels (B,): the cross-entropy in nats."""
-        weights = cast(Tensor | None, self.class_weights)
-        return F.cross_entropy(logits, labels, weight=weights)
+        return F.cross_entropy(logits, labels, weight=cast(Tensor | None, self.class_weights))
 
     def configure_metrics(self, num_classes: int) -> MetricCollection:
         """Return the validation metrics besides the cross-entropy, computed on probabilities."""
@@ -138,11 +132,9 @@ class ClassifierModule(pl.LightningModule):
         No gradients are computed there and dropout is off. Dropout directly before the first
         trained layer belongs to that layer and stays on.
         """
-        modules = list(self.network.named_children())
-        end = next(
-            i for i, (name, _) in enumerate(modules) if name in LAYERS and name not in frozen
-        )
-        while end and isinstance(modules[end - 1][1], nn.Dropout):
+        names, modules = zip(*self.network.named_children(), strict=True)
+        end = min(names.index(name) for name in LAYERS if name not in frozen)
+        while end and isinstance(modules[end - 1], nn.Dropout):
             end -= 1
         self._num_fixed = end if frozen else 0
 
@@ -190,11 +182,7 @@ class ClassifierModule(pl.LightningModule):
         self.validation_metrics.update(logits.softmax(1), batch.labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics.
-
-        Raises:
-            UserError: the validation loss is infinite or not a number.
-        """
+        """Log the validation metrics. If the loss is infinite or not a number, raise UserError."""
         loss = self.validation_loss.compute()
         if not torch.isfinite(loss):
             raise UserError(
@@ -210,7 +198,6 @@ class ClassifierModule(pl.LightningModule):
         self._tested.clear()
 
     def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Keep rows, labels and probabilities for `test_result`."""
         probabilities = self._logits(batch).double().softmax(1)
         self._tested.append((batch.rows.cpu(), batch.labels.cpu(), probabilities.cpu()))
 
@@ -220,16 +207,11 @@ class ClassifierModule(pl.LightningModule):
         return rows.numpy(), labels.numpy(), probabilities.numpy()
 
     def configure_optimizers(self) -> Any:
-        """Return the optimiser with one group per parameter, and the scheduler if there is one."""
         settings = self.optimizer
         groups = parameter_groups(
-            self.network,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            rates=settings.rates,
-            bias_rate=settings.bias_rate,
-            bias_decay=settings.bias_decay,
-        )
+            self.network, lr=settings.lr, weight_decay=settings.weight_decay, rates=settings.rates,
+            bias_rate=settings.bias_rate, bias_decay=settings.bias_decay,
+        )  # fmt: skip
         optimizer = settings.factory(groups)
         if settings.scheduler is None:
             return optimizer
@@ -246,10 +228,6 @@ class ClassifierModule(pl.LightningModule):
 def build_network(model: Model, num_classes: int) -> AlexNet:
     """Return the network that the settings describe, with PyTorch's default initial weights."""
     return AlexNet(
-        num_classes,
-        model.variant,
-        groups=model.groups,
-        lrn_after_pool=model.lrn_after_pool,
-        input_size=model.input_size,
-        dropout=model.dropout,
-    )
+        num_classes, model.variant, groups=model.groups, lrn_after_pool=model.lrn_after_pool,
+        input_size=model.input_size, dropout=model.dropout,
+    )  # fmt: skip

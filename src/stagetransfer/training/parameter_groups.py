@@ -16,15 +16,10 @@ SAME_RATE: tuple[tuple[str, float], ...] = ((".*", 1.0),)
 def rates_by_layer(
     layers: Sequence[str], rates: Sequence[Sequence[Any]] = SAME_RATE
 ) -> dict[str, float]:
-    """Return the factor by which each layer's learning rate differs from the optimiser's.
+    """Return each layer's factor: that of the first expression that matches its whole name.
 
-    Args:
-        layers: layer names such as "conv1".
-        rates: pairs (regular expression, factor). A layer gets the factor of the first expression
-            that matches its whole name.
-
-    Raises:
-        UserError: an invalid expression, one that matches no layer, or a layer without a match.
+    `rates` are pairs (regular expression, factor). An invalid expression, one that matches no
+    layer, and a layer without a match are a UserError.
     """
     result: dict[str, float] = {}
     for pattern, factor in rates:
@@ -57,36 +52,20 @@ def parameter_groups(
     bias_rate: float = 1.0,
     bias_decay: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return one optimiser group for each parameter that requires a gradient.
+    """Return one optimiser group, named like "conv1.weight", per parameter that needs a gradient.
 
-    The learning rate of a group is `lr` times the factor of its layer, for biases also times
-    `bias_rate`. Groups are built by identity: Lightning's helper compares values and so drops
-    biases that are equal.
-
-    Args:
-        network: its parameters are named "<layer>.weight" and "<layer>.bias".
-        lr: the optimiser's learning rate.
-        weight_decay: weight decay of the weights; biases have it only with `bias_decay`.
-        rates: see `rates_by_layer`.
-        bias_rate: learning rate of biases relative to weights (2 in Caffe and Tajbakhsh 2016).
-        bias_decay: whether weight decay also applies to biases.
-
-    Returns:
-        Groups with the keys params, lr, weight_decay and name (such as "conv1.weight").
+    The learning rate of a group is `lr` times the factor of its layer (see `rates_by_layer`), for
+    biases also times `bias_rate`, which is 2 in Caffe and Tajbakhsh et al. 2016. Biases have
+    weight decay only with `bias_decay`. Groups are built by identity: Lightning's helper compares
+    values and so drops biases that are equal.
     """
     layers = list(dict.fromkeys(layer_of(name) for name, _ in network.named_parameters()))
     factors = rates_by_layer(layers, rates)
     groups = []
     for name, parameter in network.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_bias = name.endswith(".bias")
-        groups.append(
-            {
-                "params": [parameter],
-                "lr": lr * factors[layer_of(name)] * (bias_rate if is_bias else 1.0),
-                "weight_decay": 0.0 if is_bias and not bias_decay else weight_decay,
-                "name": name,
-            }
-        )
+        if parameter.requires_grad:
+            is_bias = name.endswith(".bias")
+            rate = lr * factors[layer_of(name)] * (bias_rate if is_bias else 1.0)
+            decay = 0.0 if is_bias and not bias_decay else weight_decay
+            groups.append({"params": [parameter], "lr": rate, "weight_decay": decay, "name": name})
     return groups

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from stagetransfer.training.measure_speed import MeasureSpeed
 
@@ -17,11 +17,7 @@ class StageProgress(pl.Callback):
     """Show epoch, remaining time, images per second and validation metrics of a stage.
 
     On a terminal this is one progress bar per stage. Elsewhere (a log file, a cluster's job) it is
-    one log line per epoch.
-
-    Args:
-        title: the stage's name in the output.
-        speed: the callback that measures the images per second.
+    one log line per epoch. `speed` measures the images per second.
     """
 
     def __init__(self, title: str, speed: MeasureSpeed) -> None:
@@ -33,35 +29,19 @@ class StageProgress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not sys.stdout.isatty():
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[epoch]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[metrics]}"),
-        )
+        bar, remaining = BarColumn(bar_width=16), TimeRemainingColumn(compact=True)
+        epoch, metrics = "{task.fields[epoch]}", "{task.fields[metrics]}"
+        columns = ("{task.description}", bar, epoch, remaining, metrics)
         self._bar = Progress(*columns, console=Console())
-        steps = int(trainer.estimated_stepping_batches)
-        self._bar.add_task(
-            self.title, total=steps, completed=trainer.global_step, epoch="", metrics=""
-        )
+        steps, done = int(trainer.estimated_stepping_batches), trainer.global_step
+        self._bar.add_task(self.title, total=steps, completed=done, epoch="", metrics="")
         self._bar.start()
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0],
-                completed=trainer.global_step,
-                epoch=_epoch(trainer),
-                metrics=f"{self.speed.images_per_second:.0f} img/s {self.metrics}",
-            )
+            metrics = f"{self.speed.images_per_second:.0f} img/s {self.metrics}"
+            task, done = self._bar.task_ids[0], trainer.global_step
+            self._bar.update(task, completed=done, epoch=_epoch(trainer), metrics=metrics)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics
@@ -70,23 +50,16 @@ class StageProgress(pl.Callback):
             f" acc {value['validation/accuracy']:.3f} recall {value['validation/recall']:.3f}"
         )
         if self._bar is None and trainer.is_global_zero:
-            speed = self.speed.images_per_second
-            log.info(
-                "  %s epoch %s  %.0f img/s  %s", self.title, _epoch(trainer), speed, self.metrics
-            )
+            shown = (self.title, _epoch(trainer), self.speed.images_per_second, self.metrics)
+            log.info("  %s epoch %s  %.0f img/s  %s", *shown)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop()
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self._stop()  # restores the terminal
-
-    def _stop(self) -> None:
+    def on_train_end(self, *_: Any) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def on_exception(self, *_: Any) -> None:
+        self.on_train_end()  # restores the terminal
 
 
 def _epoch(trainer: pl.Trainer) -> str:

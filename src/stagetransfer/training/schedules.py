@@ -11,13 +11,9 @@ def one_cycle(
 ) -> LambdaLR:
     """Return a schedule that raises each group's learning rate linearly, then lowers it to 0.
 
-    The peak of each group is its own learning rate; the fall is half a cosine. PyTorch's
-    OneCycleLR needs the peaks as an argument instead.
-
-    Args:
-        total_steps: number of steps of the whole stage.
-        rise: share of the steps before the peak, in (0, 1).
-        start: learning rate at the first step, as a share of the peak, in (0, 1].
+    The peak of each group is its own learning rate; PyTorch's OneCycleLR needs the peaks as an
+    argument instead. `rise` is the share of the steps before the peak, in (0, 1). `start` is the
+    first learning rate as a share of the peak, in (0, 1]. The fall is half a cosine.
     """
     peak = max(1, round(rise * total_steps))
 

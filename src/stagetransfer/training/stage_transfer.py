@@ -17,14 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TransferRecord:
-    """Names of the parameters that were carried over, re-initialised and frozen.
-
-    The frozen ones are also among those carried over.
-    """
+    """Names of the parameters that were carried over, re-initialised and frozen."""
 
     carried: list[str] = field(default_factory=list)
     reinitialised: list[str] = field(default_factory=list)
-    frozen: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)  # some of the carried ones
 
 
 class StageTransfer(pl.Callback):
@@ -39,8 +36,7 @@ class StageTransfer(pl.Callback):
         source: state dict of the stage before, with `AlexNet`'s parameter names.
         reinitialise: the layers to re-initialise; all others are carried over.
         frozen: the layers that are not trained; none of them may be re-initialised.
-        scheme: the initialisation scheme; see `stagetransfer.models.initialise`.
-        seed: decides the new weights.
+        scheme, seed: of the new weights; see `stagetransfer.models.initialise`.
     """
 
     def __init__(
@@ -68,18 +64,15 @@ class StageTransfer(pl.Callback):
         self.record = self.apply(module.network, only_freeze=resuming)
         module.set_frozen_layers(self.frozen)
         self.source = None  # frees some 230 MB
-        log.info(
-            "  %s: carried over %s; re-initialised %s; frozen %s",
-            "resumed" if resuming else "transfer",
-            *(_layers(names) for names in vars(self.record).values()),
-        )
+        layers = [
+            ", ".join(dict.fromkeys(map(layer_of, names))) or "none"
+            for names in vars(self.record).values()
+        ]
+        title = "resumed" if resuming else "transfer"
+        log.info("  %s: carried over %s; re-initialised %s; frozen %s", title, *layers)
 
     def apply(self, network: AlexNet, *, only_freeze: bool = False) -> TransferRecord:
-        """Change `network` and return what was done.
-
-        Raises:
-            UserError: `source` lacks a parameter to carry over, or has it in another shape.
-        """
+        """Change `network` and return what was done."""
         if not only_freeze:
             assert self.source is not None
             carried = [layer for layer in LAYERS if layer not in self.reinitialise]
@@ -94,7 +87,3 @@ class StageTransfer(pl.Callback):
                 parameter.requires_grad_(False)
                 record.frozen.append(name)
         return record
-
-
-def _layers(names: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(map(layer_of, names))) or "none"
