@@ -90,7 +90,7 @@ def one_study(world, rng, number):
 def coverage(world, studies, monkeypatch):
     # The AUROC takes most of a study's time and is not looked at here.
     monkeypatch.setattr(
-        "stagetransfer.statistics.bootstrap._auroc",
+        "stagetransfer.statistics.intervals._auroc",
         lambda resamples, p: np.zeros((len(resamples.weights), len(p), p.shape[2])),
     )
     rng = np.random.default_rng(2018)

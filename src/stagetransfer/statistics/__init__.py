@@ -1,12 +1,6 @@
 """Metrics, their intervals and their comparisons: arrays in, numbers out."""
 
-from stagetransfer.statistics.bootstrap import (
-    Interval,
-    difference,
-    holm,
-    interval,
-    resampled_metrics,
-)
+from stagetransfer.statistics.bootstrap_resamples import Resamples, few_groups, resample
 from stagetransfer.statistics.calibration import (
     Reliability,
     apply_temperature,
@@ -30,8 +24,14 @@ from stagetransfer.statistics.image_tests import (
     delong_difference,
     mcnemar,
 )
+from stagetransfer.statistics.intervals import (
+    Interval,
+    difference,
+    holm,
+    interval,
+    resampled_metrics,
+)
 from stagetransfer.statistics.metrics import classification_metrics
-from stagetransfer.statistics.resampling import Resamples, few_groups, resample
 from stagetransfer.statistics.roc_curve import Curve, mcclish, resampled_roc, roc
 from stagetransfer.statistics.sentences import NATS, PER_RATIO, POINTS, Unit, sentence
 from stagetransfer.statistics.slope import (

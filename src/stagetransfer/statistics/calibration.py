@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from stagetransfer.statistics.bootstrap import Interval, interval
+from stagetransfer.statistics.bootstrap_resamples import Resamples
+from stagetransfer.statistics.intervals import Interval, interval
 from stagetransfer.statistics.metrics import Array, Integers, checked_arrays
-from stagetransfer.statistics.resampling import Resamples
 
 BINS = 15
 HIGHEST_TEMPERATURE = 100.0

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stagetransfer.statistics.bootstrap_resamples import Resamples, resample
 from stagetransfer.statistics.metrics import Array, Integers, ratio
-from stagetransfer.statistics.resampling import Resamples, resample
 from stagetransfer.statistics.roc_curve import Curve, Measure, in_blocks, weights_called_positive
 
 # The mean sensitivity at these rates is the competition performance metric (Niemeijer et al. 2011).

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from stagetransfer.statistics.bootstrap import LEVEL, Interval
+from stagetransfer.statistics.intervals import LEVEL, Interval
 from stagetransfer.statistics.metrics import Array
 
 

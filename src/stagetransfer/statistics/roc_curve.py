@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stagetransfer.statistics.bootstrap_resamples import Resamples
 from stagetransfer.statistics.metrics import Array, ratio
-from stagetransfer.statistics.resampling import Resamples
 
 BLOCK = 4_000_000  # weights at a time: 32 MB per array
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stagetransfer.statistics.bootstrap import Interval
+from stagetransfer.statistics.intervals import Interval
 
 
 class Unit(NamedTuple):

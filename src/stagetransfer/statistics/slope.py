@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from stagetransfer.statistics.bootstrap import LEVEL, Interval, calibrated_interval
+from stagetransfer.statistics.bootstrap_resamples import Resamples
+from stagetransfer.statistics.intervals import LEVEL, Interval, calibrated_interval
 from stagetransfer.statistics.metrics import Array, Integers
-from stagetransfer.statistics.resampling import Resamples
 
 UNEXPLAINED = 0.05
 ROUNDING = 1e-24  # variances below count as 0

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagetransfer.statistics import few_groups, resample
-from stagetransfer.statistics.resampling import divide_strata
+from stagetransfer.statistics.bootstrap_resamples import divide_strata
 
 NAMES = ("a", "b", "c", "d")
 

@@ -36,8 +36,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from stagetransfer.statistics.bootstrap_resamples import Resamples
 from stagetransfer.statistics.metrics import Array, checked_arrays, image_losses, ratio
-from stagetransfer.statistics.resampling import Resamples
 
 Statistic = Callable[[slice, Array], Array]
 
