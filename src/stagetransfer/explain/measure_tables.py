@@ -115,7 +115,7 @@ class MeasureTables:
 
 
 def weighted_means(resamples: Resamples, values: Array) -> Array:
-    """Return the means (rows, S) of values (S, n), without NaN, over the images of each resample."""
+    """Return the means (rows, S) of values (S, n) without NaN over the images of each resample."""
     member = np.zeros((resamples.weights.shape[1], values.shape[1]))
     member[resamples.groups, np.arange(values.shape[1])] = 1
     known = np.isfinite(values)
