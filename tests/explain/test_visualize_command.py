@@ -225,7 +225,7 @@ def test_two_runs_of_one_name_are_refused(outputs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nowhere"], "nowhere: no finished run here"),
+        (["nowhere"], "nowhere: no such folder"),
         (["{runs}", "--method", "gradcam"], "--method gradcam: unknown. Use one of desalinet"),
         (["{runs}", "--scale", "jet"], "--scale jet: unknown. Use one of official"),
         (["{runs}", "--start", "channel"], "--start channel: unknown. Use features"),
