@@ -53,18 +53,14 @@ class MeasureTables:
 
     def edge_comparisons(self) -> list[str]:
         """Return a sentence per pair of conditions with the same seeds, with Holm's correction."""
-        pairs, intervals = [], []
+        pairs = []
         for a, b in combinations(reversed(self._by_condition), 2):
             first, second = self._by_condition[a], self._by_condition[b]
             if [one.run.seed for one in first] == [one.run.seed for one in second]:
                 means = [self._means([one.edges for one in runs]) for runs in (first, second)]
-                pairs.append((a, b))
-                intervals.append(difference(self._resampled(seeds=len(first)), *means))
-        adjusted = holm([result.p_value for result in intervals])
-        return [
-            sentence(a, b, result, p_value=p)
-            for (a, b), result, p in zip(pairs, intervals, adjusted, strict=True)
-        ]
+                pairs.append((a, b, difference(self._resampled(seeds=len(first)), *means)))
+        adjusted = holm([result.p_value for _, _, result in pairs])
+        return [sentence(*pair, p_value=p) for pair, p in zip(pairs, adjusted, strict=True)]
 
     def similarity(self) -> pd.DataFrame:
         """Return one row per condition, level of the cascade and similarity measure."""
@@ -119,7 +115,7 @@ class MeasureTables:
 
 
 def weighted_means(resamples: Resamples, values: Array) -> Array:
-    """Return the means of values (S, n) over the images of each resample, without NaN: (rows, S)"""
+    """Return the means (rows, S) of values (S, n) without NaN over the images of each resample."""
     member = np.zeros((resamples.weights.shape[1], values.shape[1]))
     member[resamples.groups, np.arange(values.shape[1])] = 1
     known = np.isfinite(values)

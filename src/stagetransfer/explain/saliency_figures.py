@@ -101,8 +101,8 @@ class SaliencyFigures:
 def filter_figure(runs: Sequence[RestoredRun]) -> Figure:
     """Return the filters of conv1 of each run, one panel each."""
     weights = [run.network().get_parameter("conv1.weight") for run in runs]
-    height = -(-max(map(len, weights)) // FILTER_COLUMNS) / FILTER_COLUMNS
-    figure = new_figure(2.9 * len(runs), 2.9 * height + 0.5)
+    tallest = -(-max(map(len, weights)) // FILTER_COLUMNS)
+    figure = new_figure(2.9 * len(runs), 2.9 * tallest / FILTER_COLUMNS + 0.5)
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
     for axis, weight, run in zip(axes, weights, runs, strict=True):
         axis.imshow(tiled_filters(weight), interpolation="nearest")
