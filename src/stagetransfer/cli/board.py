@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.options import run_argument
+
 
 def board(
-    outputs: Annotated[Path, typer.Argument(help="An outputs folder or a runs folder.")],
+    outputs: Annotated[Path, run_argument("An outputs folder or a runs folder.")],
 ) -> None:
     """Compare finished runs in TensorBoard: HParams, confusion matrices, Figure 5."""
     from stagetransfer.reporting.tensorboard_board import write_board

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.options import run_argument
 from stagetransfer.errors import UserError
 
 
 def export(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    runs: Annotated[list[Path], run_argument("Folders of finished runs.")],
     out: Annotated[
         Path | None,
         typer.Option(help="New folder, for one run only. [default: export/<run> beside runs]"),

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from stagetransfer.cli import ct_options
+from stagetransfer.cli.options import run_argument
 from stagetransfer.errors import UserError
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    run: Annotated[Path, run_argument("The folder of a finished run.", metavar="RUN")],
     root: Annotated[
         Path,
         typer.Argument(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Option
 
+from stagetransfer.cli.options import run_argument
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def visualize(
-    runs: Annotated[list[Path], Argument(help="Run folders, or folders that hold runs.")],
+    runs: Annotated[list[Path], run_argument("Run folders, or folders that hold runs.")],
     out: Annotated[
         Path | None, Option(help="Output folder. [default: visualization beside runs]")
     ] = None,
