@@ -1,7 +1,5 @@
 """StageTransfer from Python or a notebook; see `stagetransfer` for the five lines that it takes."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ The colours are those of Okabe and Ito (2008), which colour-blind readers can te
 and line styles repeat the distinction without colour.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

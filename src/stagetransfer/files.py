@@ -4,8 +4,6 @@ with atomic_path(folder / "table.csv") as part:
     table.to_csv(part)
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Names that settings and finished runs use, for code that must not import torch."""
 
-from __future__ import annotations
-
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 """AlexNet's layers that have parameters (a weight and a bias each), from the input on."""
 

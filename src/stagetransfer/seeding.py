@@ -1,7 +1,5 @@
 """Seeds for every purpose, derived from the run's one seed."""
 
-from __future__ import annotations
-
 import hashlib
 
 

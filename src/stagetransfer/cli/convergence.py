@@ -1,7 +1,5 @@
 """`stagetransfer convergence`: validation AUC against mini-batches, of finished runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`stagetransfer example`: a tiny generated set in the layout of a published task."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`stagetransfer export`: write a finished run's weights, ONNX file and model card."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

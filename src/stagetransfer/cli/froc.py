@@ -1,7 +1,5 @@
 """`stagetransfer froc`: lesions found against false positives per case, of one system or two."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

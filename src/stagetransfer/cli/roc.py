@@ -1,7 +1,5 @@
 """`stagetransfer roc`: ROC curves of finished runs, with intervals and paired comparisons."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

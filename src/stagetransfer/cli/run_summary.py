@@ -1,7 +1,5 @@
 """The summary that a run prints at its end: its stages, its metrics, and where its files are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

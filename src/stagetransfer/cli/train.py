@@ -3,8 +3,6 @@
 Everything heavy (torch, Lightning) is imported after the settings have been checked.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

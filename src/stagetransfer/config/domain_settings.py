@@ -1,7 +1,5 @@
 """The settings of a domain: its images, how they are split, and how they are augmented."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -4,8 +4,6 @@ The schema declares the role of each key. From it follow the keys of stages and 
 (`stagetransfer.config.stage_key`) and whether two runs can be compared (`stagetransfer.runs`).
 """
 
-from __future__ import annotations
-
 from dataclasses import Field, asdict, fields, is_dataclass
 from typing import Any, Literal, cast, get_type_hints
 

@@ -1,7 +1,5 @@
 """Objects that a config names by `_target_` and keywords, through Hydra's own instantiate."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Mapping

@@ -10,8 +10,6 @@ A key has one of three roles (see `stagetransfer.config.identity`):
 The values are plain, so that they can be hashed, stored in checkpoints and written as YAML.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path

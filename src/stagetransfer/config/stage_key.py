@@ -1,7 +1,5 @@
 """The key of a stage: a hash of everything that decides its weights. It also names the run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

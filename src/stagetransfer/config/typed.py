@@ -1,7 +1,5 @@
 """From plain mappings to the typed dataclasses of the schema, with an error that names the key."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields

@@ -3,8 +3,6 @@
 Errors name the key, say what is wrong, and say what to do.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import fields

@@ -1,7 +1,5 @@
 """A LightningDataModule for each domain: natural, texture, target, or a user's own."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence

@@ -7,8 +7,6 @@ their size and time. A single file that is overwritten in place can be missed; `
 the tree again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Folds of a labelled set for cross-validation: stratified by class, with whole groups."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

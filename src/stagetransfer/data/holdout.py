@@ -1,7 +1,5 @@
 """Training, validation and test images of a domain: the publisher's split, or images held out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Images: decoded from files to uint8 tensors, augmented, and turned into network input."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

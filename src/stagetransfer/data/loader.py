@@ -1,7 +1,5 @@
 """DataLoaders over sets that return whole batches, and the samplers that order a training epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Published weights that replace the training of a chain's first stage."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

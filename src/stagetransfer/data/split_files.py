@@ -5,8 +5,6 @@ One row per image with the columns `id` or `file` (for files the path below the 
 columns, such as the label that `write_split_file` adds, are not read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import posixpath
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a stage of the chain decides about the images of its domain."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The subset of training and validation images that a run uses: the ratio, and down-sampling."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ A rule is looked up by the `forward` method that a module runs, not by its class
 `forward` of its own is refused instead of being treated as its base class.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, cast

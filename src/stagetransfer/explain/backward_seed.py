@@ -1,7 +1,5 @@
 """The seed of a backward pass: the vector of a vector-Jacobian product, not of random numbers."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Colour scales that turn network inputs and signed saliency maps into RGB images."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The finished runs that are compared, and their common test set as each network receives it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

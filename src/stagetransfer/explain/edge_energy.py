@@ -1,7 +1,5 @@
 """The share of a saliency map's energy that lies on the edges of its image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Grids of images in one figure, and the filters of a first layer as an image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The callback of `callbacks=feature_images`: it logs images while a stage is trained."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import numpy as np

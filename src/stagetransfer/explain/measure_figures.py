@@ -1,7 +1,5 @@
 """Plots of the measures: points with intervals, one panel per measure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl

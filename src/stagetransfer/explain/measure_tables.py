@@ -1,7 +1,5 @@
 """Tables of the measures: means with 95 % intervals over patients and seeds, and comparisons."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from itertools import combinations, groupby, product

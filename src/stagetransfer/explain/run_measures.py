@@ -1,7 +1,5 @@
 """The measures of one run on test images: map similarity, edge energy and features."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 

@@ -23,8 +23,6 @@ The maps are computed in the type of the images and weights, float32 by default,
 `torch.autocast` and also for runs that were trained in bfloat16.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args

@@ -1,7 +1,5 @@
 """Figures of saliency maps: Figure 6 of the paper, the randomisation cascade, strongest patches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How similar two images are (the measures of Adebayo et al. 2018), and two sets of features."""
 
-from __future__ import annotations
-
 import torch
 from scipy.stats import rankdata
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The image patches that excite a layer's channels most, with the saliency map of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The folder that `stagetransfer visualize` writes: figures, tables and a summary page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ fc8 is re-initialised, then fc8 and fc7, and in the end every layer. A map that 
 the way says nothing about what the network has learnt.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The folder that a finished run is exported to: weights, their description, ONNX, model card."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The model card: what the network is, its training, its test metrics, its uses and its limits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Both compute in float32.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass

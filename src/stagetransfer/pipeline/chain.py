@@ -1,7 +1,5 @@
 """Running a chain: source stages from the store or trained into it, then the target, recorded."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Searching the tuning depth: each is trained, the best on validation data is tested."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from dataclasses import asdict, replace

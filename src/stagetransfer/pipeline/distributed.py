@@ -1,7 +1,5 @@
 """The processes of one run. Under DDP the first is the leader; the followers only train along."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

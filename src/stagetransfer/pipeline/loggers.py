@@ -4,8 +4,6 @@ Texts in a logger's settings may hold `{folder}` (where the stage's files are wr
 (its number and name, such as 2-texture) and `{run}` (the name of the run that trains it).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Restore a finished run: its network, its data, and the networks of the stages before."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The data of a stage, built from its settings and read."""
 
-from __future__ import annotations
-
 import inspect
 
 from stagetransfer.config.instantiate import partial_of

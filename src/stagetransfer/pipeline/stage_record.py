@@ -1,7 +1,5 @@
 """The entries of `stages` in metrics.json and stage.json, and the predictions of a data module."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

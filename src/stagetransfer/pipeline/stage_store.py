@@ -1,7 +1,5 @@
 """The store of source stages that all runs share: each stage is trained once."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

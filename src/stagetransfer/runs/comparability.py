@@ -1,7 +1,5 @@
 """Which runs can be compared: those with the same test set, and with one recipe per condition."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 

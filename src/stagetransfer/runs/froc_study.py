@@ -1,7 +1,5 @@
 """FROC curves of one or more detection systems, from their candidates and the list of lesions."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

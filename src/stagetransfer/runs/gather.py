@@ -1,7 +1,5 @@
 """Gather the finished runs at some paths for one report, board or set of curves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs on the folds of one split file, pooled: a test set in which each image occurs once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -5,8 +5,6 @@ that is still going on, was killed or has failed; after a failure, the first lin
 names the cause.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

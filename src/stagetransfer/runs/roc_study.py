@@ -1,7 +1,5 @@
 """ROC curves of a study: each class against the rest, and conditions compared in pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product

@@ -1,7 +1,5 @@
 """All finished runs of a report as one study: one test set and one set of resamples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

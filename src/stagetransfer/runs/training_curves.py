@@ -5,8 +5,6 @@ resumed leaves the rows from before the interruption in metrics-1.csv, metrics-2
 its last rows in metrics.csv.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

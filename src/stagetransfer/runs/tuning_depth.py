@@ -5,8 +5,6 @@ conv1-fc8 is the whole network, fc8 the last layer alone. A run that searched it
 validation data (`transfer.search`) has the depth "searched", whichever it found.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Write the result of a run: validation.csv, predictions.csv, and metrics.json last."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ of a divided stratum is empty, and if all its groups contain another class, so d
 parts. At least one group of each stratum is drawn: no class vanishes from any resample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -14,8 +14,6 @@ With few images the ECE is too large, because the noise of each bin enters by it
 Compare values from one test set only.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

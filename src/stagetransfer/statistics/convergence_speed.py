@@ -1,7 +1,5 @@
 """The number of mini-batches a training takes (Tajbakhsh et al. 2016, IEEE TMI 35(5), Fig. 10)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,8 +7,6 @@ denominators come from the list of all cases and lesions. Cases are resampled wi
 them; those with lesions and those without are drawn separately.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -12,8 +12,6 @@ images, the covariance of the areas is S10 / m + S01 / n. V10 and V01 are comput
 O((m + n) log(m + n)) (Sun and Xu 2014, IEEE Signal Process. Lett. 21).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The metrics of one run on its test set, as `metrics.json` holds them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

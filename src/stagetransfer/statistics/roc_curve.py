@@ -10,8 +10,6 @@ The partial area is the one left of a false-positive rate f; it is at most f. Mc
 Decis. Making 9) rescales it such that 1/2 is chance and 1 is perfect for any f.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

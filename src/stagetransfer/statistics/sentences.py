@@ -1,7 +1,5 @@
 """The comparison of two conditions in one sentence that claims no more than its interval does."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 A is in the metric's unit (a fraction, or nats) per unit of r: the change from r = 0 to r = 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

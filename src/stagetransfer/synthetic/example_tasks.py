@@ -5,8 +5,6 @@ quality and pulmonary embolism have a table. Images of one video or patient shar
 The drawings are caricatures, not simulations.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

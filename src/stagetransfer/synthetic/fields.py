@@ -4,8 +4,6 @@ Every image has its own random generator, seeded by the image's description and 
 of images before it. More images per class therefore leave the earlier ones unchanged.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import NamedTuple
 

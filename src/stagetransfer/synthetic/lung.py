@@ -3,8 +3,6 @@
 Patients, numbers of images and the scanner are here; the patterns are in `lung_patterns`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 

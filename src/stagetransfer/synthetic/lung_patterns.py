@@ -5,8 +5,6 @@ follow the descriptions in Hansell et al. 2008 (Fleischner Society glossary); th
 scans.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ to a network that was trained on patches are therefore only seams, borders betwe
 chest wall.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The embedded natural domain: one object per scene, whose shape alone is its class."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The embedded texture domain: materials under changing light and view, similar to CUReT."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

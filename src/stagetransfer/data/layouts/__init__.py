@@ -4,8 +4,6 @@ Every reader takes `max_classes`, the number of classes to use (the first ones i
 `max_per_class`, the number of images of each class and split to use, evenly spaced.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """A CSV table of images."""
 
-from __future__ import annotations
-
 import csv
 import posixpath
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Diffuse lung disease: seven classes of HRCT pattern (Suzuki et al. 2018, arXiv 1810.06282)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from stagetransfer.data.layouts.csv_table import read_csv

@@ -1,7 +1,5 @@
 """Class folders and images of a folder tree, without the files of the operating system."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

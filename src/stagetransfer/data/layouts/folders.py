@@ -1,7 +1,5 @@
 """One folder per class: any such tree, and that of ImageNet."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A check that all files of a layout are images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The rows of a layout, and their conversion to `Samples`: choice of classes and images, order."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Published texture sets: CUReT, DTD and KTH-TIPS."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path, PurePosixPath
 
