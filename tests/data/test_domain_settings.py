@@ -58,7 +58,7 @@ def test_yes_and_no_are_booleans():
     [
         ({"mirror": "maybe"}, "domain.t.mirror: Value 'maybe'"),
         ({"crop": "x"}, "domain.t.crop: Value 'x'"),
-        ({"colour": 1}, "domain.t.colour: no such setting"),
+        ({"colour": 1}, "domain.t.colour: no such key"),
     ],
 )
 def test_wrong_types_and_unknown_keys_get_one_line(values, line):

@@ -30,7 +30,7 @@ def test_images_are_logged_every_n_epochs(tmp_path):
     callback = LogFeatureImages(every_n_epochs=2)
     for epoch in range(5):
         trainer = SimpleNamespace(
-            current_epoch=epoch, global_step=10 * epoch, logger=logger, datamodule=data
+            current_epoch=epoch, global_step=10 * epoch, loggers=[logger], datamodule=data
         )
         callback.on_validation_end(trainer, module)
     logger.finalize("success")

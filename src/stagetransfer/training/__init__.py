@@ -1,6 +1,7 @@
 """Training of one stage: the LightningModule, the transfer from the stage before, the callbacks."""
 
 from stagetransfer.training.caffe_sgd import CaffeSGD
+from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
 from stagetransfer.training.feature_cache import (
     FeatureDataModule,
     StageData,
@@ -16,7 +17,6 @@ from stagetransfer.training.module import (
 )
 from stagetransfer.training.parameter_groups import parameter_groups, rates_by_layer
 from stagetransfer.training.schedules import one_cycle
-from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
 
 __all__ = [
     "CaffeSGD",

@@ -17,6 +17,7 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
 from stagetransfer.training.best_epoch import BestEpoch
+from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
 from stagetransfer.training.linear_probe import LinearProbe
 from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import prepare_process, quiet_lightning
@@ -24,7 +25,6 @@ from stagetransfer.training.measure_speed import MeasureSpeed
 from stagetransfer.training.module import ClassifierModule, TestResult
 from stagetransfer.training.progress import StageProgress
 from stagetransfer.training.seed_epoch import SeedEpoch
-from stagetransfer.training.stage_transfer import StageTransfer, TransferRecord
 
 if TYPE_CHECKING:
     from stagetransfer.training.feature_cache import StageData
