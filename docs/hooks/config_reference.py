@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from stagetransfer.config import schema
+from stagetransfer.config.domain_settings import DomainSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONF = REPOSITORY / "conf"
@@ -130,7 +131,7 @@ def _position(group: str) -> int:
 
 def _settings(class_name: str) -> type | None:
     """Return the dataclass of the schema whose name begins like this."""
-    for name, item in vars(schema).items():
+    for name, item in {**vars(schema), "Domain": DomainSettings}.items():
         if name.startswith(class_name) and isinstance(item, type) and is_dataclass(item):
             return item
     return None
@@ -192,7 +193,7 @@ def _key_table(text: str, prefix: str, settings: type | None) -> list[str]:
     group = _fields(_settings("TopLevel")).get(prefix.split(".")[0])
     for key in found:
         field = own.get(key.name)
-        kind = _kind(str(field.type)) if field else _kind_of_value(key.default)
+        kind = _kind(_annotation(field)) if field else _kind_of_value(key.default)
         default = "*required*" if key.default == "???" else f"`{key.default}`" * bool(key.default)
         owner = own.get(key.name.split(".")[0], group)
         role = owner.metadata.get("role") if owner else None
@@ -201,6 +202,10 @@ def _key_table(text: str, prefix: str, settings: type | None) -> list[str]:
         cells = (f"`{prefix}{key.name}`", kind, default, hashed, comment)
         rows.append(f"| {' | '.join(cells)} |")
     return [*rows, ""]
+
+
+def _annotation(field: Field[Any]) -> str:
+    return field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
 
 
 def _walk(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[Key]:
