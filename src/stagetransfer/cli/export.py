@@ -13,7 +13,7 @@ def export(
     runs: Annotated[list[Path], run_argument("Folders of finished runs.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="New folder, for one run only. [default: export/<run> beside runs]"),
+        typer.Option(help="New folder, for one run only. (default: export/<run> beside runs)"),
     ] = None,
     onnx: Annotated[bool, typer.Option(help="Also write ONNX and compare it with PyTorch.")] = True,
     licence: Annotated[

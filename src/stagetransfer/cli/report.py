@@ -11,7 +11,7 @@ from stagetransfer.cli.options import OnlySettings, RunPaths
 def report(
     runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report. [default: report beside runs]")
+        Path | None, typer.Option(help="Folder of the report. (default: report beside runs)")
     ] = None,
     only: OnlySettings = None,
     visualization: Annotated[

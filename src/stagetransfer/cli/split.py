@@ -26,7 +26,7 @@ def split(
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(help="With --test: share of the rest for validation. [default: 0.15]"),
+        typer.Option(help="With --test: share of the rest for validation. (default: 0.15)"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split.")] = 0,
     option: Annotated[

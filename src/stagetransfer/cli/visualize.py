@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def visualize(
     runs: Annotated[list[Path], run_argument("Run folders, or folders that hold runs.")],
     out: Annotated[
-        Path | None, Option(help="Output folder. [default: visualization beside runs]")
+        Path | None, Option(help="Output folder. (default: visualization beside runs)")
     ] = None,
     ratio: Annotated[
-        float | None, Option(help="Runs with this ratio. [default: the largest]")
+        float | None, Option(help="Runs with this ratio. (default: the largest)")
     ] = None,
     seed: Annotated[
-        list[int] | None, Option(help="Runs with this seed; repeat for several. [default: all]")
+        list[int] | None, Option(help="Runs with this seed; repeat for several. (default: all)")
     ] = None,
     method: Annotated[str, Option(help="desalinet, deconvnet or salinet.")] = "desalinet",
     layer: Annotated[
