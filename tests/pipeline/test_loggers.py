@@ -65,3 +65,16 @@ def test_a_training_from_the_start_drops_earlier_curves(make, tmp_path):
 def test_a_logger_that_does_not_exist(make):
     with pytest.raises(UserError, match=r"logger\.own: "):
         make("+logger.own._target_=no.such.Logger")
+
+
+class Missing:
+    """A logger whose package is not installed."""
+
+    def __init__(self):
+        raise ModuleNotFoundError("No module named 'elsewhere'")
+
+
+def test_a_logger_whose_package_is_missing_gets_one_line(make):
+    target = f"{Missing.__module__}.{Missing.__qualname__}"
+    with pytest.raises(UserError, match=r"logger\.own: .*elsewhere"):
+        make(f"+logger.own._target_={target}")

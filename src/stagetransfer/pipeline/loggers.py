@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from stagetransfer.config.instantiate import partial_of
+from stagetransfer.errors import UserError
 
 
 def stage_loggers(
@@ -33,7 +34,13 @@ def stage_loggers(
         build = partial_of(filled, f"logger.{name}")
         if build.func is CSVLogger:
             _keep_earlier(Path(filled["save_dir"], filled["name"], filled["version"]), resuming)
-        made.append(build())
+        try:
+            made.append(build())
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"logger.{name}: a package is not installed ({str(error).splitlines()[0]}). "
+                f"Install it, for example with pip install 'stagetransfer[{name}]'"
+            ) from error
     return made
 
 
