@@ -105,9 +105,9 @@ def test_siblings_share_the_features_and_a_changed_one_does_not(start, tmp_path,
 def test_what_stands_in_the_way_is_said_in_one_line(start, tmp_path, caplog, override, why):
     caplog.set_level(logging.INFO)
     make_ready(start(tmp_path, "transfer.tune_from=fc8", override))
-    said = [record.message for record in caplog.records if "frozen layers" in record.message]
-    assert len(said) == 1
-    assert why in said[0]
+    messages = [record.message for record in caplog.records if "frozen layers" in record.message]
+    assert len(messages) == 1
+    assert why in messages[0]
     assert not entries(tmp_path)
 
 

@@ -59,7 +59,7 @@ class ChainRunner:
 
     Args:
         config: the checked settings.
-        overrides: what the command line said, kept beside the run.
+        overrides: those of the command line, kept beside the run.
 
     Attributes:
         config: the settings, with the precision that this machine resolves "auto" to.
