@@ -102,6 +102,9 @@ class ClassifierModule(pl.LightningModule):
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
         self._num_fixed = 0  # the number of leading children of the network that are frozen
+        self._features_dtype: torch.dtype | None = (
+            None  # of their output; known after the first batch
+        )
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def configure_network(self, model: Model, num_classes: int, seed: int) -> AlexNet:
@@ -137,6 +140,7 @@ class ClassifierModule(pl.LightningModule):
         while end and isinstance(modules[end - 1], nn.Dropout):
             end -= 1
         self._num_fixed = end if frozen else 0
+        self._features_dtype = None
 
     def features(self, x: Tensor) -> Tensor:
         """Return the output of the fixed part, (B, F) or (B, C, H, W), for images (B, 3, S, S)."""
@@ -157,8 +161,19 @@ class ClassifierModule(pl.LightningModule):
 
     def _logits(self, batch: AnyBatch) -> Tensor:
         if isinstance(batch, FeatureBatch):
-            return self._forward_trained(batch.features)
+            return self._forward_trained(batch.features.to(self._dtype_of_features()))
         return self(batch.images)  # type: ignore[no-any-return]
+
+    def _dtype_of_features(self) -> torch.dtype:
+        """Return the type of the fixed part's output in this precision; features are float32.
+
+        Dropout draws another mask for another type, so cached features must have the same type.
+        """
+        if self._features_dtype is None:
+            size = self.network.input_size
+            image = torch.zeros(1, 3, size, size, device=self.device)
+            self._features_dtype = self.features(image).dtype
+        return self._features_dtype
 
     def on_train_epoch_start(self) -> None:
         """Put the fixed part back into eval mode: Lightning sets all modules to training mode."""
