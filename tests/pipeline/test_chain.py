@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
 from conftest import SMALL
@@ -16,6 +17,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.models import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
+from stagetransfer.pipeline.restore import restore_runs
 
 
 def start(compose_config, outputs, *overrides):
@@ -247,3 +249,16 @@ def test_metrics_contain_no_nan(two_stage):
 
     json.loads((two_stage / "metrics.json").read_text(), parse_constant=fail)
     assert math.isfinite(read_json(two_stage / "metrics.json")["test"]["cross_entropy"])
+
+
+def test_a_run_of_version_0_1_can_be_restored(two_stage, tmp_path):
+    folder = tmp_path / "runs" / two_stage.name
+    shutil.copytree(two_stage, folder)
+    config = OmegaConf.load(folder / "config.yaml")
+    config.trainer.pictures = 0
+    for key in ("callbacks", "logger"):  # keys that 0.1 did not have
+        del config[key]
+    OmegaConf.save(config, folder / "config.yaml")
+    (run,) = restore_runs([folder])
+    assert run.config.trainer == restore_runs([two_stage])[0].config.trainer
+    assert run.network().training is False

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.errors import UserError
+from stagetransfer.pipeline.distributed import is_follower
 
 
 def stage_loggers(
@@ -57,7 +58,7 @@ def _filled(setting: Any, values: Mapping[str, str]) -> Any:
 def _keep_earlier(folder: Path, resuming: bool) -> None:
     """Rename the curves of an interrupted training, which CSVLogger would delete."""
     earlier = folder / "metrics.csv"
-    if not earlier.is_file():
+    if is_follower() or not earlier.is_file():
         return
     if resuming:
         count = len(list(folder.glob("metrics-*.csv")))

@@ -126,4 +126,5 @@ def _restore(folder: Path) -> RestoredRun:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing. Run again with force=true.")
     settings = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
+    settings.get("trainer", {}).pop("pictures", None)  # runs of 0.1 have it; it decided nothing
     return RestoredRun(folder, read_record(folder), validate_config(settings))
