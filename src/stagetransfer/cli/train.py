@@ -67,7 +67,7 @@ def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in text.splitlines()]
     details = ("object_type=", "reference_type=", "full_key:")  # what the rest says already
     kept = [line for line in lines if line and not line.startswith(details)]
-    return "; ".join(kept).replace(":;", ":")
+    return "; ".join(line.removesuffix(".") for line in kept).replace(":;", ":")
 
 
 def run(cfg: DictConfig) -> float | None:
