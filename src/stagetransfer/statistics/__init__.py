@@ -1,5 +1,6 @@
 """Metrics, their intervals and their comparisons: arrays in, numbers out."""
 
+from stagetransfer.statistics.above_chance import macro_recall_interval
 from stagetransfer.statistics.bootstrap_resamples import Resamples, few_groups, resample
 from stagetransfer.statistics.calibration import (
     Reliability,
@@ -72,6 +73,7 @@ __all__ = [
     "froc",
     "holm",
     "interval",
+    "macro_recall_interval",
     "mcclish",
     "mcnemar",
     "reliability",
