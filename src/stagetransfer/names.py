@@ -6,7 +6,7 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 VARIANTS = ("paper", "bvlc", "caffenet", "torchvision")
 """The published forms of AlexNet; see `stagetransfer.models.alexnet`."""
 
-SCHEMES = ("gaussian", "xavier", "kaiming")
+SCHEMES = ("gaussian", "xavier", "kaiming", "lsuv")
 """Initialisation schemes; see `stagetransfer.models.initialisation`."""
 
 CONDITIONS = {

@@ -29,6 +29,8 @@ def role_of(key: str) -> Role:
             return "idle"
         case ["domain", _, *rest]:
             return _role(DomainSettings, rest)
+        case ["stage", _, "require_learning"]:
+            return "idle"
         case ["stage", _, "recipe", *rest]:
             return _role(Recipe, rest)
         case ["stage", _, "transfer", *rest]:

@@ -65,6 +65,9 @@ class Recipe:
     optimizer: dict[str, Any] = decides()
     scheduler: dict[str, Any] | None = decides(None)
     scheduler_interval: str = decides("epoch")
+    min_steps: int | None = decides(None)
+    gradient_clip_norm: float | None = decides(None)
+    label_smoothing: float = decides(0.0)
     bias_rate: float = decides(1.0)
     bias_decay: bool = decides(False)
     balance: str = decides("none")
@@ -121,8 +124,6 @@ class Trainer:
     num_sanity_val_steps: int = idle(0)
     log_every_n_steps: int = idle(10)
     accumulate_grad_batches: int | None = decides(None)
-    gradient_clip_val: float | None = decides(None)
-    gradient_clip_algorithm: str | None = decides(None)
     benchmark: bool | None = idle(None)
     inference_mode: bool | None = idle(None)
     profiler: str | None = idle(None)
@@ -181,6 +182,7 @@ class Stage:
     recipe: Recipe
     transfer: Transfer | None  # None for the first stage
     seed: int
+    require_learning: bool  # a stage that learned nothing is an error
 
 
 @dataclass(frozen=True)

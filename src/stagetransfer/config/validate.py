@@ -149,8 +149,13 @@ def _stage(
 ) -> Stage:
     key, first, last = f"stage.{name}", name == chain[0], name == chain[-1]
     for section in own:
-        if section not in ("recipe", "transfer"):
-            raise UserError(f"{key}.{section}: a stage has only the sections recipe and transfer")
+        if section not in ("recipe", "transfer", "require_learning"):
+            raise UserError(
+                f"{key}.{section}: a stage has only recipe, transfer and require_learning"
+            )
+    require = own.get("require_learning", not last)
+    if not isinstance(require, bool):
+        raise UserError(f"{key}.require_learning={require}: it must be true or false")
     parts = {
         section: (f"{key}.{section}", own.get(section) or {}) for section in ("recipe", "transfer")
     }
@@ -169,7 +174,8 @@ def _stage(
     if "layout" in domain:  # otherwise published weights, or a user's own class
         known = {one.name for one in fields(DomainSettings)} & domain.keys()
         DomainSettings.from_config({key: domain[key] for key in known}, f"domain.{name}")
-    return Stage(name, domain, recipe, transfer, values.seed if last else values.source_seed)
+    seed = values.seed if last else values.source_seed
+    return Stage(name, domain, recipe, transfer, seed, require)
 
 
 def _check_model(model: Model) -> None:
@@ -192,7 +198,15 @@ def _check_recipe(recipe: Recipe) -> None:
             raise UserError(f"recipe.{name}={getattr(recipe, name)}: it must be 1 or more")
     _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
     _one_of("recipe.balance", recipe.balance, ("none", "sampling", "downsample", "loss"))
-    _one_of("recipe.monitor", recipe.monitor, METRICS)
+    _one_of("recipe.monitor", recipe.monitor, (*METRICS, "last"))
+    if recipe.monitor == "last" and recipe.patience is not None:
+        raise UserError("recipe.patience: it needs a figure in recipe.monitor, not last")
+    if recipe.min_steps is not None and recipe.min_steps < 0:
+        raise UserError(f"recipe.min_steps={recipe.min_steps}: it must be 0 or more, or null")
+    if recipe.gradient_clip_norm is not None and recipe.gradient_clip_norm <= 0:
+        raise UserError("recipe.gradient_clip_norm: it must be greater than 0, or null")
+    if not 0 <= recipe.label_smoothing < 1:
+        raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}: 0 <= it < 1 must hold")
     if recipe.patience is not None and recipe.patience < 1:
         raise UserError("recipe.patience: it must be 1 epoch or more, or null")
     if "lr" not in recipe.optimizer:

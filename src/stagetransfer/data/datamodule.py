@@ -126,6 +126,13 @@ class DomainDataModule(pl.LightningDataModule):
         """Return test input (B, 3, S, S) of the images at these B positions in the split."""
         return self.to_input(self.image_set(split).__getitems__(positions).images)
 
+    def some_inputs(self, split: str, count: int, seed: int) -> Tensor:
+        """Return test input (B, 3, S, S) of up to `count` random images of a split, on the CPU."""
+        rows = self.rows[split]
+        chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
+        decoded = self._decode(rows[np.sort(chosen)])
+        return self.to_input(decoded.__getitems__(range(len(decoded))).images)
+
     def to_input(self, stored: Tensor, *, random_variants: bool = False) -> Tensor:
         """Return network input (B, 3, S, S) from stored images (B, C, H, W) on their device."""
         settings = self.settings

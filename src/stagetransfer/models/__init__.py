@@ -2,7 +2,7 @@
 
 from stagetransfer.models.alexnet import AlexNet, layer_of
 from stagetransfer.models.blocked_linear import BlockedLinear
-from stagetransfer.models.initialisation import initialise
+from stagetransfer.models.initialisation import initialise, scale_outputs
 from stagetransfer.models.local_response_norm import LocalResponseNorm
 from stagetransfer.models.weight_files import METADATA_KEY, copy_layers, expand_groups, load_weights
 from stagetransfer.models.winograd import WinogradConv2d
@@ -22,4 +22,5 @@ __all__ = [
     "initialise",
     "layer_of",
     "load_weights",
+    "scale_outputs",
 ]

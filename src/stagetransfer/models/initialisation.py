@@ -1,5 +1,6 @@
-"""Initial weights: Caffe's Gaussian tables, Xavier and Kaiming, for all layers or some."""
+"""Initial weights: Caffe's Gaussian tables, Xavier, Kaiming and LSUV, for all layers or some."""
 
+import functools
 import hashlib
 import math
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ def initialise(
       `bvlc_reference_caffenet`; paper and torchvision use the values of `bvlc_alexnet`.
     * xavier: uniform within +- sqrt(3 / fan_in), biases 0. Caffe's form of Glorot & Bengio 2010.
     * kaiming: N(0, 2 / fan_in), biases 0. He et al. 2015, eq. 10 (also called MSRA).
+    * lsuv: the values of kaiming, to be followed by `scale_outputs`, which needs images.
 
     The values of a layer depend only on `generator`'s initial seed and the layer's name. They do
     not depend on the global generator, the other layers, the device or on how much `generator` has
@@ -46,6 +48,38 @@ def initialise(
         module.bias.fill_(bias if has_bias else 0.0)
 
 
+@torch.no_grad()
+def scale_outputs(network: AlexNet, images: Tensor, layers: Iterable[str] = LAYERS) -> None:
+    """Scale the weights of the named layers in place, so that no layer's output is large or small.
+
+    The standard deviation of each layer's output on `images` (B, 3, S, S) becomes 1, that of the
+    last layer of the network 0.1. The logits are then nearly equal, and the first loss is close to
+    ln K for K classes. After Mishkin and Matas 2016 (LSUV, arXiv 1511.06422), who start from
+    orthonormal weights and do not treat the last layer differently. The network is run once,
+    without dropout; a layer is scaled before its output reaches the next. Biases must be 0.
+    """
+    handles = []
+    for layer in check_layers(layers):
+        module = network.get_submodule(layer)
+        goal = 0.1 if layer == LAYERS[-1] else 1.0
+        handles.append(module.register_forward_hook(functools.partial(_scale, goal=goal)))
+    was_training = network.training
+    try:
+        network.eval()(images)
+    finally:
+        network.train(was_training)
+        for handle in handles:
+            handle.remove()
+
+
+def _scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor, *, goal: float) -> Tensor:
+    assert isinstance(module.weight, Tensor)
+    spread = float(output.std())
+    factor = goal / spread if spread > 0 else 1.0
+    module.weight.mul_(factor)
+    return output * factor
+
+
 def _weight(scheme: str, layer: str, shape: torch.Size, seed: int) -> Tensor:
     digest = hashlib.sha256(f"{seed}:{layer}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
@@ -55,5 +89,5 @@ def _weight(scheme: str, layer: str, shape: torch.Size, seed: int) -> Tensor:
         bound = math.sqrt(3 / fan_in)
         return weight.uniform_(-bound, bound, generator=generator)
     gaussian = 0.005 if layer in ("fc6", "fc7") else 0.01
-    std = math.sqrt(2 / fan_in) if scheme == "kaiming" else gaussian
+    std = math.sqrt(2 / fan_in) if scheme in ("kaiming", "lsuv") else gaussian
     return weight.normal_(std=std, generator=generator)

@@ -38,10 +38,15 @@ from stagetransfer.seeding import derive
 from stagetransfer.training import (
     ClassifierModule,
     Fitted,
+    Health,
+    StageData,
     StageTransfer,
+    TestResult,
+    assess,
     build_network,
     evaluate,
     network_state,
+    planned_epochs,
     rates_by_layer,
 )
 from stagetransfer.training.machine import resolve_precision
@@ -80,7 +85,8 @@ class ChainRunner:
             data = stage_data(config, stage)
             before = self.stages[-1] if self.stages else None
             key = self._key(stage, data, before.key if before else None)
-            self.stages.append(PreparedStage(stage, data, key, number, before))
+            epochs = _epochs(config, stage, data)
+            self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
         self._check_weights()
         _check_copies(config, self.stages[-1])
         ratio, seed = format(config.ratio, "g"), config.seed
@@ -136,10 +142,9 @@ class ChainRunner:
         leave_process_group()
         if is_follower():
             return
-        module.network.load_state_dict(network_state(fitted.best))
+        validated, health = self._assess(target, module, shown, fitted)
         copies, seed = config.test_copies, derive(target.seed, "test")
         tested = evaluate(module, shown, config.trainer, copies=copies, seed=seed)
-        validated = evaluate(module, shown, config.trainer, split="validation")
         write_result(
             self.folder,
             place={
@@ -157,7 +162,7 @@ class ChainRunner:
                 "test_copies": config.test_copies,
                 **searched,
             },
-            stages=[*records, trained_entry(target.stage.name, target.key, data, fitted)],
+            stages=[*records, trained_entry(target.stage.name, target.key, data, fitted, health)],
         )
         for name in ("last.ckpt", "search.json"):
             (checkpoints / name).unlink(missing_ok=True)
@@ -179,7 +184,7 @@ class ChainRunner:
                     reused = False
                     log.info("stage %s: %d images", prepared.title, prepared.data.count("train"))
                     self._copy_logs(count - 1, folder)
-                    module, _, fitted = train(
+                    module, shown, fitted = train(
                         prepared,
                         self.config,
                         checkpoints=folder,
@@ -187,7 +192,8 @@ class ChainRunner:
                         run=self.folder.name,
                     )
                     if not is_follower():
-                        self._publish(prepared, folder, records, module, fitted)
+                        _, health = self._assess(prepared, module, shown, fitted)
+                        self._publish(prepared, folder, records, module, fitted, health)
             leaders_value(None)  # followers continue once the stage is published
         made: list[dict[str, Any]] = read_json(self.store.path(prepared.key) / "stage.json")[
             "stages"
@@ -196,6 +202,25 @@ class ChainRunner:
             return [*records, {**made[-1], "reused": False}]
         log.info("stage %s: reused from %s", prepared.title, self.store.path(prepared.key))
         return [{**record, "reused": True} for record in made]
+
+    def _assess(
+        self, prepared: PreparedStage, module: ClassifierModule, data: StageData, fitted: Fitted
+    ) -> tuple[TestResult, Health]:
+        """Load the chosen weights, test them on the validation images, and log their health.
+
+        Raises:
+            UserError: the stage did not learn, and its settings require that it does.
+        """
+        stage = prepared.stage
+        module.network.load_state_dict(network_state(fitted.best))
+        validated, health = assess(module, data, fitted, self.config.trainer, stage.recipe.monitor)
+        if stage.require_learning and not health.learned:
+            raise UserError(
+                f"stage {stage.name}: {health.line} To use it as it is, set "
+                f"++stage.{stage.name}.require_learning=false."
+            )
+        log.log(logging.INFO if health.learned else logging.WARNING, "  %s", health.line)
+        return validated, health
 
     def _copy_logs(self, count: int, folder: Path) -> None:
         """Copy the logs of the first `count` stages beside those of the next."""
@@ -213,11 +238,12 @@ class ChainRunner:
         records: Sequence[dict[str, Any]],
         module: ClassifierModule,
         fitted: Fitted,
+        health: Health,
     ) -> None:
         data = cast(DomainDataModule, prepared.data)
         state = {"state_dict": network_state(fitted.best), "hyper_parameters": dict(module.hparams)}
         torch.save(state, folder / "model.ckpt")
-        entry = trained_entry(prepared.stage.name, prepared.key, data, fitted)
+        entry = trained_entry(prepared.stage.name, prepared.key, data, fitted, health)
         write_json(
             folder / "stage.json",
             {
@@ -269,6 +295,12 @@ def _with_precision(config: RunConfig) -> RunConfig:
     precision = resolve_precision(trainer.precision, trainer.accelerator)
     tree = {**config.tree, "trainer": {**config.tree.get("trainer", {}), "precision": precision}}
     return replace(config, trainer=replace(trainer, precision=precision), tree=tree)
+
+
+def _epochs(config: RunConfig, stage: Stage, data: DomainDataModule | Pretrained) -> int:
+    if isinstance(data, Pretrained):
+        return 0
+    return planned_epochs(stage.recipe, config.trainer, data.count("train"), f"stage {stage.name}")
 
 
 def _check_copies(config: RunConfig, target: PreparedStage) -> None:

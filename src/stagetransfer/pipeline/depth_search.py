@@ -9,7 +9,7 @@ from typing import Any
 from stagetransfer.config.schema import RunConfig
 from stagetransfer.files import atomic_path, read_json, write_json
 from stagetransfer.pipeline.stage import PreparedStage, train
-from stagetransfer.training import Fitted, TransferRecord
+from stagetransfer.training import Fitted, Losses, TransferRecord
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def search_depth(
     """
     assert prepared.stage.transfer is not None
     monitor, file = prepared.stage.recipe.monitor, checkpoints / "search.json"
+    monitor = "cross_entropy" if monitor == "last" else monitor
     sign = -1 if monitor == "cross_entropy" else 1
     done: dict[str, Any] = read_json(file) if file.is_file() else {}
 
@@ -69,6 +70,7 @@ def search_depth(
     found = done[chosen] | {
         "best": checkpoints / "best.ckpt",
         "transfer": TransferRecord(**done[chosen]["transfer"]),
+        "losses": Losses(**done[chosen]["losses"]),
     }
     log.info("best depth on validation data: %s-fc8", chosen)
     return at_depth(prepared, chosen), Fitted(**found), record

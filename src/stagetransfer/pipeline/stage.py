@@ -11,7 +11,7 @@ from torch import Tensor
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.models import copy_layers, load_weights
+from stagetransfer.models import LAYERS, copy_layers, load_weights
 from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.seeding import derive
@@ -19,9 +19,11 @@ from stagetransfer.training import (
     ClassifierModule,
     Fitted,
     OptimizerSettings,
+    ScaledStart,
     StageData,
     StageTransfer,
     fit,
+    images_of,
     with_cached_features,
 )
 
@@ -35,6 +37,7 @@ class PreparedStage:
     key: str
     number: int  # position in the chain, from 1
     before: PreparedStage | None
+    epochs: int  # of the training; at least recipe.epochs
 
     @property
     def title(self) -> str:
@@ -87,6 +90,7 @@ def prepare(
         data.classes,
         optimizer,
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
+        label_smoothing=recipe.label_smoothing,
         seed=derive(prepared.seed, "initial"),
         channels_last=config.trainer.channels_last,
         winograd=config.trainer.winograd,
@@ -132,23 +136,33 @@ def train(
     module, data, transfer = prepare(prepared, config)
     recipe, title = prepared.stage.recipe, prepared.title + suffix
     settings = prepared.stage.transfer
+    callbacks = [
+        partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
+    ]
+    if config.model.initialisation == "lsuv":
+        new = settings.reinitialise if settings and transfer else LAYERS
+        callbacks.append(ScaledStart(images_of(data), new, derive(prepared.seed, "scale")))
     fitted = fit(
         module,
         data,
         title=title,
         folder=checkpoints,
-        epochs=recipe.epochs,
+        epochs=prepared.epochs,
         monitor=recipe.monitor,
         seed=prepared.seed,
         settings=config.trainer,
         transfer=transfer,
         patience=recipe.patience,
-        probe_epochs=settings.probe_epochs if settings else 0,
+        gradient_clip_norm=recipe.gradient_clip_norm,
+        probe_epochs=_stretched(settings.probe_epochs, prepared) if settings else 0,
         loggers=stage_loggers(
             config.logger, logs, title, run, resuming=(checkpoints / "last.ckpt").is_file()
         ),
-        callbacks=[
-            partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
-        ],
+        callbacks=callbacks,
     )
     return module, data, fitted
+
+
+def _stretched(epochs: int, prepared: PreparedStage) -> int:
+    """Return epochs of the recipe in proportion to those that `recipe.min_steps` adds."""
+    return round(epochs * prepared.epochs / prepared.stage.recipe.epochs)

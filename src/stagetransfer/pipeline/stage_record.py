@@ -5,10 +5,12 @@ from typing import Any
 
 from stagetransfer.data import DomainDataModule
 from stagetransfer.runs.writer import Predictions
-from stagetransfer.training import Fitted, TestResult
+from stagetransfer.training import Fitted, Health, TestResult
 
 
-def trained_entry(name: str, key: str, data: DomainDataModule, fitted: Fitted) -> dict[str, Any]:
+def trained_entry(
+    name: str, key: str, data: DomainDataModule, fitted: Fitted, health: Health
+) -> dict[str, Any]:
     """Return the entry of a stage that was trained."""
     return {
         "name": name,
@@ -20,6 +22,7 @@ def trained_entry(name: str, key: str, data: DomainDataModule, fitted: Fitted) -
         "images_per_second": fitted.images_per_second,
         **asdict(fitted.transfer),
         "validation": fitted.validation,
+        "health": health.record,
         "num_train": data.count("train"),
         "num_validation": data.count("validation"),
         "fingerprint": data.fingerprint,

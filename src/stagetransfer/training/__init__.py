@@ -9,6 +9,8 @@ from stagetransfer.training.feature_cache import (
     with_cached_features,
 )
 from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
+from stagetransfer.training.health import Health, assess
+from stagetransfer.training.length import planned_epochs
 from stagetransfer.training.module import (
     ClassifierModule,
     OptimizerSettings,
@@ -16,25 +18,32 @@ from stagetransfer.training.module import (
     build_network,
 )
 from stagetransfer.training.parameter_groups import parameter_groups, rates_by_layer
-from stagetransfer.training.schedules import one_cycle
+from stagetransfer.training.scaled_start import ScaledStart
+from stagetransfer.training.schedules import warmup_cosine
+from stagetransfer.training.watch_losses import Losses
 
 __all__ = [
     "CaffeSGD",
     "ClassifierModule",
     "FeatureDataModule",
     "Fitted",
+    "Health",
+    "Losses",
     "OptimizerSettings",
+    "ScaledStart",
     "StageData",
     "StageTransfer",
     "TestResult",
     "TransferRecord",
+    "assess",
     "build_network",
     "evaluate",
     "fit",
     "images_of",
     "network_state",
-    "one_cycle",
     "parameter_groups",
+    "planned_epochs",
     "rates_by_layer",
+    "warmup_cosine",
     "with_cached_features",
 ]

@@ -1,4 +1,4 @@
-"""A callback that remembers the best epoch and ends training when no better one comes."""
+"""A callback that remembers the chosen epoch and ends training when no better one comes."""
 
 import operator
 from typing import Any
@@ -9,11 +9,13 @@ import pytorch_lightning as pl
 class BestEpoch(pl.Callback):
     """Remember the epoch with the best validation metric `monitor`, and all metrics of it.
 
+    Without a `monitor` it is the last epoch.
+
     Training ends after `patience` epochs without improvement, or never with None. Lightning's
     EarlyStopping is not used because it forgets on resuming that it had stopped.
     """
 
-    def __init__(self, monitor: str, lowest: bool, patience: int | None) -> None:
+    def __init__(self, monitor: str | None, lowest: bool, patience: int | None) -> None:
         self.monitor = monitor
         self.is_better = operator.lt if lowest else operator.gt
         self.patience = patience
@@ -31,7 +33,8 @@ class BestEpoch(pl.Callback):
             if name.startswith("validation/")
         }
         self.last_epoch = trainer.current_epoch
-        if not self.metrics or self.is_better(metrics[self.monitor], self.metrics[self.monitor]):
+        best = self.metrics.get(self.monitor or "")
+        if best is None or self.monitor is None or self.is_better(metrics[self.monitor], best):
             self.epoch, self.metrics = trainer.current_epoch, metrics
         self._stop_if_exhausted(trainer)
 

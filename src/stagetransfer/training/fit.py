@@ -25,6 +25,7 @@ from stagetransfer.training.measure_speed import MeasureSpeed
 from stagetransfer.training.module import ClassifierModule, TestResult
 from stagetransfer.training.progress import StageProgress
 from stagetransfer.training.seed_epoch import SeedEpoch
+from stagetransfer.training.watch_losses import Losses, WatchLosses
 
 if TYPE_CHECKING:
     from stagetransfer.training.feature_cache import StageData
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 class Fitted:
     """The result of a stage's training."""
 
-    best: Path  # the checkpoint of the best epoch
+    best: Path  # the checkpoint of the chosen epoch
     epochs: int
-    best_epoch: int  # from 1
+    best_epoch: int  # the chosen epoch, from 1
     seconds: float
     images_per_second: float
     validation: dict[str, float]
+    losses: Losses
     transfer: TransferRecord
 
 
@@ -55,6 +57,7 @@ def fit(
     settings: Trainer,
     transfer: StageTransfer | None,
     patience: int | None = None,
+    gradient_clip_norm: float | None = None,
     probe_epochs: int = 0,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
@@ -63,31 +66,45 @@ def fit(
 
     Args:
         title: the stage's name in the progress output.
-        folder: gets best.ckpt (weights of the epoch with the best `monitor`) and last.ckpt.
-        monitor: a validation metric; lower values of cross_entropy are better, higher ones of all
-            others.
+        folder: gets best.ckpt (weights of the chosen epoch) and last.ckpt.
+        monitor: the validation metric whose best epoch is chosen; lower values of cross_entropy are
+            better, higher ones of all others. "last": the last epoch is chosen.
         seed: decides the random numbers of every epoch.
         patience: epochs without a better `monitor` after which the stage ends; None: never.
+        gradient_clip_norm: a gradient with a larger norm is scaled down to it; None: never.
         probe_epochs: number of epochs at the start in which only the layers that `transfer`
             re-initialises are trained.
     """
+    choose = monitor != "last"
     lowest = monitor == "cross_entropy"
     # Saved after validation, not at the end of the epoch: otherwise a resumed run differs.
     files: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": False}
-    name, mode = f"validation/{monitor}", "min" if lowest else "max"
-    best = ModelCheckpoint(folder, "best", monitor=name, mode=mode, save_weights_only=True, **files)
-    last = ModelCheckpoint(folder, save_top_k=0, save_last=True, **files)
-    speed, best_epoch = MeasureSpeed(), BestEpoch(monitor, lowest, patience)
+    speed, losses = MeasureSpeed(), WatchLosses()
+    best_epoch = BestEpoch(monitor if choose else None, lowest, patience)
     all_callbacks: list[pl.Callback] = [SeedEpoch(seed), speed, LogLearningRates(), best_epoch]
-    all_callbacks += [StageProgress(title, speed), *([transfer] if transfer else []), best, last]
+    all_callbacks += [losses, StageProgress(title, speed), *([transfer] if transfer else [])]
+    if choose:
+        name, mode = f"validation/{monitor}", "min" if lowest else "max"
+        all_callbacks.append(
+            ModelCheckpoint(
+                folder, "best", monitor=name, mode=mode, save_weights_only=True, **files
+            )
+        )
+    all_callbacks.append(ModelCheckpoint(folder, save_top_k=0, save_last=True, **files))
     if transfer and probe_epochs:
         all_callbacks.append(LinearProbe(transfer.reinitialise, probe_epochs))
     trainer = build_trainer(
-        settings, max_epochs=epochs, callbacks=[*all_callbacks, *callbacks], logger=list(loggers)
+        settings,
+        max_epochs=epochs,
+        gradient_clip_norm=gradient_clip_norm,
+        callbacks=[*all_callbacks, *callbacks],
+        logger=list(loggers),
     )
     resume = folder / "last.ckpt" if (folder / "last.ckpt").is_file() else None
     with quiet_lightning():
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        if not (folder / "best.ckpt").is_file() or not choose:
+            trainer.save_checkpoint(folder / "best.ckpt", weights_only=True)
     return Fitted(
         best=folder / "best.ckpt",
         epochs=best_epoch.last_epoch + 1,
@@ -95,6 +112,7 @@ def fit(
         seconds=speed.seconds,
         images_per_second=speed.images_per_second,
         validation=best_epoch.metrics,
+        losses=losses.losses,
         transfer=transfer.record if transfer else TransferRecord(),
     )
 
@@ -135,7 +153,12 @@ def evaluate(
 
 
 def build_trainer(
-    settings: Trainer, *, callbacks: Sequence[pl.Callback], logger: Any, max_epochs: int = 1
+    settings: Trainer,
+    *,
+    callbacks: Sequence[pl.Callback],
+    logger: Any,
+    max_epochs: int = 1,
+    gradient_clip_norm: float | None = None,
 ) -> pl.Trainer:
     """Return a Trainer with these settings and without Lightning's own terminal output.
 
@@ -156,6 +179,7 @@ def build_trainer(
             use_distributed_sampler=False,  # the data module distributes its images itself
             plugins=[_AtomicCheckpoints()],
             max_epochs=max_epochs,
+            gradient_clip_val=gradient_clip_norm,
             callbacks=list(callbacks),
             logger=logger,
             enable_progress_bar=False,

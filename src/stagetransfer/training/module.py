@@ -25,7 +25,6 @@ from torchmetrics.classification import (
 
 from stagetransfer.config.schema import Model
 from stagetransfer.data.images import Batch
-from stagetransfer.errors import UserError
 from stagetransfer.models import LAYERS, AlexNet, WinogradConv2d, initialise
 from stagetransfer.training.parameter_groups import SAME_RATE, parameter_groups
 
@@ -72,6 +71,7 @@ class ClassifierModule(pl.LightningModule):
 
     Args:
         class_weights: (C,) weights of the training loss; None: all classes count alike.
+        label_smoothing: of the training loss, in [0, 1); see `torch.nn.CrossEntropyLoss`.
         seed: decides the initial weights.
         channels_last: whether to store images and filters channels-last. Changes only the speed.
         winograd: see `WinogradConv2d`. Changes only the speed and the rounding.
@@ -84,6 +84,7 @@ class ClassifierModule(pl.LightningModule):
         optimizer: OptimizerSettings,
         *,
         class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
         seed: int = 0,
         channels_last: bool = True,
         winograd: bool = True,
@@ -98,6 +99,7 @@ class ClassifierModule(pl.LightningModule):
             if isinstance(layer, WinogradConv2d):
                 layer.winograd = winograd
         self.optimizer = optimizer
+        self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
@@ -115,7 +117,8 @@ class ClassifierModule(pl.LightningModule):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of logits (B, C) and labels (B,): the cross-entropy in nats."""
-        return F.cross_entropy(logits, labels, weight=cast(Tensor | None, self.class_weights))
+        weights = cast(Tensor | None, self.class_weights)
+        return F.cross_entropy(logits, labels, weights, label_smoothing=self.label_smoothing)
 
     def configure_metrics(self, num_classes: int) -> MetricCollection:
         """Return the validation metrics besides the cross-entropy, computed on probabilities."""
@@ -197,13 +200,8 @@ class ClassifierModule(pl.LightningModule):
         self.validation_metrics.update(logits.softmax(1), batch.labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics. If the loss is infinite or not a number, raise UserError."""
+        """Log the validation metrics."""
         loss = self.validation_loss.compute()
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"recipe.optimizer.lr: training diverged, the validation cross-entropy after epoch "
-                f"{self.current_epoch + 1} is {loss.item()}. Choose a lower learning rate."
-            )
         metrics = {"cross_entropy": loss, **self.validation_metrics.compute()}
         self.log_dict({f"validation/{name}": value for name, value in metrics.items()})
         self.validation_loss.reset()
@@ -217,8 +215,13 @@ class ClassifierModule(pl.LightningModule):
         self._tested.append((batch.rows.cpu(), batch.labels.cpu(), probabilities.cpu()))
 
     def test_result(self) -> TestResult:
-        """Return rows (N,), labels (N,) and class probabilities (N, C) of the last test."""
+        """Return rows (N,), labels (N,) and class probabilities (N, C) of the last test.
+
+        Where the outputs of a diverged network are not numbers, all classes are equally probable.
+        """
         rows, labels, probabilities = map(torch.cat, zip(*self._tested, strict=True))
+        known = probabilities.isfinite().all(1, keepdim=True)
+        probabilities = torch.where(known, probabilities, 1 / probabilities.shape[1])
         return rows.numpy(), labels.numpy(), probabilities.numpy()
 
     def configure_optimizers(self) -> Any:

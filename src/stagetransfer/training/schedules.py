@@ -6,16 +6,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def one_cycle(
-    optimizer: Optimizer, *, total_steps: int, rise: float = 0.25, start: float = 0.1
+def warmup_cosine(
+    optimizer: Optimizer, *, total_steps: int, warmup: float = 0.1, start: float = 0.01
 ) -> LambdaLR:
     """Return a schedule that raises each group's learning rate linearly, then lowers it to 0.
 
     The peak of each group is its own learning rate; PyTorch's OneCycleLR needs the peaks as an
-    argument instead. `rise` is the share of the steps before the peak, in (0, 1). `start` is the
+    argument instead. `warmup` is the share of the steps before the peak, in (0, 1). `start` is the
     first learning rate as a share of the peak, in (0, 1]. The fall is half a cosine.
     """
-    peak = max(1, round(rise * total_steps))
+    peak = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:
         if step < peak:

@@ -1,0 +1,200 @@
+"""The health of a finished training: whether it learned, and what its losses and outputs show.
+
+Each finding is a number in the record (`Health.record`), which metrics.json holds for each stage,
+and a sentence with the most likely cure.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from stagetransfer.config.schema import Trainer
+from stagetransfer.statistics import macro_recall_interval
+from stagetransfer.training.feature_cache import StageData, images_of
+from stagetransfer.training.fit import Fitted, evaluate
+from stagetransfer.training.module import ClassifierModule, TestResult
+
+FIRST_LOSS_ABOVE = 0.3  # nats above ln K
+SPIKE = 2.0  # times the first loss
+DEAD = 0.5  # share of a layer's units
+FEW_IMAGES = 50  # the standard error of an accuracy of 0.5 is then 0.07
+IMPROVING = 0.02  # share by which the validation loss still fell
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a training's own losses and its validation images say about it.
+
+    Attributes:
+        verdict: "learned", "not above chance", "constant output" or "diverged".
+        recall, low, high: macro recall on the validation images, with its 95 % interval.
+        chance: 1 / K for K classes, the macro recall of any guess that ignores the image.
+        first_loss, largest_loss: training losses of single steps, in nats.
+        chance_loss: ln K, the cross-entropy of equal probabilities.
+        last_loss: the mean training loss of the last epoch.
+        steps: number of optimiser steps.
+        never_predicted: classes that no validation image was given.
+        dead_relus: for each ReLU, the share of its units (channels) that are 0 on all validation
+            images.
+        still_improving: whether the validation loss fell until the end; see `_still_improving`.
+        few_validation_images: fewer than FEW_IMAGES, or a class has only one.
+        remarks: the findings as sentences; empty if there is nothing to say.
+    """
+
+    verdict: str
+    recall: float
+    low: float
+    high: float
+    chance: float
+    first_loss: float
+    largest_loss: float
+    last_loss: float
+    chance_loss: float
+    steps: int
+    never_predicted: list[str]
+    dead_relus: dict[str, float]
+    still_improving: bool
+    few_validation_images: bool
+    remarks: list[str]
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network tells classes apart on images that it was not trained on."""
+        return self.verdict == "learned"
+
+    @property
+    def record(self) -> dict[str, object]:
+        """The entry of metrics.json."""
+        return {"learned": self.learned, **asdict(self)}
+
+    @property
+    def line(self) -> str:
+        """The verdict and the findings in one line."""
+        title = "learned" if self.learned else f"DID NOT LEARN ({self.verdict})"
+        found = f"validation recall {self.recall:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return " ".join([f"{title}: {found}, chance {self.chance:.3f}.", *self.remarks])
+
+
+def assess(
+    module: ClassifierModule, data: StageData, fitted: Fitted, settings: Trainer, monitor: str
+) -> tuple[TestResult, Health]:
+    """Test the module on the validation images; return the result and the health of its training.
+
+    The module must have the weights that `fitted` chose.
+    """
+    with _watched_relus(module.network) as dead:
+        validated = evaluate(module, data, settings, split="validation")
+    rows, labels, probabilities = validated
+    samples = images_of(data).samples
+    groups = None if samples.groups is None else np.array(samples.groups)[rows]
+    shares = {name: float(1 - used.float().mean()) for name, used in dead.items()}
+    health = judge(
+        fitted, labels, probabilities, groups, samples.classes, shares, chosen=monitor != "last"
+    )
+    return validated, health
+
+
+def judge(
+    fitted: Fitted,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray | None,
+    classes: tuple[str, ...],
+    dead_relus: dict[str, float],
+    *,
+    chosen: bool = True,
+) -> Health:
+    """Return the health of a training from its losses and its N validation images.
+
+    Args:
+        labels, probabilities, groups: (N,), (N, K), and (N,) or None.
+        chosen: whether the validation images chose the epoch.
+    """
+    predicted, count, losses = probabilities.argmax(1), len(classes), fitted.losses
+    recall, low, high = macro_recall_interval(labels, predicted, groups, count)
+    chance, chance_loss = 1 / count, math.log(count)
+    never = [name for i, name in enumerate(classes) if not (predicted == i).any()]
+    constant = len({*predicted.tolist()}) == 1
+    verdict = "learned" if low > chance else "not above chance"
+    if constant:
+        verdict = "constant output"
+    if losses.diverged_in is not None:
+        verdict = "diverged"
+    small = len(labels) < FEW_IMAGES or min(np.bincount(labels, minlength=count)) < 2
+    improving = _still_improving(losses.validation)
+    remarks = []
+    if verdict == "diverged":
+        remarks.append(
+            f"In epoch {losses.diverged_in} the loss was infinite or not a number: lower "
+            "recipe.optimizer.lr, or set recipe.gradient_clip_norm=5."
+        )
+    elif constant:
+        remarks.append(
+            f"All {len(labels)} validation images were given the class {classes[predicted[0]]}: "
+            "use model.initialisation=lsuv, another recipe.optimizer.lr or more epochs."
+        )
+    elif verdict == "not above chance":
+        remarks.append("Train longer (recipe.epochs, recipe.min_steps), or use other data.")
+    elif never:
+        remarks.append(f"Never predicted: {', '.join(never)}.")
+    if losses.first > chance_loss + FIRST_LOSS_ABOVE:
+        remarks.append(
+            f"The first loss was {losses.first:.3g}, and {chance_loss:.2f} for equal "
+            "probabilities: use model.initialisation=lsuv."
+        )
+    elif losses.largest > SPIKE * max(losses.first, chance_loss) and verdict != "diverged":
+        remarks.append(
+            f"The loss rose to {losses.largest:.3g} and came back: lower recipe.optimizer.lr, or "
+            "set recipe.gradient_clip_norm."
+        )
+    worst, share = max(dead_relus.items(), key=lambda item: item[1], default=("", 0.0))
+    if share > DEAD:
+        remarks.append(f"{share:.0%} of the units of {worst} are 0 for every validation image.")
+    if improving:
+        remarks.append("Still improving at the last epoch: more recipe.epochs may help.")
+    if small and chosen:
+        remarks.append(
+            f"{len(labels)} validation images are too few to choose an epoch: recipe.monitor=last "
+            "takes the last one."
+        )
+    return Health(
+        verdict, recall, low, high, chance, losses.first, losses.largest, losses.last, chance_loss,
+        losses.steps, never, dead_relus, improving, small, remarks,
+    )  # fmt: skip
+
+
+def _still_improving(losses: list[float]) -> bool:
+    """Return whether the last fifth of the epochs has a clearly lower loss than the fifth before.
+
+    Means of a fifth (at least one epoch) are compared, because single epochs are noisy.
+    """
+    n = max(1, len(losses) // 5)
+    if len(losses) < 2 * n:
+        return False
+    before, after = np.mean(losses[-2 * n : -n]), np.mean(losses[-n:])
+    return bool(after < (1 - IMPROVING) * before)
+
+
+@contextmanager
+def _watched_relus(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that gets, for each ReLU, which units were above 0 for some image (C,)."""
+    used: dict[str, Tensor] = {}
+
+    def watch(name: str) -> object:
+        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            active = (output > 0).transpose(0, 1).flatten(1).any(1)
+            used[name] = used[name] | active if name in used else active
+
+        return hook
+
+    relus = [(name, one) for name, one in network.named_modules() if isinstance(one, nn.ReLU)]
+    handles = [one.register_forward_hook(watch(name)) for name, one in relus]  # type: ignore[arg-type]
+    try:
+        yield used
+    finally:
+        for handle in handles:
+            handle.remove()

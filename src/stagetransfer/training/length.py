@@ -1,0 +1,47 @@
+"""How long a stage is trained: epochs, and the least number of optimiser steps."""
+
+import math
+
+from stagetransfer.config.schema import Recipe, Trainer
+from stagetransfer.errors import UserError
+
+FEWEST_STEPS = 100
+
+
+def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str) -> int:
+    """Return the number of epochs of a stage with this number of training images.
+
+    These are `recipe.epochs`, or more if `recipe.min_steps` optimiser steps need more. Training
+    stays as it is where Lightning's own limits are set (max_steps, max_time, fast_dev_run).
+
+    Args:
+        key: the place of the stage in the config, for messages.
+
+    Raises:
+        UserError: `recipe.min_steps` is null and the epochs have fewer than FEWEST_STEPS steps.
+    """
+    if settings.fast_dev_run or settings.max_steps is not None or settings.max_time is not None:
+        return recipe.epochs
+    steps = steps_per_epoch(recipe, settings, num_images)
+    if recipe.min_steps is not None:
+        return max(recipe.epochs, math.ceil(recipe.min_steps / steps))
+    total = recipe.epochs * steps
+    if total < FEWEST_STEPS:
+        raise UserError(
+            f"{key}: {recipe.epochs} epochs of {num_images} images in batches of "
+            f"{recipe.batch_size} are only {total} optimiser steps, too few to learn from. Set "
+            f"recipe.min_steps={FEWEST_STEPS * 5} (more epochs), a smaller recipe.batch_size, or "
+            "recipe.min_steps=0 to train so shortly all the same"
+        )
+    return recipe.epochs
+
+
+def steps_per_epoch(recipe: Recipe, settings: Trainer, num_images: int) -> int:
+    """Return the optimiser steps of one epoch."""
+    batches = math.ceil(num_images / settings.devices / recipe.batch_size)
+    limit = settings.limit_train_batches
+    if isinstance(limit, float):
+        batches = int(limit * batches)
+    elif limit is not None:
+        batches = min(int(limit), batches)
+    return max(1, math.ceil(batches / (settings.accumulate_grad_batches or 1)))

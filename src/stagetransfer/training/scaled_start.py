@@ -1,0 +1,32 @@
+"""A callback that scales new layers to the training images before the first step (LSUV)."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytorch_lightning as pl
+
+from stagetransfer.data import DomainDataModule
+from stagetransfer.models import scale_outputs
+from stagetransfer.training.module import ClassifierModule
+
+NUM_IMAGES = 64
+
+
+class ScaledStart(pl.Callback):
+    """Call `stagetransfer.models.scale_outputs` for the layers of a stage that have new weights.
+
+    It must come after the transfer from the stage before, because the output of a new layer depends
+    on the layers below it. A resumed training has its weights already and is left alone. The images
+    are up to 64 of the training split, drawn by `seed`, without augmentation.
+    """
+
+    def __init__(self, data: DomainDataModule, layers: Sequence[str], seed: int) -> None:
+        self.data = data
+        self.layers = tuple(layers)
+        self.seed = seed
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and trainer.ckpt_path is None:
+            images = self.data.some_inputs("train", NUM_IMAGES, self.seed)
+            network = cast(ClassifierModule, pl_module).network
+            scale_outputs(network, images.to(pl_module.device), self.layers)
