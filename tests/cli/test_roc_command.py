@@ -117,7 +117,7 @@ def test_of_two_classes_the_second_is_positive(tmp_path):
     run = make_run(tmp_path, classes=("healthy", "nodule"), groups_per_class=9)
     output = call("roc", run, "--count", 100, "--out", tmp_path / "a")
     assert set(pd.read_csv(tmp_path / "a" / "figures.csv")["class"]) == {"nodule"}
-    assert "fewer than ten groups in healthy, nodule" in output
+    assert "fewer than ten groups in healthy (9), nodule (9)" in output
     call("roc", run, "--count", 100, "--out", tmp_path / "b", "--positive", "healthy")
     assert set(pd.read_csv(tmp_path / "b" / "figures.csv")["class"]) == {"healthy"}
 
@@ -188,7 +188,7 @@ def test_froc_by_case_and_few_cases(tmp_path):
     call(*arguments, "--by-case")
     read = pd.read_csv(tmp_path / "froc" / "figures.csv")["estimate"][0]
     assert read == pytest.approx(1 / 2)
-    assert "fewer than ten cases without lesions, cases with lesions" in output
+    assert "fewer than ten cases without lesions (1), cases with lesions (2)" in output
 
 
 @pytest.mark.parametrize(
