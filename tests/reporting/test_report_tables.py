@@ -13,13 +13,14 @@ from statsmodels.stats.multitest import multipletests
 
 from made_runs import CLASSES, make_run, make_sweep
 from stagetransfer.reporting.formatting import LABELS
-from stagetransfer.reporting.overview_section import missing, source_seeds
+from stagetransfer.reporting.overview_section import places_by_state, source_seeds
 from stagetransfer.reporting.pair_tables import pair_blocks
 from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
 from stagetransfer.reporting.training_section import images_table, stages_table
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.run import Replicate
 from stagetransfer.runs.study import Study
 
 CLOSE = pytest.approx
@@ -160,8 +161,10 @@ def test_slope_differences_use_shared_runs(sweep):
 
 def test_missing_runs_are_listed(sweep, tmp_path):
     _, study, unfinished = sweep
-    assert missing(study, unfinished) == []  # it is unfinished, not missing
-    assert missing(study, []) == [("texture", 1.0, 2)]
+    place = ("texture", 1.0, Replicate(2))
+    states = places_by_state(study, unfinished)
+    assert (states["unfinished"], states["missing"]) == ({place}, set())
+    assert places_by_state(study, [])["missing"] == {place}
 
 
 def test_a_pair_without_a_common_seed_is_listed(tmp_path):

@@ -85,7 +85,7 @@ def pair_records(pairs: Iterable[Pair]) -> list[tuple[object, ...]]:
         seeds = [" ".join(map(str, of)) for of in (pair.seeds, pair.left_out)]
         for metric, x in pair.metrics.items():
             numbers = (x.estimate, x.low, x.high, x.p_value, pair.holm.get(metric, nan))
-            rows.append((pair.a, pair.b, metric, *numbers, *seeds, pair.refusal or None))
+            rows.append((pair.a, pair.b, metric, *numbers, *seeds, pair.refusal))
     return rows
 
 

@@ -109,7 +109,9 @@ def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.Data
     metric = data["figure"].where(data["method"] == "bootstrap", data["method"])
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for column, row in zip(metric, data.to_dict("records"), strict=True):
-        cells.setdefault(tuple(str(row[key]) for key in by), {})[column] = _cell(row)
+        first, last = (str(row[key]) for key in by)
+        place = (first, "all" if row.get("not_compared") else last)
+        cells.setdefault(place, {})[column] = _cell(row)
     if "pair" not in by:
         ratio = float(data["ratio"].iloc[0])
         cells = {(fmt.marked(study, a, ratio), b): found for (a, b), found in cells.items()}

@@ -63,7 +63,7 @@ def table_3(study: Study) -> list[Block]:
         [
             *(fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])),
             fmt.mean(row["slope"], row["low"], row["high"])
-            if row["not_fitted"] is None
+            if not row["not_fitted"]
             else f"not fitted: {row['not_fitted']}",
             fmt.interval(row["textbook_low"], row["textbook_high"]),
             *(fmt.number(row["r_squared"], 2), _fit(row), fmt.number(row["paper"], 4)),
@@ -92,7 +92,7 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)
-    return *place, *found, paper, None
+    return *place, *found, paper, ""
 
 
 def _series(
@@ -106,7 +106,7 @@ def _series(
 
 
 def _fit(row: Mapping[object, object]) -> str:
-    if row["not_fitted"] is not None:
+    if row["not_fitted"]:
         return fmt.DASH
     if row["ratios"] == 2:
         return "two ratios only"
@@ -138,7 +138,7 @@ def _differences(study: Study) -> list[Block]:
             if refusal:
                 cells[0] = f"not compared: {refusal}"
             rows.append([label, f"{a} - {b}", *cells, str(left_out) if left_out else fmt.DASH])
-            records.append((metric, a, b, *numbers, result.p_value, p, left_out, refusal or None))
+            records.append((metric, a, b, *numbers, result.p_value, p, left_out, refusal))
     columns = "figure a b difference low high p p_holm runs_left_out not_compared"
     data = data_frame(columns, records)
     difference = f"difference of A{fmt.dagger(study)}"

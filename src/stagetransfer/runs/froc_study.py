@@ -130,7 +130,7 @@ def compare_systems(
             gap = stats.difference(resamples, values[a][:, :, i], values[b][:, :, i])
             gap = Interval.undefined() if refusal else gap
             numbers = (gap.estimate, gap.low, gap.high, gap.p_value)
-            pairs.append((a, b, metric, *numbers, refusal or None))
+            pairs.append((a, b, metric, *numbers, refusal))
             if not refusal:
                 # A table has no seeds, so the sentence must not mention them.
                 text = stats.sentence(a, b, replace(gap, seeds_resampled=True), few=too_few)

@@ -91,7 +91,7 @@ class RocStudy:
         for place, runs, name in self._places():
             seeds = self.study.seeds_of(runs)
             failed = [of for of, run in zip(seeds, runs, strict=True) if not run.learned]
-            last = {"not_learned": " ".join(map(str, failed)) or None}
+            last = {"not_learned": " ".join(map(str, failed))}
             for metric, values in self._resampled(runs, name).items():
                 result = stats.interval(self.study.resamples(seeds), values).clipped()
                 # Whether a metric is 0 is no question of interest, so there is no p-value.
@@ -113,7 +113,7 @@ class RocStudy:
         areas, refusals = dict[int, Interval](), list[str]()
         for ratio, (a, b) in product(self.ratios, study.condition_pairs()):
             match = study.match(a, b, ratio)
-            last = {"not_compared": match.refusal or None}
+            last = {"not_compared": match.refusal}
             if match.refusal:
                 text = stats.sentence(a, b, Interval.undefined(), refusal=match.refusal)
                 refusals.append(f"r = {ratio:g}: {text}")

@@ -60,7 +60,8 @@ class Study:
 
     The test images are sorted by id; their `groups` are None where none are known. `few` has the
     number of groups of each class with fewer than ten. `asked` are the conditions whose pairs are
-    the question of the study, also those without a run. `crossed` tells whether the source seed
+    the question of the study, also those without a run; `asked_for` tells whether the user named
+    them. `crossed` tells whether the source seed
     varies on its own: some seed has runs with several source seeds.
     """
 
@@ -77,7 +78,7 @@ class Study:
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
         self.conditions = sorted({run.condition for run in runs}, key=condition_order)
-        self.asked = list(conditions or self.conditions)
+        self.asked_for, self.asked = bool(conditions), list(conditions or self.conditions)
         self.chains = {run.condition: run.chain for run in runs}
         self.ratios = sorted({run.ratio for run in runs})
         self.seeds = sorted({run.seed for run in runs})
