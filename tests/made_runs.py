@@ -50,6 +50,11 @@ def make_run(
     fold: int | None = None,
     folds: int = 3,
     digest: str = "d1ce",
+    dead: bool = False,
+    health: dict[str, object] | None = None,
+    source_health: dict[str, object] | None = None,
+    weights: str | None = None,
+    search_rates: dict[str, object] | None = None,
 ) -> Path:
     """Write a run folder under outputs/runs and return it.
 
@@ -58,6 +63,11 @@ def make_run(
     Args:
         skill: quality of the predictions; None: that of the condition.
         validation: validation metrics of the target stage.
+        dead: predict the first class for every image.
+        health: what the target stage records about its training, beside the defaults; None: the
+            run of an earlier version, which recorded nothing.
+        source_health: the same for the source stages.
+        weights: a file of published weights in place of the first stage.
         fold: test on the groups whose number modulo `folds` is this; None: on all groups.
     """
     chain = chain or CHAINS[condition]
@@ -96,6 +106,8 @@ def make_run(
     skill = (skill or SKILL.get(condition, 1.4)) * (0.6 + ratio)
     scores = 0.8 * hardness + 0.6 * random.normal(size=hardness.shape)
     scores[np.arange(len(labels)), labels] += skill
+    if dead:
+        scores = np.tile([1.0, *[0.0] * (len(classes) - 1)], (len(labels), 1))
     probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     number = [i % per_class for i in range(len(labels))]
     table = pd.DataFrame(
@@ -137,6 +149,14 @@ def make_run(
         ]
     if validation is not None:
         stages[-1]["validation"] = validation
+    if weights is not None:
+        stages[0]["weights"] = weights
+    for stage in stages:
+        given = health if stage is stages[-1] else source_health
+        if given is not None and "weights" not in stage:
+            stage["health"] = made_health(**given)
+            recall = stage["health"]["recall"]
+            stage["validation"] = {"accuracy": recall, "recall": recall, **(validation or {})}
     metrics = {
         "condition": condition,
         "chain": list(chain),
@@ -152,10 +172,28 @@ def make_run(
         "num_test": len(labels),
         "splits": None if fold is None else {"digest": digest, "fold": fold, "folds": folds},
         "stages": stages,
+        **({} if search_rates is None else {"search_rates": search_rates}),
         "versions": {"torch": "2.15.0"},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
+
+
+def made_health(**given: object) -> dict[str, object]:
+    """Return the record of a training that learned three classes, changed by `given`."""
+    verdict = given.get("verdict", "learned")
+    return {
+        "verdict": verdict,
+        "learned": verdict == "learned",
+        "recall": 0.8,
+        "low": 0.7,
+        "high": 0.9,
+        "chance": 1 / 3,
+        "still_improving": False,
+        "few_validation_images": False,
+        "remarks": [],
+        **given,
+    }
 
 
 def make_sweep(

@@ -12,7 +12,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.reporting import make_report
 from stagetransfer.runs import Run
 from stagetransfer.runs.reader import find_runs, read_runs
-from stagetransfer.runs.study import condition_order
+from stagetransfer.runs.study import run_order
 
 PathLike = str | os.PathLike[str]
 
@@ -36,7 +36,7 @@ class Runs(Sequence[Run]):
         return f"<{len(self)} finished runs>"
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per run: name, condition, ratio, seeds, image counts, test metrics."""
+        """Return one row per run: its place, image counts, whether it learned, test metrics."""
         return pd.DataFrame(
             {
                 "run": run.name,
@@ -46,6 +46,7 @@ class Runs(Sequence[Run]):
                 "source_seed": run.source_seed,
                 "num_train": run.num_train,
                 "num_test": len(run.ids),
+                "learned": run.learned,
                 **run.metrics,
             }
             for run in self
@@ -88,11 +89,15 @@ def load_runs(*paths: PathLike) -> Runs:
         UserError: a folder holds no run, or a finished run is damaged.
     """
     finished, _ = read_runs(find_runs([Path(path) for path in paths or ("outputs",)]))
-    return Runs(sorted(finished, key=lambda run: (condition_order(run.condition), *run.place)))
+    return Runs(sorted(finished, key=run_order))
 
 
 def report(
-    *paths: PathLike, out: PathLike | None = None, only: Sequence[str] = (), resamples: int = 2000
+    *paths: PathLike,
+    out: PathLike | None = None,
+    only: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+    resamples: int = 2000,
 ) -> Path:
     """Write the report on the runs in these folders, and return its folder.
 
@@ -100,6 +105,8 @@ def report(
         paths: as for `load_runs`.
         out: the report's folder; None: `report` beside the runs.
         only: "key=value" of config.yaml that a run must have.
+        conditions: those that are compared; empty: all that are found. Their pairs are the family
+            of Holm's correction.
         resamples: number of bootstrap resamples behind the intervals.
 
     Raises:
@@ -109,6 +116,7 @@ def report(
         [Path(path) for path in paths or ("outputs",)],
         Path(out) if out is not None else None,
         only=only,
+        conditions=conditions,
         count=resamples,
     )
 

@@ -52,6 +52,7 @@ def test_runs_as_a_data_frame(run, outputs):
     assert row["condition"] == "scratch"
     assert row["ratio"] == 1
     assert row["num_test"] == len(run.ids)
+    assert row["learned"] is run.learned
     assert row["accuracy"] == run.metrics["accuracy"]
 
 

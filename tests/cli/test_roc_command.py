@@ -106,6 +106,24 @@ def test_roc_sentences_use_the_corrected_p_values_of_the_table(tmp_path):
         assert ("], evidence of" in line) == (row["p_holm"] <= 0.05)
 
 
+def test_roc_of_the_conditions_asked_for_does_not_compare_failed_runs(tmp_path):
+    make_sweep(tmp_path, ("natural", "two_stage"), ratios=(1.0,), seeds=(0, 1))
+    for seed in (0, 1):
+        make_run(tmp_path, "scratch", seed=seed, dead=True)
+    output = call("roc", tmp_path, "--count", 100)
+    failed = "not compared: scratch did not learn in 2 of 2 runs (constant output)"
+    assert f"r = 1: natural - scratch: {failed}" in output
+    pairs = pd.read_csv(tmp_path / "roc" / "pairs.csv")
+    refused = pairs[pairs["b"] == "scratch"]
+    assert refused[["estimate", "low", "high", "p", "p_holm"]].isna().all(axis=None)
+    others = pairs.drop(refused.index)
+    assert others["p_holm"].tolist() == pytest.approx(np.minimum(1, 3 * others["p"]).tolist())
+    output = call("roc", tmp_path, "--count", 100, "--conditions", "natural, two_stage")
+    assert "scratch" not in output
+    pairs = pd.read_csv(tmp_path / "roc" / "pairs.csv")
+    assert pairs["p_holm"].tolist() == pairs["p"].tolist()
+
+
 def test_the_same_runs_give_the_same_files(sweep, roc_output, tmp_path):
     arguments = ("--rate", 0.1, "--rate", 0.3, "--partial", 0.2, "--mcclish", "--count", 200)
     call("roc", sweep / "runs", *arguments, "--out", tmp_path)
@@ -117,7 +135,7 @@ def test_of_two_classes_the_second_is_positive(tmp_path):
     run = make_run(tmp_path, classes=("healthy", "nodule"), groups_per_class=9)
     output = call("roc", run, "--count", 100, "--out", tmp_path / "a")
     assert set(pd.read_csv(tmp_path / "a" / "figures.csv")["class"]) == {"nodule"}
-    assert "fewer than ten groups in healthy, nodule" in output
+    assert "fewer than ten groups in healthy (9), nodule (9)" in output
     call("roc", run, "--count", 100, "--out", tmp_path / "b", "--positive", "healthy")
     assert set(pd.read_csv(tmp_path / "b" / "figures.csv")["class"]) == {"healthy"}
 
@@ -188,7 +206,27 @@ def test_froc_by_case_and_few_cases(tmp_path):
     call(*arguments, "--by-case")
     read = pd.read_csv(tmp_path / "froc" / "figures.csv")["estimate"][0]
     assert read == pytest.approx(1 / 2)
-    assert "fewer than ten cases without lesions, cases with lesions" in output
+    assert "fewer than ten cases without lesions (1), cases with lesions (2)" in output
+
+
+def test_froc_does_not_compare_a_run_that_did_not_learn(tmp_path):
+    classes = ("healthy", "nodule")
+    good, failed = (make_run(tmp_path, name, classes=classes, dead=name == "scratch")
+                    for name in ("natural", "scratch"))  # fmt: skip
+    images = pd.read_csv(good / "predictions.csv")
+    hits = np.where(images["label"] == "nodule", "L" + images["id"], "")
+    table, lesions = tmp_path / "table.csv", tmp_path / "lesions.csv"
+    pd.DataFrame({"file": images["id"], "lesion": hits}).to_csv(table, index=False)
+    cases = pd.DataFrame({"case": images["group"], "lesion": hits})
+    without = cases[~cases["case"].isin(cases[cases["lesion"] != ""]["case"])].drop_duplicates()
+    pd.concat([cases[cases["lesion"] != ""], without]).to_csv(lesions, index=False)
+    output = call("froc", good, failed, "--lesions", lesions, "--table", table, "--count", 100)
+    reason = f"{failed.name} did not learn in 1 of 1 runs (constant output)"
+    assert output.count(f"not compared: {reason}") == 1
+    assert "evidence" not in output
+    pairs = pd.read_csv(tmp_path / "froc" / "pairs.csv")
+    assert pairs[["estimate", "low", "high", "p"]].isna().all(axis=None)
+    assert set(pairs["not_compared"]) == {reason}
 
 
 @pytest.mark.parametrize(
@@ -234,6 +272,30 @@ def test_convergence(tmp_path):
     assert table["target_auroc"].tolist() == pytest.approx([0.76] * 4)
     assert list(dict.fromkeys(table.index.get_level_values(0))) == ["scratch", "natural"]
     assert "r = 1, scratch: 30 to 40 mini-batches until 95 % of the final validation AUC" in output
+
+
+def test_a_run_that_did_not_learn_did_not_converge(tmp_path):
+    for seed, dead in ((0, False), (1, True)):
+        for condition in ("scratch", "natural"):
+            failed = dead and condition == "scratch"
+            add_auroc(make_run(tmp_path, condition, seed=seed, dead=failed), {9: 0.5, 19: 0.5})
+    output = call("convergence", tmp_path)
+    failed = "did not learn in 1 of 2 runs (constant output)"
+    assert f"r = 1, scratch: no number of mini-batches: {failed}" in output
+    assert "r = 1, natural: 10 to 10" in output or "r = 1, natural: 10 mini-batches" in output
+    table = pd.read_csv(tmp_path / "convergence" / "convergence.csv")
+    assert table["batches"].isna().tolist() == (~table["learned"]).tolist()
+    assert (~table["learned"]).sum() == 1
+
+
+def test_source_seeds_have_curves_of_their_own(tmp_path):
+    for source in (0, 1):
+        run = make_run(tmp_path, "natural", source_seed=source, key=str(source))
+        add_auroc(run, {9: 0.5, 19: 0.8 + source / 10})
+    call("convergence", tmp_path)
+    table = pd.read_csv(tmp_path / "convergence" / "convergence.csv")
+    assert table["source_seed"].tolist() == [0, 1]
+    assert table["final_auroc"].tolist() == [0.8, 0.9]
 
 
 def test_convergence_distinguishes_initialisations_and_depths(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,10 @@ def copied(outputs, target, **changes):
 
 @pytest.fixture(scope="module")
 def compared(outputs):
-    return open_compared_runs([outputs], None, [])
+    found = open_compared_runs([outputs], None, [])
+    # One epoch is too short to learn; here the runs count as if they had.
+    found.__dict__["failures"] = {}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +187,22 @@ def test_cka_before_and_after_a_transfer(written, compared):
     assert rows.loc["conv1", "cka"] > 0.9  # one epoch hardly moves the first layer
     assert rows.loc["fc7", "cka"] < rows.loc["conv1", "cka"]  # re-initialised
     assert (rows["seeds"] == 1).all()
+
+
+def test_conditions_that_did_not_learn_are_not_compared(compared, outputs):
+    failures = open_compared_runs([outputs], None, []).failures
+    assert set(failures) <= {"scratch", "texture"}  # judged from the files of the runs
+    positions = compared.draw_images(8)
+    found = [measure_run(compared, run, positions, SaliencyMethod()) for run in compared.runs]
+    failed = replace(compared)
+    failed.__dict__["failures"] = {"scratch": "did not learn in 1 of 1 runs (constant output)"}
+    tables = MeasureTables(failed, found, positions)
+    assert tables.edge_comparisons() == [
+        "texture - scratch: not compared: scratch did not learn in 1 of 1 runs (constant output)"
+    ]
+    assert tables.cka_between().empty
+    assert len(tables.edges()) == 2
+    assert len(MeasureTables(compared, found, positions).cka_between()) == len(LAYERS)
 
 
 def test_without_the_stage_store_transfers_are_left_out(compared, outputs):

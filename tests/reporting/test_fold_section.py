@@ -121,7 +121,9 @@ def test_folds_that_do_not_belong_together_are_refused(tmp_path, settings, messa
 def test_the_same_fold_twice_is_refused(tmp_path):
     make_folds(tmp_path, ("scratch",), (0,))
     make_run(tmp_path, fold=1, key="cafe", epochs=5)
-    with pytest.raises(UserError, match=r"ratio, seed and fold, but they differ in recipe\.epochs"):
+    with pytest.raises(
+        UserError, match=r"ratio, seeds and fold, but they differ in recipe\.epochs"
+    ):
         pool_folds(*read(tmp_path))
 
 

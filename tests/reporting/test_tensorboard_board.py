@@ -66,7 +66,8 @@ def test_each_finished_run_has_its_row_of_hparams_with_metrics(outputs):
     for name, record in records(outputs).items():
         row = hparams(outputs / "board" / name, metadata.SESSION_START_INFO_TAG).hparams
         assert row["condition"].string_value == record["condition"]
-        numbers = {key: row[key].number_value for key in row if key != "condition"}
+        assert row["target"].string_value == "learned"
+        numbers = {key: row[key].number_value for key in row if key not in ("condition", "target")}
         place = {key: record[key] for key in ("ratio", "seed", "source_seed")}
         assert numbers == {**place, "epochs": 9, "lr": 0.01}
         for metric in ("accuracy", "recall", "cross_entropy"):
@@ -77,7 +78,7 @@ def test_each_finished_run_has_its_row_of_hparams_with_metrics(outputs):
 def test_the_hparams_tab_has_its_columns_and_values(outputs):
     experiment = hparams(outputs / "board" / "figure5", metadata.EXPERIMENT_TAG)
     columns = {info.name: list(info.domain_discrete) for info in experiment.hparam_infos}
-    assert set(columns) == {"condition", "ratio", "seed", "source_seed", "epochs", "lr"}
+    assert set(columns) == {"condition", "ratio", "seed", "source_seed", "target", "epochs", "lr"}
     assert columns["condition"] == list(CONDITIONS)
     assert columns["ratio"] == list(RATIOS)
     metrics = [info.name.tag for info in experiment.metric_infos]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagetransfer.statistics import few_groups, resample
+from stagetransfer.statistics import cross_seeds, few_groups, resample
 from stagetransfer.statistics.bootstrap_resamples import divide_strata
 
 NAMES = ("a", "b", "c", "d")
@@ -118,3 +118,27 @@ def test_unfit_arrays_are_refused(changed, message):
     arguments = {"labels": [0, 1], "groups": [0, 1], "classes": NAMES, "seeds": 1, **changed}
     with pytest.raises(ValueError, match=message):
         resample(**arguments)
+
+
+def test_seeds_that_do_not_vary_on_their_own_are_drawn_as_before():
+    arguments = ([0, 0, 1, 1, 1, 1], None, ("a", "b"))
+    tests = resample(*arguments, seeds=1, count=50)
+    seeds = resample(*arguments, seeds=3, count=50, random_state=1)
+    for sources in ([7, 7, 7], [-1, -1, -1]):
+        found = cross_seeds(tests, [4, 5, 6], sources)
+        np.testing.assert_array_equal(found.seeds, seeds.seeds)
+        np.testing.assert_array_equal(found.weights, tests.weights)
+        assert found.levels == 3
+    assert (cross_seeds(tests, [4], [7]).seeds == 1).all()
+    only_sources = cross_seeds(tests, [4, 4, 4, 4], [0, 1, 2, 3])
+    assert only_sources.levels == 4
+    assert (only_sources.seeds.sum(1) == 3).all()
+
+
+def test_crossed_seeds_are_drawn_independently():
+    tests = resample([0, 0, 1, 1], None, ("a", "b"), seeds=1, count=20_000)
+    drawn = cross_seeds(tests, [0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1])
+    assert drawn.levels == 2
+    by_seed, by_source = drawn.factors
+    assert abs(np.corrcoef(by_seed[:, 0], by_source[:, 0])[0, 1]) < 0.03
+    assert drawn.seeds.mean(0) == pytest.approx([1 / 3] * 6, abs=0.02)

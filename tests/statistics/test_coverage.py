@@ -12,6 +12,7 @@ from scipy.special import ndtr
 
 from stagetransfer.statistics import (
     RatioSeries,
+    cross_seeds,
     difference,
     interval,
     resample,
@@ -121,3 +122,35 @@ def test_intervals_contain_the_true_value(monkeypatch):
 def test_intervals_contain_the_true_value_in_93_to_97_percent(world, monkeypatch):
     found = coverage(world, 3000, monkeypatch)  # a standard error of 0.4 %
     assert all(0.93 <= share <= 0.97 for share in found.values()), found
+
+
+def crossed_study(rng, sds, seeds=3, sources=3, patients=36, images=4):
+    """Accuracy on every resample of runs whose seeds and source seeds are crossed, and its truth.
+
+    `sds` are the standard deviations of the seed, the source seed and their interaction.
+    """
+    groups = np.repeat(np.arange(patients), images)
+    seed, source = (of.ravel() for of in np.indices((seeds, sources)))
+    effects = [rng.normal(0, sd, n) for sd, n in zip(sds, (seeds, sources, len(seed)), strict=True)]
+    score = 1 + (effects[0][seed] + effects[1][source] + effects[2])[:, None]
+    score = score + rng.normal(0, 0.5, patients)[groups]
+    score = score + np.sqrt(0.5) * (rng.normal(size=len(groups)) + rng.normal(size=score.shape))
+    drawn = resample(groups % 3, groups, ["a", "b", "c"], seeds=1, count=399)
+    drawn = cross_seeds(drawn, seed, source)
+    of_groups = (score > 0).reshape(len(seed), patients, images).mean(2)
+    values = drawn.weights @ of_groups.T / drawn.weights.sum(1, keepdims=True)
+    return drawn, values, ndtr(1 / np.sqrt(1.25 + np.square(sds).sum()))
+
+
+@pytest.mark.parametrize(
+    "sds", [(0.2, 0.2, 0.0), (0.1, 0.1, 0.1), (0.0, 0.0, 0.2), (0.3, 0.05, 0.0), (0.05, 0.3, 0.0)]
+)
+def test_intervals_contain_the_true_value_if_seeds_and_source_seeds_are_crossed(sds):
+    """Also if only the interaction varies, which the product of the draws counts three times."""
+    rng, held, studies = np.random.default_rng(3), [], 400
+    for _ in range(studies):
+        drawn, values, truth = crossed_study(rng, sds)
+        found = interval(drawn, values)
+        held.append(found.low <= truth <= found.high)
+    slack = 3 * np.sqrt(0.95 * 0.05 / studies)
+    assert 0.93 - slack <= np.mean(held) <= 0.985 + slack

@@ -221,8 +221,18 @@ def test_another_number_of_runs_than_of_seeds_is_refused():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_agrees_with_statsmodels(p_values):
     expected = multipletests(p_values, method="holm")[1]
-    assert holm(p_values) == pytest.approx(list(expected), abs=1e-9)
+    assert holm(p_values, len(p_values)) == pytest.approx(list(expected), abs=1e-9)
 
 
 def test_holm_of_an_empty_list():
-    assert holm([]) == []
+    assert holm([], 3) == []
+
+
+def test_holm_counts_the_tests_that_could_not_be_made():
+    nan = float("nan")
+    expected = multipletests([0.004, 0.03, 0.01, 1, 1, 1], method="holm")[1][:3]
+    found = holm([0.004, nan, 0.03, 0.01], 6)
+    assert [found[i] for i in (0, 2, 3)] == pytest.approx(list(expected))
+    assert np.isnan(found[1])
+    with pytest.raises(ValueError, match="3 or more"):
+        holm([0.1, nan, 0.2, 0.3], 2)

@@ -40,15 +40,29 @@ def result(estimate=0.004, low=-0.009, high=0.017, p_value=0.5, seeds=3):
         ),
         (
             result(seeds=1),
-            {"few": {"HCM": 9, "RET": 4}},
+            {},
             "+0.4 points [-0.9, 1.7], no evidence of a difference; one seed only, so it is "
-            "unknown how seeds differ; not reliable: fewer than ten groups in HCM, RET",
+            "unknown how seeds differ",
         ),
         (result(NAN, NAN, NAN, NAN), {}, "not defined on this test set"),
     ],
 )
 def test_sentence(found, options, expected):
     assert sentence("two_stage", "natural", found, **options) == f"two_stage - natural: {expected}"
+
+
+@pytest.mark.parametrize("p_value", [0.001, 0.5])
+def test_with_too_few_groups_the_sentence_draws_no_conclusion(p_value):
+    text = sentence("a", "b", result(p_value=p_value), few="groups in HCM (6)")
+    assert text == (
+        "a - b: +0.4 points [-0.9, 1.7]; too few groups in HCM (6) to say whether this is a "
+        "difference"
+    )
+
+
+def test_a_refused_comparison_has_no_numbers():
+    refusal = "b did not learn in 3 of 3 runs (constant output)"
+    assert sentence("a", "b", result(), refusal=refusal) == f"a - b: not compared: {refusal}"
 
 
 def test_statistics_imports_no_other_part_of_the_package():

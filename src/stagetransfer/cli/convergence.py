@@ -22,6 +22,7 @@ def convergence(
     from stagetransfer.reporting import convergence_plots as plots
     from stagetransfer.reporting.plots import write_curve_files
     from stagetransfer.runs.gather import gather_runs
+    from stagetransfer.runs.verdict import not_learned
 
     found = gather_runs(runs, only=only or ())
     of_runs = {part.name: plots.validation_auc(part) for run in found.runs for part in run.parts}
@@ -36,7 +37,11 @@ def convergence(
     out = out or found.outputs / "convergence"
     write_curve_files(out, {"convergence": table, "curves": curves}, {"convergence": figure})
     for (ratio, condition), rows in table.groupby(["ratio", "condition"], sort=False):
-        ends = sorted({rows["batches"].min(), rows["batches"].max()})
+        of = [run for run in found.runs if (run.ratio, run.condition) == (ratio, condition)]
+        if refusal := not_learned([part for run in of for part in run.parts]):
+            typer.echo(f"r = {ratio:g}, {condition}: no number of mini-batches: {refusal}")
+            continue
+        ends = sorted({int(rows["batches"].min()), int(rows["batches"].max())})
         span = " to ".join(map(str, ends))
         typer.echo(
             f"r = {ratio:g}, {condition}: {span} mini-batches until 95 % of the final validation "

@@ -57,8 +57,10 @@ def froc(
     from stagetransfer.runs.reader import find_runs
     from stagetransfer.statistics import CPM
 
-    systems = read_systems(candidates, lesions, table=table, positive=positive, by_case=by_case)
-    result = compare_systems(systems, sorted(set(rate or CPM)), count)
+    systems, read = read_systems(
+        candidates, lesions, table=table, positive=positive, by_case=by_case
+    )
+    result = compare_systems(systems, sorted(set(rate or CPM)), count, read)
     first = candidates[0]
     beside = find_runs([first])[0].parent if first.is_dir() else first
     out = out or beside.parent / "froc"

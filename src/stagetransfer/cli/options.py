@@ -30,4 +30,18 @@ OnlySettings = Annotated[
     list[str] | None,
     typer.Option(help="KEY=VALUE of config.yaml that a run must have; may be repeated."),
 ]
+AskedConditions = Annotated[
+    str | None,
+    typer.Option(
+        "--conditions",
+        help="Compare only these conditions, as in scratch,two_stage. Holm's correction is then "
+        "over their pairs. Default: all that are found.",
+    ),
+]
 ResampleCount = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")]
+
+
+def condition_names(text: str | None) -> list[str]:
+    """Return the names in a comma-separated list; empty for None."""
+    names = [name.strip() for name in (text or "").split(",")]
+    return [name for name in names if name]

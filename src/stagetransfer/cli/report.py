@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import OnlySettings, RunPaths
+from stagetransfer.cli.options import AskedConditions, OnlySettings, RunPaths, condition_names
 
 
 def report(
@@ -14,6 +14,7 @@ def report(
         Path | None, typer.Option(help="Folder of the report. (default: report beside runs)")
     ] = None,
     only: OnlySettings = None,
+    conditions: AskedConditions = None,
     visualization: Annotated[
         Path | None,
         typer.Option(help="Folder of stagetransfer visualize, whose CSV and PNG are included."),
@@ -22,5 +23,11 @@ def report(
     """Compare finished runs: report.html, report.md, tables/, plots/."""
     from stagetransfer.reporting import make_report
 
-    folder = make_report(runs, out, only=only or (), visualization=visualization)
+    folder = make_report(
+        runs,
+        out,
+        only=only or (),
+        conditions=condition_names(conditions),
+        visualization=visualization,
+    )
     typer.echo(f"report  {folder / 'report.html'}")

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import OnlySettings, ResampleCount, RunPaths
+from stagetransfer.cli.options import (
+    AskedConditions,
+    OnlySettings,
+    ResampleCount,
+    RunPaths,
+    condition_names,
+)
 from stagetransfer.errors import UserError
 
 RATES = [0.01, 0.05, 0.1, 0.2, 0.4]
@@ -37,6 +43,7 @@ def roc(
         bool, typer.Option("--mcclish", help="Rescale that area: 0.5 is chance, 1 is perfect.")
     ] = False,
     only: OnlySettings = None,
+    conditions: AskedConditions = None,
     count: ResampleCount = 2000,
 ) -> None:
     """Write areas and sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
@@ -57,20 +64,21 @@ def roc(
     from stagetransfer.runs.roc_study import RocMetrics, RocStudy
     from stagetransfer.runs.study import Study
 
-    found = gather_runs(runs, only=only or ())
-    study = Study(found.runs, count)
+    found = gather_runs(runs, only=only or (), conditions=condition_names(conditions))
+    study = Study(found.runs, count, found.conditions)
     rocs = RocStudy(study, RocMetrics(tuple(rates), partial, mcclish), positive)
     if not rocs.positives:
         raise UserError(
             f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of the class and "
             "two of other classes. Choose another --positive."
         )
-    metrics, curves, (pairs, lines) = rocs.metrics_table(), rocs.curves(), rocs.pairs()
+    metrics, curves, (pairs, lines, refusals) = rocs.metrics_table(), rocs.curves(), rocs.pairs()
     out = out or found.outputs / "roc"
     plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, metrics, curves) for ratio in study.ratios}
     write_curve_files(out, {"figures": metrics, "pairs": pairs, "curves": curves}, plots)
+    lines += refusals
     if study.few:
-        lines.append(f"fewer than ten groups in {', '.join(study.few)}: intervals are not reliable")
+        lines.append(f"fewer than ten {study.too_few}: intervals are not reliable")
     too_few = "because the test set has too few images of it or its rest"
     lines += [f"left out: {name}, {too_few}" for name in rocs.left_out]
     lines += [f"left out: {run.folder.name} is unfinished" for run in found.unfinished]

@@ -17,6 +17,8 @@ from stagetransfer.data.samples import Samples
 from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
+from stagetransfer.runs.reader import read_runs
+from stagetransfer.runs.verdict import not_learned
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,15 @@ class ComparedRuns:
     def _test_samples(self) -> Samples:
         data = self.data(self.runs[0])
         return data.samples.take(data.rows["test"])
+
+    @cached_property
+    def failures(self) -> dict[str, str]:
+        """For conditions with runs that did not learn: "did not learn in 1 of 3 runs (...)"."""
+        results = {
+            name: not_learned(read_runs([run.folder for run in runs])[0])
+            for name, runs in self.conditions.items()
+        }
+        return {name: text for name, text in results.items() if text}
 
     @cached_property
     def conditions(self) -> dict[str, list[RestoredRun]]:

@@ -13,7 +13,15 @@ from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.run_measures import SIMILARITY_MEASURES, RunMeasures
 from stagetransfer.explain.similarity import linear_cka
 from stagetransfer.models import LAYERS
-from stagetransfer.statistics import Resamples, difference, holm, interval, resample, sentence
+from stagetransfer.statistics import (
+    Interval,
+    Resamples,
+    difference,
+    holm,
+    interval,
+    resample,
+    sentence,
+)
 
 Array = NDArray[np.float64]
 
@@ -26,6 +34,7 @@ class MeasureTables:
     ) -> None:
         by_condition = groupby(measures, lambda one: one.run.condition)
         self._by_condition = {name: list(runs) for name, runs in by_condition}
+        self._failures = compared.failures
         self._labels = compared.labels[positions]
         self._groups = None if compared.groups is None else compared.groups[positions]
         self._resampled = functools.cache(
@@ -50,15 +59,22 @@ class MeasureTables:
         )
 
     def edge_comparisons(self) -> list[str]:
-        """Return a sentence per pair of conditions with the same seeds, with Holm's correction."""
+        """Return a sentence per pair of conditions, with Holm's correction over all pairs."""
         pairs = []
         for a, b in combinations(reversed(self._by_condition), 2):
             first, second = self._by_condition[a], self._by_condition[b]
-            if [one.run.seed for one in first] == [one.run.seed for one in second]:
+            refusal, result = self._refusal(a, b), Interval.undefined()
+            if [one.run.seed for one in first] != [one.run.seed for one in second]:
+                refusal = refusal or "their seeds differ"
+            if not refusal:
                 means = [self._means([one.edges for one in runs]) for runs in (first, second)]
-                pairs.append((a, b, difference(self._resampled(seeds=len(first)), *means)))
-        adjusted = holm([result.p_value for _, _, result in pairs])
-        return [sentence(*pair, p_value=p) for pair, p in zip(pairs, adjusted, strict=True)]
+                result = difference(self._resampled(seeds=len(first)), *means)
+            pairs.append((a, b, result, refusal))
+        adjusted = holm([result.p_value for _, _, result, _ in pairs], len(pairs))
+        return [
+            sentence(a, b, result, p_value=p, refusal=refusal)
+            for (a, b, result, refusal), p in zip(pairs, adjusted, strict=True)
+        ]
 
     def similarity(self) -> pd.DataFrame:
         """Return one row per condition, level of the cascade and similarity measure."""
@@ -71,7 +87,10 @@ class MeasureTables:
         return pd.DataFrame(rows)
 
     def cka_between(self) -> pd.DataFrame:
-        """Return the CKA of each pair of conditions by layer, over runs with the same seed."""
+        """Return the CKA of each pair of conditions by layer, over runs with the same seed.
+
+        As everywhere, conditions with runs that did not learn are not compared.
+        """
         return _spread(
             [
                 {
@@ -81,6 +100,7 @@ class MeasureTables:
                     "cka": linear_cka(one.features[layer], other.features[layer], unbiased=True),
                 }
                 for a, b in combinations(self._by_condition, 2)
+                if not self._refusal(a, b)
                 for layer in LAYERS
                 for one in self._by_condition[a]
                 for other in self._by_condition[b]
@@ -98,6 +118,10 @@ class MeasureTables:
                 for before, after, layer, cka in one.transfers
             ]
         )
+
+    def _refusal(self, a: str, b: str) -> str:
+        """Return why the runs of two conditions are not compared, or an empty text."""
+        return "; ".join(f"{x} {self._failures[x]}" for x in (a, b) if x in self._failures)
 
     def _means(self, values: Sequence[Array]) -> Array:
         return weighted_means(self._resampled(seeds=len(values)), np.stack(values))

@@ -87,6 +87,7 @@ def write_visualization(
         unit="images" if compared.groups is None else "patients",
         edges=edges.to_dict("records"),
         comparisons=tables.edge_comparisons(),
+        failures=compared.failures,
         similarity=levels,
     )
     write_text(out / "summary.md", summary)

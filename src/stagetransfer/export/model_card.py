@@ -95,9 +95,9 @@ def _limits(run: RestoredRun, study: Study) -> list[str]:
             "own. If several images come from one patient, the intervals are too narrow."
         )
     if study.few:
-        few = ", ".join(f"{name} ({n})" for name, n in study.few.items())
-        unit = "images" if study.groups is None else "groups"
-        lines.append(f"Fewer than ten {unit} in {few}: the intervals there are not reliable.")
+        lines.append(f"Fewer than ten {study.too_few}: the intervals there are not reliable.")
+    if not study.runs[0].learned:
+        lines.insert(0, f"This network did not learn its task: {study.runs[0].verdict}.")
     splits = run.record.get("splits")
     if splits and splits["folds"]:
         lines.append(

@@ -31,6 +31,7 @@ def make_report(
     out: Path | None = None,
     *,
     only: Sequence[str] = (),
+    conditions: Sequence[str] = (),
     visualization: Path | None = None,
     count: int = 2000,
 ) -> Path:
@@ -43,11 +44,13 @@ def make_report(
         paths: run folders, `runs` folders, outputs folders and Hydra's sweep folders, in any mix.
         out: the folder of the report; None: `report` beside the `runs` folder of the first run.
         only: "key=value" pairs that the config.yaml of a run must have.
+        conditions: those that are compared; empty: all that are found. Their pairs are the family
+            of Holm's correction.
         visualization: a folder whose CSV and PNG files are included.
         count: the number of bootstrap resamples.
     """
-    found = gather_runs(paths, only=only)
-    study = Study(found.runs, count)
+    found = gather_runs(paths, only=only, conditions=conditions)
+    study = Study(found.runs, count, found.conditions)
     out = found.outputs / "report" if out is None else out
     _remove_earlier(out)
     main = study.main_ratio

@@ -18,8 +18,8 @@ from stagetransfer.figures import COLOURS, STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Data, Section, Table, Text, data_frame
-from stagetransfer.runs.reader import read_predictions
-from stagetransfer.runs.run import Run
+from stagetransfer.runs.predictions import read_predictions
+from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import apply_temperature, ece_interval, fit_temperature, reliability
 from stagetransfer.statistics.calibration import BINS
@@ -41,6 +41,7 @@ class _Calibrated:
     """The runs of one condition that have validation predictions."""
 
     condition: str
+    seeds: tuple[Replicate, ...]
     temperatures: list[float]  # one per run
     trained: NDArray[np.float64]  # test probabilities (runs, images, classes), not scaled
     scaled: NDArray[np.float64]  # the same at each run's own temperature
@@ -70,7 +71,8 @@ def _calibrate(study: Study, condition: str, runs: Sequence[Run]) -> _Calibrated
         logits = np.log(np.clip(probabilities, 1e-300, None))
         temperatures.append(fit_temperature(labels, logits))
     scaled = [apply_temperature(p, t) for p, t in zip(trained, temperatures, strict=True)]
-    return _Calibrated(condition, temperatures, np.stack(trained), np.stack(scaled))
+    seeds = study.seeds_of(runs)
+    return _Calibrated(condition, seeds, temperatures, np.stack(trained), np.stack(scaled))
 
 
 def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
@@ -83,11 +85,13 @@ def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
     for one in found:
         t = one.temperatures
         temperature = (float(np.mean(t)), min(t), max(t))
-        results = [ece_interval(study.resamples(len(t)), p) for p in (one.trained, one.scaled)]
+        resamples = study.resamples(one.seeds)
+        results = [ece_interval(resamples, p) for p in (one.trained, one.scaled)]
         eces = [(ece.estimate, ece.low, ece.high) for ece in results]
         losses = [_cross_entropy(study, p) for p in (one.trained, one.scaled)]
         cells = [fmt.mean(*temperature, digits=2), *(fmt.mean(*ece) for ece in eces)]
-        rows.append([one.condition, str(len(t)), *cells, *map(fmt.number, losses)])
+        condition = fmt.marked(study, one.condition, study.main_ratio)
+        rows.append([condition, str(len(t)), *cells, *map(fmt.number, losses)])
         records.append((one.condition, len(t), *temperature, *eces[0], *eces[1], *losses))
     heads = ["condition", "seeds", "T [lowest, highest]", "ECE as trained", "ECE at T"]
     heads += ["cross-entropy as trained", "cross-entropy at T"]
@@ -116,12 +120,12 @@ def _diagram(study: Study, found: Sequence[_Calibrated], out: Path) -> list[Bloc
         "Test images grouped by their highest probability; seeds are pooled. The area of a mark is "
         "the share of images in its bin. On the diagonal, the probabilities are calibrated."
     )
-    plot = plots.save_plot(_plot(data), "reliability", "Reliability diagram", caption, out)
+    plot = plots.save_plot(_plot(study, data), "reliability", "Reliability diagram", caption, out)
     return [plot, Data("reliability", data)]
 
 
 @mpl.rc_context(STYLE)
-def _plot(data: pd.DataFrame) -> Figure:
+def _plot(study: Study, data: pd.DataFrame) -> Figure:
     conditions = data["condition"].unique()
     figure, axes = plots.grid(len(conditions), 4, (2.9, 2.9))
     for axis, condition in zip(axes, conditions, strict=True):
@@ -132,7 +136,8 @@ def _plot(data: pd.DataFrame) -> Figure:
             axis.plot(x, y, color=colour, linewidth=1)
             style: dict[str, Any] = {"color": colour, "marker": marker, "alpha": 0.7, "label": kind}
             axis.scatter(x, y, 8 + area / bins["images"].sum(), **style)
-        axis.set(title=condition, xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+        title = plots.label(study, condition, study.main_ratio).replace(" (", "\n(")
+        axis.set(title=title, xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     plots.label_axes(figure, "highest probability", "share of correct predictions")
     plots.legend(figure, axes)
     return figure

@@ -4,6 +4,7 @@ The axis is logarithmic: fine-tuning takes a fraction of the mini-batches of tra
 """
 
 from collections.abc import Sequence
+from math import nan
 
 import matplotlib as mpl
 import pandas as pd
@@ -17,7 +18,7 @@ from stagetransfer.runs.run import Run
 from stagetransfer.runs.training_curves import validation_curve
 from stagetransfer.statistics import convergence
 
-RUN_COLUMNS = ["condition", "ratio", "seed", "fold"]
+RUN_COLUMNS = ["condition", "ratio", "seed", "source_seed", "fold", "learned"]
 
 
 def validation_auc(run: Run) -> pd.DataFrame:
@@ -27,7 +28,9 @@ def validation_auc(run: Run) -> pd.DataFrame:
         return pd.DataFrame(columns=pd.Index([*RUN_COLUMNS, "batches", "auroc"]))
     curve = curve[["batches", "auroc"]].dropna()
     fold = "" if run.fold is None else str(run.fold)
-    run_cells = dict(zip(RUN_COLUMNS, (*run.place, fold), strict=True))
+    source_seed = run.replicate.source_seed
+    places = (*run.place, "" if source_seed is None else str(source_seed), fold, run.learned)
+    run_cells = dict(zip(RUN_COLUMNS, places, strict=True))
     return pd.DataFrame({**run_cells, **curve})
 
 
@@ -35,13 +38,16 @@ def convergence_table(curves: pd.DataFrame) -> pd.DataFrame:
     """Return one row per run of `validation_auc`.
 
     `target_auroc` is 95 % of the final AUC. `batches` is the number of mini-batches after which it
-    was first reached, `all_batches` that at the last validation.
+    was first reached, `all_batches` that at the last validation. A run that did not learn has no
+    target.
     """
     rows = []
     for run, curve in curves.groupby(RUN_COLUMNS, sort=False):
         found = convergence(curve["batches"], curve["auroc"])
         all_batches = curve["batches"].max()
-        rows.append((*run, found.final, found.target, found.batches, all_batches))
+        learned = run[RUN_COLUMNS.index("learned")]
+        reached = (found.target, found.batches) if learned else (nan, nan)
+        rows.append((*run, found.final, *reached, all_batches))
     columns = [*RUN_COLUMNS, "final_auroc", "target_auroc", "batches", "all_batches"]
     return data_frame(columns, rows)
 
@@ -63,13 +69,19 @@ def convergence_plot(
             chosen = curves[(curves["ratio"] == ratio) & (curves["condition"] == condition)]
             if chosen.empty:
                 continue
-            by_seed = chosen.pivot(index="batches", columns=["seed", "fold"], values="auroc")
+            seeds = ["seed", "source_seed", "fold"]
+            by_seed = chosen.pivot(index="batches", columns=seeds, values="auroc")
             for seed in by_seed:
                 axis.plot(by_seed[seed].dropna(), color=style.colour, alpha=0.25, linewidth=0.8)
             axis.plot(by_seed.dropna().mean(axis=1), color=style.colour, linestyle=style.line)
-            reached = table.merge(chosen, on=[*RUN_COLUMNS, "batches"])
+            # A run that did not learn is drawn, but did not converge.
+            reached = table[table["learned"]].merge(chosen, on=[*RUN_COLUMNS, "batches"])
             axis.plot(reached["batches"], reached["auroc"], style.marker, color=style.colour)
-            axis.plot([], [], label=condition, **style.options)
+            failed = (~table["learned"] & (table["ratio"] == ratio))[
+                table["condition"] == condition
+            ]
+            mark = f" ({failed.sum()} did not learn)" if failed.any() else ""
+            axis.plot([], [], label=f"{condition}{mark}", **style.options)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))

@@ -20,9 +20,10 @@ from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
 from stagetransfer.reporting.pair_tables import PAIR_COLUMNS, difference_cells, pair_records
-from stagetransfer.runs.study import Pair, Study
+from stagetransfer.runs.study import Pair, Study, correct
 from stagetransfer.runs.tuning_depth import DEPTHS, split_depth
-from stagetransfer.statistics import holm, sentence
+from stagetransfer.runs.verdict import not_learned
+from stagetransfer.statistics import sentence
 
 METRICS = ("accuracy", "auroc")
 
@@ -54,8 +55,9 @@ def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choic
     The highest mean over seeds wins, on validation data if all runs record it, else on the test
     set. Of equal depths, the deepest wins; `depths` begins with it. The best is compared with the
     deepest and with every condition from scratch. If it is the deepest itself, or the deepest has
-    no runs, it is compared with the second best. Holm's correction is over all comparisons,
-    separately for each metric. The flag tells whether validation data chose.
+    no runs, it is compared with the second best. Holm's correction is over all comparisons, also
+    those that cannot be made, separately for each metric. The flag tells whether validation data
+    chose.
     """
     scratches = [name for name in study.conditions if len(study.chains[name]) == 1]
     validation = {
@@ -77,14 +79,9 @@ def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choic
             best = max(present, key=lambda name: score(name, ratio))
             rest = [name for name in present if name != best]
             rival = rest[0] if rest[0] == depths[0] else max(rest, key=lambda n: score(n, ratio))
-            others = [rival, *(name for name in scratches if study.at(name, ratio))]
-            pairs = [study.pair(best, other, ratio, METRICS) for other in others]
-            choices.append(Choice(ratio, best, [pair for pair in pairs if pair.seeds]))
-    pairs = [pair for choice in choices for pair in choice.against]
-    for name in METRICS:
-        corrected = holm([pair.metrics[name].p_value for pair in pairs])
-        for pair, p_value in zip(pairs, corrected, strict=True):
-            pair.holm[name] = p_value
+            pairs = [study.pair(best, other, ratio, METRICS) for other in (rival, *scratches)]
+            choices.append(Choice(ratio, best, pairs))
+    correct([pair for choice in choices for pair in choice.against], METRICS)
     return choices, validated
 
 
@@ -96,14 +93,18 @@ def summary(study: Study, base: str, choices: Sequence[Choice], metric: str) -> 
     for choice in choices:
         best = _depth(choice.condition)
         compared = [
-            sentence(best, _depth(pair.b), pair.metrics[metric], p_value=pair.holm[metric])
+            sentence(
+                *(best, _depth(pair.b), pair.metrics[metric]),
+                p_value=pair.holm.get(metric),
+                few=study.too_few,
+                refusal=pair.refusal,
+            )
             for pair in choice.against
         ]
         details = f" ({'; '.join(compared)})" if compared else ""
         parts.append(f"{best} at r = {fmt.ratio(choice.ratio)}{details}")
-    few = "; not reliable, because classes have fewer than ten groups" if study.few else ""
     label = fmt.LABELS[metric]
-    return f"Best fine-tuned layers of {base}, chosen by {label}: {'; '.join(parts)}{few}."
+    return f"Best fine-tuned layers of {base}, chosen by {label}: {'; '.join(parts)}."
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})
@@ -161,7 +162,10 @@ def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFr
         for row in data.to_dict("records")
     }
     rows = [
-        [_depth(name), *(cells.get((name, ratio), fmt.DASH) for ratio in study.ratios)]
+        [
+            "\n".join(filter(None, (_depth(name), not_learned(study.at(name))))),
+            *(cells.get((name, ratio), fmt.DASH) for ratio in study.ratios),
+        ]
         for name in names
     ]
     note = (
@@ -180,6 +184,8 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: st
         ratio = fmt.ratio(choice.ratio)
         for pair in choice.against:
             cells = [cell for name in METRICS for cell in difference_cells(pair, name)]
+            if pair.refusal:
+                cells[0] = f"not compared: {pair.refusal}"
             rows.append([ratio, _depth(choice.condition), _depth(pair.b), *cells])
         records += [(choice.ratio, *record) for record in pair_records(choice.against)]
     if not rows:

@@ -15,7 +15,10 @@ from stagetransfer.runs.study import Study
 
 LABELS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
 TITLE = "Figure 5. Test accuracy and cross-entropy against the training-data ratio r"
-CAPTION = "Mean over seeds with its 95 % interval. Each faint point is one seed."
+CAPTION = (
+    "Mean over seeds with its 95 % interval. Each faint point is one seed; a cross is one that did "
+    "not learn."
+)
 
 
 def figure_5(study: Study) -> Figure:
@@ -70,9 +73,12 @@ def _draw_condition(axis: Axes, study: Study, condition: str, metric: str) -> No
         x = np.array(ratios)
     faint: dict[str, Any] = {"alpha": 0.35, "markersize": 3, "markeredgewidth": 0}
     for at, ratio in zip(x, ratios, strict=True):
-        values = study.values(study.at(condition, ratio), metric)[0]
+        runs = study.at(condition, ratio)
+        values = study.values(runs, metric)[0]
         at_seeds = np.full(len(values), at + seeds_shift)
-        axis.plot(at_seeds, values, style.marker, color=style.colour, **faint)
+        learned = np.array([run.learned for run in runs])
+        axis.plot(at_seeds[learned], values[learned], style.marker, color=style.colour, **faint)
+        axis.plot(at_seeds[~learned], values[~learned], "x", color=style.colour, markersize=5)
     estimates, low, high = zip(*((x.estimate, x.low, x.high) for x in found), strict=True)
     if len(ratios) > 1:
         axis.fill_between(x, low, high, color=style.colour, alpha=0.12, linewidth=0)
@@ -80,4 +86,4 @@ def _draw_condition(axis: Axes, study: Study, condition: str, metric: str) -> No
         # Not an error bar, because the interval may lie beside the estimate.
         x = x + shift
         axis.vlines(x, low, high, color=style.colour, linewidth=1.2, alpha=0.8)
-    axis.plot(x, estimates, label=condition, **style.options)
+    axis.plot(x, estimates, label=plots.label(study, condition), **style.options)

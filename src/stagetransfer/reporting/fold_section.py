@@ -51,7 +51,8 @@ def _table(study: Study, folds: list[Study], ratio: float) -> Table:
             images, groups = len(part.labels), "" if part.groups is None else str(part.num_groups)
             found = {metric: part.interval(condition, ratio, metric) for metric in fmt.LABELS}
             means = [fmt.mean(x.estimate, x.low, x.high) for x in found.values()]
-            rows.append([condition, name, str(images), groups, *means])
+            first = fmt.marked(part, condition, ratio)
+            rows.append([first, name, str(images), groups, *means])
             for metric, x in found.items():
                 place = (condition, ratio, name, metric, images)
                 records.append(dict(zip(COLUMNS, place, strict=True)) | asdict(x))

@@ -1,9 +1,11 @@
 """Numbers as the text that the tables, captions and sentences of a report show."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
+from stagetransfer.runs.verdict import not_learned
 from stagetransfer.statistics import NATS, POINTS, Unit
 
 DASH = "–"  # not defined, or absent
@@ -84,9 +86,19 @@ def few_groups_note(study: Study) -> list[str]:
     """Return the warning below every table with intervals; empty if no class has few groups."""
     if not study.few:
         return []
-    unit = "images" if study.groups is None else "groups"
-    few = ", ".join(f"{name} ({size})" for name, size in study.few.items())
     return [
-        f"† Not reliable: fewer than ten {unit} in {few}. The intervals and p-values do not show "
+        f"† Not reliable: fewer than ten {study.too_few}. The intervals and p-values do not show "
         "how patients differ. The same holds for every average over these classes."
     ]
+
+
+def marked(study: Study, condition: str, at: float | None = None) -> str:
+    """Return a condition, and on a second line how many of its runs (at a ratio) did not learn."""
+    return "\n".join(filter(None, (condition, not_learned(study.at(condition, at)))))
+
+
+def seeds(study: Study, runs: Sequence[Run]) -> str:
+    """Return the number of seeds; if source seeds vary on their own, "6 (3 × 2)"."""
+    by_factor = [set(of) - {None} for of in zip(*study.seeds_of(runs), strict=True)]
+    counts = " × ".join(str(len(of)) for of in by_factor)
+    return f"{len(runs)} ({counts})" if all(by_factor) else str(len(runs))

@@ -1,12 +1,14 @@
 """Which runs the report compares, which have no result, and how the intervals are computed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text
+from stagetransfer.reporting.sources_table import sources_table
+from stagetransfer.reporting.training_limits import training_limits
 from stagetransfer.runs.comparability import differences
-from stagetransfer.runs.run import UnfinishedRun
+from stagetransfer.runs.run import Replicate, UnfinishedRun
 from stagetransfer.runs.study import Study
 
 METHOD = (
@@ -16,13 +18,17 @@ METHOD = (
     "stagetransfer.statistics). All conditions share the {count} resamples, so conditions are "
     "compared in pairs. A p-value is at most 0.05 exactly when its interval excludes zero. If the "
     "interval of a difference includes zero, the runs are no evidence of a difference, whichever "
-    "mean is higher."
+    "mean is higher. Conditions are compared only if all runs concerned learned: the difference to "
+    "a failed training says nothing about a condition."
 )
+
+Place = tuple[str, float, Replicate]
+"""Condition, ratio and seeds."""
 
 
 def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Section:
-    """Return the runs, the warnings about them and the method of the intervals."""
-    finished = {run.place for run in study.runs}
+    """Return the runs, their sources, the warnings and the method of the intervals."""
+    states = places_by_state(study, unfinished)
     runs = fmt.count(len(study.runs), "finished run")
     conditions = fmt.count(len(study.conditions), "condition")
     ratios = fmt.join(map(fmt.ratio, study.ratios))
@@ -30,29 +36,68 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     lines = [
         f"{runs} of {conditions}; r: {ratios}; seeds: {fmt.join(study.seeds)}.",
         *(f"{name}: {' → '.join(study.chains[name])}." for name in study.conditions),
-        *(_test_set(study), source_seeds(study), f"Software: {versions}."),
+        *(_test_set(study), source_seeds(study), *_family(study), f"Software: {versions}."),
     ]
-    replaced = " (replaced by another run that is finished)"
+    done, other = states["finished"], " (replaced by another run that is finished)"
     problems = [
-        *(f"{x.folder.name}: {x.reason}{replaced * (x.place in finished)}" for x in unfinished),
-        *(f"{c}, r = {fmt.ratio(r)}, seed {s}: no run" for c, r, s in missing(study, unfinished)),
+        *(
+            f"{x.folder.name}: {x.reason}{other if done & {*_place(study, x)} else ''}"
+            for x in unfinished
+        ),
+        *(f"{c}, r = {fmt.ratio(r)}, seed {s}: no run" for c, r, s in sorted(states["missing"])),
+        *(
+            f"{name}: no finished run; it was asked for, so its pairs count in Holm's correction"
+            for name in study.asked
+            if name not in study.conditions
+        ),
     ]
     blocks: list[Block] = [Bullets(lines)]
     for title, warnings in (
         ("Not included in the results below, because there is no result:", problems),
-        ("Limits of the comparison:", unlike_conditions(study)),
+        ("Limits of the comparison:", [*unlike_conditions(study), *training_limits(study)]),
     ):
         if warnings:
             blocks += [Text(title, kind="warning"), Bullets(warnings, kind="problems")]
-    blocks += [_runs_table(study, unfinished), Text(METHOD.format(count=study.count))]
+    blocks += [_runs_table(study, states), *sources_table(study)]
+    blocks.append(Text(METHOD.format(count=study.count)))
     return Section("Runs", blocks)
 
 
-def missing(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[tuple[str, float, int]]:
-    """Return the combinations of all conditions, ratios and seeds of which there is no run."""
-    there = {run.place for run in study.runs} | {run.place for run in unfinished if run.place}
-    every = product(*(sorted(set(values)) for values in zip(*there, strict=True)))
-    return sorted({*every} - there)
+def places_by_state(study: Study, unfinished: Sequence[UnfinishedRun]) -> dict[str, set[Place]]:
+    """Return where runs are finished, did not learn, are unfinished or failed, and are missing.
+
+    Missing are the combinations of all conditions, ratios and seeds of which there is no run.
+    """
+    finished = {
+        (run.condition, run.ratio, of): run
+        for run, of in zip(study.runs, study.seeds_of(study.runs), strict=True)
+    }
+    waiting, failed = (
+        {
+            place
+            for run in unfinished
+            if bool(run.cause) == has_cause
+            for place in _place(study, run)
+        }
+        - finished.keys()
+        for has_cause in (False, True)
+    )
+    there = {*finished, *waiting, *failed}
+    conditions, ratios, seeds = (set(values) for values in zip(*there, strict=True))
+    crossed = {of for of in seeds if of.source_seed is not None}
+    with_source = {name for name, _, of in there if of in crossed}
+    every = {
+        (name, ratio, of)
+        for name, ratio in product(conditions, ratios)
+        for of in (crossed if name in with_source else {Replicate(of.seed) for of in seeds})
+    }
+    return {
+        "finished": {*finished},
+        "did not learn": {place for place, run in finished.items() if not run.learned},
+        "unfinished": waiting,
+        "failed": failed,
+        "missing": every - there,
+    }
 
 
 def source_seeds(study: Study) -> str:
@@ -64,6 +109,12 @@ def source_seeds(study: Study) -> str:
     if None in seeds:
         return "source_seed: not recorded in all runs."
     found = fmt.join(sorted(map(str, seeds)))
+    if study.crossed:
+        return (
+            f"source_seed: varies on its own ({found}). Seeds and source seeds are both resampled, "
+            "and a run counts as often as its seed times as often as its source seed is drawn. The "
+            "intervals include the variance of source training. 1/0 is seed 1 with source seed 0."
+        )
     match len(seeds) == 1, all(run.source_seed == run.seed for run in runs):
         case True, True:
             return f"source_seed: {found}, equal to the only seed."
@@ -73,7 +124,10 @@ def source_seeds(study: Study) -> str:
                 "intervals do not include the variance of source training."
             )
         case False, True:
-            return "source_seed: follows the seed. Each seed has its own source stages."
+            return (
+                "source_seed: follows the seed. Each seed has its own source stages, so the "
+                "intervals include the variance of source training."
+            )
     return f"source_seed: mixed ({found}). Compare the conditions with care."
 
 
@@ -93,23 +147,39 @@ def unlike_conditions(study: Study) -> list[str]:
     return lines
 
 
-def _runs_table(study: Study, unfinished: Sequence[UnfinishedRun]) -> Table:
-    finished = {run.place for run in study.runs}
-    failed = {run.place for run in unfinished if run.place and run.cause} - finished
-    waiting = {run.place for run in unfinished if run.place and not run.cause} - finished
-    states = (finished, waiting, failed, set(missing(study, unfinished)))
+def _family(study: Study) -> list[str]:
+    """Return the line that says over which comparisons p-values are corrected."""
+    if not (pairs := len(list(study.condition_pairs()))):
+        return []
+    which = "asked for" if study.asked_for else "found here"
+    return [
+        f"Holm's correction counts {fmt.count(pairs, 'pair')} of the conditions {which} "
+        f"({fmt.join(study.asked)}), also those that cannot be compared."
+    ]
+
+
+def _place(study: Study, run: UnfinishedRun) -> Iterator[Place]:
+    """Yield the place of a run without a result, if its config holds it."""
+    if run.place is not None:
+        has_source = study.crossed and len(run.config.get("chain") or ()) > 1
+        source_seed = run.config.get("source_seed") if has_source else None
+        yield *run.place[:2], Replicate(run.place[2], source_seed)
+
+
+def _runs_table(study: Study, states: Mapping[str, set[Place]]) -> Table:
     order = {name: i for i, name in enumerate(study.conditions)}
-    places = {(c, r) for state in states for c, r, _ in state}
+    places = {(c, r) for state in states.values() for c, r, _ in state}
     rows = []
     for place in sorted(places, key=lambda x: (order.get(x[0], len(order)), *x)):
-        seeds = [sorted(s for c, r, s in state if (c, r) == place) for state in states]
+        seeds = [sorted(s for c, r, s in of if (c, r) == place) for of in states.values()]
         rows.append([place[0], fmt.ratio(place[1]), *map(fmt.join, seeds)])
     note = (
-        "Numbers are seeds. The results below use finished runs only. missing: no run has this "
-        "condition, ratio and seed, but each of the three occurs in other runs."
+        "Numbers are seeds. The results below use finished runs only. did not learn: finished runs "
+        "with constant output, not above chance on validation and test images, or diverged; they "
+        "are not compared. missing: no run has this condition, ratio and seed, but each of the "
+        "three occurs in other runs."
     )
-    columns = ["condition", "r", "finished", "unfinished", "failed", "missing"]
-    return Table("runs", "Runs by seed", columns, rows, [note], left=2)
+    return Table("runs", "Runs by seed", ["condition", "r", *states], rows, [note], left=2)
 
 
 def _test_set(study: Study) -> str:

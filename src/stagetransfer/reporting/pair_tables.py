@@ -8,13 +8,14 @@ from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_fra
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import sentence
 
-PAIR_COLUMNS = "figure difference low high p p_holm seeds seeds_left_out"
+PAIR_COLUMNS = "figure difference low high p p_holm seeds seeds_left_out not_compared"
 MCNEMAR_COLUMNS = ("pair", "seed", "only the first right", "only the second right", "p")
 OTHERS = [name for name in fmt.LABELS if name != "accuracy"]
 
 ACCURACY_NOTE = (
     "Difference of the means over seeds on the same test images, in percentage points, with its "
-    "95 % interval. Only seeds that both conditions have are compared."
+    "95 % interval. Only seeds that both conditions have are compared, and only if all their runs "
+    "learned: a run that did not learn says nothing about its condition."
 )
 MCNEMAR_NOTE = (
     "An additional test beside the bootstrap. It assumes that images are independent, so its p is "
@@ -27,13 +28,15 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
     """Return the comparisons of all pairs of conditions at a ratio, as sentences and as tables."""
     pairs = study.pairs(ratio, list(fmt.LABELS))
     at, suffix = f"r = {fmt.ratio(ratio)}", fmt.table_suffix(study, ratio)
-    if not pairs:
+    if not any(study.at(pair.a, ratio) and study.at(pair.b, ratio) for pair in pairs):
         return [Text(f"No two conditions have finished runs at {at}, so none can be compared.")]
     rows, others, tests = [], [], []
     for pair in pairs:
         title, left_out = f"{pair.a} - {pair.b}", fmt.join(pair.left_out)
-        if not pair.seeds:
-            rows.append([title, fmt.DASH, left_out, *[fmt.DASH] * 4])
+        if pair.refusal:
+            refused = f"not compared: {pair.refusal}"
+            rows.append([title, fmt.join(pair.seeds), left_out, refused, *[fmt.DASH] * 3])
+            others.append([title, refused, *[fmt.DASH] * (len(OTHERS) - 1)])
             continue
         mcnemar = ", ".join(fmt.p_value(test.p_value) for test in pair.mcnemar.values())
         accuracy = difference_cells(pair, "accuracy")
@@ -46,7 +49,7 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
     data = data_frame(f"a b {PAIR_COLUMNS}", pair_records(pairs))
     few = fmt.few_groups_note(study)
     holm_note = f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, "
-    holm_note += "separately for each metric."
+    holm_note += "also those that are not compared, separately for each metric."
     title = f"Pairs of conditions at {at}"
     columns = ["pair", "seeds", "seeds left out", f"points{fmt.dagger(study)}", "p", "p (Holm)"]
     columns.append("p (McNemar) per seed")
@@ -56,7 +59,7 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
         Bullets([_sentence(study, pair) for pair in pairs]),
         Table(f"pairs{suffix}", f"{title}: accuracy", columns, rows, notes, data=data),
     ]
-    if others:
+    if tests:
         labels = [f"{fmt.LABELS[name]} ({fmt.UNITS[name].name})" for name in OTHERS]
         notes = [f"Difference, 95 % interval and corrected p-value. {holm_note}", *few]
         name, title = f"pairs_other_figures{suffix}", f"{title}: the other metrics"
@@ -82,16 +85,15 @@ def pair_records(pairs: Iterable[Pair]) -> list[tuple[object, ...]]:
         seeds = [" ".join(map(str, of)) for of in (pair.seeds, pair.left_out)]
         for metric, x in pair.metrics.items():
             numbers = (x.estimate, x.low, x.high, x.p_value, pair.holm.get(metric, nan))
-            rows.append((pair.a, pair.b, metric, *numbers, *seeds))
+            rows.append((pair.a, pair.b, metric, *numbers, *seeds, pair.refusal))
     return rows
 
 
 def _sentence(study: Study, pair: Pair) -> str:
-    if not pair.seeds:
-        return f"{pair.a} - {pair.b}: no seed in common, not compared"
     accuracy, corrected = pair.metrics["accuracy"], pair.holm.get("accuracy")
-    text = sentence(pair.a, pair.b, accuracy, p_value=corrected, few=list(study.few))
-    if not pair.left_out:
+    few, refusal = study.too_few, pair.refusal
+    text = sentence(pair.a, pair.b, accuracy, p_value=corrected, few=few, refusal=refusal)
+    if pair.refusal or not pair.left_out:
         return text
     seeds = f"seed{'s' * (len(pair.left_out) > 1)} {fmt.join(pair.left_out)}"
     return f"{text}; left out: {seeds}, which only one of the two conditions has"

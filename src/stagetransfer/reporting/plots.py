@@ -46,6 +46,13 @@ def condition_styles(conditions: Sequence[str]) -> dict[str, LineStyle]:
     return line_styles(dict.fromkeys([*PAPER_ORDER, *conditions]))
 
 
+def label(study: Study, condition: str, ratio: float | None = None) -> str:
+    """Return a condition for a legend, with the number of its runs (at a ratio) that failed."""
+    runs = study.at(condition, ratio)
+    failed = sum(not run.learned for run in runs)
+    return f"{condition} ({failed} of {len(runs)} did not learn)" if failed else condition
+
+
 def classes_to_draw(study: Study) -> list[int]:
     """Return the indices of the `MAX_CLASSES` classes with the fewest test images, in order."""
     support = np.bincount(study.labels, minlength=len(study.classes))

@@ -42,8 +42,8 @@ AREA_NOTE = (
 )
 PAIR_NOTE = (
     "Difference of the means over the seeds that both conditions have, in percentage points, with "
-    "its 95 % interval and p-value. Holm's correction is over the pairs, separately for each class "
-    "and metric."
+    "its 95 % interval and p-value. Holm's correction is over all pairs, also those that are not "
+    "compared, separately for each class and metric."
 )
 
 
@@ -56,9 +56,9 @@ def roc_section(study: Study, out: Path) -> Section:
     if not rocs.positives:
         return Section(title, [Text(NO_CURVE)])
     metrics, curves = rocs.metrics_table(), rocs.curves()
-    pairs, sentences = rocs.pairs()
+    pairs, sentences, refusals = rocs.pairs()
     lines = [f"left out, because of too few test images: {name}" for name in rocs.left_out]
-    lines += sentences if len(sentences) <= MAX_LINES else []
+    lines += [*refusals, *(sentences if len(sentences) <= MAX_LINES else [])]
     if len(study.classes) > len(classes):
         lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
     others = "ratios, classes" if len(study.ratios) > 1 else "classes"
@@ -96,7 +96,8 @@ def roc_plot(study: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.Da
             points = points.loc[[f"sensitivity_at_{rate:g}" for rate in rates]]
             # Conditions are moved apart, so that no bar hides another.
             shifted = np.array(rates) + 0.008 * index
-            plots.draw_operating_points(axis, shifted, points, style, condition)
+            label = plots.label(study.study, condition, ratio)
+            plots.draw_operating_points(axis, shifted, points, style, label)
         axis.set(title=f"{name} against the rest", xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
     plots.label_axes(figure, "false-positive rate", "sensitivity")
     plots.legend(figure, axes)
@@ -108,7 +109,12 @@ def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.Data
     metric = data["figure"].where(data["method"] == "bootstrap", data["method"])
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for column, row in zip(metric, data.to_dict("records"), strict=True):
-        cells.setdefault(tuple(str(row[key]) for key in by), {})[column] = _cell(row)
+        first, last = (str(row[key]) for key in by)
+        place = (first, "all" if row.get("not_compared") else last)
+        cells.setdefault(place, {})[column] = _cell(row)
+    if "pair" not in by:
+        ratio = float(data["ratio"].iloc[0])
+        cells = {(fmt.marked(study, a, ratio), b): found for (a, b), found in cells.items()}
     rows = [[*place, *(found[column] for column in LABELS)] for place, found in cells.items()]
     more = f"The first {MAX_ROWS} of {len(rows)} rows; all are in the CSV file."
     notes = [
@@ -122,6 +128,9 @@ def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.Data
 
 
 def _cell(row: Mapping[Hashable, Any]) -> str:
+    if row.get("not_compared"):  # said once, in the first column
+        first = row["figure"] == "auroc" and row["method"] == "bootstrap"
+        return f"not compared: {row['not_compared']}" if first else fmt.DASH
     numbers = (row["estimate"], row["low"], row["high"])
     if "p_holm" not in row:
         return fmt.mean(*numbers)

@@ -36,7 +36,8 @@ def table_2(study: Study, ratio: float) -> list[Block]:
         metrics = data[data["condition"] == condition].to_dict("records")
         means = [fmt.mean(x["mean"], x["low"], x["high"]) for x in metrics]
         papers = [fmt.number(x["paper"], 4) for x in metrics]
-        rows.append([condition, str(len(study.at(condition, ratio))), *means])
+        seeds = fmt.seeds(study, study.at(condition, ratio))
+        rows.append([fmt.marked(study, condition, ratio), seeds, *means])
         if any(isfinite(x["paper"]) for x in metrics):
             rows.append([f"{condition} (paper)", fmt.DASH, *papers])
         for x, paper in zip(metrics, papers, strict=True):
@@ -76,8 +77,11 @@ def _data(study: Study, ratio: float, conditions: Sequence[str]) -> pd.DataFrame
             values = study.values(runs, metric)[0]
             result = study.interval(condition, ratio, metric)
             sd = values.std(ddof=1) if len(values) > 1 else nan
-            spread = (sd, values.min(), values.max(), result.low, result.high, len(runs))
+            counts = (len(runs), sum(not run.learned for run in runs))
+            spread = (sd, values.min(), values.max(), result.low, result.high, *counts)
             paper = TABLE_2.get(metric, {}).get(condition, nan) if ratio == 1 else nan
             rows.append((condition, ratio, metric, result.estimate, *spread, *test_set, paper))
-    columns = "condition ratio figure mean sd min max low high seeds images groups few_groups paper"
-    return data_frame(columns, rows)
+    columns = (
+        "condition ratio figure mean sd min max low high seeds runs_not_learned images groups "
+    )
+    return data_frame(f"{columns} few_groups paper", rows)

@@ -1,6 +1,6 @@
 """Table 3: the slope of each metric against the ratio r, and the differences of slopes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan
 
 import numpy as np
@@ -8,11 +8,14 @@ import numpy as np
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
 from stagetransfer.reporting.published_results import TABLE_3
-from stagetransfer.runs.run import Run
+from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Study
+from stagetransfer.runs.verdict import not_learned
 from stagetransfer.statistics import (
     PER_RATIO,
+    Interval,
     RatioSeries,
+    Resamples,
     Unit,
     fit_line,
     holm,
@@ -26,14 +29,14 @@ UNITS = {"accuracy": PER_RATIO, "cross_entropy": Unit("nats per unit of r", 1, 3
 
 SLOPE_COLUMNS = (
     "figure condition unit runs seeds ratios slope intercept low high textbook_low textbook_high "
-    "textbook_p r_squared lack_of_fit_p bad_fit paper"
+    "textbook_p r_squared lack_of_fit_p bad_fit paper not_fitted"
 )
 SLOPE_NOTES = (
     "A is the change from r = 0 to r = 1, per unit of r: accuracy as a fraction, cross-entropy in "
     "nats. The line is fitted by least squares to all runs. A smaller |A| means that the condition "
     "is more robust to less training data. Below A is its 95 % interval: seeds and groups are "
     "resampled and the line is fitted again. The textbook interval assumes independent runs, which "
-    "does not hold here.",
+    "does not hold here. No line is fitted to runs that did not learn.",
     "fit: 'bad' if the line leaves more than 5 % of the variance among the means per ratio "
     "unexplained, and more than the spread of the runs explains (F test of lack of fit).",
     "paper: Suzuki et al. 2018, Table 3. Its unit is unknown: an accuracy given as a fraction "
@@ -41,9 +44,10 @@ SLOPE_NOTES = (
 )
 DIFFERENCE_NOTE = (
     "In the units of Table 3, with the 95 % interval. Lines are fitted to the ratios and seeds "
-    "that both conditions have; other runs are left out. Holm's correction is over the pairs, "
-    "separately for each metric. Cross-entropy falls with more data, so its slopes are negative: "
-    "a difference above zero means that the cross-entropy of the first condition falls less."
+    "that both conditions have; other runs are left out. Holm's correction is over all pairs, "
+    "also those that are not compared, separately for each metric. Cross-entropy falls with more "
+    "data, so its slopes are negative: a difference above zero means that the cross-entropy of the "
+    "first condition falls less."
 )
 
 
@@ -58,7 +62,9 @@ def table_3(study: Study) -> list[Block]:
     rows = [
         [
             *(fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])),
-            fmt.mean(row["slope"], row["low"], row["high"]),
+            fmt.mean(row["slope"], row["low"], row["high"])
+            if not row["not_fitted"]
+            else f"not fitted: {row['not_fitted']}",
             fmt.interval(row["textbook_low"], row["textbook_high"]),
             *(fmt.number(row["r_squared"], 2), _fit(row), fmt.number(row["paper"], 4)),
         ]
@@ -70,61 +76,73 @@ def table_3(study: Study) -> list[Block]:
     notes = [*SLOPE_NOTES, *([flat_note] if flat else []), *fmt.few_groups_note(study)]
     title = "Table 3. Slope A of y = A r + b"
     table = Table("table3", title, columns, rows, notes, left=2, data=data)
-    return [table, *(_differences(study, sloped) if len(sloped) > 1 else [])]
+    return [table, *(_differences(study) if len(sloped) > 1 else [])]
 
 
 def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
+    """Return a row of `SLOPE_COLUMNS`; the line is fitted only if all runs learned."""
     runs = study.at(condition)
-    seeds, ratios = len({run.seed for run in runs}), [run.ratio for run in runs]
+    seeds, ratios = study.seeds_of(runs), [run.ratio for run in runs]
+    place = (metric, condition, UNITS[metric].name, len(runs), len(set(seeds)), len(set(ratios)))
+    paper = TABLE_3[metric].get(condition, nan)
+    if reason := not_learned(runs):
+        return *place, *[nan] * 9, None, paper, reason
     fitted = fit_line(ratios, study.values(runs, metric)[0])
-    result = slope_interval(study.resamples(seeds), _values(study, runs, metric))
-    place = (metric, condition, UNITS[metric].name, len(runs), seeds, len(set(ratios)))
+    result = slope_interval(*_series(study, seeds, runs, metric))
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
-    paper = TABLE_3[metric].get(condition, nan)
-    return *place, fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit, paper
+    found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)
+    return *place, *found, paper, ""
 
 
-def _values(study: Study, runs: list[Run], metric: str) -> RatioSeries:
-    seeds = np.unique([run.seed for run in runs], return_inverse=True)[1]
+def _series(
+    study: Study, seeds: Sequence[Replicate], runs: Sequence[Run], metric: str
+) -> tuple[Resamples, RatioSeries]:
+    """Return the resamples of the distinct seeds, and the runs, each at its ratio and seed."""
+    distinct = list(dict.fromkeys(seeds))
+    positions = np.array([distinct.index(of) for of in seeds])
     ratios = np.array([run.ratio for run in runs])
-    return RatioSeries(study.values(runs, metric), ratios, seeds)
+    return study.resamples(distinct), RatioSeries(study.values(runs, metric), ratios, positions)
 
 
 def _fit(row: Mapping[object, object]) -> str:
+    if row["not_fitted"]:
+        return fmt.DASH
     if row["ratios"] == 2:
         return "two ratios only"
     return "bad" if row["bad_fit"] else "good"
 
 
-def _differences(study: Study, sloped: list[str]) -> list[Block]:
-    pairs = [(a, b) for a, b in study.condition_pairs() if {a, b} <= {*sloped}]
+def _differences(study: Study) -> list[Block]:
+    """Return the differences of slopes, with Holm's correction over all pairs of conditions."""
     lines, rows, records = [], [], []
     for metric, unit in UNITS.items():
         label, found = fmt.LABELS[metric], []
-        for a, b in pairs:
-            of_a, of_b = ({(run.ratio, run.seed): run for run in study.at(x)} for x in (a, b))
-            shared = sorted(of_a.keys() & of_b.keys())
-            seeds = {seed for _, seed in shared}
-            if len(shared) == len(seeds):
-                lines.append(f"{label}: {a} - {b}: no seed has both at two ratios, not compared")
-                continue
-            x, y = (_values(study, [of[key] for key in shared], metric) for of in (of_a, of_b))
-            result = slope_difference(study.resamples(len(seeds)), x, y)
-            found.append((a, b, result, len(of_a.keys() ^ of_b.keys())))
-        corrected = holm([result.p_value for _, _, result, _ in found])
-        for (a, b, result, left_out), p in zip(found, corrected, strict=True):
-            text = sentence(a, b, result, unit=unit, p_value=p, few=list(study.few))
-            out = f"; {fmt.count(left_out, 'run')} left out" if left_out else ""
+        for a, b in study.condition_pairs():
+            match, result = study.match(a, b), Interval.undefined()
+            refusal = match.refusal
+            if not refusal and len(match.seeds) == len({*match.seeds}):
+                refusal = "no seed has both at two ratios"
+            if not refusal:
+                resamples, x = _series(study, match.seeds, match.a, metric)
+                _, y = _series(study, match.seeds, match.b, metric)
+                result = slope_difference(resamples, x, y)
+            found.append((a, b, result, len(match.left_out), refusal))
+        corrected = holm([result.p_value for _, _, result, _, _ in found], len(found))
+        for (a, b, result, left_out, refusal), p in zip(found, corrected, strict=True):
+            text = sentence(a, b, result, unit=unit, p_value=p, few=study.too_few, refusal=refusal)
+            out = f"; {fmt.count(left_out, 'run')} left out" if left_out and not refusal else ""
             lines.append(f"{label}: {text}{out}")
             numbers = (result.estimate, result.low, result.high)
             cells = [fmt.difference(*numbers, unit), fmt.p_value(result.p_value), fmt.p_value(p)]
+            if refusal:
+                cells[0] = f"not compared: {refusal}"
             rows.append([label, f"{a} - {b}", *cells, str(left_out) if left_out else fmt.DASH])
-            records.append((metric, a, b, *numbers, result.p_value, p, left_out))
-    data = data_frame("figure a b difference low high p p_holm runs_left_out", records)
+            records.append((metric, a, b, *numbers, result.p_value, p, left_out, refusal))
+    columns = "figure a b difference low high p p_holm runs_left_out not_compared"
+    data = data_frame(columns, records)
     difference = f"difference of A{fmt.dagger(study)}"
-    columns = ["metric", "pair", difference, "p", "p (Holm)", "runs left out"]
+    heads = ["metric", "pair", difference, "p", "p (Holm)", "runs left out"]
     notes = [DIFFERENCE_NOTE, *fmt.few_groups_note(study)]
     name, title = "slope_differences", "Differences of slopes"
-    table = Table(name, title, columns, rows, notes, left=2, data=data)
-    return [Bullets(lines), *([table] if rows else [])]
+    return [Bullets(lines), Table(name, title, heads, rows, notes, left=2, data=data)]

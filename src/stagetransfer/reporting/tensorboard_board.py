@@ -88,6 +88,7 @@ def _hparams(run: Run) -> dict[str, str | float]:
         "ratio": run.ratio,
         "seed": run.seed,
         "source_seed": run.source_seed,
+        "target": run.verdict,
         "epochs": run.config.get("recipe.epochs"),
         "lr": run.config.get("recipe.optimizer.lr"),
     }

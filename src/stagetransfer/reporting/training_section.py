@@ -38,7 +38,8 @@ def learning_curves(study: Study) -> pd.DataFrame:
         folds = [curve[columns] for curve in curves if {*columns} <= {*curve}]
         if folds:
             curve = pd.concat(folds).groupby("epoch", as_index=False).mean()
-            tables.append(curve.assign(condition=run.condition, ratio=run.ratio, seed=run.seed))
+            (seed,) = map(str, study.seeds_of([run]))
+            tables.append(curve.assign(condition=run.condition, ratio=run.ratio, seed=seed))
     return pd.concat(tables) if tables else data_frame(["condition", "ratio", "seed", *columns], [])
 
 
@@ -63,7 +64,8 @@ def _plot(study: Study, curves: pd.DataFrame) -> Figure:
                 continue
             seeds = chosen.pivot(index="epoch", columns="seed", values=metric)
             axis.plot(seeds.index, seeds, color=style.colour, alpha=0.25, linewidth=0.8)
-            options = {"markevery": max(1, len(seeds) // 8), "label": condition, **style.options}
+            label = plots.label(study, condition, float(chosen["ratio"].iloc[0]))
+            options = {"markevery": max(1, len(seeds) // 8), "label": label, **style.options}
             axis.plot(seeds.index, seeds.mean(axis=1), **options)
         axis.set(xlabel="epoch", ylabel=f"validation {label}")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from stagetransfer.config.identity import role_of
 from stagetransfer.errors import UserError
-from stagetransfer.runs.run import Run, UnfinishedRun
+from stagetransfer.runs.run import Replicate, Run, UnfinishedRun
 from stagetransfer.runs.tuning_depth import depth_settings, split_depth, tuned_depth
 
 AnyRun = TypeVar("AnyRun", Run, UnfinishedRun)
@@ -26,10 +26,11 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Raise a UserError that names two runs and the reason if they cannot be in one report."""
     for run in runs[1:]:
         _check_same_test_set(runs[0], run)
-    of_place: dict[tuple[str, float, int], Run] = {}
+    of_place: dict[tuple[str, float, Replicate], Run] = {}
     of_condition: dict[str, Run] = {}
     for run in runs:
-        check_unique(of_place.setdefault(run.place, run), run, "condition, ratio and seed")
+        place = run.condition, run.ratio, run.replicate
+        check_unique(of_place.setdefault(place, run), run, "condition, ratio and seeds")
         check_same_recipe(of_condition.setdefault(run.condition, run), run, ignore_place=True)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from stagetransfer import statistics as stats
 from stagetransfer.errors import UserError
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
-from stagetransfer.statistics import Curve, Detections
+from stagetransfer.runs.verdict import why_not_compared
+from stagetransfer.statistics import Curve, Detections, Interval
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ def read_systems(
     table: Path | None = None,
     positive: str | None = None,
     by_case: bool = False,
-) -> dict[str, Detections]:
+) -> tuple[dict[str, Detections], dict[str, Run]]:
     """Return the detections by system, which is named as the stem of its file or as its run.
+
+    The second mapping holds the systems that are runs.
 
     Each path is a CSV file of candidates with the columns case, lesion (empty: none is hit) and
     score, or a finished run. Each test image of a run is a candidate: its case is its group, its
@@ -58,7 +62,7 @@ def read_systems(
                 "set, or remove the column split."
             )
     known = list(zip(listed["case"], listed["lesion"], strict=True))
-    candidates = _read_candidates(paths, table, positive)
+    candidates, runs = _read_candidates(paths, table, positive)
     try:  # without candidates first, to find the errors of this file
         stats.collect_detections([], [], [], all_lesions=known)
     except ValueError as error:
@@ -77,16 +81,20 @@ def read_systems(
             hits = ["any" if hit else "" for hit in hits]
             found = stats.collect_detections(cases, hits, scores, all_lesions=of_cases)
         systems[name] = found
-    return systems
+    return systems, runs
 
 
 def compare_systems(
-    systems: Mapping[str, Detections], rates: Sequence[float], count: int = 2000
+    systems: Mapping[str, Detections],
+    rates: Sequence[float],
+    count: int = 2000,
+    runs: Mapping[str, Run] = MappingProxyType({}),
 ) -> FrocComparison:
     """Return sensitivities with 95 % intervals, and the differences between all pairs of systems.
 
     The intervals are from a bootstrap over cases that all systems share. The mean sensitivity is
     over all `rates`; with the rates of `statistics.CPM` it is the competition performance metric.
+    Systems that are `runs` are compared only if they learned.
     """
     resamples = stats.resample_cases(next(iter(systems.values())), count=count)
     metrics = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
@@ -112,19 +120,25 @@ def compare_systems(
                 "rates its last sensitivity is used"
             )
     few = stats.few_groups(resamples.labels, None, resamples.classes)
-    if few_cases := [f"cases {name} lesions" for name, number in few.items() if number]:
-        notes.append(f"fewer than ten {', '.join(few_cases)}: the intervals are not reliable")
+    if too_few := ", ".join(f"cases {name} lesions ({n})" for name, n in few.items() if n):
+        notes.append(f"fewer than ten {too_few}: the intervals are not reliable")
     for b, a in combinations(systems, 2):
+        refusal = why_not_compared(*((name, [runs[name]]) for name in (a, b) if name in runs))
+        if refusal:
+            sentences.append(stats.sentence(a, b, Interval.undefined(), refusal=refusal))
         for i, metric in enumerate(metrics):
             gap = stats.difference(resamples, values[a][:, :, i], values[b][:, :, i])
-            pairs.append((a, b, metric, gap.estimate, gap.low, gap.high, gap.p_value))
-            # A table has no seeds, so the sentence must not mention them.
-            text = stats.sentence(a, b, replace(gap, seeds_resampled=True), few=few_cases)
-            sentences.append(f"{metric}: {text}")
+            gap = Interval.undefined() if refusal else gap
+            numbers = (gap.estimate, gap.low, gap.high, gap.p_value)
+            pairs.append((a, b, metric, *numbers, refusal))
+            if not refusal:
+                # A table has no seeds, so the sentence must not mention them.
+                text = stats.sentence(a, b, replace(gap, seeds_resampled=True), few=too_few)
+                sentences.append(f"{metric}: {text}")
     return FrocComparison(
         _data_frame("system figure estimate low high", figures),
         _data_frame("system threshold false_positives_per_case sensitivity", curves),
-        _data_frame("a b figure estimate low high p", pairs),
+        _data_frame("a b figure estimate low high p not_compared", pairs),
         sentences,
         notes,
         tuple(rates),
@@ -137,22 +151,25 @@ def _data_frame(columns: str, rows: Iterable[tuple[object, ...]]) -> pd.DataFram
 
 def _read_candidates(
     paths: Sequence[Path], table: Path | None, positive: str | None
-) -> dict[str, tuple[Path, pd.DataFrame]]:
-    """Return by system: the file to correct after an error, and columns case, lesion, score."""
+) -> tuple[dict[str, tuple[Path, pd.DataFrame]], dict[str, Run]]:
+    """Return by system: the file to correct after an error, and columns case, lesion, score.
+
+    The second mapping holds the systems that are runs.
+    """
     found = [system for path in paths for system in _read_path(path, table, positive)]
-    names = [name for name, _, _ in found]
+    names = [name for name, _, _, _ in found]
     unique = len(set(names)) == len(names)
-    systems = {name if unique else str(path): (path, rows) for name, path, rows in found}
+    systems = {name if unique else str(path): (path, rows) for name, path, rows, _ in found}
     if len(systems) < len(found):
         raise UserError(f"{names[0]}: given twice. Give each system once.")
-    return systems
+    return systems, {name if unique else str(path): run for name, path, _, run in found if run}
 
 
 def _read_path(
     path: Path, table: Path | None, positive: str | None
-) -> Iterator[tuple[str, Path, pd.DataFrame]]:
+) -> Iterator[tuple[str, Path, pd.DataFrame, Run | None]]:
     if not path.is_dir():
-        yield path.stem, path, _read_csv(path, ("case", "lesion", "score"))
+        yield path.stem, path, _read_csv(path, ("case", "lesion", "score")), None
         return
     runs, _ = read_runs(find_runs([path]))
     if not runs:
@@ -164,7 +181,7 @@ def _read_path(
         )
     hits = _read_csv(table, ("file", "lesion"))
     for run in runs:
-        yield run.name, table, _run_candidates(run, table, hits, positive)
+        yield run.name, table, _run_candidates(run, table, hits, positive), run
 
 
 def _run_candidates(

@@ -8,7 +8,7 @@ import numpy as np
 
 from stagetransfer.errors import UserError
 from stagetransfer.runs.comparability import check_same_data, check_same_recipe, check_unique
-from stagetransfer.runs.run import Run, UnfinishedRun
+from stagetransfer.runs.run import LEARNED, Replicate, Run, UnfinishedRun
 
 
 def pool_folds(
@@ -25,7 +25,7 @@ def pool_folds(
     folded = [run for run in runs if run.fold is not None]
     if not whole and len({run.fold for run in folded}) == 1:
         return list(runs), list(unfinished)
-    by_place: dict[tuple[str, float, int], dict[int, Run]] = {}
+    by_place: dict[tuple[str, float, Replicate], dict[int, Run]] = {}
     for run in folded:
         if {**_splits(folded[0]), "fold": 0} != {**_splits(run), "fold": 0}:
             raise UserError(
@@ -33,16 +33,17 @@ def pool_folds(
                 "different split files, or the file was changed between them. Report them "
                 "separately."
             )
-        twin = by_place.setdefault(run.place, {}).setdefault(_splits(run)["fold"], run)
-        check_unique(twin, run, "condition, ratio, seed and fold")
+        by_fold = by_place.setdefault((run.condition, run.ratio, run.replicate), {})
+        twin = by_fold.setdefault(_splits(run)["fold"], run)
+        check_unique(twin, run, "condition, ratio, seeds and fold")
     pooled, incomplete = list[Run](), list[UnfinishedRun]()
-    for place, by_fold in by_place.items():
+    for by_fold in by_place.values():
         first = next(iter(by_fold.values()))
         count = _splits(first)["folds"]
         if absent := [number for number in range(count) if number not in by_fold]:
             missing = f"fold {', '.join(map(str, absent))} of 0 to {count - 1} has no finished run"
             folder = first.folder.with_name(_pooled_name(first))
-            incomplete.append(UnfinishedRun(folder, place, None, first.config, missing))
+            incomplete.append(UnfinishedRun(folder, first.place, None, first.config, missing))
         else:
             pooled.append(_pool([by_fold[number] for number in range(count)]))
     if not whole and not pooled:
@@ -69,6 +70,8 @@ def _pool(folds: Sequence[Run]) -> Run:
                     "on different folds. Run one of them again with force=true."
                 )
     groups = tuple(group for run in folds for group in run.groups or ())
+    failed = [run.verdict for run in folds if not run.learned]
+    verdict = f"{failed[0]} in {len(failed)} of {len(folds)} folds" if failed else LEARNED
     return replace(
         first,
         folder=first.folder.with_name(_pooled_name(first)),
@@ -79,6 +82,7 @@ def _pool(folds: Sequence[Run]) -> Run:
         config={key: value for key, value in first.config.items() if key != fold_key},
         splits={**_splits(first), "fold": None},
         folds=tuple(folds),
+        verdict=verdict,
     )
 
 

@@ -6,17 +6,17 @@ names the cause.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import yaml
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
+from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.run import Run, UnfinishedRun
-from stagetransfer.statistics.metrics import Array, Integers
+from stagetransfer.runs.verdict import judge
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -50,43 +50,6 @@ def read_record(folder: Path) -> dict[str, Any]:
         return read_json(folder / "metrics.json")
     except ValueError as error:
         raise _unreadable(folder, error) from error
-
-
-def read_predictions(
-    file: Path, classes: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...] | None, Integers, Array]:
-    """Return ids, groups, labels (n,) and probabilities (n, C) of a table of predictions.
-
-    UserError if the file is missing or does not hold what a run with these classes writes there.
-    """
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: missing, but the run is finished. Run it again.") from error
-    columns = ["id", "group", "label", *(f"p_{name}" for name in classes)]
-    if lacking := [name for name in columns if name not in table]:
-        raise UserError(
-            f"{file}: no column {', '.join(lacking)}. Each class of metrics.json needs a column "
-            "p_<class>; restore the file, or run again with force=true."
-        )
-    if unknown := set(table["label"]) - set(classes):
-        raise UserError(
-            f"{file}: label {min(unknown)!r} is not among the classes in metrics.json. Restore the "
-            "file, or run again with force=true."
-        )
-    if table.empty or table["id"].duplicated().any():
-        raise UserError(f"{file}: empty, or an id occurs twice. Run again with force=true.")
-    probabilities = table[columns[3:]].to_numpy(str).astype(np.float64)
-    if not ((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all():
-        raise UserError(f"{file}: a probability is not between 0 and 1. Run again with force=true.")
-    known = table["group"] != ""
-    if known.any() and not known.all():
-        some = "some images have a group and some have none"
-        raise UserError(f"{file}: {some}. Give every image a group, or none.")
-    position = {name: i for i, name in enumerate(classes)}
-    labels = np.array([position[label] for label in table["label"]], np.int64)
-    groups = tuple(table["group"]) if known.all() else None
-    return tuple(table["id"]), groups, labels, probabilities
 
 
 def _runs_at(path: Path) -> list[Path]:
@@ -133,6 +96,7 @@ def _read_run(folder: Path) -> Run:
             versions=record.get("versions", {}),
             config=dict(_flat(_read_yaml(folder / "config.yaml"))),
             splits=record.get("splits"),
+            search_rates=record.get("search_rates"),
         )
         _ = run.fingerprint
     except KeyError as error:
@@ -147,7 +111,7 @@ def _read_run(folder: Path) -> Run:
             f"{folder / 'predictions.csv'}: its accuracy is not that of metrics.json, so one of "
             "the two was changed. Run again with force=true."
         )
-    return run
+    return replace(run, verdict=judge(run))
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stagetransfer import statistics as stats
 from stagetransfer.errors import UserError
-from stagetransfer.runs.run import Run
-from stagetransfer.runs.study import Study
+from stagetransfer.runs.run import Replicate, Run
+from stagetransfer.runs.study import Match, Study
 from stagetransfer.statistics import Curve, Interval
 from stagetransfer.statistics.metrics import Array
 
@@ -84,52 +84,73 @@ class RocStudy:
         """Return the metrics of the mean over seeds, one row per metric, class and place.
 
         The columns are condition, ratio, class, figure (the metric's name), estimate, low, high, p,
-        seeds and method: bootstrap (of groups and seeds), or DeLong (of images alone).
+        seeds, method: bootstrap (of groups and seeds), or DeLong (of images alone), and the seeds
+        that did not learn.
         """
         rows = []
         for place, runs, name in self._places():
+            seeds = self.study.seeds_of(runs)
+            failed = [of for of, run in zip(seeds, runs, strict=True) if not run.learned]
+            last = {"not_learned": " ".join(map(str, failed))}
             for metric, values in self._resampled(runs, name).items():
-                result = stats.interval(self.study.resamples(len(runs)), values).clipped()
+                result = stats.interval(self.study.resamples(seeds), values).clipped()
                 # Whether a metric is 0 is no question of interest, so there is no p-value.
                 result = replace(result, p_value=np.nan)
-                rows.append(_row(place, metric, result, runs, "bootstrap"))
+                rows.append(_row(place, metric, result, seeds, "bootstrap") | last)
             by_images = stats.delong(*self._scores(runs, name))
-            rows.append(_row(place, "auroc", by_images, runs, "DeLong"))
+            rows.append(_row(place, "auroc", by_images, seeds, "DeLong") | last)
         return pd.DataFrame(rows)
 
-    def pairs(self) -> tuple[pd.DataFrame, list[str]]:
+    def pairs(self) -> tuple[pd.DataFrame, list[str], list[str]]:
         """Compare each two conditions at each ratio, on the seeds that both have.
 
         The table is that of `metrics_table` with a and b for the condition, the estimate a - b, and
-        p_holm: Holm's correction over the pairs at one ratio, for one class, metric and method.
-        The sentences are the comparisons of AUROC.
+        p_holm: Holm's correction over all pairs, at one ratio, for one class, metric and method. In
+        the rows of pairs that are not compared, `not_compared` says why. Then there are sentences:
+        the comparisons of AUROC, and the pairs that are not compared.
         """
-        study, rows, areas = self.study, list[dict[str, Any]](), dict[int, Interval]()
-        for ratio, (a, b), name in product(self.ratios, study.condition_pairs(), self.positives):
-            runs_a, runs_b = study.paired(a, b, ratio)
-            if not runs_a:
-                continue
-            place = {"a": a, "b": b, "ratio": ratio, "class": name}
-            values_a, values_b = (self._resampled(runs, name) for runs in (runs_a, runs_b))
-            resamples = study.resamples(len(runs_a))
-            for metric in self.metrics.names:
-                result = stats.difference(resamples, values_a[metric], values_b[metric])
-                if metric == "auroc":
-                    areas[len(rows)] = result
-                rows.append(_row(place, metric, result, runs_a, "bootstrap"))
-            positive, scores = self._scores(runs_a, name)
-            by_images = stats.delong_difference(positive, scores, self._scores(runs_b, name)[1])
-            rows.append(_row(place, "auroc", by_images, runs_a, "DeLong"))
+        study, rows = self.study, list[dict[str, Any]]()
+        areas, refusals = dict[int, Interval](), list[str]()
+        for ratio, (a, b) in product(self.ratios, study.condition_pairs()):
+            match = study.match(a, b, ratio)
+            last = {"not_compared": match.refusal}
+            if match.refusal:
+                text = stats.sentence(a, b, Interval.undefined(), refusal=match.refusal)
+                refusals.append(f"r = {ratio:g}: {text}")
+            for name in self.positives:
+                place = {"a": a, "b": b, "ratio": ratio, "class": name}
+                for metric, method, result in self._differences(match, name):
+                    if metric == "auroc" and method == "bootstrap" and not match.refusal:
+                        areas[len(rows)] = result
+                    rows.append(_row(place, metric, result, match.seeds, method) | last)
         table = pd.DataFrame(rows)
-        if rows:
+        if rows:  # each pair has a row in each group, so that the size of the family is right
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
-            table["p_holm"] = by.transform(lambda p: np.array(stats.holm(list(p))))
+            table["p_holm"] = by.transform(
+                lambda p: pd.Series(stats.holm(list(p), len(p)), p.index)
+            )
         sentences = []
         for i, result in areas.items():
             row, p_value = rows[i], float(table["p_holm"][i])
-            text = stats.sentence(row["a"], row["b"], result, p_value=p_value, few=list(study.few))
+            text = stats.sentence(row["a"], row["b"], result, p_value=p_value, few=study.too_few)
             sentences.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {text}")
-        return table, sentences
+        return table, sentences, refusals
+
+    def _differences(self, match: Match, name: str) -> Iterator[tuple[str, str, Interval]]:
+        """Yield metric, method and difference; not defined if the runs are not to be compared."""
+        if match.refusal:
+            places = [
+                *((metric, "bootstrap") for metric in self.metrics.names),
+                ("auroc", "DeLong"),
+            ]
+            yield from ((*place, Interval.undefined()) for place in places)
+            return
+        a, b = (self._resampled(runs, name) for runs in (match.a, match.b))
+        resamples = self.study.resamples(match.seeds)
+        for metric in self.metrics.names:
+            yield metric, "bootstrap", stats.difference(resamples, a[metric], b[metric])
+        (positive, x), (_, y) = (self._scores(runs, name) for runs in (match.a, match.b))
+        yield "auroc", "DeLong", stats.delong_difference(positive, x, y)
 
     def curves(self) -> pd.DataFrame:
         """Return the curves, each the mean over seeds at the false-positive rates of GRID.
@@ -153,7 +174,7 @@ class RocStudy:
 
     def _resampled(self, runs: Sequence[Run], name: str) -> dict[str, Array]:
         """Return each metric of K runs on every resample, (1 + B + D, K)."""
-        resamples, measure = self.study.resamples(1), self.metrics.measure
+        resamples, measure = self.study.test_resamples, self.metrics.measure
         for run in runs:
             if (run.name, name) not in self._values:
                 values = stats.resampled_roc(resamples, *self._scores([run], name), measure)
@@ -175,9 +196,8 @@ def rows_at(table: pd.DataFrame, condition: str, ratio: float, name: str) -> pd.
 
 
 def _row(
-    place: dict[str, Any], metric: str, result: Interval, runs: Sequence[Run], method: str
+    place: dict[str, Any], metric: str, result: Interval, of: Sequence[Replicate], method: str
 ) -> dict[str, Any]:
     numbers = {"estimate": result.estimate, "low": result.low, "high": result.high}
-    seeds = " ".join(str(run.seed) for run in runs)
-    last = {"p": result.p_value, "seeds": seeds, "method": method}
+    last = {"p": result.p_value, "seeds": " ".join(map(str, of)), "method": method}
     return {**place, "figure": metric, **numbers, **last}

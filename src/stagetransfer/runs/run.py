@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.statistics import classification_metrics
+
+LEARNED = "learned"
+
+
+class Replicate(NamedTuple):
+    """What distinguishes the runs of a condition at one ratio: their seeds.
+
+    The source seed is None where it plays no role: if it does not vary on its own in a study, and
+    for runs from scratch.
+    """
+
+    seed: int
+    source_seed: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.seed) if self.source_seed is None else f"{self.seed}/{self.source_seed}"
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,8 @@ class Run:
         config: config.yaml with flat keys, such as "recipe.epochs".
         splits: digest, fold and number of folds of the split file; None without such a file.
         folds: the runs that this one pools (`pool_folds`); empty for a run that was trained.
+        search_rates: what a search of the learning rate and the epochs tried and chose; or None.
+        verdict: LEARNED, or how the target stage failed (`verdict.judge`).
     """
 
     folder: Path
@@ -43,6 +61,8 @@ class Run:
     config: Mapping[str, Any]
     splits: Mapping[str, Any] | None = None
     folds: tuple[Run, ...] = ()
+    search_rates: Mapping[str, Any] | None = None
+    verdict: str = LEARNED
 
     @property
     def name(self) -> str:
@@ -53,6 +73,21 @@ class Run:
     def parts(self) -> tuple[Run, ...]:
         """The runs that were trained: those of the folds, or this run itself."""
         return self.folds or (self,)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the target stage learned anything; for pooled folds, whether all of them did."""
+        return self.verdict == LEARNED
+
+    @property
+    def health(self) -> Mapping[str, Any]:
+        """What the target stage recorded about its training; empty for earlier versions."""
+        return self.stages[-1].get("health") or {}
+
+    @property
+    def replicate(self) -> Replicate:
+        """The run's seeds; a run from scratch has no source seed."""
+        return Replicate(self.seed, self.source_seed if len(self.chain) > 1 else None)
 
     @property
     def fold(self) -> int | None:

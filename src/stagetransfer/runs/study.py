@@ -1,16 +1,18 @@
 """All finished runs of a report as one study: one test set and one set of resamples."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 
 from stagetransfer import statistics as stats
 from stagetransfer.names import CONDITIONS
-from stagetransfer.runs.run import Run
+from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.tuning_depth import split_depth
+from stagetransfer.runs.verdict import why_not_compared
 from stagetransfer.statistics import Interval, McNemar, Resamples
 from stagetransfer.statistics.metrics import Array, Integers
 
@@ -18,51 +20,87 @@ PAPER_ORDER = tuple(CONDITIONS.values())
 
 
 @dataclass(frozen=True)
+class Match:
+    """The runs of conditions a and b that agree in ratio and seeds, in the same order.
+
+    Every comparison of conditions begins here. If `refusal` is not empty, it says why the runs must
+    not be compared; a comparison with a run that did not learn would say nothing about conditions.
+    `left_out` are the runs that only one of the two conditions has.
+    """
+
+    a: list[Run]
+    b: list[Run]
+    seeds: tuple[Replicate, ...]
+    left_out: list[Run]
+    refusal: str
+
+
+@dataclass(frozen=True)
 class Pair:
     """Condition a compared with condition b, on the seeds that both have.
 
-    Without a shared seed, `seeds`, `metrics` (the differences a - b), `mcnemar` (one test per seed)
-    and `holm` are empty. `left_out` are the seeds that only one of the two has. `holm` are p-values
-    with Holm's correction over the pairs at one ratio, of each metric whose interval is defined.
+    `metrics` are the differences a - b, `mcnemar` has one test per seed. `left_out` are the seeds
+    that only one of the two has. `holm` are p-values with Holm's correction over all pairs of the
+    study's conditions, of each metric whose interval is defined. If the pair was not compared,
+    `refusal` says why, the differences are not defined and the rest is empty.
     """
 
     a: str
     b: str
-    seeds: tuple[int, ...]
-    left_out: tuple[int, ...]
+    seeds: tuple[Replicate, ...]
+    left_out: tuple[Replicate, ...]
     metrics: dict[str, Interval]
-    mcnemar: dict[int, McNemar]
+    mcnemar: dict[Replicate, McNemar]
     holm: dict[str, float]
+    refusal: str
 
 
 class Study:
     """Comparable runs, and their metrics on every resample of the test set.
 
     The test images are sorted by id; their `groups` are None where none are known. `few` has the
-    number of groups of each class with fewer than ten.
+    number of groups of each class with fewer than ten. `asked` are the conditions whose pairs are
+    the question of the study, also those without a run; `asked_for` tells whether the user named
+    them. `crossed` tells whether the source seed
+    varies on its own: some seed has runs with several source seeds.
     """
 
-    def __init__(self, runs: Sequence[Run], count: int = 2000) -> None:
-        """Set up the study of one or more comparable runs; resamples are drawn when needed."""
+    def __init__(
+        self, runs: Sequence[Run], count: int = 2000, conditions: Sequence[str] | None = None
+    ) -> None:
+        """Set up the study of one or more comparable runs; resamples are drawn when needed.
+
+        `conditions` are those that were asked for; None: those of the runs.
+        """
         first = runs[0]
         self.count, self.classes, order = count, first.classes, _by_id(first)
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
         self.conditions = sorted({run.condition for run in runs}, key=condition_order)
+        self.asked_for, self.asked = bool(conditions), list(conditions or self.conditions)
         self.chains = {run.condition: run.chain for run in runs}
         self.ratios = sorted({run.ratio for run in runs})
         self.seeds = sorted({run.seed for run in runs})
-        self.runs = sorted(runs, key=lambda run: (condition_order(run.condition), *run.place[1:]))
+        self.runs = sorted(runs, key=run_order)
         self.few = stats.few_groups(self.labels, self.groups, self.classes)
+        pairs = {run.replicate for run in runs if run.replicate.source_seed is not None}
+        self.crossed = len(pairs) > len({seed for seed, _ in pairs})
         self._metrics: dict[str, dict[str, Array]] = {}
-        self._resamples_by_seeds: dict[int, Resamples] = {}
+        self._resamples: dict[tuple[Replicate, ...], Resamples] = {}
         self._intervals: dict[tuple[str, float, str], Interval] = {}
 
     @property
     def main_ratio(self) -> float:
         """The greatest ratio, which is 1 in a complete sweep."""
         return self.ratios[-1]
+
+    @property
+    def too_few(self) -> str:
+        """Of what the test set has too few for reliable intervals, "groups in HCM (6)", or ""."""
+        unit = "images" if self.groups is None else "groups"
+        few = ", ".join(f"{name} ({number})" for name, number in self.few.items())
+        return f"{unit} in {few}" if few else ""
 
     @property
     def num_groups(self) -> int:
@@ -74,21 +112,44 @@ class Study:
         of_condition = [run for run in self.runs if run.condition == condition]
         return [run for run in of_condition if ratio in (None, run.ratio)]
 
-    def paired(self, a: str, b: str, ratio: float) -> tuple[list[Run], list[Run]]:
-        """Return the runs of two conditions at a ratio, for the seeds that both have."""
-        of_a, of_b = ({run.seed: run for run in self.at(name, ratio)} for name in (a, b))
-        shared = sorted(of_a.keys() & of_b.keys())
-        return [of_a[seed] for seed in shared], [of_b[seed] for seed in shared]
+    def seeds_of(self, runs: Sequence[Run]) -> tuple[Replicate, ...]:
+        """Return the seeds of each run, with the source seed where it varies on its own."""
+        return tuple(run.replicate if self.crossed else Replicate(run.seed) for run in runs)
 
-    def resamples(self, seeds: int) -> Resamples:
-        """Return the resamples for this number of seeds, with the same test sets for any number.
+    def match(self, a: str, b: str, ratio: float | None = None) -> Match:
+        """Match the runs of two conditions at a ratio, or at all ratios, by ratio and seeds.
 
-        The seeds have a random state of their own, so that both draws are independent.
+        If source seeds vary, a run from scratch is matched with each source seed of its seed.
         """
-        if seeds not in self._resamples_by_seeds:
-            drawn = self._resample(seeds, random_state=1)
-            self._resamples_by_seeds[seeds] = replace(self._test_resamples, seeds=drawn.seeds)
-        return self._resamples_by_seeds[seeds]
+        of_a, of_b = self.at(a, ratio), self.at(b, ratio)
+        matched = [
+            (shared, x, y)
+            for x, y in product(of_a, of_b)
+            if x.ratio == y.ratio and (shared := _shared(*self.seeds_of((x, y))))
+        ]
+        matched.sort(key=lambda found: (found[1].ratio, *map(_or_first, found[0])))
+        runs_a, runs_b = [x for _, x, _ in matched], [y for _, _, y in matched]
+        used = {run.name for run in (*runs_a, *runs_b)}
+        at = "" if ratio is None else f" at r = {ratio:g}"
+        absent = [f"{name} has no finished run{at}" for name in (a, b) if not self.at(name, ratio)]
+        refusal = "; ".join(absent) or ("" if matched else "no seed in common")
+        return Match(
+            runs_a,
+            runs_b,
+            tuple(seeds for seeds, _, _ in matched),
+            [run for run in (*of_a, *of_b) if run.name not in used],
+            refusal or why_not_compared((a, runs_a), (b, runs_b)),
+        )
+
+    def resamples(self, seeds: Sequence[Replicate]) -> Resamples:
+        """Return the resamples for runs with these seeds, with the same test sets for any of them.
+
+        Seeds and source seeds have random states of their own, so that all draws are independent.
+        """
+        if (key := tuple(seeds)) not in self._resamples:
+            factors = zip(*(map(_or_first, of) for of in key), strict=True)
+            self._resamples[key] = stats.cross_seeds(self.test_resamples, *map(list, factors))
+        return self._resamples[key]
 
     def values(self, runs: Sequence[Run], metric: str) -> Array:
         """Return a metric of K runs on every resample of the test set, (1 + B + D, K)."""
@@ -110,23 +171,19 @@ class Study:
         place = condition, ratio, metric
         if place not in self._intervals:
             runs = self.at(condition, ratio)
-            result = stats.interval(self.resamples(len(runs)), self.values(runs, metric))
+            resamples = self.resamples(self.seeds_of(runs))
+            result = stats.interval(resamples, self.values(runs, metric))
             self._intervals[place] = result.clipped(np.inf if metric == "cross_entropy" else 1.0)
         return self._intervals[place]
 
     def pairs(self, ratio: float, metrics: Sequence[str]) -> list[Pair]:
-        """Return each two conditions at this ratio, later minus earlier, with Holm's correction."""
-        pairs = [
-            self.pair(a, b, ratio, metrics)
-            for a, b in self.condition_pairs()
-            if self.at(a, ratio) and self.at(b, ratio)
-        ]
-        compared = [pair for pair in pairs if pair.seeds]
-        for metric in metrics:
-            corrected = stats.holm([pair.metrics[metric].p_value for pair in compared])
-            for pair, p_value in zip(compared, corrected, strict=True):
-                if np.isfinite(p_value):
-                    pair.holm[metric] = p_value
+        """Return each two conditions at this ratio, later minus earlier, with Holm's correction.
+
+        The correction counts all pairs of the conditions that were asked for, also those that
+        cannot be compared: what else lies in the folder must not change a p-value.
+        """
+        pairs = [self.pair(a, b, ratio, metrics) for a, b in self.condition_pairs()]
+        correct(pairs, metrics)
         return pairs
 
     def condition_pairs(self) -> Iterator[tuple[str, str]]:
@@ -135,47 +192,72 @@ class Study:
         Where a condition was tuned at several depths, only the deepest is compared with other
         conditions, and each other depth is compared with the deepest.
         """
-        deepest = {split_depth(name)[0]: name for name in reversed(self.conditions)}
-        for b, a in combinations(self.conditions, 2):
+        deepest = {split_depth(name)[0]: name for name in reversed(self.asked)}
+        for b, a in combinations(self.asked, 2):
             if b in deepest.values() and deepest[split_depth(a)[0]] in (a, b):
                 yield a, b
 
     def pair(self, a: str, b: str, ratio: float, metrics: Sequence[str]) -> Pair:
         """Return the comparison of two conditions at a ratio, without a correction."""
-        runs_a, runs_b = self.paired(a, b, ratio)
-        seeds = tuple(run.seed for run in runs_a)
-        all_seeds = {run.seed for name in (a, b) for run in self.at(name, ratio)}
-        result = Pair(a, b, seeds, tuple(sorted(all_seeds - {*seeds})), {}, {}, {})
-        if not seeds:
-            return result
-        resamples = self.resamples(len(seeds))
+        match = self.match(a, b, ratio)
+        left_out = tuple(dict.fromkeys(self.seeds_of(match.left_out)))
+        if match.refusal:
+            undefined = dict.fromkeys(metrics, Interval.undefined())
+            return Pair(a, b, match.seeds, left_out, undefined, {}, {}, match.refusal)
+        result = Pair(a, b, match.seeds, left_out, {}, {}, {}, "")
+        resamples = self.resamples(match.seeds)
         for metric in metrics:
-            of_a, of_b = self.values(runs_a, metric), self.values(runs_b, metric)
+            of_a, of_b = self.values(match.a, metric), self.values(match.b, metric)
             result.metrics[metric] = stats.difference(resamples, of_a, of_b)
-        for x, y in zip(runs_a, runs_b, strict=True):
+        for x, y, seeds in zip(match.a, match.b, match.seeds, strict=True):
             predicted = self.predictions(x), self.predictions(y)
-            result.mcnemar[x.seed] = stats.mcnemar(self.labels, *predicted)
+            result.mcnemar[seeds] = stats.mcnemar(self.labels, *predicted)
         return result
 
     @cached_property
-    def _test_resamples(self) -> Resamples:
-        return self._resample(seeds=1, random_state=0)
-
-    def _resample(self, seeds: int, random_state: int) -> Resamples:
+    def test_resamples(self) -> Resamples:
+        """The resamples of the test set, for one run."""
         images = self.labels, self.groups, self.classes
-        return stats.resample(*images, seeds=seeds, count=self.count, random_state=random_state)
+        return stats.resample(*images, seeds=1, count=self.count, random_state=0)
 
     def _resampled(self, run: Run) -> dict[str, Array]:
         if run.name not in self._metrics:
-            values = stats.resampled_metrics(self._test_resamples, self.probabilities(run)[None])
+            values = stats.resampled_metrics(self.test_resamples, self.probabilities(run)[None])
             self._metrics[run.name] = {name: value[:, 0] for name, value in values.items()}
         return self._metrics[run.name]
+
+
+def run_order(run: Run) -> tuple[Any, ...]:
+    """Return a sort key: by condition, ratio and seeds."""
+    seeds = map(_or_first, run.replicate)
+    return *condition_order(run.condition), run.ratio, *seeds
+
+
+def correct(pairs: Sequence[Pair], metrics: Sequence[str]) -> None:
+    """Enter Holm's p-values over these pairs, also those not compared, for each metric."""
+    for metric in metrics:
+        p_values = stats.holm([pair.metrics[metric].p_value for pair in pairs], len(pairs))
+        for pair, p_value in zip(pairs, p_values, strict=True):
+            if np.isfinite(p_value):
+                pair.holm[metric] = p_value
 
 
 def condition_order(condition: str) -> tuple[int, str]:
     """Return a sort key: the paper's conditions first, each with its depths, then by name."""
     base = split_depth(condition)[0]
     return (*PAPER_ORDER, base).index(base), condition
+
+
+def _shared(a: Replicate, b: Replicate) -> Replicate | None:
+    """Return the seeds that two runs share, or None; a run without source seed fits any of them."""
+    if a.seed != b.seed or (a.source_seed != b.source_seed and None not in (*a, *b)):
+        return None
+    return b if a.source_seed is None else a
+
+
+def _or_first(seed: int | None) -> int:
+    """Return a seed that can be sorted; None comes before all others."""
+    return -1 if seed is None else seed
 
 
 def _by_id(run: Run) -> list[int]:

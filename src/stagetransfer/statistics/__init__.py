@@ -1,7 +1,12 @@
 """Metrics, their intervals and their comparisons: arrays in, numbers out."""
 
 from stagetransfer.statistics.above_chance import macro_recall_interval
-from stagetransfer.statistics.bootstrap_resamples import Resamples, few_groups, resample
+from stagetransfer.statistics.bootstrap_resamples import (
+    Resamples,
+    cross_seeds,
+    few_groups,
+    resample,
+)
 from stagetransfer.statistics.calibration import (
     Reliability,
     apply_temperature,
@@ -62,6 +67,7 @@ __all__ = [
     "classification_metrics",
     "collect_detections",
     "convergence",
+    "cross_seeds",
     "delong",
     "delong_covariance",
     "delong_difference",

@@ -1,10 +1,12 @@
 """Which images and which seeds each resample of a study contains, as weights.
 
 A study is one test set with the runs of several seeds. Its seeds are resampled, and within the test
-set its groups (patients): both with replacement, and all images of a group together. Groups are
-drawn within strata. Of n seeds, or n groups of a stratum, n - 1 are drawn, and groups get a larger
-weight in return. The variance over resamples is then unbiased (Rao and Wu 1988, J. Am. Stat. Assoc.
-83); drawing n would make it (n - 1) / n of the right one.
+set its groups (patients): both with replacement, and all images of a group together. If the seed of
+the source stages varies on its own, it is a third factor that is drawn in the same way, and a run
+counts as often as its seed is drawn times as often as its source seed is drawn (Owen 2007, Ann.
+Appl. Stat. 1). Groups are drawn within strata. Of n seeds, or n groups of a stratum, n - 1 are
+drawn, and groups get a larger weight in return. The variance over resamples is then unbiased (Rao
+and Wu 1988, J. Am. Stat. Assoc. 83); drawing n would make it (n - 1) / n of the right one.
 
 Strata. A group belongs to its rarest class, that which the fewest groups contain. If a class then
 has no stratum in which all groups contain it, the stratum with most of its groups is divided into
@@ -14,7 +16,7 @@ parts. At least one group of each stratum is drawn: no class vanishes from any r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,14 +30,17 @@ MIN_GROUPS = 10
 
 @dataclass(frozen=True)
 class Resamples:
-    """B resamples of one test set with n images in G groups, and of S seeds.
+    """B resamples of one test set with n images in G groups, and of the seeds of S runs.
 
     Attributes:
         labels, groups, strata: each image's class and group (n,), and each group's stratum (G,).
         weights: (1 + B + D, G), how much each group counts. Row 0 is the test set as it is (ones).
             B rows are the resamples. Each of the last D rows leaves out one group and lets the
             others of its stratum count more; a group that is alone in its stratum has no such row.
-        seeds: (B, S), how often each seed is drawn; ones if there is only one seed.
+        factors: (B, S) each, how often the seed (and the source seed) of each run is drawn; ones if
+            there is only one.
+        levels: the number of different seeds, or source seeds if fewer; without those that do not
+            vary, and 1 if neither does.
     """
 
     classes: tuple[str, ...]
@@ -43,12 +48,18 @@ class Resamples:
     groups: Integers
     strata: Integers
     weights: Array
-    seeds: Array
+    factors: tuple[Array, ...]
+    levels: int
+
+    @property
+    def seeds(self) -> Array:
+        """How often each run counts (B, S): the product of the factors."""
+        return np.asarray(np.prod(self.factors, axis=0))
 
     @property
     def drawn(self) -> slice:
         """The rows of the weights that are resamples."""
-        return slice(1, 1 + len(self.seeds))
+        return slice(1, 1 + len(self.factors[0]))
 
     @property
     def left_out(self) -> list[tuple[int, slice]]:
@@ -77,7 +88,7 @@ def resample(
         raise ValueError(f"seeds and count must be 1 or more, not {seeds} and {count}")
     stratum = divide_strata(holds)
     random = np.random.default_rng(random_state)
-    drawn_seeds = random.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), count)
+    drawn_seeds = _draw(random, seeds, count)
     drawn = np.ones((count, len(stratum)))
     left_out = [np.empty((0, len(stratum)))]
     for number in range(stratum.max() + 1):
@@ -89,7 +100,28 @@ def resample(
             without[:, members] = factor * (1 - np.eye(n))
             left_out.append(without)
     weights = np.concatenate([np.ones((1, len(stratum))), drawn, *left_out])
-    return Resamples(tuple(classes), y, group, stratum, weights, drawn_seeds.astype(np.float64))
+    return Resamples(tuple(classes), y, group, stratum, weights, (drawn_seeds,), seeds)
+
+
+def cross_seeds(resamples: Resamples, *factors: ArrayLike) -> Resamples:
+    """Return the same resamples of the test set, for S runs with these seeds (and source seeds).
+
+    Each of the `factors` (S,) that varies is drawn on its own, and independently of the groups.
+    """
+    count, found, levels = len(resamples.factors[0]), list[Array](), list[int]()
+    for state, factor in enumerate(factors, 1):
+        names, position = np.unique(np.asarray(factor), return_inverse=True)
+        if state == 1 or len(names) > 1:
+            found.append(_draw(np.random.default_rng(state), len(names), count)[:, position])
+            levels.append(len(names))
+    varying = [number for number in levels if number > 1]
+    return replace(resamples, factors=tuple(found), levels=min(varying, default=1))
+
+
+def _draw(random: np.random.Generator, number: int, count: int) -> Array:
+    """Return how often each of `number` seeds is drawn (count, number)."""
+    drawn = random.multinomial(max(number - 1, 1), np.full(number, 1 / number), count)
+    return drawn.astype(np.float64)
 
 
 def divide_strata(holds: Flags) -> Integers:

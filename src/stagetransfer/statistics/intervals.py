@@ -8,7 +8,8 @@ be the variances from drawing seeds alone and groups alone, and V_e that of what
 are drawn (their interaction). The draws have the variance V_s + V_g + V_e. But V_s and V_g each
 contain the interaction already, so it counts three times (Owen 2007, Ann. Appl. Stat. 1). The right
 variance is V = V_s + V_g - V_e (Cameron, Gelbach, Miller 2011, J. Bus. Econ. Stat. 29), which is
-not allowed to be smaller than V_s or V_g, because it contains both.
+not allowed to be smaller than V_s or V_g, because it contains both. If seeds and source seeds are
+crossed, V_s is found from their two variances and their interaction by the same rule.
 
 Few seeds, few groups. A variance from three seeds is itself uncertain, which Student's t takes into
 account. Its degrees of freedom follow Satterthwaite:
@@ -49,7 +50,8 @@ class Interval:
     """An estimate with its 95 % interval; all are NaN if the metric is not defined.
 
     The p-value is two-sided, for the hypothesis that the true value is 0; at least 2 / (B + 1).
-    With one seed `seeds_resampled` is False: the interval then ignores how seeds differ.
+    With one run `seeds_resampled` is False: the interval then ignores how seeds differ. `seeds` is
+    the number of seeds, or of source seeds if these vary and are fewer.
     """
 
     estimate: float
@@ -58,6 +60,11 @@ class Interval:
     p_value: float
     seeds: int
     seeds_resampled: bool
+
+    @classmethod
+    def undefined(cls) -> Interval:
+        """Return the interval in place of a comparison that is not made."""
+        return cls(np.nan, np.nan, np.nan, np.nan, 0, False)
 
     def clipped(self, highest: float = 1.0) -> Interval:
         """Return the same interval with its ends clipped to [0, `highest`]."""
@@ -108,7 +115,8 @@ def interval(resamples: Resamples, values: Array) -> Interval:
     if values.shape[1:] != resamples.seeds.shape[1:]:
         raise ValueError(f"values must have {resamples.seeds.shape[1]} runs, not {values.shape}")
     return calibrated_interval(
-        resamples, lambda rows, seeds: (values[rows] * seeds).sum(1) / seeds.sum(1)
+        resamples,
+        lambda rows, seeds: ratio((values[rows] * seeds).sum(1), seeds.sum(1), empty=np.nan),
     )
 
 
@@ -124,18 +132,20 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     resamples' weights, with each seed counted as `seeds`, (m, S) or (1, S), says; NaN if not
     defined. Draws that are not defined are left out.
     """
-    num_seeds = resamples.seeds.shape[1]
-    full, drawn, once = slice(0, 1), resamples.drawn, np.ones((1, num_seeds))
+    num_seeds, seeds = resamples.levels, resamples.seeds
+    full, drawn, once = slice(0, 1), resamples.drawn, np.ones((1, seeds.shape[1]))
     estimate = float(statistic(full, once)[0])
-    both = statistic(drawn, resamples.seeds) - estimate
+    both = statistic(drawn, seeds) - estimate
     by_groups = statistic(drawn, once) - estimate
-    by_seeds = statistic(full, resamples.seeds) - estimate
-    if not (defined := np.isfinite(both)).any():
+    by_seeds = statistic(full, seeds) - estimate
+    by_factor = [statistic(full, factor) - estimate for factor in resamples.factors]
+    if not (defined := np.isfinite([both, *by_factor]).all(0)).any():
         return Interval(estimate, np.nan, np.nan, np.nan, num_seeds, num_seeds > 1)
     both, by_groups, by_seeds = both[defined], by_groups[defined], by_seeds[defined]
-    rest = both - by_seeds - by_groups
-    v_seeds, v_groups, v_both = by_seeds.var(), by_groups.var(), rest.var()
-    variance = max(v_seeds + v_groups - v_both, v_seeds, v_groups)
+    by_factor = [values[defined] for values in by_factor]
+    v_seeds = _crossed_variance([of.var() for of in by_factor], by_seeds - sum(by_factor))
+    v_groups = by_groups.var()
+    variance = _crossed_variance([v_seeds, v_groups], both - by_seeds - by_groups)
     uncertainty = v_seeds**2 / max(num_seeds - 1, 1)
     parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
     if (whole := sum(v for _, v in parts)) > 0:
@@ -152,14 +162,25 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     return Interval(estimate, float(low), float(high), p_value, num_seeds, num_seeds > 1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values with Holm's correction (1979, Scand. J. Stat. 6); NaN does not count."""
+def holm(p_values: Sequence[float], size: int) -> list[float]:
+    """Return p-values with Holm's correction (1979, Scand. J. Stat. 6); NaN stays NaN.
+
+    `size` is the number of tests of the question that was asked. It may be greater than the number
+    of p-values that are defined: a test that could not be made counts as one with the p-value 1.
+    """
     p = np.asarray(p_values, np.float64)
     order = p.argsort(kind="stable")[: np.isfinite(p).sum()]  # NaN is sorted last
+    if size < len(order):
+        raise ValueError(f"size must be {len(order)} or more, the number of tests, not {size}")
     adjusted = np.full_like(p, np.nan)
-    factors = np.arange(len(order), 0, -1)
+    factors = np.arange(size, size - len(order), -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return list(adjusted.tolist())
+
+
+def _crossed_variance(variances: Sequence[float], interaction: Array) -> float:
+    """Return the variance of crossed factors, each of which contains their interaction already."""
+    return float(max(sum(variances) - interaction.var(), *variances))
 
 
 def _auroc(resamples: Resamples, probabilities: Array) -> Array:

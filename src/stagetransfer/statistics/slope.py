@@ -47,7 +47,7 @@ class Line:
 class RatioSeries:
     """A metric of K runs of a condition on every resample, (1 + B + D, K).
 
-    Each run has a ratio and the position 0 .. S - 1 of its seed among the resampled seeds (K,).
+    Each run has a ratio and the position 0 .. S - 1 of its seed in the resamples' factors (K,).
     Runs may be missing, but at least one seed needs runs at two ratios.
     """
 
