@@ -143,7 +143,7 @@ def _scene(rng: np.random.Generator, shape: Callable[[Field, Field], Field], n: 
     return np.asarray(noisy * rng.uniform(0.75, 1.2), np.float32)
 
 
-def natural(seed: int = 0, per_class: int = 80, size: int = 64) -> LabelledImages:
+def natural(seed: int = 0, per_class: int = 120, size: int = 64) -> LabelledImages:
     """Draw scenes with objects of 10 shapes, balanced, without groups and official split.
 
     Colours, brightness, pose, size, shading, background, occlusion, blur and noise have the same

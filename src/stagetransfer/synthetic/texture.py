@@ -21,7 +21,7 @@ from stagetransfer.synthetic.fields import (
     voronoi,
 )
 
-SAMPLES_PER_CLASS = 10
+SAMPLES_PER_CLASS = 30
 _CANVAS = 160  # side of a sample in texture units; an image shows about 64 units
 
 # Albedo (mixture of two colours, 0 to 1) and height (texture units) of a sample.
@@ -159,7 +159,7 @@ MATERIALS: dict[str, Callable[[Rng, Field, Field], Surface]] = {
 
 def _view(rng: Rng, surface: Surface, colours: Field, size: int) -> Field:
     """Draw one view (size, size, 3), roughly in [0, 1], with its own place, light and camera."""
-    x, y = grid(size, 64 / size * rng.uniform(0.85, 1.15))
+    x, y = grid(size, 64 / size * rng.uniform(0.9, 1.1))
     turn = rng.uniform(0, 2 * np.pi)
     centre = (_CANVAS - 1) / 2 + rng.uniform(-24, 24, 2)
     row = centre[1] + np.sin(turn) * x + np.cos(turn) * y
@@ -167,11 +167,11 @@ def _view(rng: Rng, surface: Surface, colours: Field, size: int) -> Field:
     where = np.stack([row, column])
     albedo, height = (ndimage.map_coordinates(f, where, order=1, mode="wrap") for f in surface)
     slope_y, slope_x = np.gradient(height * (size / 64))
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.2)
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.3)
     slope = np.cos(azimuth) * slope_x + np.sin(azimuth) * slope_y
     shade = np.sin(elevation) - np.cos(elevation) * slope
     shade = shade / np.sqrt(1 + slope_x**2 + slope_y**2)
-    ambient = rng.uniform(0.25, 0.55)
+    ambient = rng.uniform(0.35, 0.6)
     light = ambient + (1 - ambient) * np.clip(shade, 0, None)
     fall = 1 + rng.uniform(0, 0.3) * (np.cos(azimuth) * x + np.sin(azimuth) * y) / 64
     rgb = colours[0] + albedo[..., None] * (colours[1] - colours[0])
@@ -187,12 +187,12 @@ def _colours(rng: Rng) -> Field:
     return np.asarray(np.clip(np.stack([dark, light]), 0, 1), np.float32)
 
 
-def texture(seed: int = 0, per_class: int = 80, size: int = 64) -> LabelledImages:
-    """Draw stationary textures of 12 materials, balanced, each with 10 physical samples.
+def texture(seed: int = 0, per_class: int = 120, size: int = 64) -> LabelledImages:
+    """Draw stationary textures of 12 materials, balanced, each with 30 physical samples.
 
     The images of a sample share its parameters, surface and colours, and differ in place,
     rotation, distance, light and noise. `groups` names the sample, such as "bricks/sample03". Image
-    i of a class shows sample i modulo 10. There is no official split. More images per class leave
+    i of a class shows sample i modulo 30. There is no official split. More images per class leave
     the earlier ones unchanged, and the visible part of the material does not depend on the size.
     The images are (12 * per_class, size, size, 3) uint8 RGB.
     """

@@ -91,7 +91,7 @@ def assess(
     rows, labels, probabilities = validated
     samples = images_of(data).samples
     groups = None if samples.groups is None else np.array(samples.groups)[rows]
-    shares = {name: float(1 - used.float().mean()) for name, used in dead.items()}
+    shares = {name: 1 - float(used.float().mean()) for name, used in dead.items()}
     health = judge(
         fitted, labels, probabilities, groups, samples.classes, shares, chosen=monitor != "last"
     )
@@ -124,7 +124,8 @@ def judge(
         verdict = "constant output"
     if losses.diverged_in is not None:
         verdict = "diverged"
-    small = len(labels) < FEW_IMAGES or min(np.bincount(labels, minlength=count)) < 2
+    fewest = int(np.bincount(labels, minlength=count).min())
+    small = len(labels) < FEW_IMAGES or fewest < 2
     improving = _still_improving(losses.validation)
     remarks = []
     if verdict == "diverged":
