@@ -28,6 +28,8 @@ from stagetransfer.config.typed import first_line, refuse_unknown, required, typ
 from stagetransfer.errors import UserError
 from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS
 
+# A chain that ends with one of these has no target: its stages are trained and stored.
+SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -153,7 +155,9 @@ def _stage(
             raise UserError(
                 f"{key}.{section}: a stage has only recipe, transfer and require_learning"
             )
-    require = own.get("require_learning", not last)
+    domain = dict(tree["domain"][name])
+    is_target = last and domain.get("_target_") not in SOURCES
+    require = own.get("require_learning", not is_target)
     if not isinstance(require, bool):
         raise UserError(f"{key}.require_learning={require}: it must be true or false")
     parts = {
@@ -164,18 +168,17 @@ def _stage(
     transfer = None
     if not first:
         base = tree.get("transfer", {})
-        if not last:  # between sources the whole network is tuned
+        if not is_target:  # between sources the whole network is tuned
             base = {name: base[name] for name in ("reinitialise",) if name in base}
         transfer = typed(Transfer, ("transfer", base), parts["transfer"])
         _check_transfer(transfer, recipe)
-        if transfer.search and not last:
+        if transfer.search and not is_target:
             raise UserError(f"{key}.transfer.search: only the last stage's depth can be searched")
-    domain = dict(tree["domain"][name])
     if "layout" in domain:  # otherwise published weights, or a user's own class
         known = {one.name for one in fields(DomainSettings)} & domain.keys()
         DomainSettings.from_config({key: domain[key] for key in known}, f"domain.{name}")
-    seed = values.seed if last else values.source_seed
-    return Stage(name, domain, recipe, transfer, seed, require)
+    seed = values.seed if is_target else values.source_seed
+    return Stage(name, domain, recipe, transfer, seed, is_target, require)
 
 
 def _check_model(model: Model) -> None:

@@ -69,7 +69,8 @@ class ChainRunner:
     Attributes:
         config: the settings, with the precision that this machine resolves "auto" to.
         stages: the chain's stages, ready to be trained.
-        folder: the run's folder; its name ends with 8 digits of the hash of all that decides.
+        folder: the run's folder; its name ends with 8 digits of the hash of all that decides. For a
+            chain of sources alone it is the last stage's folder in the store.
 
     Raises:
         UserError: the data, the weights or the settings cannot lead to a run.
@@ -89,20 +90,33 @@ class ChainRunner:
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
         self._check_weights()
         _check_copies(config, self.stages[-1])
-        ratio, seed = format(config.ratio, "g"), config.seed
-        name = f"{config.condition}-r{ratio}-s{seed}-{self.stages[-1].key[:8]}"
-        self.folder = config.outputs / "runs" / name
+        self.folder = self._folder()
 
     @property
     def finished(self) -> bool:
         """Return whether the run's result exists."""
-        return is_finished(self.folder)
+        return is_finished(self.folder) if self.has_target else (self.folder / "DONE").is_file()
+
+    @property
+    def has_target(self) -> bool:
+        """Return whether the last stage is tested; otherwise all stages are sources."""
+        return self.config.stages[-1].is_target
 
     def run(self) -> Path:
         """Do what is left to do, and return the run's folder with its metrics.json.
 
+        A chain of sources alone has no run: its stages are brought into the store.
+
         An error leaves its cause, one line, in the run's failure.txt until the run is tried again.
         """
+        if not self.has_target:
+            if self.config.force:
+                raise UserError(
+                    f"force=true: other runs share {self.folder}. Delete it to train it again"
+                )
+            self._sources(len(self.stages))
+            leave_process_group()
+            return self.folder
         if is_follower():
             self._run()
             return self.folder
@@ -261,10 +275,17 @@ class ChainRunner:
             return data.identity()
         config = self.config
         identity = stage_identity(config, stage, data.identity())
-        if stage is config.stages[-1]:
+        if stage.is_target:
             variants = data.settings.random_variants if config.test_copies > 1 else {}
             identity["test"] = {"copies": config.test_copies, **variants}
         return identity
+
+    def _folder(self) -> Path:
+        config, key = self.config, self.stages[-1].key
+        if not self.has_target:
+            return self.store.path(key)
+        name = f"{config.condition}-r{config.ratio:g}-s{config.seed}-{key[:8]}"
+        return config.outputs / "runs" / name
 
     def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
         return key_of({**self._identity(stage, data), "before": before})

@@ -64,12 +64,14 @@ def write_result(
 
 
 def monitored_figure(folder: Path, monitor: str) -> float | None:
-    """Return the validation figure of a finished run's target stage; None if it has none.
+    """Return the validation figure of the last stage of a run or stored stage; None without one.
 
     Where `monitor` is "last", this is the cross-entropy.
     """
     monitor = "cross_entropy" if monitor == "last" else monitor
-    stage = read_json(folder / "metrics.json")["stages"][-1]
+    file = folder / "metrics.json"
+    record = read_json(file if file.is_file() else folder / "stage.json")
+    stage = record["stages"][-1]
     value = stage.get("validation", {}).get(monitor)
     return None if value is None else float(value)
 
