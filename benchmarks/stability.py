@@ -68,6 +68,8 @@ def all_cells(data: Path | None) -> list[Cell]:
     cells += [Cell(f"target, r = {r}", ("chain=[target]", f"ratio={r}")) for r in (1.0, 0.2)]
     if data is None:
         return cells
+    natural: tuple[str, ...]
+    target: tuple[str, ...]
     natural = ("domain/natural=folder", f"domain.natural.root={data / 'natural'}")
     natural = (*natural, "+domain.natural.options.max_classes=20")
     texture = ("domain/texture=folder", f"domain.texture.root={data / 'texture'}")
