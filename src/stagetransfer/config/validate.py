@@ -202,8 +202,6 @@ def _check_recipe(recipe: Recipe) -> None:
     _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
     _one_of("recipe.balance", recipe.balance, ("none", "sampling", "downsample", "loss"))
     _one_of("recipe.monitor", recipe.monitor, (*METRICS, "last"))
-    if recipe.monitor == "last" and recipe.patience is not None:
-        raise UserError("recipe.patience: it needs a figure in recipe.monitor, not last")
     if recipe.min_steps is not None and recipe.min_steps < 0:
         raise UserError(f"recipe.min_steps={recipe.min_steps}: it must be 0 or more, or null")
     if recipe.gradient_clip_norm is not None and recipe.gradient_clip_norm <= 0:
@@ -212,6 +210,8 @@ def _check_recipe(recipe: Recipe) -> None:
         raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}: 0 <= it < 1 must hold")
     if recipe.patience is not None and recipe.patience < 1:
         raise UserError("recipe.patience: it must be 1 epoch or more, or null")
+    if recipe.patience is not None and recipe.monitor == "last":
+        raise UserError("recipe.patience: it needs a figure in recipe.monitor instead of last")
     if "lr" not in recipe.optimizer:
         raise UserError("recipe.optimizer.lr is required: the layers' learning rates build on it")
 
