@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer.files import read_json, write_json, write_text
+from stagetransfer.names import choosing_metric
 from stagetransfer.statistics import classification_metrics
 
 
@@ -64,13 +65,9 @@ def write_result(
 
 
 def monitored_figure(folder: Path, monitor: str) -> float | None:
-    """Return the validation figure of a finished run's target stage; None if it has none.
-
-    Where `monitor` is "last", this is the cross-entropy.
-    """
-    monitor = "cross_entropy" if monitor == "last" else monitor
+    """Return the validation figure of a finished run's target stage; None if it has none."""
     stage = read_json(folder / "metrics.json")["stages"][-1]
-    value = stage.get("validation", {}).get(monitor)
+    value = stage.get("validation", {}).get(choosing_metric(monitor))
     return None if value is None else float(value)
 
 
