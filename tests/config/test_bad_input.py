@@ -84,7 +84,7 @@ def test_too_few_patients_for_a_cut_by_group(refused, table):
 
 def test_a_ratio_that_leaves_a_class_empty(refused):
     line = refused("+domain.target.options.scale=0.2", "ratio=0.001")
-    assert line.startswith("ratio=0.001 leaves class CON no image of its")
+    assert line.startswith("ratio=0.001 leaves class RET no image of its")
 
 
 def test_a_stage_without_a_domain(refused):

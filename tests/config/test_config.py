@@ -105,7 +105,7 @@ def test_one_stage_can_differ(compose_config):
 def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_config):
     source, target = validate_config(compose_config("+experiment=layerwise")).stages
     assert source.recipe.scheduler == {
-        "_target_": "stagetransfer.training.one_cycle",
+        "_target_": "stagetransfer.training.warmup_cosine",
         "_partial_": True,
     }
     assert target.recipe.scheduler is not None

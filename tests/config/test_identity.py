@@ -51,7 +51,8 @@ def test_no_section_of_the_schema_is_left_out():
         ("trainer.accelerator", "idle"),
         ("trainer.devices", "decides"),
         ("trainer.precision", "decides"),
-        ("trainer.gradient_clip_val", "decides"),
+        ("trainer.max_steps", "decides"),
+        ("stage.natural.require_learning", "idle"),
         ("trainer.profiler", "idle"),
         ("domain.target.root", "idle"),
         ("domain.kylberg.workers", "idle"),
@@ -66,14 +67,14 @@ def test_roles(key, role):
 def test_only_what_decides_is_hashed():
     one, other = schema.Trainer(), schema.Trainer(accelerator="cpu", winograd=False)
     assert deciding(one) == deciding(other)
-    assert deciding(one) != deciding(schema.Trainer(gradient_clip_val=1.0))
+    assert deciding(one) != deciding(schema.Trainer(max_steps=5))
 
 
 # What every run sets itself, or what a run of one node cannot use.
 RESERVED = {
     "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing",
-    "enable_progress_bar", "limit_predict_batches", "logger", "max_epochs", "model_registry",
-    "num_nodes", "plugins", "use_distributed_sampler",
+    "enable_progress_bar", "gradient_clip_algorithm", "gradient_clip_val", "limit_predict_batches",
+    "logger", "max_epochs", "model_registry", "num_nodes", "plugins", "use_distributed_sampler",
 }  # fmt: skip
 
 

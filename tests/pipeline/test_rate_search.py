@@ -148,7 +148,9 @@ def test_every_rung_becomes_longer_in_proportion(start, tmp_path, monkeypatch):
 def test_each_condition_of_the_fair_sweep_has_the_same_budget(compose_config):
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=["+sweep=fair"], return_hydra_config=True)
-    conditions = cfg.hydra.sweeper.params["+experiment"].split(",")
+    params = cfg.hydra.sweeper.params
+    assert math.prod(len(values.split(",")) for values in params.values()) == 24
+    conditions = params["+experiment"].split(",")
     assert conditions == ["scratch", "natural", "texture", "two_stage"]
     settings = [
         validate_config(compose_config("+sweep=fair", f"+experiment={name}", "seed=2"))
@@ -191,7 +193,7 @@ BOTH = ["recipe.search_rates=[1]", "recipe.search_epochs=[6]"]
         ([*BOTH, "transfer.probe_epochs=6"], "less than recipe.search_epochs=6"),
         (
             ["++stage.natural.recipe.search_rates=[1]"],
-            "stage.natural.recipe.search_rates: only the last stage's recipe can be searched",
+            "stage.natural.recipe.search_rates: only the target's recipe can be searched",
         ),
     ],
 )

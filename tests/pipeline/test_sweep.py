@@ -194,7 +194,7 @@ def test_a_stage_is_not_trained_again_if_only_its_rename_is_missing(tmp_path):
     assert (store.path("key") / "model.ckpt").exists()
 
 
-@pytest.mark.parametrize(("name", "runs"), [("paper", 60), ("quick", 24), ("fair", 24)])
+@pytest.mark.parametrize(("name", "runs"), [("paper", 60), ("quick", 24)])
 def test_the_number_of_runs_of_each_sweep_in_conf(compose_config, name, runs):
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=[f"+sweep={name}"], return_hydra_config=True)

@@ -84,9 +84,9 @@ def test_sources_are_balanced_rgb(small):
         assert s.splits is None
 
 
-def test_texture_has_ten_samples_per_class(small):
-    s = small["texture"]
-    assert len(set(s.groups)) == 120
+def test_texture_has_sixty_samples_per_class():
+    s = GENERATORS["texture"](per_class=61)
+    assert len(set(s.groups)) == 12 * 60
     assert all(
         g.startswith(s.classes[k] + "/sample") for g, k in zip(s.groups, s.labels, strict=True)
     )
@@ -105,7 +105,7 @@ def test_target_counts(target):
     split = np.array(target.splits)
     counts = {k: np.bincount(target.labels[split == k]).tolist() for k in ("train", "test")}
     assert counts == {
-        "train": [75, 143, 101, 89, 349, 158, 382],
+        "train": [47, 90, 63, 55, 218, 99, 239],
         "test": [35, 45, 55, 53, 104, 52, 112],
     }
     assert set(target.splits) == {"train", "test"}

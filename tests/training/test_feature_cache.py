@@ -199,7 +199,7 @@ def test_a_source_without_test_images_can_have_frozen_layers(start, tmp_path):
         tmp_path, "chain=[natural,texture,target]", "transfer.tune_from=fc8",
         "+domain.texture.options.per_class=20", "stage.texture.recipe.epochs=1",
         "++stage.texture.transfer.tune_from=fc8", "domain.texture.augment=false",
-        "recipe.epochs=1",
+        "++stage.texture.require_learning=false", "recipe.epochs=1",
     ).run()  # fmt: skip
     assert len(entries(tmp_path)) == 2
     assert os.path.getsize(run / "predictions.csv") > 0

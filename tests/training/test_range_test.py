@@ -60,10 +60,10 @@ def test_no_rate_is_suggested_where_the_loss_does_not_fall(losses):
 def test_the_training_equals_one_with_the_rate_written_out(start, tmp_path, monkeypatch, few_steps):
     seen, end = [], RangeTest.on_train_batch_end
 
-    def spy(self, trainer, *arguments):
+    def spy(self, trainer, module, *arguments):
         groups = {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
-        seen.append((groups, trainer.gradient_clip_val))
-        end(self, trainer, *arguments)
+        seen.append((groups, module.optimizer.gradient_clip_norm))
+        end(self, trainer, module, *arguments)
 
     monkeypatch.setattr(RangeTest, "on_train_batch_end", spy)
     run = start(tmp_path, *TRANSFER, AUTO).run()

@@ -81,7 +81,7 @@ def test_options_at_their_default_do_not_change_run_names(start, tmp_path):
     names = [
         name(change)
         for change in (
-            "recipe.patience=3", "test_copies=4", "recipe.balance=downsample",
+            "recipe.min_steps=9", "test_copies=4", "recipe.balance=downsample",
             "transfer.probe_epochs=1", "transfer=rate_decay", "recipe.monitor=auroc",
         )
     ]  # fmt: skip

@@ -24,6 +24,14 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
     console.print(f"tensorboard  tensorboard --logdir {folder.parent}", soft_wrap=True)
 
 
+def print_stages(folder: Path, console: Console | None = None) -> None:
+    """Print the summary of a stored source stage and of the stages before it."""
+    console = console or Console(highlight=False)
+    console.print()
+    console.print(_stages(read_json(folder / "stage.json")["stages"]))
+    console.print(f"stage        {folder}", soft_wrap=True)
+
+
 def _fold(splits: dict[str, Any] | None) -> str:
     folds = splits and splits["folds"]
     return f" (fold {splits['fold']} of 0 to {folds - 1})" if splits and folds else ""
@@ -31,19 +39,25 @@ def _fold(splits: dict[str, Any] | None) -> str:
 
 def _stages(stages: list[dict[str, Any]]) -> Table:
     table = Table()
-    for name in ("stage", "from", "epochs", "s", "img/s", "carried", "new", "frozen"):
-        right = name in ("epochs", "s", "img/s")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    right = ("epochs", "s", "img/s", "recall")
+    for name in ("stage", "from", "epochs", "s", "img/s", "recall", "learned", "carried", "new"):
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    if any(stage["frozen"] for stage in stages):
+        table.add_column("frozen")
     for stage in stages:
-        reused = "store" if stage["reused"] else "trained"
+        reused, health = "store" if stage["reused"] else "trained", stage.get("health")
         table.add_row(
             stage["name"],
             "weights" if stage.get("weights") else reused,
             str(stage["epochs"]),
             f"{stage['seconds']:.0f}",
             f"{stage['images_per_second']:.0f}",
-            *(_span(stage[part]) for part in ("carried", "reinitialised", "frozen")),
+            f"{health['recall']:.3f}" if health else "-",
+            ("yes" if health["learned"] else "NO") if health else "-",
+            *(_span(stage[part]) for part in ("carried", "reinitialised")),
+            *([_span(stage["frozen"])] if len(table.columns) == 10 else []),
         )
+    table.caption = "recall: macro recall on the validation images of the stage"
     return table
 
 

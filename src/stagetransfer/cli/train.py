@@ -112,7 +112,7 @@ def _run(cfg: DictConfig, job: Job | None) -> float | None:
 
     check_folders(settings)
 
-    from stagetransfer.cli.run_summary import print_summary
+    from stagetransfer.cli.run_summary import print_stages, print_summary
     from stagetransfer.pipeline.chain import ChainRunner
     from stagetransfer.runs.writer import monitored_figure
 
@@ -120,9 +120,10 @@ def _run(cfg: DictConfig, job: Job | None) -> float | None:
     if job is not None:
         job.begin(overrides, runner.folder)
     if runner.finished and not settings.force:
-        log.info("this run is already finished; force=true runs it again")
+        again = "force=true runs it again" if runner.has_target else f"see {runner.folder}"
+        log.info("already finished; %s", again)
     folder = runner.run()
-    print_summary(folder)
+    print_summary(folder) if runner.has_target else print_stages(folder)
     return monitored_figure(folder, settings.stages[-1].recipe.monitor)
 
 

@@ -184,6 +184,7 @@ class Stage:
     recipe: Recipe
     transfer: Transfer | None  # None for the first stage
     seed: int
+    is_target: bool  # it is tested; all others are sources
     require_learning: bool  # a stage that learned nothing is an error
 
 

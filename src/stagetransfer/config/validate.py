@@ -29,6 +29,8 @@ from stagetransfer.config.typed import first_line, refuse_unknown, required, typ
 from stagetransfer.errors import UserError
 from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS
 
+# A chain that ends with one of these has no target: its stages are trained and stored.
+SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
 # Keys of a recipe that apply to the target stage alone.
 SEARCHED = {"search_rates", "search_epochs"}
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -160,23 +162,25 @@ def _stage(
             raise UserError(
                 f"{key}.{section}: a stage has only recipe, transfer and require_learning"
             )
-    require = own.get("require_learning", not last)
+    domain = dict(tree["domain"][name])
+    is_target = last and domain.get("_target_") not in SOURCES
+    require = own.get("require_learning", not is_target)
     if not isinstance(require, bool):
         raise UserError(f"{key}.require_learning={require}: it must be true or false")
     parts = {
         section: (f"{key}.{section}", own.get(section) or {}) for section in ("recipe", "transfer")
     }
     base = tree.get("recipe", {})
-    if not last:
+    if not is_target:
         for search in SEARCHED & parts["recipe"][1].keys():
-            raise UserError(f"{key}.recipe.{search}: only the last stage's recipe can be searched")
+            raise UserError(f"{key}.recipe.{search}: only the target's recipe can be searched")
         base = {name: base[name] for name in base if name not in SEARCHED}
     recipe = typed(Recipe, ("recipe", base), parts["recipe"])
     _check_recipe(recipe)
     transfer = None
     if not first:
         base = tree.get("transfer", {})
-        if not last:  # between sources the whole network is tuned
+        if not is_target:  # between sources the whole network is tuned
             base = {name: base[name] for name in ("reinitialise",) if name in base}
         transfer = typed(Transfer, ("transfer", base), parts["transfer"])
         _check_transfer(transfer, recipe)
@@ -184,14 +188,13 @@ def _stage(
             raise UserError(
                 "transfer.search and recipe.search_rates exclude each other. Search one at a time"
             )
-        if transfer.search and not last:
+        if transfer.search and not is_target:
             raise UserError(f"{key}.transfer.search: only the last stage's depth can be searched")
-    domain = dict(tree["domain"][name])
     if "layout" in domain:  # otherwise published weights, or a user's own class
         known = {one.name for one in fields(DomainSettings)} & domain.keys()
         DomainSettings.from_config({key: domain[key] for key in known}, f"domain.{name}")
-    seed = values.seed if last else values.source_seed
-    return Stage(name, domain, recipe, transfer, seed, require)
+    seed = values.seed if is_target else values.source_seed
+    return Stage(name, domain, recipe, transfer, seed, is_target, require)
 
 
 def _check_model(model: Model) -> None:
@@ -215,8 +218,6 @@ def _check_recipe(recipe: Recipe) -> None:
     _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
     _one_of("recipe.balance", recipe.balance, ("none", "sampling", "downsample", "loss"))
     _one_of("recipe.monitor", recipe.monitor, (*METRICS, "last"))
-    if recipe.monitor == "last" and recipe.patience is not None:
-        raise UserError("recipe.patience: it needs a figure in recipe.monitor, not last")
     if recipe.min_steps is not None and recipe.min_steps < 0:
         raise UserError(f"recipe.min_steps={recipe.min_steps}: it must be 0 or more, or null")
     if recipe.gradient_clip_norm is not None and recipe.gradient_clip_norm <= 0:
@@ -225,6 +226,8 @@ def _check_recipe(recipe: Recipe) -> None:
         raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}: 0 <= it < 1 must hold")
     if recipe.patience is not None and recipe.patience < 1:
         raise UserError("recipe.patience: it must be 1 epoch or more, or null")
+    if recipe.patience is not None and recipe.monitor == "last":
+        raise UserError("recipe.patience: it needs a figure in recipe.monitor instead of last")
     if "lr" not in recipe.optimizer:
         raise UserError("recipe.optimizer.lr is required: the layers' learning rates build on it")
     lr = recipe.optimizer["lr"]

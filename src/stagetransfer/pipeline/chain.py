@@ -14,7 +14,13 @@ from stagetransfer.config.stage_key import key_of, stage_identity
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError, cause
 from stagetransfer.files import read_json, write_json, write_text
-from stagetransfer.pipeline.checks import check_copies, check_targets, stage_epochs, with_precision
+from stagetransfer.pipeline.checks import (
+    check_copies,
+    check_targets,
+    check_weights,
+    stage_epochs,
+    with_precision,
+)
 from stagetransfer.pipeline.depth_search import search_depth
 from stagetransfer.pipeline.distributed import (
     is_follower,
@@ -24,7 +30,7 @@ from stagetransfer.pipeline.distributed import (
 from stagetransfer.pipeline.loggers import LOG_FOLDERS
 from stagetransfer.pipeline.rate_search import search_rates
 from stagetransfer.pipeline.search import Search
-from stagetransfer.pipeline.stage import RATE_FILE, PreparedStage, prepare, source_weights, train
+from stagetransfer.pipeline.stage import RATE_FILE, PreparedStage, prepare, train
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.pipeline.stage_record import (
     data_entry,
@@ -41,10 +47,8 @@ from stagetransfer.training import (
     Fitted,
     Health,
     StageData,
-    StageTransfer,
     TestResult,
     assess,
-    build_network,
     evaluate,
     network_state,
 )
@@ -64,7 +68,8 @@ class ChainRunner:
     Attributes:
         config: the settings, with the precision that this machine resolves "auto" to.
         stages: the chain's stages, ready to be trained.
-        folder: the run's folder; its name ends with 8 digits of the hash of all that decides.
+        folder: the run's folder; its name ends with 8 digits of the hash of all that decides. For a
+            chain of sources alone it is the last stage's folder in the store.
 
     Raises:
         UserError: the data, the weights or the settings cannot lead to a run.
@@ -82,22 +87,35 @@ class ChainRunner:
             key = self._key(stage, data, before.key if before else None)
             epochs = stage_epochs(config, stage, data)
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
-        self._check_weights()
+        check_weights(config, self.stages)
         check_copies(config, self.stages[-1])
-        ratio, seed = format(config.ratio, "g"), config.seed
-        name = f"{config.condition}-r{ratio}-s{seed}-{self.stages[-1].key[:8]}"
-        self.folder = config.outputs / "runs" / name
+        self.folder = self._folder()
 
     @property
     def finished(self) -> bool:
         """Return whether the run's result exists."""
-        return is_finished(self.folder)
+        return is_finished(self.folder) if self.has_target else (self.folder / "DONE").is_file()
+
+    @property
+    def has_target(self) -> bool:
+        """Return whether the last stage is tested; otherwise all stages are sources."""
+        return self.config.stages[-1].is_target
 
     def run(self) -> Path:
         """Do what is left to do, and return the run's folder with its metrics.json.
 
+        A chain of sources alone has no run: its stages are brought into the store.
+
         An error leaves its cause, one line, in the run's failure.txt until the run is tried again.
         """
+        if not self.has_target:
+            if self.config.force:
+                raise UserError(
+                    f"force=true: other runs share {self.folder}. Delete it to train it again"
+                )
+            self._sources(len(self.stages))
+            leave_process_group()
+            return self.folder
         if is_follower():
             self._run()
             return self.folder
@@ -262,26 +280,17 @@ class ChainRunner:
             return data.identity()
         config = self.config
         identity = stage_identity(config, stage, data.identity())
-        if stage is config.stages[-1]:
+        if stage.is_target:
             variants = data.settings.random_variants if config.test_copies > 1 else {}
             identity["test"] = {"copies": config.test_copies, **variants}
         return identity
 
+    def _folder(self) -> Path:
+        config, key = self.config, self.stages[-1].key
+        if not self.has_target:
+            return self.store.path(key)
+        name = f"{config.condition}-r{config.ratio:g}-s{config.seed}-{key[:8]}"
+        return config.outputs / "runs" / name
+
     def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
         return key_of({**self._identity(stage, data), "before": before})
-
-    def _check_weights(self) -> None:
-        """Load published weights into a network without memory, before anything is written."""
-        if not isinstance(self.stages[0].data, Pretrained):
-            build_network(self.config.model, 2)
-            return
-        settings = self.stages[1].stage.transfer
-        assert settings is not None
-        with torch.device("meta"):
-            network = build_network(self.config.model, 2)
-        state = source_weights(self.stages[0], self.config.model, self.config.outputs)
-        StageTransfer(
-            state,
-            reinitialise=settings.reinitialise,
-            scheme=self.config.model.initialisation,
-        ).apply(network)

@@ -1,15 +1,18 @@
 """What is settled before a chain runs: its precision, the length of its stages, its classes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
+
+import torch
 
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.names import LAYERS
-from stagetransfer.pipeline.stage import PreparedStage
-from stagetransfer.training import planned_epochs, rates_by_layer
+from stagetransfer.pipeline.stage import PreparedStage, source_weights
+from stagetransfer.training import StageTransfer, build_network, planned_epochs, rates_by_layer
 from stagetransfer.training.machine import resolve_precision
 
 
@@ -51,3 +54,18 @@ def check_targets(stage: Stage) -> None:
         partial_of(stage.recipe.scheduler, "recipe.scheduler")
     if stage.transfer and stage.transfer.rates:
         rates_by_layer(LAYERS, stage.transfer.rates)
+
+
+def check_weights(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
+    """Load published weights into a network without memory, before anything is written."""
+    if not isinstance(stages[0].data, Pretrained):
+        build_network(config.model, 2)
+        return
+    settings = stages[1].stage.transfer
+    assert settings is not None
+    with torch.device("meta"):
+        network = build_network(config.model, 2)
+    state = source_weights(stages[0], config.model, config.outputs)
+    StageTransfer(
+        state, reinitialise=settings.reinitialise, scheme=config.model.initialisation
+    ).apply(network)

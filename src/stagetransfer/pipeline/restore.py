@@ -126,5 +126,6 @@ def _restore(folder: Path) -> RestoredRun:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing. Run again with force=true.")
     settings = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
-    settings.get("trainer", {}).pop("pictures", None)  # runs of 0.1 have it; it decided nothing
+    for name in ("pictures", "gradient_clip_val", "gradient_clip_algorithm"):
+        settings.get("trainer", {}).pop(name, None)  # keys of earlier versions
     return RestoredRun(folder, read_record(folder), validate_config(settings))

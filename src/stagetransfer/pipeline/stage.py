@@ -101,6 +101,7 @@ def prepare(
         bias_decay=recipe.bias_decay,
         scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
         scheduler_interval=recipe.scheduler_interval,
+        gradient_clip_norm=recipe.gradient_clip_norm,
     )
     module = ClassifierModule(
         config.model,
@@ -169,7 +170,6 @@ def train(
         settings=config.trainer,
         transfer=transfer,
         patience=recipe.patience,
-        gradient_clip_norm=recipe.gradient_clip_norm,
         probe_epochs=_stretched(settings.probe_epochs, prepared) if settings else 0,
         loggers=stage_loggers(
             config.logger, logs, title, run, resuming=(checkpoints / "last.ckpt").is_file()
@@ -200,7 +200,6 @@ def with_found_rate(
             module,
             data,
             settings=config.trainer,
-            gradient_clip_norm=recipe.gradient_clip_norm,
             callbacks=[*start, *_scaled_start(prepared, config, data)],
         )
         write_json(file, found)

@@ -18,6 +18,7 @@ def stage_data(config: RunConfig, stage: Stage) -> DomainDataModule | Pretrained
     key = f"domain.{stage.name}"
     model = config.model
     first, last = stage is config.stages[0], stage is config.stages[-1]
+    target = stage.is_target
     build = partial_of(stage.domain, key)
     if build.func is Pretrained:
         if not first or last:
@@ -28,9 +29,9 @@ def stage_data(config: RunConfig, stage: Stage) -> DomainDataModule | Pretrained
         return Pretrained(stage.name, **build.keywords)
     settings = StageSettings(
         name=stage.name,
-        is_target=last,
-        ratio=config.ratio if last else 1.0,
-        ratio_by=config.ratio_by if last else "image",
+        is_target=target,
+        ratio=config.ratio if target else 1.0,
+        ratio_by=config.ratio_by if target else "image",
         seed=derive(stage.seed, stage.name, "data"),
         batch_size=stage.recipe.batch_size,
         balanced=stage.recipe.balance == "sampling",

@@ -65,9 +65,10 @@ def write_result(
 
 
 def monitored_figure(folder: Path, monitor: str) -> float | None:
-    """Return the validation figure of a finished run's target stage; None if it has none."""
-    stage = read_json(folder / "metrics.json")["stages"][-1]
-    value = stage.get("validation", {}).get(choosing_metric(monitor))
+    """Return the validation figure of the last stage of a run or stored stage; None without one."""
+    file = folder / "metrics.json"
+    record = read_json(file if file.is_file() else folder / "stage.json")
+    value = record["stages"][-1].get("validation", {}).get(choosing_metric(monitor))
     return None if value is None else float(value)
 
 

@@ -21,7 +21,7 @@ from stagetransfer.synthetic.fields import (
     voronoi,
 )
 
-SAMPLES_PER_CLASS = 30
+SAMPLES_PER_CLASS = 60
 _CANVAS = 160  # side of a sample in texture units; an image shows about 64 units
 
 # Albedo (mixture of two colours, 0 to 1) and height (texture units) of a sample.
@@ -188,11 +188,11 @@ def _colours(rng: Rng) -> Field:
 
 
 def texture(seed: int = 0, per_class: int = 120, size: int = 64) -> LabelledImages:
-    """Draw stationary textures of 12 materials, balanced, each with 30 physical samples.
+    """Draw stationary textures of 12 materials, balanced, each with 60 physical samples.
 
     The images of a sample share its parameters, surface and colours, and differ in place,
     rotation, distance, light and noise. `groups` names the sample, such as "bricks/sample03". Image
-    i of a class shows sample i modulo 30. There is no official split. More images per class leave
+    i of a class shows sample i modulo 60. There is no official split. More images per class leave
     the earlier ones unchanged, and the visible part of the material does not depend on the size.
     The images are (12 * per_class, size, size, 3) uint8 RGB.
     """

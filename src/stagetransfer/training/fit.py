@@ -58,7 +58,6 @@ def fit(
     settings: Trainer,
     transfer: StageTransfer | None,
     patience: int | None = None,
-    gradient_clip_norm: float | None = None,
     probe_epochs: int = 0,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
@@ -72,7 +71,6 @@ def fit(
             better, higher ones of all others. "last": the last epoch is chosen.
         seed: decides the random numbers of every epoch.
         patience: epochs without a better `monitor` after which the stage ends; None: never.
-        gradient_clip_norm: a gradient with a larger norm is scaled down to it; None: never.
         probe_epochs: number of epochs at the start in which only the layers that `transfer`
             re-initialises are trained.
     """
@@ -97,7 +95,6 @@ def fit(
     trainer = build_trainer(
         settings,
         max_epochs=epochs,
-        gradient_clip_norm=gradient_clip_norm,
         callbacks=[*all_callbacks, *callbacks],
         logger=list(loggers),
     )
@@ -159,7 +156,6 @@ def build_trainer(
     callbacks: Sequence[pl.Callback],
     logger: Any,
     max_epochs: int = 1,
-    gradient_clip_norm: float | None = None,
 ) -> pl.Trainer:
     """Return a Trainer with these settings and without Lightning's own terminal output.
 
@@ -180,7 +176,6 @@ def build_trainer(
             use_distributed_sampler=False,  # the data module distributes its images itself
             plugins=[_AtomicCheckpoints()],
             max_epochs=max_epochs,
-            gradient_clip_val=gradient_clip_norm,
             callbacks=list(callbacks),
             logger=logger,
             enable_progress_bar=False,

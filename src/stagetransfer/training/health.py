@@ -136,7 +136,7 @@ def judge(
     elif constant:
         remarks.append(
             f"All {len(labels)} validation images were given the class {classes[predicted[0]]}: "
-            "use model.initialisation=lsuv, another recipe.optimizer.lr or more epochs."
+            "use a lower recipe.optimizer.lr, recipe.gradient_clip_norm=5 or more epochs."
         )
     elif verdict == "not above chance":
         remarks.append("Train longer (recipe.epochs, recipe.min_steps), or use other data.")

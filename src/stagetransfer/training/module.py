@@ -52,6 +52,7 @@ class OptimizerSettings:
         scheduler: makes a learning-rate scheduler from the optimiser. If it has an argument
             `total_steps`, it also gets the number of steps (or epochs) of the stage.
         scheduler_interval: whether the scheduler advances every "epoch" or every "step".
+        gradient_clip_norm: a gradient with a larger norm is scaled down to it; None: never.
     """
 
     factory: Callable[..., Optimizer]
@@ -62,6 +63,7 @@ class OptimizerSettings:
     bias_decay: bool = False
     scheduler: Callable[..., LRScheduler] | None = None
     scheduler_interval: str = "epoch"
+    gradient_clip_norm: float | None = None
 
 
 class ClassifierModule(pl.LightningModule):
@@ -223,6 +225,25 @@ class ClassifierModule(pl.LightningModule):
         known = probabilities.isfinite().all(1, keepdim=True)
         probabilities = torch.where(known, probabilities, 1 / probabilities.shape[1])
         return rows.numpy(), labels.numpy(), probabilities.numpy()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: Any = None,
+        gradient_clip_algorithm: Any = None,
+    ) -> None:
+        """Clip the norm of the gradient.
+
+        Lightning's own clipping refuses fused optimisers in mixed precision. With float16, these
+        get the gradients times a scale, and the norm that is allowed is scaled alike.
+        """
+        if (norm := self.optimizer.gradient_clip_norm) is None:
+            return
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            norm *= scaler.get_scale()
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, norm)
 
     def configure_optimizers(self) -> Any:
         settings = self.optimizer

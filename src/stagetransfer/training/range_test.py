@@ -3,9 +3,9 @@
 The learning rate grows exponentially from LOWEST to HIGHEST over STEPS optimiser steps, while the
 training loss is watched. The suggestion is the rate at which the smoothed loss falls most steeply
 per factor of the rate, as in fastai. On the embedded target it was 0.005 to 0.02 with `quick` and
-0.0001 to 0.00015 with `modern` (the recipes have 0.015 and 0.0003), and hardly depended on SMOOTHING.
-The other usual suggestion, a tenth of the rate with the lowest loss, was 0.0009 to 0.007 and 0.00003
-to 0.00007.
+0.0001 to 0.00015 with `modern` (the recipes have 0.015 and 0.0003), and hardly depended on
+SMOOTHING. The other usual suggestion, a tenth of the rate with the lowest loss, was 0.0009 to 0.007
+and 0.00003 to 0.00007.
 
 Lightning's `Tuner.lr_find` is not used. It gives every parameter group the same rate, so the
 factors of `transfer.rates` and `recipe.bias_rate` are lost; it removes all callbacks, also the one
@@ -96,7 +96,6 @@ def range_test(
     data: pl.LightningDataModule,
     *,
     settings: Trainer,
-    gradient_clip_norm: float | None,
     callbacks: Sequence[pl.Callback],
 ) -> dict[str, Any]:
     """Return the suggested learning rate and what was tried, as metrics.json holds it.
@@ -120,7 +119,6 @@ def range_test(
     trainer = build_trainer(
         own,
         max_epochs=-1,
-        gradient_clip_norm=gradient_clip_norm,
         callbacks=[*callbacks, test],
         logger=False,
     )

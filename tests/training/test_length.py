@@ -1,0 +1,68 @@
+"""The length of a training: epochs, the least number of steps, and trainings that are too short."""
+
+import pytest
+
+from stagetransfer.config.schema import Recipe, Trainer
+from stagetransfer.errors import UserError
+from stagetransfer.files import read_json
+from stagetransfer.training import planned_epochs
+from stagetransfer.training.length import FEWEST_STEPS, steps_per_epoch
+from stagetransfer.training.measure_speed import MeasureSpeed
+
+
+def recipe(**settings):
+    return Recipe(**{"epochs": 60, "batch_size": 256, "optimizer": {"lr": 0.1}, **settings})
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "trainer", "steps"),
+    [
+        (256, {}, {}, 1),
+        (257, {}, {}, 2),
+        (100, {"batch_size": 32}, {}, 4),
+        (100, {"batch_size": 32}, {"devices": 2}, 2),
+        (1000, {"batch_size": 10}, {"limit_train_batches": 7}, 7),
+        (1000, {"batch_size": 10}, {"limit_train_batches": 0.25}, 25),
+        (1000, {"batch_size": 10}, {"accumulate_grad_batches": 3}, 34),
+    ],
+)
+def test_steps_of_an_epoch(images, settings, trainer, steps):
+    assert steps_per_epoch(recipe(**settings), Trainer(**trainer), images) == steps
+
+
+def test_the_papers_recipe_on_few_images_is_refused():
+    """TLtools at r = 0.2 of a thousand images: 60 epochs of one batch."""
+    with pytest.raises(UserError, match="only 60 optimiser steps"):
+        planned_epochs(recipe(), Trainer(), 220, "stage target")
+    assert planned_epochs(recipe(), Trainer(), 256 * FEWEST_STEPS, "stage target") == 60
+
+
+@pytest.mark.parametrize(("least", "epochs"), [(0, 60), (60, 60), (61, 61), (200, 200)])
+def test_epochs_are_added_for_the_least_number_of_steps(least, epochs):
+    assert planned_epochs(recipe(min_steps=least), Trainer(), 220, "stage target") == epochs
+
+
+@pytest.mark.parametrize("limit", [{"fast_dev_run": True}, {"max_steps": 3}, {"max_time": "00:01"}])
+def test_lightnings_own_limits_are_left_alone(limit):
+    assert planned_epochs(recipe(min_steps=500), Trainer(**limit), 220, "stage target") == 60
+
+
+def test_a_run_takes_the_steps_and_linear_probing_is_stretched(start, tmp_path, monkeypatch):
+    probed = []
+    original = MeasureSpeed.on_train_batch_end
+
+    def on_train_batch_end(self, trainer, module, *rest):
+        if trainer.max_epochs == 4:
+            probed.append(not module.network.conv1.weight.requires_grad)
+        original(self, trainer, module, *rest)
+
+    monkeypatch.setattr(MeasureSpeed, "on_train_batch_end", on_train_batch_end)
+    runner = start(
+        tmp_path, "+experiment=natural", "recipe.min_steps=25", "transfer.probe_epochs=1",
+        "++stage.natural.recipe.min_steps=0",
+    )  # fmt: skip
+    steps = -(-runner.stages[-1].data.count("train") // 16)
+    assert runner.stages[-1].epochs == -(-25 // steps) == 4
+    stage = read_json(runner.run() / "metrics.json")["stages"][-1]
+    assert stage["health"]["steps"] == 4 * steps >= 25
+    assert probed == [True] * 2 * steps + [False] * 2 * steps
