@@ -6,11 +6,27 @@ with atomic_path(folder / "table.csv") as part:
 
 import json
 import os
+import re
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from PIL import Image
+
+from stagetransfer.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_JSON, MAX_YAML = 64 * 2**20, 2**20  # bytes; a confusion matrix of 1,000 classes has 20 MB
+MAX_PIXELS = 80_000_000  # of an image or a slice, about 9,000 x 9,000
+
+# `open_image` has a limit of its own, below the one from which on Pillow warns.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @contextmanager
@@ -65,10 +81,89 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, cure: str = "Restore or remove it.") -> dict[str, Any]:
+    """Return the object in a JSON file; UserError, which ends with `cure`, if it holds none."""
+    return _read_mapping(path, MAX_JSON, json.loads, cure)
+
+
+def read_yaml(path: Path, cure: str = "Restore or remove it.") -> dict[str, Any]:
+    """Return the mapping in a YAML file of plain values without aliases, as `read_json` does."""
+    return _read_mapping(path, MAX_YAML, lambda text: yaml.load(text, _PlainLoader), cure)
+
+
+def _read_mapping(path: Path, limit: int, parse: Any, cure: str) -> dict[str, Any]:
+    try:
+        require_file(path)
+        with path.open("rb") as file:
+            text = file.read(limit + 1)
+        if len(text) > limit:
+            raise ValueError(f"it has more than {limit >> 20} MiB")
+        content = parse(text.decode("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no keys")
+    except RecursionError as error:
+        raise UserError(f"{path}: cannot be read (it is nested too deeply). {cure}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"{path}: cannot be read ({why}). {cure}") from error
     return content
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few of them in each other stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias, which no run writes")
+        return super().compose_node(parent, index)
+
+
+def require_file(path: Path) -> None:
+    """Raise OSError if a path is there but no regular file: a pipe would never end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is a folder, a pipe or a device, not a regular file")
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image whose pixels are decoded later; OSError if these would be too many."""
+    require_file(path)
+    try:
+        with Image.open(path) as image:
+            check_size(*image.size)
+            yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise OSError(str(error)) from error
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise OSError if an image or slice has more than `MAX_PIXELS` pixels."""
+    if width * height > MAX_PIXELS:
+        limit = f"{MAX_PIXELS // 10**6} million"
+        raise OSError(f"{width} x {height} pixels, more than the limit of {limit}")
+
+
+def csv_text(table: "pd.DataFrame", **options: Any) -> str:
+    """Return a table as CSV in which no text is a formula to a spreadsheet; see `defused`."""
+    safe = table.rename(index=defused, columns=defused)
+    safe = safe.apply(lambda column: column.map(defused) if column.dtype.kind == "O" else column)
+    return str(safe.to_csv(**{"index": False, **options}))
+
+
+def defused(cell: Any) -> Any:
+    """Return a cell, with an apostrophe before a text that a spreadsheet would compute.
+
+    These begin with = + - @ and are no number. `restored` undoes this, so a text that begins with
+    apostrophes and one of these signs gets one apostrophe more.
+    """
+    if not isinstance(cell, str) or not re.match(r"'*[=+\-@]", cell):
+        return cell
+    return cell if re.fullmatch(r"[+-]?[\d.]*(e[+-]?\d+)?", cell) else f"'{cell}"
+
+
+def restored(cell: str) -> str:
+    """Return the text of a cell that `defused` has written."""
+    return cell[1:] if re.match(r"'+[=+\-@]", cell) else cell
 
 
 def _finite(value: Any) -> Any:

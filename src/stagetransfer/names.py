@@ -1,5 +1,7 @@
 """Names that settings and finished runs use, for code that must not import torch."""
 
+import re
+
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 """AlexNet's layers that have parameters (a weight and a bias each), from the input on."""
 
@@ -27,3 +29,10 @@ def choosing_metric(monitor: str) -> str:
     "last" chooses no epoch within a training, and cross_entropy between trainings.
     """
     return "cross_entropy" if monitor == "last" else monitor
+
+
+def is_folder_name(name: object) -> bool:
+    """Return whether a condition or stage may name a folder: no path, no space, no control."""
+    if not isinstance(name, str) or name in (".", "..") or len(name) > 100:
+        return False
+    return re.fullmatch(r"[A-Za-z0-9_.+-]+", name) is not None

@@ -1,5 +1,6 @@
 """The installed command `stagetransfer` and its subcommands."""
 
+import errno
 import sys
 from typing import Annotated
 
@@ -69,4 +70,9 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"error: {str(error.filename)[:80]}...: the name is too long", file=sys.stderr)
         sys.exit(2)

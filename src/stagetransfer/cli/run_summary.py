@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stagetransfer.files import read_json
+from stagetransfer.runs.reader import read_record
 
 
 def print_summary(folder: Path, console: Console | None = None) -> None:
     """Print the summary of a finished run, from its files, in at most 80 columns."""
-    console = console or Console(highlight=False)
-    run = read_json(folder / "metrics.json")
+    console = console or Console(highlight=False, markup=False)
+    run = read_record(folder)
     console.print()
     console.print(
         f"{run['condition']}, r = {run['ratio']:g}, seed {run['seed']}: trained on "
@@ -26,7 +27,7 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
 
 def print_stages(folder: Path, console: Console | None = None) -> None:
     """Print the summary of a stored source stage and of the stages before it."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False)
     console.print()
     console.print(_stages(read_json(folder / "stage.json")["stages"]))
     console.print(f"stage        {folder}", soft_wrap=True)

@@ -55,7 +55,7 @@ def visualize(
     saliency = explain.SaliencyMethod(method, layer, _parse_start(start))
     compared = explain.open_compared_runs(runs, ratio, seed or [])
     out = out or compared.runs[0].folder.parent.parent / "visualization"
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     explain.write_visualization(
         compared,
         out,

@@ -14,6 +14,8 @@ from stagetransfer.errors import UserError
 def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
     """Return the class or function that `target` names, with its keywords bound.
 
+    Keywords are data: a `_target_` within them is not followed.
+
     Args:
         target: `_target_` and keywords.
         key: where the config holds it, for messages.
@@ -24,7 +26,8 @@ def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
     if "_target_" not in target:
         raise UserError(f"{key}._target_ is required: the full name of a class or function")
     try:
-        made = instantiate({**target, "_partial_": True, "_convert_": "all"})
+        fixed = {"_partial_": True, "_convert_": "all", "_recursive_": False}
+        made = instantiate({**target, **fixed})
     except InstantiationException as error:
         raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
     partial = cast("functools.partial[Any]", made)

@@ -1,7 +1,7 @@
 """From plain mappings to the typed dataclasses of the schema, with an error that names the key."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
@@ -47,6 +47,21 @@ def refuse_unknown(part: Mapping[str, Any], schema: type, key: str) -> None:
             near = difflib.get_close_matches(str(name), names, 1)
             hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(names)}"
             raise UserError(f"{_join(key, name)}: no such key. {hint}")
+
+
+def refuse_nested(part: Any, key: str = "", within: str = "") -> None:
+    """Raise UserError if a `_target_` stands among the keywords of another: these are data."""
+    items: Iterable[tuple[object, Any]] = part.items() if isinstance(part, Mapping) else ()
+    if isinstance(part, list):
+        items = enumerate(part)
+    outer = key if isinstance(part, Mapping) and "_target_" in part else within
+    if within and outer != within:
+        raise UserError(
+            f"{key}._target_: not allowed among the keywords of {within}, which are plain values. "
+            "Remove it; a class of your own can build what it needs"
+        )
+    for name, value in items:
+        refuse_nested(value, _join(key, name), outer)
 
 
 def required(key: str) -> UserError:

@@ -1,10 +1,7 @@
-"""Validation: from the composed config to typed, checked settings. Imports neither torch nor data.
-
-Errors name the key, say what is wrong, and say what to do.
-"""
+"""From the composed config to typed, checked settings. Imports neither torch nor data."""
 
 import math
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -25,9 +22,9 @@ from stagetransfer.config.schema import (
     Trainer,
     Transfer,
 )
-from stagetransfer.config.typed import first_line, refuse_unknown, required, typed
+from stagetransfer.config.typed import first_line, refuse_nested, refuse_unknown, required, typed
 from stagetransfer.errors import UserError
-from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS
+from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS, is_folder_name
 
 # A chain that ends with one of these has no target: its stages are trained and stored.
 SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
@@ -46,6 +43,7 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     chain = _chain(cfg)
     tree = _resolve(cfg, chain)
     refuse_unknown(tree, Config, "")
+    refuse_nested(tree)
     values = _top_level(tree)
     model = typed(Model, ("model", tree.get("model", {})))
     trainer = typed(Trainer, ("trainer", tree.get("trainer", {})))
@@ -63,10 +61,11 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     if trainer.devices > 1 and any(one.recipe.optimizer["lr"] == "auto" for one in stages):
         raise UserError("recipe.optimizer.lr=auto needs trainer.devices=1. Give a number")
     condition = values.condition or CONDITIONS.get(chain, "-".join(chain))
-    if not re.fullmatch(r"[A-Za-z0-9_.+-]+", condition):
-        raise UserError(
-            f"condition={condition!r}: it names a folder. Use only letters, digits and _ . + -"
-        )
+    for key, name in [("condition", condition), *(("chain", name) for name in chain)]:
+        if not is_folder_name(name):
+            raise UserError(
+                f"{key}={name!r}: it names a folder. Use up to 100 letters, digits and _ . + -"
+            )
     return RunConfig(
         condition=condition,
         stages=stages,
@@ -89,7 +88,7 @@ def check_folders(config: RunConfig) -> None:
     """Raise UserError if a folder of images does not exist, before anything heavy is imported."""
     for stage in config.stages:
         root = stage.domain.get("root")
-        if root is not None and not Path(str(root)).is_dir():
+        if root is not None and not os.path.isdir(str(root)):
             raise UserError(
                 f"{root}: no such folder. Give the folder of the images as "
                 f"domain.{stage.name}.root=..."
@@ -200,6 +199,8 @@ def _stage(
 def _check_model(model: Model) -> None:
     _one_of("model.variant", model.variant, VARIANTS)
     _one_of("model.initialisation", model.initialisation, SCHEMES)
+    if model.input_size > 1024:  # fc6 would have more than 4 GiB
+        raise UserError(f"model.input_size={model.input_size}: it must be 1024 or less")
     for name in ("mean", "std"):
         if len(getattr(model, name)) != 3:
             raise UserError(f"model.{name}: it must be three numbers, one each for R, G and B")

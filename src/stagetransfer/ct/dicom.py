@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
 
+from stagetransfer.ct.dicom_file import read_checked
 from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume, missing_slices
 
@@ -104,14 +105,14 @@ def _read(path: Path) -> tuple[Dataset, str]:
     # Values that violate the standard are common and harmless.
     with warnings.catch_warnings(action="ignore"):
         try:
-            data: Dataset = dcmread(path)
+            data: Dataset = read_checked(path)
         except InvalidDicomError:
-            data = dcmread(path, force=True)  # some old archives omit the preamble
+            data = read_checked(path, force=True)  # some old archives omit the preamble
             if "SOPClassUID" not in data:
                 raise
         if "PixelData" not in data:
             # pydicom discards the whole data set if a compressed element is truncated.
-            header = dcmread(path, stop_before_pixels=True, force=True)
+            header = read_checked(path, header_only=True, force=True)
             return header, "the pixel data is incomplete; the file is truncated"
     return data, _pixel_damage(data)
 
@@ -166,7 +167,7 @@ def decode_hounsfield(path: Path) -> Floats:
     """Return the pixels (H, W) of a file in Hounsfield units, or raise UnreadableSlice."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            data = dcmread(path, force=True)
+            data = read_checked(path, force=True)
             stored = data.pixel_array  # without the bits above BitsStored, and with the sign
             if stored.ndim != 2:
                 raise ValueError("not a grey slice")

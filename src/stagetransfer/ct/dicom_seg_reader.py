@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
+from stagetransfer.ct.dicom_file import read_checked
 from stagetransfer.ct.input_problems import first_line
 from stagetransfer.ct.volume import Floats
 
@@ -40,7 +41,7 @@ def read_segmentation(path: Path) -> Segmentation:
     """
     try:
         with warnings.catch_warnings(action="ignore"):
-            return _segmentation(dcmread(path, force=True))
+            return _segmentation(read_checked(path, force=True))
     except Exception as error:  # pydicom and its plugins raise many types
         raise ValueError(f"not readable as DICOM SEG ({first_line(error)})") from error
 

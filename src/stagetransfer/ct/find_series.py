@@ -92,6 +92,9 @@ def list_files(root: Path, exclude: Collection[Path]) -> list[Path]:
         here = Path(folder)
         subfolders[:] = wanted(here, subfolders)
         found += [here / name for name in wanted(here, names)]
+    for path in found:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: a pipe or a device, not a file. Remove it from the input")
     return sorted(found, key=lambda path: relative_name(path, root))
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, one_line
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Problems:
         `kind` is a plural noun for the summary, such as "truncated files"; never header content.
         `text` says what is wrong and what to do.
         """
-        self.lines.append(f"{where}: {text}")
+        self.lines.append(one_line(f"{where}: {text}"))
         self.counts[kind] += count
 
     def check(self, skip_bad: bool) -> None:

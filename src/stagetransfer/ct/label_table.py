@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stagetransfer.errors import UserError
+from stagetransfer.files import require_file
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def read_label_table(path: Path) -> LabelTable:
 def read_csv(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a CSV with their line numbers, stripped, by lower-case column name."""
     try:
+        require_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]

@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from stagetransfer.ct import dicom, nifti
 from stagetransfer.ct.annotations import CroppedMask, Region
@@ -16,6 +15,7 @@ from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
 from stagetransfer.errors import UserError
+from stagetransfer.files import open_image
 
 _NO_SERIES = "masks of no series"
 _OUTSIDE = "annotations outside the image"
@@ -105,7 +105,7 @@ class MaskAnnotations:
 
     def _read_png(self, file: Path, where: str, number: int, index: int) -> Iterator[Region]:
         try:
-            with Image.open(file) as image:
+            with open_image(file) as image:
                 if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
                     raise ValueError(f"an image of mode {image.mode}, not of indices")
                 values = np.asarray(image).astype(np.int64)

@@ -1,5 +1,7 @@
 """NIfTI volumes, reoriented so that their slices look like axial DICOM slices."""
 
+import gzip
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.ct.input_problems import Problems, first_line, relative_name
-from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume
+from stagetransfer.ct.volume import MAX_VALUES, Floats, Geometry, UnreadableSlice, Volume
+from stagetransfer.files import check_size, require_file
 
 nib: Any = nibabel  # most of its functions have no type hints
 # The axes of NIfTI are (right, front, head); those of DICOM are (left, back, head).
@@ -40,6 +43,7 @@ class Grid:
 def read_nifti(path: Path) -> Grid:
     """Read a whole volume into memory, or raise UnreadableSlice."""
     try:
+        _check_header(path)
         image = nib.load(path)
         shape = image.shape
         if len(shape) == 4 and shape[3] == 1:
@@ -66,6 +70,29 @@ def read_nifti(path: Path) -> Grid:
         0.0 if scaled else float(proxy.inter),
         _TO_DICOM @ affine @ orientations.inv_ornt_aff(turn, shape),
     )
+
+
+def _check_header(path: Path) -> None:
+    """Raise ValueError if the header promises a volume that is too large, before it is inflated."""
+    require_file(path)
+    zipped = path.name.lower().endswith(".gz")
+    with gzip.open(path) if zipped else path.open("rb") as file:
+        start = file.read(nib.Nifti2Header.sizeof_hdr)
+    kinds = (nib.Nifti1Header, nib.Nifti2Header)
+    kind = next((one for one in kinds if one.may_contain_header(start)), None)
+    if kind is None:
+        raise ValueError("no header of NIfTI")
+    header = kind(start[: kind.sizeof_hdr], check=False)
+    shape, offset = header.get_data_shape(), float(header["vox_offset"])
+    check_size(*shape[:2])
+    values = math.prod(shape)
+    if values > MAX_VALUES:
+        raise ValueError(f"{values} voxels, more than {MAX_VALUES >> 20} million")
+    if not offset <= 2**24:  # extensions between header and voxels
+        raise ValueError("its voxels begin too far behind the header")
+    # gzip shrinks by a factor of 1,032 at most.
+    if values * header.get_data_dtype().itemsize > path.stat().st_size * (1100 if zipped else 1):
+        raise ValueError("the file is truncated")
 
 
 def write_nifti(path: Path, planes: NDArray[Any], spacing: tuple[float, float, float]) -> None:

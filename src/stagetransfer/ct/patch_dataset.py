@@ -13,7 +13,7 @@ from PIL import Image
 from stagetransfer.ct.patch_extraction import Extraction
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
 from stagetransfer.errors import UserError
-from stagetransfer.files import atomic_folder
+from stagetransfer.files import atomic_folder, defused
 
 
 def check_output_folder(out: Path, root: Path | None = None) -> None:
@@ -76,7 +76,9 @@ def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:
 
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        csv.writer(file, lineterminator="\n").writerows(
+            map(defused, row) for row in [header, *rows]
+        )
 
 
 def summarise(extraction: Extraction, name_of: Callable[[str], str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from stagetransfer.ct.mask_annotations import MaskAnnotations
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
 from stagetransfer.ct.volume import UnreadableSlice, Volume
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, is_shown
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,10 @@ class _Extractor:
         counts: Counter[int] = Counter()
         for region in regions:
             counts[region.index] += 1
+            if not is_shown(region.label) or len(region.label) > 200:
+                text = "its label is too long, or has a line break or a character that is not shown"
+                self.problems.add("annotations with an unusable label", region.where, text)
+                continue
             corners = patch_corners(region, raster, self.settings)
             if corners is None:
                 text = f"the patch of {self.settings.size} pixels around it leaves the slice"

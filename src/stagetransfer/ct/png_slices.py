@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from stagetransfer.ct.input_problems import Problems, first_line, relative_name
 from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
+from stagetransfer.files import open_image
 
 _MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -30,11 +30,11 @@ class PngScale:
 def read_values(path: Path) -> NDArray[np.int64]:
     """Return the values (H, W) of a 16-bit grey PNG, or raise UnreadableSlice."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.mode not in _MODES_16_BIT:
                 raise UnreadableSlice(f"an image of mode {image.mode}, not 16-bit grey")
             return np.asarray(image).astype(np.int64)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError) as error:
         raise UnreadableSlice(f"not readable as PNG ({first_line(error)})") from error
 
 

@@ -15,6 +15,8 @@ from scipy import ndimage
 
 from stagetransfer.ct.annotations import CroppedMask, Point, Polygon, Region
 from stagetransfer.ct.volume import Floats, Spacing
+from stagetransfer.errors import UserError
+from stagetransfer.files import check_size
 
 Mask = NDArray[np.bool_]
 Corners = list[tuple[int, int]]
@@ -41,6 +43,12 @@ class PatchSettings:
     coverage: float = 0.75
     overlap: float = 0.0
 
+    def __post_init__(self) -> None:
+        numbers = (self.level, self.width, self.spacing or 1.0, self.coverage, self.overlap)
+        in_range = 0 < self.size < 10_000 and 0 <= self.coverage <= 1 and 0 <= self.overlap < 1
+        if not (in_range and min(numbers[1:3]) > 0 and np.isfinite(numbers).all()):
+            raise ValueError(f"impossible settings of a patch: {self}")
+
 
 @dataclass(frozen=True)
 class Raster:
@@ -58,7 +66,14 @@ class Raster:
         """Return the raster with pixels of `target` mm; the slice's own if a length is None."""
         if target is None or spacing is None:
             return cls(shape)
-        return cls(shape, (target / spacing[0], target / spacing[1]))
+        raster = cls(shape, (target / spacing[0], target / spacing[1]))
+        try:
+            check_size(*raster.size[::-1])
+        except OSError as error:
+            raise UserError(
+                f"--spacing, --field: with pixels of {target:g} mm, a slice has {error}. Give more"
+            ) from error
+        return raster
 
     @property
     def size(self) -> tuple[int, int]:

@@ -18,6 +18,10 @@ Floats = NDArray[np.float64]
 Spacing = tuple[float, float] | None
 
 
+# Values of a volume, or of a file of frames: 2,048 slices of 512 x 512 pixels.
+MAX_VALUES = 2**29
+
+
 class UnreadableSlice(Exception):
     """A slice or its file cannot be decoded; the message does not contain the file name."""
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.files import open_image
 
 
 class Batch(NamedTuple):
@@ -78,7 +79,7 @@ def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[
         mode: "L" or "RGB"; None keeps grey images grey.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise UserError(
                     f"{path}: an image of mode {image.mode} has no 0-255 scale; apply a window "

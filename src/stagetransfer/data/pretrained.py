@@ -1,6 +1,7 @@
 """Published weights that replace the training of a chain's first stage."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class Pretrained:
         if self.weights == "torchvision":
             return {"weights": "torchvision AlexNet_Weights.IMAGENET1K_V1"}
         path = Path(self.weights)
-        if not path.is_file():
+        if not os.path.isfile(path):  # a name that is too long is no error here
             raise UserError(
                 f"domain.{self.name}.weights={self.weights}: no such file; give a .caffemodel, "
                 f".npy, .pt, .ckpt or .safetensors file, or torchvision"

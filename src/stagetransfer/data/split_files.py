@@ -20,7 +20,7 @@ from stagetransfer.data.layouts.csv_table import records
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
-from stagetransfer.files import write_text
+from stagetransfer.files import csv_text, write_text
 
 _OR_WRITE = "or write the file with stagetransfer split"
 
@@ -163,7 +163,7 @@ def write_split_file(path: Path, samples: Samples, column: str, parts: Sequence[
     """
     labels = [samples.classes[label] for label in samples.labels]
     table = {"id": samples.ids, "group": samples.groups or "", "label": labels, column: parts}
-    text = pd.DataFrame(table).to_csv(index=False)
+    text = csv_text(pd.DataFrame(table))
     if path.exists() and (not path.is_file() or path.read_text("utf-8") != text):
         raise UserError(f"{path}: exists with other content. Give another --out.")
     write_text(path, text)

@@ -18,7 +18,7 @@ from stagetransfer.explain.run_measures import measure_run
 from stagetransfer.explain.saliency import SaliencyMethod
 from stagetransfer.explain.saliency_figures import SaliencyFigures, filter_figure
 from stagetransfer.figures import save_figure
-from stagetransfer.files import write_text
+from stagetransfer.files import csv_text, write_text
 
 
 def write_visualization(
@@ -69,7 +69,7 @@ def write_visualization(
         ("cka_transfers", tables.cka_transfers(), cka_transfer_figure),
     ):
         if not table.empty:
-            write_text(out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+            write_text(out / f"{name}.csv", csv_text(table, float_format="%.6g"))
             save_figure(figure(table), out / name)
     levels: dict[str, dict[tuple[str, str], Any]] = {}
     for row in similarity.to_dict("records"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, is_shown
 from stagetransfer.export.model_card import model_card
 from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, require_onnx, write_onnx
 from stagetransfer.files import atomic_folder
@@ -40,6 +40,8 @@ def export_run(
         licence: of the weights, for the model card; their owner chooses it.
         count: the number of bootstrap resamples for the model card's intervals.
     """
+    if not is_shown(licence) or len(licence) > 200:
+        raise UserError("--licence: give the name of a licence, in one line and short.")
     if onnx:
         require_onnx()
     runs = restore_runs([path])

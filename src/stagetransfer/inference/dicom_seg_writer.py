@@ -43,7 +43,7 @@ def write_segmentation(
     segments = [
         hd.seg.SegmentDescription(
             segment_number=segment,
-            segment_label=names[code],
+            segment_label=names[code][:64],
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
             segmented_property_type=hd.sr.CodedConcept(
                 value=f"CODE{code}", scheme_designator="99STAGETRANSFER", meaning=names[code][:64]

@@ -5,8 +5,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from stagetransfer.ct import dicom, nifti
 from stagetransfer.ct.find_series import find_series, list_files
 from stagetransfer.ct.input_problems import Problems, relative_name
@@ -15,6 +13,7 @@ from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
+from stagetransfer.files import open_image
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _MODES_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -78,9 +77,9 @@ def _is_patch(path: Path) -> bool:
     if path.suffix.lower() not in _IMAGE_SUFFIXES:
         return False
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.mode in _MODES_8_BIT
-    except (OSError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, SyntaxError):
         return False
 
 
@@ -89,7 +88,7 @@ def _may_be_slice(path: Path) -> bool:
 
 
 def _has_patch_size(path: Path, root: Path, settings: PatchSettings, problems: Problems) -> bool:
-    with Image.open(path) as image:
+    with open_image(path) as image:
         width, height = image.size
     if max(width, height) <= _MAX_SCALE * settings.size:
         return True

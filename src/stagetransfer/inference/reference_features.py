@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -26,7 +25,7 @@ from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
-from stagetransfer.files import atomic_path, read_json, write_text
+from stagetransfer.files import atomic_path, csv_text, open_image, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
     FAMILIAR_SHARE,
     MIN_PROBABILITY,
@@ -144,7 +143,7 @@ def _compute(run: RestoredRun, device: str) -> Reference:
     if not (run.folder / "validation.csv").is_file():
         table = predictions(data, (rows, labels, scores.double().softmax(1).numpy())).table()
         with contextlib.suppress(OSError):
-            write_text(run.folder / "validation.csv", table.to_csv(index=False))
+            write_text(run.folder / "validation.csv", csv_text(table))
     return Reference(
         features=training.to("cpu", torch.float16),
         distances=torch.cat(distances).numpy(),
@@ -181,9 +180,9 @@ def training_patches(data: DomainDataModule) -> PatchSettings:
     if summary.is_file():
         try:
             return PatchSettings(**read_json(summary)["cut"])
-        except (KeyError, TypeError, ValueError):
+        except (UserError, KeyError, TypeError, ValueError):
             pass  # the summary of another program
-    with Image.open(images[0]) as image:
+    with open_image(images[0]) as image:
         return PatchSettings(size=min(image.size))
 
 
@@ -208,5 +207,5 @@ def _read(path: Path) -> Reference:
                 patches=PatchSettings(**text["cut"]),
                 precision=text.get("precision", "32-true"),  # older files do not have it
             )
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}). Remove it to compute it again") from error

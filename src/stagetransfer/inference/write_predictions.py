@@ -30,7 +30,7 @@ from stagetransfer.ct.volume import UnreadableSlice, Volume
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
-from stagetransfer.files import atomic_folder, write_json
+from stagetransfer.files import atomic_folder, csv_text, write_json, write_text
 from stagetransfer.inference import prediction_tables as tables
 from stagetransfer.inference import user_masks
 from stagetransfer.inference.agreement import Agreement
@@ -136,7 +136,8 @@ class _Writer:
             _write_csv(pd.concat(self.patches), part / "patches.csv")
         if self.agreement.slices:
             _write_csv(self.agreement.table(), part / "dice.csv")
-            self.agreement.confusion().to_csv(part / "confusion.csv")
+            confusion = csv_text(self.agreement.confusion(), index=True)
+            write_text(part / "confusion.csv", confusion)
         summary = self._summary()
         write_json(part / "summary.json", summary)
         return summary
@@ -268,4 +269,4 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.6g")
+    write_text(path, csv_text(table, float_format="%.6g"))

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,10 @@ def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # PyTorch stores tensors without compression
+                if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+                    raise ValueError("compressed")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises all kinds of errors
         if blocked := re.search(r"GLOBAL ([\w.]+)", str(error)):
@@ -220,7 +225,7 @@ def _read_safetensors(path: Path, mean: Sequence[float], std: Sequence[float]) -
     try:
         stated = json.loads(metadata.get(METADATA_KEY, "{}"))
         theirs = {key: list(map(float, stated.get(key, value))) for key, value in own.items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: its description can't be read. Export it again.") from error
     if theirs != own:
         raise UserError(

@@ -13,7 +13,7 @@ from stagetransfer.config.schema import RunConfig, Stage
 from stagetransfer.config.stage_key import key_of, stage_identity
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError, cause
-from stagetransfer.files import read_json, write_json, write_text
+from stagetransfer.files import write_json, write_text
 from stagetransfer.pipeline.checks import (
     check_copies,
     check_targets,
@@ -210,9 +210,7 @@ class ChainRunner:
                         _, health = self._assess(prepared, module, shown, fitted)
                         self._publish(prepared, folder, records, module, fitted, health)
             leaders_value(None)  # followers continue once the stage is published
-        made: list[dict[str, Any]] = read_json(self.store.path(prepared.key) / "stage.json")[
-            "stages"
-        ]
+        made = self.store.record(prepared.key)
         if not reused:
             return [*records, {**made[-1], "reused": False}]
         log.info("stage %s: reused from %s", prepared.title, self.store.path(prepared.key))

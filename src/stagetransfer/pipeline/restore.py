@@ -6,22 +6,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from stagetransfer.config.schema import RunConfig
 from stagetransfer.config.validate import validate_config
 from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
+from stagetransfer.files import read_yaml
 from stagetransfer.models import AlexNet, copy_layers, load_weights
 from stagetransfer.pipeline.stage_data import stage_data
-from stagetransfer.runs.reader import find_runs, is_finished, read_record
+from stagetransfer.runs.reader import check_texts, find_runs, is_finished, read_record
 from stagetransfer.runs.study import condition_order
 from stagetransfer.training import build_network
+
+# The only classes that a finished run's config may name: a received one could name any code.
+OWN_DATA = tuple(
+    f"stagetransfer.data.{kind}DataModule" for kind in ("Natural", "Texture", "Target")
+)
 
 
 @dataclass(frozen=True)
 class RestoredRun:
     """A finished run from which data and networks can be loaded; each is loaded when asked for.
+
+    Its folder may come from somebody else, so nothing that it names is executed.
 
     Attributes:
         record: the content of metrics.json.
@@ -53,6 +62,12 @@ class RestoredRun:
         Raises:
             UserError: they cannot be read, or the run was trained and tested on other data.
         """
+        if (named := self.config.stages[-1].domain.get("_target_")) not in OWN_DATA:
+            raise UserError(
+                f"{self.folder / 'config.yaml'}: domain.{self.config.chain[-1]}._target_={named} "
+                "is not run, because a finished run may come from somebody else. Only "
+                f"{', '.join(OWN_DATA)} are used; your own class works in trainings"
+            )
         data = cast(DomainDataModule, stage_data(self.config, self.config.stages[-1]))
         if data.fingerprint != self.record["stages"][-1]["fingerprint"]:
             raise UserError(
@@ -125,7 +140,15 @@ def _restore(folder: Path) -> RestoredRun:
     for name in ("config.yaml", "checkpoints/best.ckpt"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing. Run again with force=true.")
-    settings = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
-    for name in ("pictures", "gradient_clip_val", "gradient_clip_algorithm"):
-        settings.get("trainer", {}).pop(name, None)  # keys of earlier versions
-    return RestoredRun(folder, read_record(folder), validate_config(settings))
+    file, cure = folder / "config.yaml", "Leave the run out, or run it again."
+    settings = read_yaml(file, cure)
+    check_texts(settings, file)
+    try:
+        for name in ("pictures", "gradient_clip_val", "gradient_clip_algorithm"):
+            settings.get("trainer", {}).pop(name, None)  # keys of earlier versions
+        if "${" in repr(settings):  # a resolver could read the environment
+            raise UserError("it holds ${...}, but a run writes resolved values")
+        config = validate_config(OmegaConf.create(settings))
+    except (UserError, OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: {str(error).rstrip('.')}. {cure}") from error
+    return RestoredRun(folder, read_record(folder), config)

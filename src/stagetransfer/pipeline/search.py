@@ -38,7 +38,8 @@ class Search:
         self.checkpoints, self.logs, self.run = checkpoints, logs, run
         self.monitor = choosing_metric(prepared.stage.recipe.monitor)
         self._file = checkpoints / "search.json"
-        self._done: dict[str, Any] = read_json(self._file) if self._file.is_file() else {}
+        cure = "Remove it, and the search starts again."
+        self._done: dict[str, Any] = read_json(self._file, cure) if self._file.is_file() else {}
 
     def train(self, name: str, stage: PreparedStage) -> None:
         """Train the stage with the settings that `name` stands for, unless it has been done."""

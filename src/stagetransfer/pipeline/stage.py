@@ -13,8 +13,10 @@ from torch import Tensor
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
+from stagetransfer.errors import UserError
 from stagetransfer.files import read_json, write_json
 from stagetransfer.models import LAYERS, copy_layers, load_weights
+from stagetransfer.pipeline.distributed import is_follower
 from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.seeding import derive
@@ -29,6 +31,7 @@ from stagetransfer.training import (
     fit,
     images_of,
     range_test,
+    set_aside_damaged,
     with_cached_features,
 )
 
@@ -151,6 +154,8 @@ def train(
         run: name of the run that trains the stage.
         suffix: distinguishes this training of the stage from others in the logs.
     """
+    if not is_follower():
+        set_aside_damaged(checkpoints / "last.ckpt")
     prepared, found = with_found_rate(prepared, config, checkpoints)
     module, data, transfer = prepare(prepared, config)
     recipe, title = prepared.stage.recipe, prepared.title + suffix
@@ -203,7 +208,9 @@ def with_found_rate(
             callbacks=[*start, *_scaled_start(prepared, config, data)],
         )
         write_json(file, found)
-    found = read_json(file)
+    found = read_json(file, "Remove it, and the range test runs again.")
+    if not isinstance(found.get("lr"), float):
+        raise UserError(f"{file}: it holds no lr. Remove it, and the range test runs again.")
     log.info("  learning rate of the range test: %.3g", found["lr"])
     return with_recipe(prepared, optimizer={**recipe.optimizer, "lr": found["lr"]}), found
 

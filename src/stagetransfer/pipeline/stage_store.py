@@ -8,9 +8,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from stagetransfer.errors import UserError
+from stagetransfer.files import read_json
 from stagetransfer.pipeline.distributed import is_follower
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,21 @@ class StageStore:
     def finished(self, key: str) -> bool:
         """Return whether the stage exists and is complete."""
         return (self.path(key) / "DONE").is_file()
+
+    def record(self, key: str) -> list[dict[str, Any]]:
+        """Return the entries of a finished stage and of those before it, from its stage.json.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        file = self.path(key) / "stage.json"
+        cure = f"Remove the folder {file.parent}, and the stage is trained again."
+        stages = read_json(file, cure).get("stages")
+        if not isinstance(stages, list) or not all(isinstance(one, dict) for one in stages):
+            raise UserError(f"{file}: it lists no stages. {cure}")
+        if not stages or not {"name", "key", "epochs"} <= stages[-1].keys():
+            raise UserError(f"{file}: its last stage is incomplete. {cure}")
+        return stages
 
     @contextmanager
     def make(self, key: str) -> Iterator[Path | None]:

@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
 from stagetransfer.figures import COLOURS, LINES, MARKERS, save_figure
-from stagetransfer.files import write_text
+from stagetransfer.files import csv_text, write_text
 from stagetransfer.reporting.blocks import Plot
 from stagetransfer.runs.study import PAPER_ORDER, Study
 
@@ -135,7 +135,7 @@ def write_curve_files(
 ) -> None:
     """Write <name>.csv, and <name>.png and .svg; the same numbers give the same files."""
     for name, table in tables.items():
-        write_text(out / f"{name}.csv", table.to_csv(index=False))
+        write_text(out / f"{name}.csv", csv_text(table))
     for name, figure in plots.items():
         save_figure(figure, out / name)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stagetransfer.files import write_text
+from stagetransfer.files import csv_text, write_text
 from stagetransfer.reporting.blocks import Data, Plot, Section, Table
 
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -27,7 +27,7 @@ def write_report(title: str, page: Sequence[Section], out: Path) -> None:
     """Write the page and its tables into `out`; each file is complete or absent."""
     for table in (block for section in page for block in section.blocks):
         if isinstance(table, Table | Data):
-            write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
+            write_text(out / "tables" / f"{table.name}.csv", csv_text(table.frame))
         if isinstance(table, Table):
             template = _environment(out).get_template("table.tex.jinja")
             write_text(out / "tables" / f"{table.name}.tex", template.render(table=table))

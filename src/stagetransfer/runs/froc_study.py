@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stagetransfer import statistics as stats
 from stagetransfer.errors import UserError
+from stagetransfer.files import require_file
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.verdict import why_not_compared
@@ -212,6 +213,7 @@ def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Return a table with these columns as text; the first of them is never empty."""
     required = ", ".join(columns)
     try:
+        require_file(file)
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file. Give a CSV file with {required}.") from error

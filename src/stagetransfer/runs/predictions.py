@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stagetransfer.errors import UserError
+from stagetransfer.files import restored
 from stagetransfer.statistics.metrics import Array, Integers
 
 
@@ -17,10 +18,11 @@ def read_predictions(
 
     UserError if the file is missing or does not hold what a run with these classes writes there.
     """
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: missing, but the run is finished. Run it again.") from error
+    if not file.is_file():
+        raise UserError(f"{file}: missing, but the run is finished. Run it again.")
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+    for name in {"id", "group", "label"} & {*table}:
+        table[name] = table[name].map(restored)
     columns = ["id", "group", "label", *(f"p_{name}" for name in classes)]
     if lacking := [name for name in columns if name not in table]:
         raise UserError(

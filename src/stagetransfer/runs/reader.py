@@ -5,18 +5,19 @@ that is still going on, was killed or has failed; after a failure, the first lin
 names the cause.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stagetransfer.errors import UserError
-from stagetransfer.files import read_json
+from stagetransfer.errors import UserError, is_shown, one_line
+from stagetransfer.files import read_json, read_yaml
+from stagetransfer.names import is_folder_name
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.run import Run, UnfinishedRun
 from stagetransfer.runs.verdict import judge
+
+CURE = "Leave the run out."
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -45,11 +46,45 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return the content of metrics.json; UserError if it is not JSON."""
+    """Return the content of metrics.json; UserError if it is damaged, or a name in it unsafe.
+
+    The folder may come from somebody else. Conditions, stages and keys become parts of paths, and
+    all texts are shown.
+    """
+    file = folder / "metrics.json"
+    record = read_json(file, CURE)
+    check_texts(record, file)
     try:
-        return read_json(folder / "metrics.json")
-    except ValueError as error:
+        stages, classes = record["stages"], record["classes"]
+        for name in (record["condition"], *record["chain"], *(one["key"] for one in stages)):
+            if not is_folder_name(name):
+                raise UserError(f"{file}: the name {name!r} could not name a folder. {CURE}")
+        if not stages or len({*map(str.strip, classes)}) < max(len(classes), 2):
+            raise ValueError("no stages, or not two or more different classes")
+        if any(len(name) > 200 for name in classes):
+            raise ValueError("a class name of more than 200 characters")
+        _ = f"{record['ratio']:g} {record['seed']:d} {stages[-1]['fingerprint']}"
+    except KeyError as error:
+        raise _no_key(file, error) from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise _unreadable(folder, error) from error
+    return record
+
+
+def check_texts(content: Any, file: Path, depth: int = 0) -> None:
+    """Raise UserError if a text of a received file could control a terminal or break a line."""
+    if depth > 50:
+        raise UserError(f"{file}: nested too deeply. {CURE}")
+    if isinstance(content, str) and (not is_shown(content) or len(content) > 5000):
+        raise UserError(
+            f"{file}: {content[:80]!r} is too long, or holds a line break or control character. "
+            f"{CURE}"
+        )
+    if isinstance(content, Mapping):
+        check_texts([*content, *content.values()], file, depth)
+    elif isinstance(content, Iterable) and not isinstance(content, str):
+        for one in content:
+            check_texts(one, file, depth + 1)
 
 
 def _runs_at(path: Path) -> list[Path]:
@@ -94,17 +129,14 @@ def _read_run(folder: Path) -> Run:
             num_train_per_class=record.get("num_train_per_class"),
             stages=tuple(record["stages"]),
             versions=record.get("versions", {}),
-            config=dict(_flat(_read_yaml(folder / "config.yaml"))),
+            config=_read_config(folder),
             splits=record.get("splits"),
             search_rates=record.get("search_rates"),
         )
         _ = run.fingerprint
     except KeyError as error:
-        raise UserError(
-            f"{folder / 'metrics.json'}: no key {error}; another version of this package wrote it. "
-            "Leave the run out, or run it again."
-        ) from error
-    except (ValueError, TypeError, IndexError) as error:
+        raise _no_key(folder / "metrics.json", error) from error
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise _unreadable(folder, error) from error
     if abs(float((probabilities.argmax(1) == labels).mean()) - accuracy) > 1e-9:
         raise UserError(
@@ -114,33 +146,36 @@ def _read_run(folder: Path) -> Run:
     return replace(run, verdict=judge(run))
 
 
+def _no_key(file: Path, error: KeyError) -> UserError:
+    wrote = "another version of this package wrote it"
+    return UserError(f"{file}: no key {error}; {wrote}. Leave the run out, or run it again.")
+
+
 def _unreadable(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder / 'metrics.json'}: cannot be read ({error}). Leave the run out.")
+    return UserError(f"{folder / 'metrics.json'}: cannot be read ({error}). {CURE}")
 
 
 def _read_unfinished(folder: Path) -> UnfinishedRun:
-    cause = None
+    why = None
     if (file := folder / "failure.txt").is_file():
-        lines = file.read_text("utf-8", "replace").strip().splitlines()
-        cause = lines[0] if lines else "failed, no cause was written"
+        with file.open(encoding="utf-8", errors="replace") as text:
+            lines = text.read(10_000).strip().splitlines()
+        why = one_line(lines[0]) if lines else "failed, no cause was written"
     try:
-        config = _read_yaml(folder / "config.yaml")
+        config = _read_config(folder)
         ratio = round(float(config["ratio"]), 9)
         place = str(config["condition"]), ratio, int(config["seed"])
-        return UnfinishedRun(folder, place, cause, dict(_flat(config)))
-    except (KeyError, ValueError, TypeError):
-        return UnfinishedRun(folder, None, cause, {})
+        return UnfinishedRun(folder, place if is_folder_name(place[0]) else None, why, config)
+    except (UserError, KeyError, ValueError, TypeError):
+        return UnfinishedRun(folder, None, why, {})
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, {} if there is no file; ValueError if it holds none."""
-    try:
-        content = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file.name} is not YAML") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file.name} holds no keys")
-    return content
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Return config.yaml with flat keys, {} if there is no such file."""
+    file = folder / "config.yaml"
+    content = read_yaml(file, CURE) if file.exists() else {}
+    check_texts(content, file)
+    return dict(_flat(content))
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -26,7 +26,9 @@ def validation_curve(run: Run) -> pd.DataFrame:
     has its later values. Runs of earlier versions have no such files; their table is empty.
     """
     folder = run.folder / "logs" / f"{len(run.chain)}-{run.chain[-1]}"
-    tables = [_read(file) for file in sorted(folder.glob("metrics*.csv"), key=_number)]
+    tables = [
+        _read(file) for file in sorted(folder.glob("metrics*.csv"), key=_number) if file.is_file()
+    ]
     rows = pd.concat(tables) if tables else pd.DataFrame()
     metrics = [name for name in rows.columns if name.startswith(PREFIX)]
     if not metrics:

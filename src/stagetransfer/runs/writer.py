@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stagetransfer.files import read_json, write_json, write_text
+from stagetransfer.files import csv_text, read_json, write_json, write_text
 from stagetransfer.names import choosing_metric
 from stagetransfer.statistics import classification_metrics
 
@@ -56,7 +56,7 @@ def write_result(
     what else metrics.json holds between the metrics and the stages, one entry per stage.
     """
     for name, predictions in (("validation", validated), ("predictions", tested)):
-        write_text(folder / f"{name}.csv", predictions.table().to_csv(index=False))
+        write_text(folder / f"{name}.csv", csv_text(predictions.table()))
     metrics = classification_metrics(tested.labels, tested.probabilities, tested.classes)
     by_class = {name: metrics.pop(name) for name in ("per_class", "confusion")}
     record = {**place, "test": metrics, **by_class, "classes": list(tested.classes)}

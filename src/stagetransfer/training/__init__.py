@@ -2,6 +2,7 @@
 
 from stagetransfer.training.caffe_sgd import CaffeSGD
 from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
+from stagetransfer.training.damaged_checkpoint import set_aside_damaged
 from stagetransfer.training.feature_cache import (
     FeatureDataModule,
     StageData,
@@ -48,6 +49,7 @@ __all__ = [
     "planned_epochs",
     "range_test",
     "rates_by_layer",
+    "set_aside_damaged",
     "warmup_cosine",
     "with_cached_features",
 ]

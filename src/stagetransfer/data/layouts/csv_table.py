@@ -9,6 +9,7 @@ from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entrie
 from stagetransfer.data.layouts.rows import Limit, Row, check_classes, choose_classes, to_samples
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
+from stagetransfer.files import require_file, restored
 
 _NEEDED = ("file", "label")
 
@@ -54,6 +55,8 @@ def _row(root: Path, where: str, cells: dict[str, str], classes: Sequence[str] |
         raise UserError(f"{where}: no patient; fill the cell or remove the whole column")
     if split is not None and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
+    if len(file) > 1000:
+        raise UserError(f"{where}: a file name of {len(file)} characters; correct the cell")
     absolute = PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute()
     if absolute or file.split("/")[0] == "..":
         raise UserError(f"{where}: {file} is not below {root}; give the path from there")
@@ -73,6 +76,7 @@ def records(
     is no such file.
     """
     try:
+        require_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
@@ -89,7 +93,8 @@ def records(
                         f"{path} line {reader.line_num}: {len(cells)} cells, the header has "
                         f"{len(header)}; put a cell with a comma in quotes"
                     )
-                yield reader.line_num, dict(zip(header, map(str.strip, cells), strict=True))
+                texts = (restored(cell.strip()) for cell in cells)
+                yield reader.line_num, dict(zip(header, texts, strict=True))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such table; {cure}") from error
     except (csv.Error, UnicodeDecodeError, OSError) as error:

@@ -37,11 +37,16 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
         visits.append(folder)
     try:
         with os.scandir(folder) as found:
-            is_folder = {
-                entry.name: entry.is_dir()
+            wanted = [
+                entry
                 for entry in found
                 if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM
-            }
+            ]
+            is_folder = {entry.name: entry.is_dir() for entry in wanted}
+            for entry in wanted:
+                if not is_folder[entry.name] and is_image(entry.name) and not entry.is_file():
+                    what = "a pipe, a device or a broken link, not a file; remove it"
+                    raise UserError(f"{folder / entry.name}: {what}")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder}: no such folder; give the folder that holds the images"

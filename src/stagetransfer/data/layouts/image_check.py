@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.files import open_image
 
 _CHUNK = 256  # files per task: one task for each of a million files would take gigabytes
 
@@ -31,7 +32,7 @@ def _broken(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     broken = []
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 image.verify()
         except UnidentifiedImageError:
             broken.append((path, "not an image"))

@@ -10,7 +10,7 @@ import numpy as np
 from stagetransfer.data.compact_strings import FilePaths
 from stagetransfer.data.layouts.folder_walk import class_images, listed
 from stagetransfer.data.samples import Samples
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, is_shown
 
 # A class folder below the root ("train/CON"), and the split that its images belong to.
 ClassFolders = dict[str, str | None]
@@ -47,6 +47,12 @@ def choose_classes(
     check_classes(classes)
     _at_least(2, "max_classes", max_classes)
     names = sorted(found) if classes is None else list(classes)
+    for name in names:
+        if not is_shown(name) or len(name) > 200:
+            raise UserError(
+                f"{root}: class {name[:80]!r} is too long, or has a line break or a character "
+                "that is not shown; rename it"
+            )
     for name in names:
         if name not in found:
             raise UserError(f"{root}: class {name} has no image; there are {listed(sorted(found))}")
