@@ -18,10 +18,10 @@ class UserError(Exception):
 
 def one_line(text: str) -> str:
     """Return a text as one line that cannot control a terminal, of at most `LONGEST` characters."""
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}"
-    text = " ".join(text.splitlines()) if len(text.splitlines()) > 1 else text
-    return "".join(c if is_shown(c) else ascii(c)[1:-1] for c in text)
+    text = "".join(c if is_shown(c) else ascii(c)[1:-1] for c in " ".join(text.splitlines()))
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}"
 
 
 def is_shown(text: str) -> bool:

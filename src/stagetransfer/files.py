@@ -145,7 +145,7 @@ def check_size(width: int, height: int) -> None:
 
 def csv_text(table: "pd.DataFrame", **options: Any) -> str:
     """Return a table as CSV in which no text is a formula to a spreadsheet; see `defused`."""
-    safe = table.rename(index=defused, columns=defused)
+    safe = table.rename(index=defused, columns=defused).rename_axis(index=defused)
     safe = safe.apply(lambda column: column.map(defused) if column.dtype.kind == "O" else column)
     return str(safe.to_csv(**{"index": False, **options}))
 

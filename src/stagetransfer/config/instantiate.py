@@ -33,7 +33,7 @@ def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
     partial = cast("functools.partial[Any]", made)
     try:
         inspect.signature(partial.func).bind_partial(**partial.keywords)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # ValueError: of C code without a signature
         raise UserError(
             f"{key}: {target['_target_']} {error}. Remove the keyword with ~{key}.<name>"
         ) from error
