@@ -12,6 +12,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from stagetransfer.files import atomic_path
+
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
@@ -56,5 +58,7 @@ def save_figure(
     no_date = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
     with mpl.rc_context(STYLE):
         for file, suffix in zip(files, suffixes, strict=True):
-            figure.savefig(file, dpi=dpi, metadata=no_date.get(suffix))
+            with atomic_path(file) as part:
+                options: Any = {"format": suffix[1:], "metadata": no_date.get(suffix)}
+                figure.savefig(part, dpi=dpi, **options)
     return files

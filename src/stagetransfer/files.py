@@ -118,6 +118,18 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+def default_folder(outputs: Path, *names: str) -> Path:
+    """Return the folder below `outputs` that a command writes to if it is given none.
+
+    UserError if a link leads out of `outputs`, which may come from somebody else.
+    """
+    folder = outputs.joinpath(*names)
+    for path in (folder, *folder.rglob("*")):
+        if not path.resolve().is_relative_to(outputs.resolve()):
+            raise UserError(f"{path}: a link out of {outputs}. Remove it, or give another --out.")
+    return folder
+
+
 def require_file(path: Path) -> None:
     """Raise OSError if a path is there but no regular file: a pipe would never end."""
     if path.exists() and not path.is_file():

@@ -10,7 +10,8 @@ import pytest
 
 from made_runs import make_run
 from stagetransfer.errors import UserError
-from stagetransfer.files import csv_text, defused, read_json, read_yaml, restored
+from stagetransfer.figures import new_figure, save_figure
+from stagetransfer.files import csv_text, default_folder, defused, read_json, read_yaml, restored
 from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.reader import find_runs, is_finished, read_record, read_runs
 
@@ -164,3 +165,31 @@ def test_a_path_of_5000_characters():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_links_in_an_outputs_folder_lead_nowhere(tmp_path):
+    outputs, elsewhere = tmp_path / "outputs", tmp_path / "elsewhere"
+    (outputs / "roc").mkdir(parents=True)
+    elsewhere.mkdir()
+    (outputs / "report").symlink_to(elsewhere)
+    (outputs / "roc" / "plots").symlink_to(elsewhere)
+    (outputs / "roc" / "here").symlink_to(outputs / "roc")
+    for name in ("report", "roc"):
+        with pytest.raises(UserError, match="a link out of"):
+            default_folder(outputs, name)
+    assert default_folder(outputs, "board") == outputs / "board"
+    target = elsewhere / "notes.txt"
+    target.write_text("mine")
+    (outputs / "figure.png").symlink_to(target)
+    save_figure(new_figure(1, 1), outputs / "figure", suffixes=(".png",))
+    assert target.read_text() == "mine"
+
+
+def test_a_damaged_validation_table(tmp_path):
+    folder = make_run(tmp_path, dead=True)
+    for text in ("a,b\n1\n1,2,3", "id,group,label,p_CON,p_GGO,p_NOR\na,,CON,x,0,0\n"):
+        (folder / "validation.csv").write_text(text)
+        refused(folder)
+    (folder / "validation.csv").unlink()
+    splits = {"digest": "a", "fold": 0, "folds": 10**9}
+    assert "1,000 folds" in refused(changed(folder, splits=splits))

@@ -7,6 +7,7 @@ import typer
 
 from stagetransfer.cli.options import OnlySettings, RunPaths
 from stagetransfer.errors import UserError
+from stagetransfer.files import default_folder
 
 
 def convergence(
@@ -34,7 +35,7 @@ def convergence(
     curves = pd.concat(present, ignore_index=True)
     table = plots.convergence_table(curves)
     figure = plots.convergence_plot(curves, table, list(table["condition"].unique()))
-    out = out or found.outputs / "convergence"
+    out = out or default_folder(found.outputs, "convergence")
     write_curve_files(out, {"convergence": table, "curves": curves}, {"convergence": figure})
     for (ratio, condition), rows in table.groupby(["ratio", "condition"], sort=False):
         of = [run for run in found.runs if (run.ratio, run.condition) == (ratio, condition)]

@@ -7,6 +7,7 @@ import typer
 
 from stagetransfer.cli.options import ResampleCount
 from stagetransfer.errors import UserError
+from stagetransfer.files import default_folder
 
 
 def froc(
@@ -63,7 +64,7 @@ def froc(
     result = compare_systems(systems, sorted(set(rate or CPM)), count, read)
     first = candidates[0]
     beside = find_runs([first])[0].parent if first.is_dir() else first
-    out = out or beside.parent / "froc"
+    out = out or default_folder(beside.parent, "froc")
     tables = {"figures": result.figures, "pairs": result.pairs, "curves": result.curves}
     write_curve_files(out, tables, {"froc": froc_plot(result, by_case=by_case)})
     lines = [*result.sentences, *result.notes, f"written  {out / 'figures.csv'}"]

@@ -9,6 +9,7 @@ import typer
 from stagetransfer.cli import ct_options
 from stagetransfer.cli.options import run_argument
 from stagetransfer.errors import UserError
+from stagetransfer.files import default_folder
 
 
 def predict(
@@ -121,7 +122,8 @@ def predict(
     source = inference.find_input(
         root, patches, problems, series=series, by_folder=by_folder, scale=scale, exclude=exclude
     )
-    out = out or runs[0].folder.parent.parent / "predict" / (root.resolve().name.split(".")[0])
+    name = root.resolve().name.split(".")[0]
+    out = out or default_folder(runs[0].folder.parent.parent, "predict", name)
     options = inference.PredictionOptions(
         run=runs[0].folder.name,
         patches=patches,

@@ -13,6 +13,7 @@ from stagetransfer.cli.options import (
     condition_names,
 )
 from stagetransfer.errors import UserError
+from stagetransfer.files import default_folder
 
 RATES = [0.01, 0.05, 0.1, 0.2, 0.4]
 
@@ -73,7 +74,7 @@ def roc(
             "two of other classes. Choose another --positive."
         )
     metrics, curves, (pairs, lines, refusals) = rocs.metrics_table(), rocs.curves(), rocs.pairs()
-    out = out or found.outputs / "roc"
+    out = out or default_folder(found.outputs, "roc")
     plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, metrics, curves) for ratio in study.ratios}
     write_curve_files(out, {"figures": metrics, "pairs": pairs, "curves": curves}, plots)
     lines += refusals

@@ -9,6 +9,7 @@ from typer import Option
 
 from stagetransfer.cli.options import run_argument
 from stagetransfer.errors import UserError
+from stagetransfer.files import default_folder
 
 if TYPE_CHECKING:
     from stagetransfer.explain import Seed
@@ -54,7 +55,7 @@ def visualize(
             raise UserError(f"{key} {value}: unknown. Use one of {', '.join(choices)}.")
     saliency = explain.SaliencyMethod(method, layer, _parse_start(start))
     compared = explain.open_compared_runs(runs, ratio, seed or [])
-    out = out or compared.runs[0].folder.parent.parent / "visualization"
+    out = out or default_folder(compared.runs[0].folder.parent.parent, "visualization")
     console = Console(highlight=False, markup=False)
     explain.write_visualization(
         compared,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from stagetransfer.files import default_folder
 from stagetransfer.reporting import figure5, plots
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Section
@@ -51,7 +52,7 @@ def make_report(
     """
     found = gather_runs(paths, only=only, conditions=conditions)
     study = Study(found.runs, count, found.conditions)
-    out = found.outputs / "report" if out is None else out
+    out = default_folder(found.outputs, "report") if out is None else out
     _remove_earlier(out)
     main = study.main_ratio
     at = f"r = {fmt.ratio(main)}"

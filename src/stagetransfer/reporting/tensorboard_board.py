@@ -18,7 +18,7 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
     EventFileWriter,
 )
 
-from stagetransfer.files import atomic_folder
+from stagetransfer.files import atomic_folder, default_folder
 from stagetransfer.reporting.class_section import confusion_plot
 from stagetransfer.reporting.figure5 import figure_5
 from stagetransfer.runs.gather import gather_runs
@@ -41,7 +41,7 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
     found = gather_runs([outputs])
     study = Study(found.runs, count)
     tests = {run.name: run.metrics for run in study.runs}
-    board = found.outputs / "board"
+    board = default_folder(found.outputs, "board")
     with atomic_folder(board, replace=True) as part:
         _write_sweep(part / "figure5", study, tests)
         for run in study.runs:

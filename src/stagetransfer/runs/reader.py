@@ -63,7 +63,9 @@ def read_record(folder: Path) -> dict[str, Any]:
             raise ValueError("no stages, or not two or more different classes")
         if any(len(name) > 200 for name in classes):
             raise ValueError("a class name of more than 200 characters")
-        _ = f"{record['ratio']:g} {record['seed']:d} {stages[-1]['fingerprint']}"
+        if not 0 < record["ratio"] <= 1 or ((record.get("splits") or {}).get("folds") or 0) > 1000:
+            raise ValueError("a ratio that is not a share, or more than 1,000 folds")
+        _ = f"{record['seed']:d} {stages[-1]['fingerprint']}"
     except KeyError as error:
         raise _no_key(file, error) from error
     except (TypeError, ValueError, AttributeError) as error:
@@ -143,7 +145,10 @@ def _read_run(folder: Path) -> Run:
             f"{folder / 'predictions.csv'}: its accuracy is not that of metrics.json, so one of "
             "the two was changed. Run again with force=true."
         )
-    return replace(run, verdict=judge(run))
+    try:
+        return replace(run, verdict=judge(run))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _unreadable(folder, error) from error
 
 
 def _no_key(file: Path, error: KeyError) -> UserError:
