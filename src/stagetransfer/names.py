@@ -19,3 +19,11 @@ CONDITIONS = {
 
 METRICS = ("cross_entropy", "accuracy", "precision", "recall", "f1", "auroc")
 """The figures that are computed on validation and test images."""
+
+
+def choosing_metric(monitor: str) -> str:
+    """Return the validation metric that chooses between trainings, for a value of recipe.monitor.
+
+    "last" chooses no epoch within a training, and cross_entropy between trainings.
+    """
+    return "cross_entropy" if monitor == "last" else monitor

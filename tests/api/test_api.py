@@ -64,7 +64,7 @@ def test_report(run, outputs):
 
 def test_progress_is_shown_only_on_request(outputs, capfd):
     st.train("scratch", [*FEW, "seed=1"], outputs=outputs, verbose=False)
-    assert "epoch" not in capfd.readouterr().err
+    assert "epoch 1/1" not in capfd.readouterr().err
     st.train("scratch", [*FEW, "seed=2"], outputs=outputs)
     assert "epoch 1/1" in capfd.readouterr().err
 

@@ -35,7 +35,7 @@ def patches(tmp_path):
 def test_a_run_from_the_command_line_ends_with_its_summary(patches, tmp_path):
     outputs = tmp_path / "out"
     done = train(
-        "domain/target=csv", f"domain.target.root={patches}", *SMALL[:3], "recipe.epochs=1",
+        "domain/target=csv", f"domain.target.root={patches}", *SMALL[:4], "recipe.epochs=1",
         "trainer.accelerator=cpu", f"paths.outputs={outputs}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -87,10 +87,10 @@ DEPTHS = (
 def test_best_depth_is_chosen_on_validation_data_and_only_it_is_tested(
     start, tmp_path, monkeypatch
 ):
-    from stagetransfer.pipeline import chain, depth_search
+    from stagetransfer.pipeline import chain, search
 
     tested, trained = [], []
-    evaluate, train = chain.evaluate, depth_search.train
+    evaluate, train = chain.evaluate, search.train
 
     def spy_on_evaluate(module, *arguments, **options):
         if options.get("split", "test") == "test":
@@ -104,7 +104,7 @@ def test_best_depth_is_chosen_on_validation_data_and_only_it_is_tested(
         return train(prepared, *arguments, **options)
 
     monkeypatch.setattr(chain, "evaluate", spy_on_evaluate)
-    monkeypatch.setattr(depth_search, "train", spy_on_train)
+    monkeypatch.setattr(search, "train", spy_on_train)
     with pytest.raises(Killed):
         start(tmp_path, *DEPTHS).run()
     run = start(tmp_path, *DEPTHS).run()

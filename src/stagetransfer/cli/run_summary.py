@@ -39,11 +39,9 @@ def _fold(splits: dict[str, Any] | None) -> str:
 
 def _stages(stages: list[dict[str, Any]]) -> Table:
     table = Table()
-    right = ("epochs", "s", "img/s", "recall")
-    for name in ("stage", "from", "epochs", "s", "img/s", "recall", "learned", "carried", "new"):
+    right = ("epochs", "s", "img/s")
+    for name in ("stage", "from", "epochs", "s", "img/s", "learned", "carried", "new"):
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    if any(stage["frozen"] for stage in stages):
-        table.add_column("frozen")
     for stage in stages:
         reused, health = "store" if stage["reused"] else "trained", stage.get("health")
         table.add_row(
@@ -52,13 +50,18 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
             str(stage["epochs"]),
             f"{stage['seconds']:.0f}",
             f"{stage['images_per_second']:.0f}",
-            f"{health['recall']:.3f}" if health else "-",
-            ("yes" if health["learned"] else "NO") if health else "-",
-            *(_span(stage[part]) for part in ("carried", "reinitialised")),
-            *([_span(stage["frozen"])] if len(table.columns) == 10 else []),
+            f"{'yes' if health['learned'] else 'NO'} {health['recall']:.2f}" if health else "-",
+            _span(stage["carried"])
+            + (f"\nfrozen: {_span(stage['frozen'])}" * bool(stage["frozen"])),
+            _span(stage["reinitialised"]),
         )
-    table.caption = "recall: macro recall on the validation images of the stage"
+    table.caption = "learned: with the macro recall on the validation images of the stage"
     return table
+
+
+def _carried(stage: dict[str, Any]) -> str:
+    carried, frozen = _span(stage["carried"]), _span(stage["frozen"])
+    return carried if frozen == "-" else f"{carried}\nfrozen: {frozen}"
 
 
 def _span(tensors: list[str]) -> str:

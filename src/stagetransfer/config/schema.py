@@ -73,6 +73,8 @@ class Recipe:
     balance: str = decides("none")
     monitor: str = decides("cross_entropy")
     patience: int | None = decides(None)
+    search_rates: list[float] = decides([])
+    search_epochs: list[int] = decides([])
 
 
 @dataclass

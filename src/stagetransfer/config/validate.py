@@ -3,6 +3,7 @@
 Errors name the key, say what is wrong, and say what to do.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -30,6 +31,8 @@ from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS
 
 # A chain that ends with one of these has no target: its stages are trained and stored.
 SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
+# Keys of a recipe that apply to the target stage alone.
+SEARCHED = {"search_rates", "search_epochs"}
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -55,6 +58,10 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     for name in ("probe_epochs", "search"):
         if transfer and trainer.devices > 1 and getattr(transfer, name):
             raise UserError(f"transfer.{name} needs trainer.devices=1")
+    if trainer.devices > 1 and stages[-1].recipe.search_rates:
+        raise UserError("recipe.search_rates needs trainer.devices=1")
+    if trainer.devices > 1 and any(one.recipe.optimizer["lr"] == "auto" for one in stages):
+        raise UserError("recipe.optimizer.lr=auto needs trainer.devices=1. Give a number")
     condition = values.condition or CONDITIONS.get(chain, "-".join(chain))
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", condition):
         raise UserError(
@@ -163,7 +170,12 @@ def _stage(
     parts = {
         section: (f"{key}.{section}", own.get(section) or {}) for section in ("recipe", "transfer")
     }
-    recipe = typed(Recipe, ("recipe", tree.get("recipe", {})), parts["recipe"])
+    base = tree.get("recipe", {})
+    if not is_target:
+        for search in SEARCHED & parts["recipe"][1].keys():
+            raise UserError(f"{key}.recipe.{search}: only the target's recipe can be searched")
+        base = {name: base[name] for name in base if name not in SEARCHED}
+    recipe = typed(Recipe, ("recipe", base), parts["recipe"])
     _check_recipe(recipe)
     transfer = None
     if not first:
@@ -172,6 +184,10 @@ def _stage(
             base = {name: base[name] for name in ("reinitialise",) if name in base}
         transfer = typed(Transfer, ("transfer", base), parts["transfer"])
         _check_transfer(transfer, recipe)
+        if transfer.search and recipe.search_rates:
+            raise UserError(
+                "transfer.search and recipe.search_rates exclude each other. Search one at a time"
+            )
         if transfer.search and not is_target:
             raise UserError(f"{key}.transfer.search: only the last stage's depth can be searched")
     if "layout" in domain:  # otherwise published weights, or a user's own class
@@ -214,6 +230,20 @@ def _check_recipe(recipe: Recipe) -> None:
         raise UserError("recipe.patience: it needs a figure in recipe.monitor instead of last")
     if "lr" not in recipe.optimizer:
         raise UserError("recipe.optimizer.lr is required: the layers' learning rates build on it")
+    lr = recipe.optimizer["lr"]
+    if lr != "auto" and (not isinstance(lr, int | float) or not 0 < lr < math.inf):
+        raise UserError(f"recipe.optimizer.lr={lr}: it must be a number greater than 0, or auto")
+    _check_search(recipe.search_rates, recipe.search_epochs)
+
+
+def _check_search(rates: list[float], epochs: list[int]) -> None:
+    if bool(rates) != bool(epochs):
+        given, lacking = ("rates", "epochs") if rates else ("epochs", "rates")
+        raise UserError(f"recipe.search_{given}: it needs recipe.search_{lacking} too. Give both")
+    if len({*rates}) < len(rates) or any(not 0 < rate < math.inf for rate in rates):
+        raise UserError(f"recipe.search_rates={rates}: give different numbers greater than 0")
+    if epochs != sorted({*epochs}) or min(epochs, default=1) < 1:
+        raise UserError(f"recipe.search_epochs={epochs}: give increasing numbers, 1 or more")
 
 
 def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
@@ -232,10 +262,13 @@ def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
         )
     if transfer.probe_epochs and not transfer.reinitialise:
         raise UserError("transfer.probe_epochs: it needs layers in transfer.reinitialise to train")
-    if not 0 <= transfer.probe_epochs < recipe.epochs:
+    name, epochs = "epochs", recipe.epochs
+    if recipe.search_epochs:
+        name, epochs = "search_epochs", recipe.search_epochs[0]
+    if not 0 <= transfer.probe_epochs < epochs:
         raise UserError(
             f"transfer.probe_epochs={transfer.probe_epochs}: it must be 0 or more and less than "
-            f"recipe.epochs={recipe.epochs}"
+            f"recipe.{name}={epochs}"
         )
     for rule in transfer.rates:
         match rule:

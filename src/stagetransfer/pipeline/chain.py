@@ -3,27 +3,34 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
 
-from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import RunConfig, Stage
 from stagetransfer.config.stage_key import key_of, stage_identity
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError, cause
 from stagetransfer.files import read_json, write_json, write_text
-from stagetransfer.names import LAYERS
+from stagetransfer.pipeline.checks import (
+    check_copies,
+    check_targets,
+    check_weights,
+    stage_epochs,
+    with_precision,
+)
 from stagetransfer.pipeline.depth_search import search_depth
 from stagetransfer.pipeline.distributed import (
     is_follower,
     leaders_value,
     leave_process_group,
 )
-from stagetransfer.pipeline.stage import PreparedStage, prepare, source_weights, train
+from stagetransfer.pipeline.loggers import LOG_FOLDERS
+from stagetransfer.pipeline.rate_search import search_rates
+from stagetransfer.pipeline.search import Search
+from stagetransfer.pipeline.stage import RATE_FILE, PreparedStage, prepare, train
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.pipeline.stage_record import (
     data_entry,
@@ -40,21 +47,13 @@ from stagetransfer.training import (
     Fitted,
     Health,
     StageData,
-    StageTransfer,
     TestResult,
     assess,
-    build_network,
     evaluate,
     network_state,
-    planned_epochs,
-    rates_by_layer,
 )
-from stagetransfer.training.machine import resolve_precision
 
 log = logging.getLogger(__name__)
-
-# What the loggers of the stages before wrote; copied, so that a run's folder shows its whole chain.
-LOG_FOLDERS = ("tensorboard", "logs")
 
 
 class ChainRunner:
@@ -78,18 +77,18 @@ class ChainRunner:
 
     def __init__(self, config: RunConfig, overrides: Sequence[str] = ()) -> None:
         self.overrides = list(overrides)
-        self.config = config = _with_precision(config)
+        self.config = config = with_precision(config)
         self.store = StageStore(config.outputs / "stages")
         self.stages: list[PreparedStage] = []
         for number, stage in enumerate(config.stages, 1):
-            _check_targets(stage)
+            check_targets(stage)
             data = stage_data(config, stage)
             before = self.stages[-1] if self.stages else None
             key = self._key(stage, data, before.key if before else None)
-            epochs = _epochs(config, stage, data)
+            epochs = stage_epochs(config, stage, data)
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
-        self._check_weights()
-        _check_copies(config, self.stages[-1])
+        check_weights(config, self.stages)
+        check_copies(config, self.stages[-1])
         self.folder = self._folder()
 
     @property
@@ -144,10 +143,12 @@ class ChainRunner:
         data = cast(DomainDataModule, target.data)
         log.info("stage %s: %d images, ratio %g", target.title, data.count("train"), config.ratio)
         searched: dict[str, Any] = {}
+        search = Search(target, config, checkpoints, logs=self.folder, run=self.folder.name)
         if target.stage.transfer and target.stage.transfer.search:
-            target, fitted, searched["search"] = search_depth(
-                target, config, checkpoints=checkpoints, logs=self.folder, run=self.folder.name
-            )
+            target, fitted, searched["search"] = search_depth(search)
+        elif target.stage.recipe.search_rates:
+            target, fitted, searched["search_rates"] = search_rates(search)
+        if searched:
             module, shown, _ = prepare(target, config)
         else:
             module, shown, fitted = train(
@@ -178,7 +179,7 @@ class ChainRunner:
             },
             stages=[*records, trained_entry(target.stage.name, target.key, data, fitted, health)],
         )
-        for name in ("last.ckpt", "search.json"):
+        for name in ("last.ckpt", "search.json", RATE_FILE):
             (checkpoints / name).unlink(missing_ok=True)
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
@@ -267,7 +268,11 @@ class ChainRunner:
                 "versions": versions(),
             },
         )
-        for name in ("last.ckpt", "best.ckpt"):  # without its best, a last could not be resumed
+        for name in (
+            "last.ckpt",
+            RATE_FILE,
+            "best.ckpt",
+        ):  # without its best, a last could not be resumed
             (folder / name).unlink(missing_ok=True)
 
     def _identity(self, stage: Stage, data: DomainDataModule | Pretrained) -> dict[str, Any]:
@@ -289,54 +294,3 @@ class ChainRunner:
 
     def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
         return key_of({**self._identity(stage, data), "before": before})
-
-    def _check_weights(self) -> None:
-        """Load published weights into a network without memory, before anything is written."""
-        if not isinstance(self.stages[0].data, Pretrained):
-            build_network(self.config.model, 2)
-            return
-        settings = self.stages[1].stage.transfer
-        assert settings is not None
-        with torch.device("meta"):
-            network = build_network(self.config.model, 2)
-        state = source_weights(self.stages[0], self.config.model, self.config.outputs)
-        StageTransfer(
-            state,
-            reinitialise=settings.reinitialise,
-            scheme=self.config.model.initialisation,
-        ).apply(network)
-
-
-def _with_precision(config: RunConfig) -> RunConfig:
-    """Return the config with the precision that "auto" stands for on this machine.
-
-    The run's hash and its config.yaml hold this precision: another machine may choose another.
-    """
-    trainer = config.trainer
-    precision = resolve_precision(trainer.precision, trainer.accelerator)
-    tree = {**config.tree, "trainer": {**config.tree.get("trainer", {}), "precision": precision}}
-    return replace(config, trainer=replace(trainer, precision=precision), tree=tree)
-
-
-def _epochs(config: RunConfig, stage: Stage, data: DomainDataModule | Pretrained) -> int:
-    if isinstance(data, Pretrained):
-        return 0
-    return planned_epochs(stage.recipe, config.trainer, data.count("train"), f"stage {stage.name}")
-
-
-def _check_copies(config: RunConfig, target: PreparedStage) -> None:
-    if config.test_copies > 1 and not cast(DomainDataModule, target.data).settings.random_variants:
-        key = f"domain.{target.stage.name}"
-        raise UserError(
-            f"test_copies={config.test_copies}: {key} has no random variants to average over. "
-            f"Choose some with {key}.mirror=true, turn=true or crop=0.1"
-        )
-
-
-def _check_targets(stage: Stage) -> None:
-    """Find now what would otherwise be found when the stage is trained, hours later."""
-    partial_of(stage.recipe.optimizer, "recipe.optimizer")
-    if stage.recipe.scheduler:
-        partial_of(stage.recipe.scheduler, "recipe.scheduler")
-    if stage.transfer and stage.transfer.rates:
-        rates_by_layer(LAYERS, stage.transfer.rates)

@@ -14,6 +14,10 @@ from stagetransfer.config.instantiate import partial_of
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.distributed import is_follower
 
+# Where the default loggers write, below a stage's folder. What the stages before wrote is copied
+# there, so that a run's folder shows its whole chain.
+LOG_FOLDERS = ("tensorboard", "logs")
+
 
 def stage_loggers(
     loggers: Mapping[str, Any], folder: Path, stage: str, run: str, *, resuming: bool

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
+from stagetransfer.files import read_json, write_json
 from stagetransfer.models import LAYERS, copy_layers, load_weights
 from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import StageStore
@@ -20,12 +23,18 @@ from stagetransfer.training import (
     Fitted,
     OptimizerSettings,
     ScaledStart,
+    SeedEpoch,
     StageData,
     StageTransfer,
     fit,
     images_of,
+    range_test,
     with_cached_features,
 )
+
+log = logging.getLogger(__name__)
+
+RATE_FILE = "learning_rate.json"  # beside the checkpoints, until the stage is finished
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,12 @@ class PreparedStage:
         return derive(self.stage.seed, self.title)
 
 
+def with_recipe(prepared: PreparedStage, **changes: Any) -> PreparedStage:
+    """Return the same stage with some keys of its recipe changed."""
+    recipe = replace(prepared.stage.recipe, **changes)
+    return replace(prepared, stage=replace(prepared.stage, recipe=recipe))
+
+
 def source_weights(stage: PreparedStage, model: Model, outputs: Path) -> dict[str, Tensor]:
     """Return the weights that a finished stage hands on to the next."""
     if isinstance(stage.data, Pretrained):
@@ -71,13 +86,15 @@ def prepare(
     """Return the stage's module, its data, and the transfer if another stage comes before.
 
     The module already has the weights of the frozen layers. If the outputs of these can be cached,
-    they replace the images of the data.
+    they replace the images of the data. With `lr: auto`, the learning rates of the module are the
+    factors of the layers alone.
     """
     stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
     recipe, settings = stage.recipe, stage.transfer
+    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
     optimizer = OptimizerSettings(
-        partial_of(recipe.optimizer, "recipe.optimizer"),
-        lr=float(recipe.optimizer["lr"]),
+        partial_of({**recipe.optimizer, "lr": lr}, "recipe.optimizer"),
+        lr=lr,
         weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
         rates=(settings.rates if settings else None) or [[".*", 1.0]],
         bias_rate=recipe.bias_rate,
@@ -134,15 +151,14 @@ def train(
         run: name of the run that trains the stage.
         suffix: distinguishes this training of the stage from others in the logs.
     """
+    prepared, found = with_found_rate(prepared, config, checkpoints)
     module, data, transfer = prepare(prepared, config)
     recipe, title = prepared.stage.recipe, prepared.title + suffix
     settings = prepared.stage.transfer
     callbacks = [
         partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
     ]
-    if config.model.initialisation == "lsuv":
-        new = settings.reinitialise if settings and transfer else LAYERS
-        callbacks.append(ScaledStart(images_of(data), new, derive(prepared.seed, "scale")))
+    callbacks += _scaled_start(prepared, config, data)
     fitted = fit(
         module,
         data,
@@ -160,7 +176,44 @@ def train(
         ),
         callbacks=callbacks,
     )
-    return module, data, fitted
+    return module, data, replace(fitted, learning_rate=found)
+
+
+def with_found_rate(
+    prepared: PreparedStage, config: RunConfig, checkpoints: Path
+) -> tuple[PreparedStage, dict[str, Any] | None]:
+    """Replace `lr: auto` by the learning rate that a range test suggests.
+
+    The test starts as the training does: with the same weights, frozen layers and order of images.
+    RATE_FILE in `checkpoints` keeps its result, so that a killed stage continues with its rate.
+
+    Returns:
+        The stage with a number as its learning rate, and the record of the test; None without one.
+    """
+    recipe, file = prepared.stage.recipe, checkpoints / RATE_FILE
+    if recipe.optimizer["lr"] != "auto":
+        return prepared, None
+    if not file.is_file():
+        module, data, transfer = prepare(with_recipe(prepared, scheduler=None), config)
+        start = [SeedEpoch(prepared.seed), *([transfer] if transfer else [])]
+        found = range_test(
+            module,
+            data,
+            settings=config.trainer,
+            callbacks=[*start, *_scaled_start(prepared, config, data)],
+        )
+        write_json(file, found)
+    found = read_json(file)
+    log.info("  learning rate of the range test: %.3g", found["lr"])
+    return with_recipe(prepared, optimizer={**recipe.optimizer, "lr": found["lr"]}), found
+
+
+def _scaled_start(prepared: PreparedStage, config: RunConfig, data: StageData) -> list[Callback]:
+    if config.model.initialisation != "lsuv":
+        return []
+    settings = prepared.stage.transfer
+    new = settings.reinitialise if settings and prepared.before else LAYERS
+    return [ScaledStart(images_of(data), new, derive(prepared.seed, "scale"))]
 
 
 def _stretched(epochs: int, prepared: PreparedStage) -> int:

@@ -22,6 +22,7 @@ def trained_entry(
         "images_per_second": fitted.images_per_second,
         **asdict(fitted.transfer),
         "validation": fitted.validation,
+        **({"learning_rate": fitted.learning_rate} if fitted.learning_rate else {}),
         "health": health.record,
         "num_train": data.count("train"),
         "num_validation": data.count("validation"),

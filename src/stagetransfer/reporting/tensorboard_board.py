@@ -83,14 +83,16 @@ def _write_run(folder: Path, run: Run, test: Mapping[str, float | None]) -> None
 
 def _hparams(run: Run) -> dict[str, str | float]:
     """Return the row of a run in the HParams tab, without values that are unknown."""
+    chosen, target = run.search_rates or {}, run.stages[-1]
+    lr = target.get("learning_rate", {}).get("lr", run.config.get("recipe.optimizer.lr"))
     values = {
         "condition": run.condition,
         "ratio": run.ratio,
         "seed": run.seed,
         "source_seed": run.source_seed,
         "target": run.verdict,
-        "epochs": run.config.get("recipe.epochs"),
-        "lr": run.config.get("recipe.optimizer.lr"),
+        "epochs": chosen.get("epochs", run.config.get("recipe.epochs")),
+        "lr": chosen.get("lr", lr),
     }
     return {name: value for name, value in values.items() if value is not None}
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer.files import read_json, write_json, write_text
+from stagetransfer.names import choosing_metric
 from stagetransfer.statistics import classification_metrics
 
 
@@ -64,15 +65,10 @@ def write_result(
 
 
 def monitored_figure(folder: Path, monitor: str) -> float | None:
-    """Return the validation figure of the last stage of a run or stored stage; None without one.
-
-    Where `monitor` is "last", this is the cross-entropy.
-    """
-    monitor = "cross_entropy" if monitor == "last" else monitor
+    """Return the validation figure of the last stage of a run or stored stage; None without one."""
     file = folder / "metrics.json"
     record = read_json(file if file.is_file() else folder / "stage.json")
-    stage = record["stages"][-1]
-    value = stage.get("validation", {}).get(monitor)
+    value = record["stages"][-1].get("validation", {}).get(choosing_metric(monitor))
     return None if value is None else float(value)
 
 

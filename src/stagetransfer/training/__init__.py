@@ -18,8 +18,10 @@ from stagetransfer.training.module import (
     build_network,
 )
 from stagetransfer.training.parameter_groups import parameter_groups, rates_by_layer
+from stagetransfer.training.range_test import range_test
 from stagetransfer.training.scaled_start import ScaledStart
 from stagetransfer.training.schedules import warmup_cosine
+from stagetransfer.training.seed_epoch import SeedEpoch
 from stagetransfer.training.watch_losses import Losses
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Losses",
     "OptimizerSettings",
     "ScaledStart",
+    "SeedEpoch",
     "StageData",
     "StageTransfer",
     "TestResult",
@@ -43,6 +46,7 @@ __all__ = [
     "network_state",
     "parameter_groups",
     "planned_epochs",
+    "range_test",
     "rates_by_layer",
     "warmup_cosine",
     "with_cached_features",

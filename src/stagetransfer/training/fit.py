@@ -44,6 +44,7 @@ class Fitted:
     validation: dict[str, float]
     losses: Losses
     transfer: TransferRecord
+    learning_rate: dict[str, Any] | None = None  # what a range test tried and found
 
 
 def fit(
