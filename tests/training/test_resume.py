@@ -11,9 +11,13 @@ KILLED_IN = 2  # the epoch, from 0
 CASES = {
     "float32": ["+experiment=scratch"],
     "bfloat16": ["+experiment=scratch", "trainer.precision=bf16-mixed"],
-    "workers": ["+experiment=scratch", "domain.target.workers=2", "domain.target.memory_limit_gib=0"],
+    "workers": [
+        "+experiment=scratch", "domain.target.workers=2", "domain.target.memory_limit_gib=0",
+    ],
     "best epoch": ["+experiment=scratch", "recipe.monitor=accuracy"],
-    "frozen features": ["+experiment=texture", "transfer.mode=frozen", "domain.target.augment=false"],
+    "frozen features": [
+        "+experiment=texture", "transfer.mode=frozen", "domain.target.augment=false",
+    ],
     "LP-FT": ["+experiment=texture", "transfer=lpft", "transfer.probe_epochs=2"],
 }  # fmt: skip
 
@@ -44,9 +48,7 @@ def epochs_of(run_it, monkeypatch, stage, killed_in=None):
 
 
 def check_equal(one, other, name="best.ckpt"):
-    states = [
-        torch.load(folder / name, weights_only=True)["state_dict"] for folder in (one, other)
-    ]
+    states = [torch.load(folder / name, weights_only=True)["state_dict"] for folder in (one, other)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 

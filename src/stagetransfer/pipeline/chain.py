@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -106,7 +107,8 @@ class ChainRunner:
 
         A chain of sources alone has no run: its stages are brought into the store.
 
-        An error leaves its cause, one line, in the run's failure.txt until the run is tried again.
+        An error leaves its cause, one line, in the run's failure.txt until the run is tried again;
+        a crash also leaves its traceback in failure.log.
         """
         if not self.has_target:
             if self.config.force:
@@ -123,12 +125,16 @@ class ChainRunner:
             if self.config.force and self.folder.exists():
                 shutil.rmtree(self.folder)
             if not self.finished:
-                failure = self.folder / "failure.txt"
-                failure.unlink(missing_ok=True)
+                failure, trace = self.folder / "failure.txt", self.folder / "failure.log"
+                for file in (failure, trace):
+                    file.unlink(missing_ok=True)
                 try:
                     self._run()
                 except Exception as error:
                     write_text(failure, cause(error) + "\n")
+                    if not isinstance(error, UserError):
+                        write_text(trace, traceback.format_exc())
+                        error.add_note(f"The traceback is in {trace}")
                     raise
         return self.folder
 

@@ -7,7 +7,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 
 class LastCheckpoint(Checkpoint):
-    """Save last.ckpt after each validation, so that a killed training continues with the next epoch.
+    """Save last.ckpt after each validation: a killed training continues with the next epoch.
 
     Lightning's `ModelCheckpoint(save_top_k=0, save_last=True)` saves only at the end of training.
     It must come after all callbacks that have a state; Lightning keeps the order of checkpoint
