@@ -19,13 +19,14 @@ class Interrupted(SystemExit):
 
 
 @contextmanager
-def interruptible(what_is_kept: str) -> Iterator[None]:
+def interruptible(what_is_kept: str, *, silent: bool = False) -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP within the block into one line and an exit code.
 
     A second signal ends the process at once. SIGHUP stays ignored under nohup.
 
     Args:
         what_is_kept: the end of the line, a sentence on what is left and how to continue.
+        silent: print no line, because another process does.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -40,7 +41,7 @@ def interruptible(what_is_kept: str) -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        if not stopped.was_reported:
+        if not (stopped.was_reported or silent):
             print(f"stopped by {stopped.signal}. {what_is_kept}", file=sys.stderr, flush=True)
         stopped.was_reported = True
         raise

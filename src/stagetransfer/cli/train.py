@@ -54,7 +54,7 @@ def enter(main: Callable[[], object]) -> None:
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints several lines and exits with code 1
     try:
-        with interruptible(KEPT):
+        with interruptible(KEPT, silent=is_follower()):
             main()
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
