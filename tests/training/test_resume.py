@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stagetransfer.files import read_json
+from stagetransfer.pipeline import chain
 from stagetransfer.training.seed_epoch import SeedEpoch
 
 KILLED_IN = 2  # the epoch, from 0
@@ -53,7 +54,10 @@ def check_equal(one, other, name="best.ckpt"):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case == "float32" else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_the_target_continues_where_it_was_killed(start, tmp_path, monkeypatch, case):
     words = [*CASES[case], "recipe.epochs=4", "++stage.texture.recipe.epochs=1"]
     whole = start(tmp_path / "whole", *words).run()
@@ -85,12 +89,9 @@ def test_a_source_continues_where_it_was_killed(start, tmp_path, monkeypatch):
     check_equal(whole, folder, "model.ckpt")
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_a_finished_training_is_not_repeated(start, tmp_path, monkeypatch, interrupted):
+def test_a_finished_training_is_not_repeated(start, tmp_path, monkeypatch):
     """Killed after the last epoch and before the test."""
     words = ["+experiment=scratch", "recipe.epochs=3"]
-    import stagetransfer.pipeline.chain as chain
-
     with monkeypatch.context() as patch:
         patch.setattr(chain, "evaluate", lambda *_, **__: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
