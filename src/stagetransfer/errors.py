@@ -1,6 +1,8 @@
-"""The one error a user can cause and cure."""
+"""The one error a user can cause and cure, and the line that describes any other."""
 
+import traceback
 import unicodedata
+from pathlib import Path
 
 LONGEST = 1000  # characters of a message; a name of 5,000 characters would fill the terminal
 
@@ -32,6 +34,10 @@ def is_shown(text: str) -> bool:
 
 
 def cause(error: BaseException) -> str:
-    """One line that says why something failed; the error's type too, unless the user caused it."""
+    """One line that says why something failed; of a crash, also the error's type and its place."""
     text = one_line((str(error).strip() or "no message").splitlines()[0])
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, UserError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"

@@ -13,6 +13,7 @@ from stagetransfer.cli.example import example
 from stagetransfer.cli.export import export
 from stagetransfer.cli.extract import extract
 from stagetransfer.cli.froc import froc
+from stagetransfer.cli.interruption import interruptible
 from stagetransfer.cli.phantom import phantom
 from stagetransfer.cli.predict import predict
 from stagetransfer.cli.report import report
@@ -67,7 +68,8 @@ for command in (
 def main() -> None:
     """Run the command; bad input ends with one line and exit code 2."""
     try:
-        app()
+        with interruptible("No unfinished file is left behind; run the command again."):
+            app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

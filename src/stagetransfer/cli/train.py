@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from stagetransfer.cli.interruption import interruptible
 from stagetransfer.config.validate import check_folders, validate_config
 from stagetransfer.errors import UserError, cause
 from stagetransfer.pipeline.distributed import PARENT, end_with_parent, is_follower
@@ -25,6 +26,7 @@ from stagetransfer.pipeline.sweep import ONE_DEVICE, Job, refuse
 log = logging.getLogger(__name__)
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+KEPT = "Finished epochs, stages and runs are kept; the same command continues with the next epoch."
 
 
 @hydra.main(version_base="1.3", config_path="pkg://stagetransfer.conf", config_name="config")
@@ -52,7 +54,8 @@ def enter(main: Callable[[], object]) -> None:
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints several lines and exits with code 1
     try:
-        main()
+        with interruptible(KEPT, silent=is_follower()):
+            main()
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
@@ -74,7 +77,8 @@ def run(cfg: DictConfig) -> float | None:
     """Run what the config says, print the summary, and return the monitored validation figure.
 
     Hydra's sweepers that search (such as Optuna's) optimise this figure. Bad input ends the process
-    with code 2 after one line. In a sweep an error fails only its own job: its cause is recorded,
+    with code 2 after one line; a crash with code 1 after one line, if its traceback is in the run's
+    folder. In a sweep an error fails only its own job: its cause is recorded,
     and the sweep continues and lists it at its end.
     """
     end_with_parent()
@@ -88,15 +92,16 @@ def run(cfg: DictConfig) -> float | None:
         expected = isinstance(error, UserError)
         if job is not None:
             job.fail(cause(error))
-        elif not expected:
-            raise
-        if not expected:
-            traceback.print_exc()
-        elif job is None or _is_own_process():
+        if expected and _is_own_process():
             refuse(str(error))
+        if notes := getattr(error, "__notes__", []):
+            print(f"error: {cause(error)}. {notes[-1]}", file=sys.stderr)
+        elif not expected:
+            traceback.print_exc()
+        else:
+            print(f"error: {cause(error)}", file=sys.stderr)
         if _is_own_process():
             sys.exit(1)
-        print(f"error: {cause(error)}", file=sys.stderr)
         return None
 
 

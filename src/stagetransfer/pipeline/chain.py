@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -106,7 +107,8 @@ class ChainRunner:
 
         A chain of sources alone has no run: its stages are brought into the store.
 
-        An error leaves its cause, one line, in the run's failure.txt until the run is tried again.
+        An error leaves its cause, one line, in the run's failure.txt until the run is tried again;
+        a crash also leaves its traceback in failure.log.
         """
         if not self.has_target:
             if self.config.force:
@@ -123,12 +125,16 @@ class ChainRunner:
             if self.config.force and self.folder.exists():
                 shutil.rmtree(self.folder)
             if not self.finished:
-                failure = self.folder / "failure.txt"
-                failure.unlink(missing_ok=True)
+                failure, trace = self.folder / "failure.txt", self.folder / "failure.log"
+                for file in (failure, trace):
+                    file.unlink(missing_ok=True)
                 try:
                     self._run()
                 except Exception as error:
                     write_text(failure, cause(error) + "\n")
+                    if not isinstance(error, UserError):
+                        write_text(trace, traceback.format_exc())
+                        error.add_note(f"The traceback is in {trace}")
                     raise
         return self.folder
 
@@ -179,7 +185,7 @@ class ChainRunner:
             },
             stages=[*records, trained_entry(target.stage.name, target.key, data, fitted, health)],
         )
-        for name in ("last.ckpt", "search.json", RATE_FILE):
+        for name in ("last.ckpt", "last.ckpt.damaged", "search.json", RATE_FILE):
             (checkpoints / name).unlink(missing_ok=True)
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
@@ -266,11 +272,8 @@ class ChainRunner:
                 "versions": versions(),
             },
         )
-        for name in (
-            "last.ckpt",
-            RATE_FILE,
-            "best.ckpt",
-        ):  # without its best, a last could not be resumed
+        # best.ckpt comes last: without it, a last.ckpt could not be resumed.
+        for name in ("last.ckpt", "last.ckpt.damaged", RATE_FILE, "best.ckpt"):
             (folder / name).unlink(missing_ok=True)
 
     def _identity(self, stage: Stage, data: DomainDataModule | Pretrained) -> dict[str, Any]:

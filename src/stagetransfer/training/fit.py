@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
@@ -18,6 +18,7 @@ from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
 from stagetransfer.training.best_epoch import BestEpoch
 from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
+from stagetransfer.training.last_checkpoint import LastCheckpoint
 from stagetransfer.training.linear_probe import LinearProbe
 from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import prepare_process, quiet_lightning
@@ -89,7 +90,7 @@ def fit(
                 folder, "best", monitor=name, mode=mode, save_weights_only=True, **files
             )
         )
-    all_callbacks.append(ModelCheckpoint(folder, save_top_k=0, save_last=True, **files))
+    all_callbacks.append(LastCheckpoint(folder))
     if transfer and probe_epochs:
         all_callbacks.append(LinearProbe(transfer.reinitialise, probe_epochs))
     trainer = build_trainer(
@@ -179,7 +180,7 @@ def build_trainer(
             callbacks=list(callbacks),
             logger=logger,
             enable_progress_bar=False,
-            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         )
 
 

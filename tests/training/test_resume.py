@@ -1,0 +1,102 @@
+"""A killed training continues with the next epoch and ends with the same bits."""
+
+import pandas as pd
+import pytest
+import torch
+
+from stagetransfer.files import read_json
+from stagetransfer.pipeline import chain
+from stagetransfer.training.seed_epoch import SeedEpoch
+
+KILLED_IN = 2  # the epoch, from 0
+CASES = {
+    "float32": ["+experiment=scratch"],
+    "bfloat16": ["+experiment=scratch", "trainer.precision=bf16-mixed"],
+    "workers": [
+        "+experiment=scratch", "domain.target.workers=2", "domain.target.memory_limit_gib=0",
+    ],
+    "best epoch": ["+experiment=scratch", "recipe.monitor=accuracy"],
+    "frozen features": [
+        "+experiment=texture", "transfer.mode=frozen", "domain.target.augment=false",
+    ],
+    "LP-FT": ["+experiment=texture", "transfer=lpft", "transfer.probe_epochs=2"],
+}  # fmt: skip
+
+
+class Killed(Exception):
+    pass
+
+
+def epochs_of(run_it, monkeypatch, stage, killed_in=None):
+    """Run, and return the epochs that the stage began; the process is "killed" in one of them."""
+    begun = []
+    original = SeedEpoch.on_train_epoch_start
+
+    def on_train_epoch_start(self, trainer, module):
+        original(self, trainer, module)
+        if trainer.max_epochs == stage:
+            begun.append(trainer.current_epoch)
+            if trainer.current_epoch == killed_in:
+                raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SeedEpoch, "on_train_epoch_start", on_train_epoch_start)
+        if killed_in is None:
+            return run_it(), begun
+        with pytest.raises(Killed):
+            run_it()
+    return None, begun
+
+
+def check_equal(one, other, name="best.ckpt"):
+    states = [torch.load(folder / name, weights_only=True)["state_dict"] for folder in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if case == "float32" else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
+def test_the_target_continues_where_it_was_killed(start, tmp_path, monkeypatch, case):
+    words = [*CASES[case], "recipe.epochs=4", "++stage.texture.recipe.epochs=1"]
+    whole = start(tmp_path / "whole", *words).run()
+
+    def run():
+        return start(tmp_path / "killed", *words).run()
+
+    _, before = epochs_of(run, monkeypatch, 4, KILLED_IN)
+    folder, after = epochs_of(run, monkeypatch, 4)
+    assert (before, after) == ([0, 1, 2], [2, 3])
+    check_equal(whole / "checkpoints", folder / "checkpoints")
+    assert (folder / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    health = [read_json(run / "metrics.json")["stages"][-1]["health"] for run in (whole, folder)]
+    assert health[0] == health[1]
+    curves = [pd.read_csv(path) for path in sorted((folder / "logs").glob("*target/metrics*.csv"))]
+    assert len(curves) == 2
+
+
+def test_a_source_continues_where_it_was_killed(start, tmp_path, monkeypatch):
+    words = ["chain=[texture]", "++stage.texture.recipe.epochs=4"]
+    whole = start(tmp_path / "whole", *words).run()
+
+    def run():
+        return start(tmp_path / "killed", *words).run()
+
+    _, before = epochs_of(run, monkeypatch, 4, KILLED_IN)
+    folder, after = epochs_of(run, monkeypatch, 4)
+    assert (before, after) == ([0, 1, 2], [2, 3])
+    check_equal(whole, folder, "model.ckpt")
+
+
+def test_a_finished_training_is_not_repeated(start, tmp_path, monkeypatch):
+    """Killed after the last epoch and before the test."""
+    words = ["+experiment=scratch", "recipe.epochs=3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(chain, "evaluate", lambda *_, **__: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            start(tmp_path, *words).run()
+    folder, after = epochs_of(lambda: start(tmp_path, *words).run(), monkeypatch, 3)
+    assert after == []
+    stage = read_json(folder / "metrics.json")["stages"][-1]
+    assert (stage["epochs"], stage["best_epoch"]) == (3, 3)
