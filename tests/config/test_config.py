@@ -110,9 +110,10 @@ def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_conf
     }
     assert target.recipe.scheduler is not None
     assert target.recipe.scheduler["gamma"] == 0.95
-    # Named without another `_target_`, arguments are added to those that are there.
+    # Another class takes none of the arguments of the one before either.
+    assert source.recipe.optimizer["_target_"] == "torch.optim.SGD"
     assert source.recipe.optimizer["momentum"] == 0.9
-    assert source.recipe.optimizer["lr"] == 0.01
+    assert source.recipe.optimizer["lr"] == 0.015
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ def test_a_training_composes(compose_config, words):
     overrides = [
         word if "[" in word else re.sub(r",.*", "", word) for word in words if word not in options
     ]
-    assert validate_config(compose_config(*overrides)).chain[-1] == "target"
+    *_, last = validate_config(compose_config(*overrides)).stages
+    assert last.is_target == (last.name == "target")
 
 
 @pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
