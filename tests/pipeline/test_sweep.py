@@ -178,7 +178,8 @@ def test_a_failed_run_has_a_failure_file_until_it_succeeds(compose_config, tmp_p
         with pytest.raises(RuntimeError):
             start().run()
     failure = start().folder / "failure.txt"
-    assert failure.read_text() == "RuntimeError: a cause\n"
+    assert failure.read_text().startswith("RuntimeError: a cause (test_sweep.py:")
+    assert "in two lines" in failure.with_suffix(".log").read_text()
     assert (start().run() / "metrics.json").is_file()
     assert not failure.exists()
 

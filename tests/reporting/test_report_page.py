@@ -121,12 +121,13 @@ def test_plots_of_an_earlier_report_are_removed(tmp_path):
 
 def test_a_single_run_without_groups_with_a_custom_chain(tmp_path):
     chain = ("natural", "kylberg", "texture", "target")
-    make_run(tmp_path, "a|b_c", 0.3, 7, chain=chain, groups_per_class=None, classes=("a", "b"))
+    make_run(tmp_path, "a.b_c", 0.3, 7, chain=chain, groups_per_class=None, classes=("a|b", "c"))
     text = (make_report([tmp_path], count=50) / "report.md").read_text()
     assert "natural → kylberg → texture → target" in text
     assert "groups are unknown" in text
     assert "Test results at r = 0.3" in text
-    assert "One seed only: a\\|b_c" in text
+    assert "One seed only: a.b_c" in text
+    assert "a\\|b" in text  # a class name that Markdown would take for two cells
     assert "there is no slope" in text
     assert "No two conditions" in text
     assert "hold no metrics.csv" in text
