@@ -26,7 +26,10 @@ def test_patience_ends_a_stage_even_if_it_was_killed_at_its_end(start, tmp_path,
     (stage,) = read_json(whole / "metrics.json")["stages"]
     assert (stage["epochs"], stage["best_epoch"]) == (2, 1)
 
+    seed_epoch = SeedEpoch.on_train_epoch_start
+
     def kill_in_second_epoch(self, trainer, module):
+        seed_epoch(self, trainer, module)
         if trainer.current_epoch == 1:
             raise Killed
 
