@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, log_loss, recall_score
 from conftest import SMALL
 from stagetransfer.cli.run_summary import print_summary
 from stagetransfer.config.validate import validate_config
+from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.models import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
@@ -262,3 +263,20 @@ def test_a_run_of_version_0_1_can_be_restored(two_stage, tmp_path):
     (run,) = restore_runs([folder])
     assert run.config.trainer == restore_runs([two_stage])[0].config.trainer
     assert run.network().training is False
+
+
+def test_a_chain_of_sources_is_stored_and_later_runs_reuse_it(compose_config, tmp_path):
+    alone = start(compose_config, tmp_path, "chain=[natural,texture]")
+    assert not alone.finished
+    folder = alone.run()
+    assert alone.finished
+    assert folder.parent == tmp_path / "stages"
+    assert not (tmp_path / "runs").exists()
+    entries = read_json(folder / "stage.json")["stages"]
+    assert [entry["name"] for entry in entries] == ["natural", "texture"]
+    chain = start(compose_config, tmp_path, "+experiment=two_stage")
+    assert [stage.key for stage in chain.stages[:2]] == [stage.key for stage in alone.stages]
+    records = read_json(chain.run() / "metrics.json")["stages"]
+    assert [record["reused"] for record in records] == [True, True, False]
+    with pytest.raises(UserError, match="other runs share"):
+        start(compose_config, tmp_path, "chain=[natural,texture]", "force=true").run()

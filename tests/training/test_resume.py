@@ -48,6 +48,19 @@ def epochs_of(run_it, monkeypatch, stage, killed_in=None):
     return None, begun
 
 
+def whole_and_resumed(start, tmp_path, monkeypatch, words):
+    """The folders of a training of 4 epochs, and of one that was killed in its third and resumed."""
+    whole = start(tmp_path / "whole", *words).run()
+
+    def run():
+        return start(tmp_path / "killed", *words).run()
+
+    _, before = epochs_of(run, monkeypatch, 4, KILLED_IN)
+    folder, after = epochs_of(run, monkeypatch, 4)
+    assert (before, after) == ([0, 1, 2], [2, 3])
+    return whole, folder
+
+
 def check_equal(one, other, name="best.ckpt"):
     states = [torch.load(folder / name, weights_only=True)["state_dict"] for folder in (one, other)]
     assert states[0].keys() == states[1].keys()
@@ -60,14 +73,7 @@ def check_equal(one, other, name="best.ckpt"):
 )
 def test_the_target_continues_where_it_was_killed(start, tmp_path, monkeypatch, case):
     words = [*CASES[case], "recipe.epochs=4", "++stage.texture.recipe.epochs=1"]
-    whole = start(tmp_path / "whole", *words).run()
-
-    def run():
-        return start(tmp_path / "killed", *words).run()
-
-    _, before = epochs_of(run, monkeypatch, 4, KILLED_IN)
-    folder, after = epochs_of(run, monkeypatch, 4)
-    assert (before, after) == ([0, 1, 2], [2, 3])
+    whole, folder = whole_and_resumed(start, tmp_path, monkeypatch, words)
     check_equal(whole / "checkpoints", folder / "checkpoints")
     assert (folder / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     health = [read_json(run / "metrics.json")["stages"][-1]["health"] for run in (whole, folder)]
@@ -78,14 +84,7 @@ def test_the_target_continues_where_it_was_killed(start, tmp_path, monkeypatch, 
 
 def test_a_source_continues_where_it_was_killed(start, tmp_path, monkeypatch):
     words = ["chain=[texture]", "++stage.texture.recipe.epochs=4"]
-    whole = start(tmp_path / "whole", *words).run()
-
-    def run():
-        return start(tmp_path / "killed", *words).run()
-
-    _, before = epochs_of(run, monkeypatch, 4, KILLED_IN)
-    folder, after = epochs_of(run, monkeypatch, 4)
-    assert (before, after) == ([0, 1, 2], [2, 3])
+    whole, folder = whole_and_resumed(start, tmp_path, monkeypatch, words)
     check_equal(whole, folder, "model.ckpt")
 
 

@@ -1,6 +1,7 @@
 """The data-dependent start: outputs of standard deviation 1, and a first loss of ln K."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from stagetransfer.files import read_json
 from stagetransfer.models import LAYERS, AlexNet, initialise, scale_outputs
+from stagetransfer.pipeline.stage import prepare
+from stagetransfer.training import ScaledStart
 
 
 def outputs(network, images):
@@ -71,3 +74,27 @@ def test_every_stage_of_the_quick_recipe_starts_at_ln_k(start, tmp_path, precisi
         health = stage["health"]
         assert health["chance_loss"] == pytest.approx(-math.log(health["chance"]))
         assert health["first_loss"] == pytest.approx(health["chance_loss"], abs=0.3)
+
+
+def test_the_module_is_scaled_where_its_weights_are(start, tmp_path):
+    """On a GPU, Lightning states the later device while the weights are still on the CPU."""
+    run = start(tmp_path, "+experiment=scratch")
+    module, data, _ = prepare(run.stages[-1], run.config)
+    module._device = torch.device("meta")
+    before = module.network.fc8.weight.clone()
+    ScaledStart(data, LAYERS, seed=0).setup(SimpleNamespace(ckpt_path=None), module, "fit")
+    assert not torch.equal(module.network.fc8.weight, before)
+
+
+def test_a_resumed_training_is_not_scaled_again(start, tmp_path):
+    run = start(tmp_path, "+experiment=scratch")
+    module, data, _ = prepare(run.stages[-1], run.config)
+    before = module.network.fc8.weight.clone()
+    ScaledStart(data, LAYERS, seed=0).setup(SimpleNamespace(ckpt_path="last.ckpt"), module, "fit")
+    assert torch.equal(module.network.fc8.weight, before)
+
+
+def test_the_first_loss_does_not_depend_on_accumulated_gradients(start, tmp_path):
+    words = ["+experiment=scratch", "trainer.accumulate_grad_batches=4"]
+    health = read_json(start(tmp_path, *words).run() / "metrics.json")["stages"][-1]["health"]
+    assert health["first_loss"] == pytest.approx(health["chance_loss"], abs=0.3)

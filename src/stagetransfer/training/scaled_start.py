@@ -27,6 +27,6 @@ class ScaledStart(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.ckpt_path is None:
+            # The module is still on the CPU, though Lightning sets its `device` to the later one.
             images = self.data.some_inputs("train", NUM_IMAGES, self.seed)
-            network = cast(ClassifierModule, pl_module).network
-            scale_outputs(network, images.to(pl_module.device), self.layers)
+            scale_outputs(cast(ClassifierModule, pl_module).network, images, self.layers)

@@ -48,7 +48,8 @@ class WatchLosses(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"].detach()
+        # Lightning has divided it for the accumulation of gradients.
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
         self._losses.append(loss)
         # With several processes, one of them alone must not stop.
         if trainer.world_size == 1 and len(self._losses) % CHECK_EVERY == 0:
