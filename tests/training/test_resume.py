@@ -49,7 +49,7 @@ def epochs_of(run_it, monkeypatch, stage, killed_in=None):
 
 
 def whole_and_resumed(start, tmp_path, monkeypatch, words):
-    """The folders of a training of 4 epochs, and of one that was killed in its third and resumed."""
+    """The folders of a training of 4 epochs, and of one killed in its third and resumed."""
     whole = start(tmp_path / "whole", *words).run()
 
     def run():
