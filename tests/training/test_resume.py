@@ -1,11 +1,15 @@
 """A killed training continues with the next epoch and ends with the same bits."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
 
 from stagetransfer.files import read_json
 from stagetransfer.pipeline import chain
+from stagetransfer.training import last_checkpoint
+from stagetransfer.training.module import ClassifierModule
 from stagetransfer.training.seed_epoch import SeedEpoch
 
 KILLED_IN = 2  # the epoch, from 0
@@ -80,6 +84,55 @@ def test_the_target_continues_where_it_was_killed(start, tmp_path, monkeypatch, 
     assert health[0] == health[1]
     curves = [pd.read_csv(path) for path in sorted((folder / "logs").glob("*target/metrics*.csv"))]
     assert len(curves) == 2
+
+
+@pytest.mark.parametrize(
+    ("case", "more"),
+    [
+        ("float32", ["trainer.checkpoint_every_minutes=30"]),
+        *(
+            pytest.param(case, [option, *more], marks=pytest.mark.slow)
+            for case, option, *more in [
+                ("float32", "trainer.val_check_interval=0.5"),
+                ("float32", "trainer.val_check_interval=0.5", "recipe.monitor=accuracy"),
+                ("float32", "trainer.checkpoint_every_minutes=30", "recipe.balance=sampling"),
+                ("float32", "trainer.checkpoint_every_minutes=30", "trainer.accumulate_grad_batches=2"),
+                *((case, "trainer.checkpoint_every_minutes=30") for case in CASES),
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_a_training_continues_within_an_epoch(start, tmp_path, monkeypatch, case, more):
+    words = [*CASES[case], "recipe.epochs=4", "++stage.texture.recipe.epochs=1", *more]
+    words += ["recipe.batch_size=8", "++domain.target.options.scale=0.2"]
+    whole = start(tmp_path / "whole", *words).run()
+    kill_in, begun, now = [(2, 5)], [], [0.0]
+    original = ClassifierModule.training_step
+    monkeypatch.setattr(last_checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def training_step(module, batch, batch_idx):
+        place = (module.current_epoch, batch_idx)
+        if module.trainer.max_epochs == 4:
+            now[0] += 3600 * (place in [(2, 3), (2, 4)])
+            begun.append(place)
+            if kill_in and place == kill_in[0]:
+                kill_in.clear()
+                raise Killed
+        return original(module, batch, batch_idx)
+
+    monkeypatch.setattr(ClassifierModule, "training_step", training_step)
+    with pytest.raises(Killed):
+        start(tmp_path / "killed", *words).run()
+    killed = begun.copy()
+    begun.clear()
+    folder = start(tmp_path / "killed", *words).run()
+    assert killed[-1] == (2, 5)
+    expected = (2, 4) if more[0].endswith("=0.5") or more[-1].endswith("=2") else (2, 5)
+    assert begun[0] == expected
+    check_equal(whole / "checkpoints", folder / "checkpoints")
+    assert (folder / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    health = [read_json(run / "metrics.json")["stages"][-1]["health"] for run in (whole, folder)]
+    assert health[0] == health[1]
 
 
 def test_a_source_continues_where_it_was_killed(start, tmp_path, monkeypatch):

@@ -99,7 +99,7 @@ class Transfer:
 class Trainer:
     """The device, and the arguments of Lightning's Trainer.
 
-    The fields after `frozen_features_gib` are passed to the Trainer as they are; None means
+    The fields after `checkpoint_every_minutes` are passed to the Trainer as they are; None means
     Lightning's own default.
     """
 
@@ -111,6 +111,7 @@ class Trainer:
     keep_memory: bool = idle(True)
     deterministic: Any = idle("warn")
     frozen_features_gib: float = idle(16.0)
+    checkpoint_every_minutes: float | None = idle(None)
     strategy: str | None = decides(None)
     fast_dev_run: Any = decides(False)
     min_epochs: int | None = decides(None)

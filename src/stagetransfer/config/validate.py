@@ -210,6 +210,13 @@ def _check_trainer(trainer: Trainer) -> None:
     _one_of("trainer.precision", trainer.precision, PRECISIONS)
     if trainer.deterministic not in (True, False, "warn"):
         raise UserError(f"trainer.deterministic={trainer.deterministic}: use true, false or warn")
+    if (minutes := trainer.checkpoint_every_minutes) is None:
+        return
+    if not minutes > 0 or trainer.devices > 1:
+        raise UserError(
+            f"trainer.checkpoint_every_minutes={minutes}: use a number above 0, or null; null with "
+            "trainer.devices above 1"
+        )
 
 
 def _check_recipe(recipe: Recipe) -> None:

@@ -32,6 +32,7 @@ class EpochSampler(Sampler[int]):
     def __init__(self, labels: Tensor, seed: int, *, balanced: bool = False) -> None:
         self.labels, self.seed, self.balanced = labels, seed, balanced
         self.epoch = 0
+        self.drawn = (0, 0)  # an epoch, and how many of its draws were used before a resumption
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning."""
@@ -47,7 +48,8 @@ class EpochSampler(Sampler[int]):
             order = torch.multinomial(weights, len(self), replacement=True, generator=generator)
         else:
             order = torch.randperm(len(self), generator=generator)
-        return iter(order.tolist())
+        epoch, used = self.drawn
+        return iter(order[used if epoch == self.epoch else 0 :].tolist())
 
 
 class ProcessSampler(Sampler[int]):
@@ -74,6 +76,16 @@ class ProcessSampler(Sampler[int]):
         return islice(islice(self.sampler, self.rank, None, self.world), len(self))
 
 
+class LazyLoader(DataLoader[Any]):
+    """A DataLoader that asks its sampler for the order when the first batch is needed.
+
+    Lightning makes the first iterator before the callbacks have restored the state of a training.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
 def build_loader(
     data: BatchSet,
     batch_size: int,
@@ -91,7 +103,7 @@ def build_loader(
         rank, world = trainer.global_rank, trainer.world_size
         order = ProcessSampler(order, rank, world, even=sampler is not None)
     on_device = data.held is not None and data.held.is_cuda
-    return DataLoader(
+    return LazyLoader(
         data,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=order,
@@ -99,6 +111,8 @@ def build_loader(
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available() and not on_device,
         collate_fn=_unchanged,
+        # Otherwise an iterator draws the seed of its workers from the global generator.
+        generator=torch.Generator().manual_seed(0),
     )
 
 

@@ -90,7 +90,7 @@ def fit(
                 folder, "best", monitor=name, mode=mode, save_weights_only=True, **files
             )
         )
-    all_callbacks.append(LastCheckpoint(folder))
+    all_callbacks.append(LastCheckpoint(folder, settings.checkpoint_every_minutes))
     if transfer and probe_epochs:
         all_callbacks.append(LinearProbe(transfer.reinitialise, probe_epochs))
     trainer = build_trainer(

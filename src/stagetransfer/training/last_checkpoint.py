@@ -1,22 +1,92 @@
-"""A callback that saves the whole state of a training after every epoch, for a resumption."""
+"""A callback that saves the whole state of a training regularly, for a resumption."""
 
+import random
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
+
+from stagetransfer.data.loader import EpochSampler
 
 
 class LastCheckpoint(Checkpoint):
-    """Save last.ckpt after each validation: a killed training continues with the next epoch.
+    """Save last.ckpt after each validation, and every few minutes within an epoch.
 
     Lightning's `ModelCheckpoint(save_top_k=0, save_last=True)` saves only at the end of training.
+    Its checkpoints also lack what a training needs to continue within an epoch: which images the
+    epoch has used, and the state of the random generators. These are part of this callback's state.
+
     It must come after all callbacks that have a state; Lightning keeps the order of checkpoint
-    callbacks and calls them last.
+    callbacks and calls them last. Each of several processes has random generators of its own, so
+    nothing is saved there within an epoch.
+
+    Args:
+        every_minutes: the time after which the state is saved within an epoch; None: never.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, every_minutes: float | None = None) -> None:
         self.path = folder / "last.ckpt"
+        self.every_minutes = every_minutes
+        self._saved_at = time.monotonic()
+        self._used = (0, 0)  # an epoch, from 0, and how many of its batches were used
+        self._resumed: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (state := self._resumed) is None:
+            return
+        self._resumed = None
+        loader = trainer.train_dataloader
+        if isinstance(loader.sampler, EpochSampler):
+            epoch, batches = state["used"]
+            loader.sampler.drawn = epoch, batches * loader.batch_size
+            _restore_generators(state["generators"])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._used = trainer.current_epoch, batch_idx + 1
+        if self.every_minutes is None or trainer.is_last_batch:
+            return
+        minutes = (time.monotonic() - self._saved_at) / 60
+        # Gradients that are being accumulated are not part of a checkpoint.
+        if minutes >= self.every_minutes and not (batch_idx + 1) % trainer.accumulate_grad_batches:
+            self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.is_last_batch or trainer.world_size == 1:
             trainer.save_checkpoint(self.path)
+            self._saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"used": self._used, "generators": _generators()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = state_dict
+
+
+def _generators() -> dict[str, Any]:
+    """Return the states of all global random generators, in types that need no unpickling."""
+    _, numbers, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": [torch.from_numpy(np.array(numbers)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_generators(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    numbers, *rest = states["numpy"]
+    np.random.set_state(("MT19937", numbers.numpy(), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

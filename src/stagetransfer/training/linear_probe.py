@@ -19,6 +19,10 @@ class LinearProbe(pl.Callback):
         self.layers = tuple(layers)
         self.epochs = epochs
 
+    # Lightning does not call on_train_epoch_start when it resumes within an epoch.
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         train_all = trainer.current_epoch >= self.epochs
         for group in trainer.optimizers[0].param_groups:  # frozen layers are in no group

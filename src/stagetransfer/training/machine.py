@@ -24,6 +24,7 @@ _WARNINGS = (
     ".*Checkpoint directory.*exists and is not empty.*",
     ".*Experiment logs directory.*exists and is not empty.*",
     ".*experiment tracker.*",
+    ".*dataloader is not resumable.*",  # `LastCheckpoint` makes it so
     ".*srun. command is available.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*sync_dist=True.*",  # validation metrics are synchronised by torchmetrics

@@ -23,7 +23,7 @@ class MeasureSpeed(pl.Callback):
         return self.images / self.training_seconds if self.training_seconds else 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._fit_began = time.perf_counter()
+        self._fit_began = self._step_began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step_began = time.perf_counter()

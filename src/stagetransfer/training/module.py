@@ -180,6 +180,10 @@ class ClassifierModule(pl.LightningModule):
             self._features_dtype = self.features(image).dtype
         return self._features_dtype
 
+    def on_train_start(self) -> None:
+        """Do what Lightning leaves out when it resumes a training within an epoch."""
+        self.on_train_epoch_start()
+
     def on_train_epoch_start(self) -> None:
         """Put the fixed part back into eval mode: Lightning sets all modules to training mode."""
         for module in islice(self.network.children(), self._num_fixed):

@@ -41,9 +41,10 @@ class WatchLosses(pl.Callback):
     def __init__(self) -> None:
         self.losses = Losses()
         self._losses: list[Tensor] = []  # of the steps of this epoch, on the device
+        self._resumed: list[float] = []  # those from before a resumption within this epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._losses = []
+        self._losses, self._resumed = [], []
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -68,9 +69,9 @@ class WatchLosses(pl.Callback):
         self._summarise(trainer)
 
     def _summarise(self, trainer: pl.Trainer) -> None:
-        if not self._losses:
+        if not self._of_epoch():
             return
-        losses = torch.stack(self._losses).float().cpu()
+        losses = torch.tensor(self._of_epoch())
         known = self.losses
         first = known.first if known.steps else float(losses[0])
         largest = float(losses.nan_to_num(nan=math.inf).max())
@@ -88,8 +89,13 @@ class WatchLosses(pl.Callback):
         if self.losses.diverged_in is not None:
             trainer.should_stop = True
 
+    def _of_epoch(self) -> list[float]:
+        own = torch.stack(self._losses).float().tolist() if self._losses else []
+        return [*self._resumed, *own]
+
     def state_dict(self) -> dict[str, Any]:
-        return asdict(self.losses)
+        return {"losses": asdict(self.losses), "of_epoch": self._of_epoch()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.losses = Losses(**state_dict)
+        self.losses = Losses(**state_dict["losses"])
+        self._resumed = state_dict["of_epoch"]
