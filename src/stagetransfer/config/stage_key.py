@@ -10,7 +10,7 @@ from stagetransfer.config.schema import RunConfig, Stage
 
 # Part of every hash. It is raised when a change of this package changes what the same settings
 # lead to, so that stages and runs of an older version are not mistaken for those of the new one.
-GENERATION = 2
+GENERATION = 3
 
 
 def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> dict[str, Any]:

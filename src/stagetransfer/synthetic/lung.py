@@ -124,7 +124,7 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
     """Draw patches of 7 lung patterns in unequal numbers, with patients as groups, and splits.
 
     There are 117 patients, p001 to p057 in "train" and p058 to p117 in "test", some with two
-    patterns, and no "validation". At scale 1, train has 1,297 images and test 456. The images are
+    patterns, and no "validation". At scale 1, train has 811 images and test 456. The images are
     (N, size, size) uint8 grey, 16 to 20 mm wide, with 0 to 255 for the window -1350 to 150 HU.
 
     `scale` multiplies the number of images of every class; every patient keeps at least one. A
