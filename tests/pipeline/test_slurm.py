@@ -1,6 +1,7 @@
-"""A sweep through Slurm: the cluster of SLURM_CONF, or one node started on the loopback address."""
+"""Sweeps through Slurm: the cluster of SLURM_CONF, or one node started on the loopback address."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from conftest import ONE_THREAD, REPOSITORY, SMALL
+from conftest import ONE_THREAD, REPOSITORY, SMALL, wait_for
 from stagetransfer.files import read_json
 
 
@@ -66,3 +67,27 @@ def test_a_sweep_through_slurm(slurm, tmp_path):
     assert sorted(run["ratio"] for run in runs) == [0.5, 1.0]
     assert sorted(run["stages"][0]["reused"] for run in runs) == [False, True]
     assert len(list(outputs.glob("stages/*/DONE"))) == 1
+
+
+def test_a_preempted_job_is_queued_again_and_continues_with_the_next_epoch(slurm, tmp_path):
+    sweep = subprocess.Popen(
+        [
+            sys.executable, "train.py", "-m", "+experiment=scratch", "seed=0", *SMALL,
+            "recipe.epochs=60", f"paths.outputs={tmp_path}", "hydra/launcher=slurm",
+            "hydra.launcher.cpus_per_task=1",
+        ],
+        cwd=REPOSITORY, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))
+    queued = ["squeue", "--noheader", "--array", "--format=%i", "--states=running"]
+    (job,) = subprocess.check_output(queued, env=slurm, text=True).split()
+    # What Slurm sends to a job that it preempts: SIGTERM, and the signal that submitit asked for.
+    for signal in ("TERM", "USR2"):
+        subprocess.run(["scancel", f"--signal={signal}", job], env=slurm, check=True)
+    output, _ = sweep.communicate(timeout=500)
+    assert sweep.returncode == 0, output
+    assert len(list(tmp_path.glob("runs/*/metrics.json"))) == 1
+    logs = [path.read_text() for path in tmp_path.glob("sweeps/*/.submitit/*/*.out")]
+    assert sum(log.count("Starting with JobEnvironment") for log in logs) == 2
+    validated = [int(epoch) for log in logs for epoch in re.findall(r" epoch (\d+)/60", log)]
+    assert validated == list(range(1, 61))
