@@ -65,7 +65,7 @@ def test_roles(key, role):
 
 
 def test_only_what_decides_is_hashed():
-    one, other = schema.Trainer(), schema.Trainer(accelerator="cpu", winograd=False)
+    one, other = schema.Trainer(), schema.Trainer(accelerator="cpu", keep_memory=False)
     assert deciding(one) == deciding(other)
     assert deciding(one) != deciding(schema.Trainer(max_steps=5))
 
