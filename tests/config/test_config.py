@@ -193,10 +193,3 @@ def test_a_value_of_the_wrong_type_is_refused_when_the_config_is_composed(compos
     with pytest.raises((ConfigCompositionException, OmegaConfBaseException), match=value) as caught:
         compose_config(override)
     assert key in str(caught.value)
-
-
-@pytest.mark.parametrize(("word", "value"), [("no", False), ("off", False), ("yes", True)])
-def test_the_words_of_yaml_are_booleans(compose_config, word, value):
-    assert validate_config(compose_config(f"force={word}")).force is value
-    small = compose_config("+experiment=natural", f"++stage.target.recipe.bias_decay={word}")
-    assert validate_config(small).stages[-1].recipe.bias_decay is value

@@ -54,6 +54,10 @@ def test_no_section_of_the_schema_is_left_out():
         ("trainer.max_steps", "decides"),
         ("stage.natural.require_learning", "idle"),
         ("trainer.profiler", "idle"),
+        ("trainer.winograd", "decides"),
+        ("trainer.channels_last", "decides"),
+        ("trainer.deterministic", "decides"),
+        ("trainer.frozen_features_gib", "decides"),
         ("domain.target.root", "idle"),
         ("domain.kylberg.workers", "idle"),
         ("domain.target.options.max_classes", "decides"),
@@ -65,7 +69,7 @@ def test_roles(key, role):
 
 
 def test_only_what_decides_is_hashed():
-    one, other = schema.Trainer(), schema.Trainer(accelerator="cpu", winograd=False)
+    one, other = schema.Trainer(), schema.Trainer(accelerator="cpu", keep_memory=False)
     assert deciding(one) == deciding(other)
     assert deciding(one) != deciding(schema.Trainer(max_steps=5))
 

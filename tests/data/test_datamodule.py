@@ -125,6 +125,53 @@ def test_sets_beyond_the_memory_limit_are_decoded_by_batch(tree):
     assert np.array_equal(batch.images[2, 1].numpy(), grey)
 
 
+@pytest.mark.parametrize("sizes", [[(20, 20)], [(20, 20), (90, 60)], [(30, 20)]])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_held_images_and_decoded_batches_have_the_same_pixels(tree, sizes, fit):
+    random = np.random.default_rng(1)
+    for i, path in enumerate(sorted(tree.rglob("*.png"))):
+        shape = (*sizes[i % len(sizes)], *[[3], []][i % 2])
+        Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(path)
+
+    def pixels(limit):
+        data = read(
+            name="t", layout="folder", root=tree, input_size=40, crop=0.2, fit=fit,
+            memory_limit_gib=limit, is_target=False,
+        )  # fmt: skip
+        held = data.image_set("train").held is not None
+        return held, data.inputs("train", range(data.count("train")))
+
+    (held, one), (decoded, other) = pixels(1), pixels(0)
+    assert (held, decoded) == (True, False)
+    assert torch.equal(one, other)
+
+
+def test_all_images_of_a_domain_decide_at_which_side_they_are_stored(tree):
+    def side():
+        data = read(name="t", layout="folder", root=tree, check_images=False, memory_limit_gib=0)
+        return data.image_set("validation").side
+
+    assert side() == 20
+    (tree / "a" / "broken.png").write_text("no image")
+    assert side() == 20
+    Image.new("L", (20, 19)).save(tree / "b" / "other.png")
+    assert side() == 227
+
+
+def test_a_set_that_fits_the_limit_at_its_own_size_is_held(tree):
+    data = read(name="t", layout="folder", root=tree, memory_limit_gib=24 * 3 * 400 / 2**30)
+    assert data.image_set("train").held is not None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loaders_draw_nothing_from_the_global_generator(tree, workers):
+    data = read(name="t", layout="folder", root=tree, memory_limit_gib=0, workers=workers)
+    before = torch.get_rng_state()
+    for loader in (data.train_dataloader(), data.val_dataloader(), *data.predict_dataloader()):
+        list(loader), list(loader)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("way", [resize, _resize_in_two_passes], ids=["processor", "elsewhere"])
 @pytest.mark.parametrize(("channels", "side"), [(1, 32), (3, 50), (3, 301)])
 def test_resizing_matches_bicubic_resizing_in_pil(way, channels, side):

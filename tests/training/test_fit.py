@@ -1,6 +1,7 @@
 """What the trainer's settings come to."""
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.models import WinogradConv2d
 from stagetransfer.pipeline.stage import prepare
 from stagetransfer.training import machine
+from stagetransfer.training.best_epoch import BestEpoch
+from stagetransfer.training.watch_losses import WatchLosses
 
 LAST = torch.channels_last
 fit = importlib.import_module("stagetransfer.training.fit")  # the package's `fit` is the function
@@ -23,6 +26,18 @@ def test_images_come_to_the_network_in_its_layout(start, tmp_path, asked, layout
         x = torch.zeros(2, 3, size, size).contiguous(memory_format=given)
         assert module.features(x).is_contiguous(memory_format=layout)
     assert module.network.conv1.weight.is_contiguous(memory_format=layout)
+
+
+def test_lightnings_check_before_the_training_changes_no_callback():
+    """It validates the first batches with the untrained network."""
+    metrics = {"validation/cross_entropy": 0.1, "validation/accuracy": 1.0}
+    trainer = SimpleNamespace(
+        sanity_checking=True, callback_metrics=metrics, current_epoch=0, world_size=1
+    )
+    for callback in (BestEpoch("accuracy", lowest=False, patience=1), WatchLosses()):
+        before = callback.state_dict()
+        callback.on_validation_end(trainer, None)
+        assert callback.state_dict() == before
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -88,8 +88,8 @@ def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
     if layout == "embedded":
         if root is not None:
             raise UserError(f"layout embedded has no folder: leave {root} out")
-        layouts.check_options(TargetDataModule.generator, given, "layout embedded: options")
-        return TargetDataModule.generator(**given)
+        generator = TargetDataModule.generator
+        return generator(**layouts.check_options(generator, given, "layout embedded: options"))
     if layout not in layouts.LAYOUTS:
         raise UserError(f"{layout}: no layout; there are embedded, {', '.join(layouts.LAYOUTS)}")
     if root is None:

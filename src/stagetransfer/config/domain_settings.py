@@ -9,6 +9,7 @@ from stagetransfer.config.schema import decides, idle
 from stagetransfer.config.typed import typed
 from stagetransfer.errors import UserError
 
+_PATHS = ("root", "split_file")
 _CHOICES = {"split_by": ("group", "image"), "fit": ("crop", "stretch")}
 
 
@@ -80,3 +81,15 @@ class DomainSettings:
             "mirror": self.mirror and augment,
             "turn": self.turn and augment,
         }
+
+
+def checked_domain(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a domain's part of the config, with each known key in its type ("no": False).
+
+    Paths stay texts, and so do the keys of a user's own class. UserError, see `from_config`.
+    """
+    if "layout" not in values:  # published weights, or a user's own class
+        return dict(values)
+    known = {one.name: values[one.name] for one in fields(DomainSettings) if one.name in values}
+    settings = DomainSettings.from_config(known, key)
+    return {**values, **{name: getattr(settings, name) for name in known if name not in _PATHS}}

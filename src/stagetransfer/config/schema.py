@@ -18,6 +18,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from stagetransfer.config.typed import as_boolean
 from stagetransfer.names import LAYERS
 
 
@@ -106,11 +107,11 @@ class Trainer:
     accelerator: str = idle("auto")
     devices: int = decides(1)  # times recipe.batch_size: the global batch
     precision: str = decides("auto")
-    channels_last: bool = idle(True)
-    winograd: bool = idle(True)
+    channels_last: bool = decides(True)
+    winograd: bool = decides(True)
     keep_memory: bool = idle(True)
-    deterministic: Any = idle("warn")
-    frozen_features_gib: float = idle(16.0)
+    deterministic: Any = decides("warn")
+    frozen_features_gib: float = decides(16.0)  # of stages that can use the cache
     checkpoint_every_minutes: float | None = idle(None)
     strategy: str | None = decides(None)
     fast_dev_run: Any = decides(False)
@@ -127,13 +128,20 @@ class Trainer:
     num_sanity_val_steps: int = idle(0)
     log_every_n_steps: int = idle(10)
     accumulate_grad_batches: int | None = decides(None)
-    benchmark: bool | None = idle(None)
+    benchmark: bool | None = decides(None)
     inference_mode: bool | None = idle(None)
     profiler: str | None = idle(None)
     detect_anomaly: bool | None = idle(None)
     sync_batchnorm: bool | None = decides(None)
     reload_dataloaders_every_n_epochs: int | None = idle(None)
     enable_model_summary: bool = idle(False)
+
+    def __post_init__(self) -> None:
+        if self.deterministic != "warn":
+            self.deterministic = as_boolean(self.deterministic, "trainer.deterministic", " or warn")
+        if type(self.fast_dev_run) is not int or self.fast_dev_run < 0:  # not a number of batches
+            other = ", or the number of batches"
+            self.fast_dev_run = as_boolean(self.fast_dev_run, "trainer.fast_dev_run", other)
 
 
 @dataclass

@@ -19,13 +19,16 @@ def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> 
     Args:
         data: identity of the stage's images; see `stagetransfer.data.DomainDataModule.identity`.
     """
+    trainer, transfer = deciding(config.trainer), stage.transfer
+    if not (transfer and (transfer.search or transfer.frozen_layers())) or data.get("augment"):
+        del trainer["frozen_features_gib"]  # there are no features to cache
     return {
         "name": stage.name,
         "domain": dict(data),
         "model": deciding(config.model),
         "recipe": deciding(stage.recipe),
-        "transfer": deciding(stage.transfer) if stage.transfer else None,
-        "trainer": deciding(config.trainer),
+        "transfer": deciding(transfer) if transfer else None,
+        "trainer": trainer,
         "callbacks": {name: own for name, own in config.callbacks.items() if name not in OBSERVERS},
         "seed": stage.seed,
     }

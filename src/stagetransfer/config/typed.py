@@ -39,6 +39,20 @@ def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
     return cast(T, OmegaConf.to_object(result))
 
 
+def as_boolean(value: object, key: str, other: str = "") -> bool:
+    """Return True or False for a value that the command line or YAML writes as a boolean.
+
+    Raises:
+        UserError: it is none of true, false, yes, no, on and off; `other` names what else is legal.
+    """
+    if isinstance(value, str):
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        value = words.get(value.lower(), value)
+    if not isinstance(value, bool):
+        raise UserError(f"{key}={value}: must be true or false{other}. Give another value.")
+    return value
+
+
 def refuse_unknown(part: Mapping[str, Any], schema: type, key: str) -> None:
     """Raise UserError if a name of `part` is no field of the schema."""
     names = [one.name for one in fields(cast(Any, schema))]

@@ -3,14 +3,14 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from stagetransfer.config.domain_settings import DomainSettings
+from stagetransfer.config.domain_settings import checked_domain
 from stagetransfer.config.schema import (
     Config,
     Model,
@@ -22,7 +22,14 @@ from stagetransfer.config.schema import (
     Trainer,
     Transfer,
 )
-from stagetransfer.config.typed import first_line, refuse_nested, refuse_unknown, required, typed
+from stagetransfer.config.typed import (
+    as_boolean,
+    first_line,
+    refuse_nested,
+    refuse_unknown,
+    required,
+    typed,
+)
 from stagetransfer.errors import UserError
 from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS, is_folder_name
 
@@ -49,13 +56,19 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     trainer = typed(Trainer, ("trainer", tree.get("trainer", {})))
     paths = typed(Paths, ("paths", tree.get("paths", {})))
     _check_model(model)
-    _check_trainer(trainer)
+    _one_of("trainer.precision", trainer.precision, PRECISIONS)
+    tree["trainer"] = asdict(trainer)
     own = {name: settings or {} for name, settings in values.stage.items() if name in chain}
     stages = tuple(_stage(tree, values, chain, name, own.get(name, {})) for name in chain)
     transfer = stages[-1].transfer
     for name in ("probe_epochs", "search"):
         if transfer and trainer.devices > 1 and getattr(transfer, name):
             raise UserError(f"transfer.{name} needs trainer.devices=1")
+    if (every := trainer.checkpoint_every_minutes) is not None:
+        if not every > 0:
+            raise UserError(f"trainer.checkpoint_every_minutes={every}: it must be above 0, or null")
+        if trainer.devices > 1:
+            raise UserError("trainer.checkpoint_every_minutes needs trainer.devices=1")
     if trainer.devices > 1 and stages[-1].recipe.search_rates:
         raise UserError("recipe.search_rates needs trainer.devices=1")
     if trainer.devices > 1 and any(one.recipe.optimizer["lr"] == "auto" for one in stages):
@@ -161,11 +174,9 @@ def _stage(
             raise UserError(
                 f"{key}.{section}: a stage has only recipe, transfer and require_learning"
             )
-    domain = dict(tree["domain"][name])
+    domain = tree["domain"][name] = checked_domain(tree["domain"][name], f"domain.{name}")
     is_target = last and domain.get("_target_") not in SOURCES
-    require = own.get("require_learning", not is_target)
-    if not isinstance(require, bool):
-        raise UserError(f"{key}.require_learning={require}: it must be true or false")
+    require = as_boolean(own.get("require_learning", not is_target), f"{key}.require_learning")
     parts = {
         section: (f"{key}.{section}", own.get(section) or {}) for section in ("recipe", "transfer")
     }
@@ -189,9 +200,6 @@ def _stage(
             )
         if transfer.search and not is_target:
             raise UserError(f"{key}.transfer.search: only the last stage's depth can be searched")
-    if "layout" in domain:  # otherwise published weights, or a user's own class
-        known = {one.name for one in fields(DomainSettings)} & domain.keys()
-        DomainSettings.from_config({key: domain[key] for key in known}, f"domain.{name}")
     seed = values.seed if is_target else values.source_seed
     return Stage(name, domain, recipe, transfer, seed, is_target, require)
 
@@ -204,19 +212,6 @@ def _check_model(model: Model) -> None:
     for name in ("mean", "std"):
         if len(getattr(model, name)) != 3:
             raise UserError(f"model.{name}: it must be three numbers, one each for R, G and B")
-
-
-def _check_trainer(trainer: Trainer) -> None:
-    _one_of("trainer.precision", trainer.precision, PRECISIONS)
-    if trainer.deterministic not in (True, False, "warn"):
-        raise UserError(f"trainer.deterministic={trainer.deterministic}: use true, false or warn")
-    if (minutes := trainer.checkpoint_every_minutes) is None:
-        return
-    if not minutes > 0 or trainer.devices > 1:
-        raise UserError(
-            f"trainer.checkpoint_every_minutes={minutes}: use a number above 0, or null; null with "
-            "trainer.devices above 1"
-        )
 
 
 def _check_recipe(recipe: Recipe) -> None:

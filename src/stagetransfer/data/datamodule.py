@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,6 +25,10 @@ from stagetransfer.data.stage_settings import StageSettings
 from stagetransfer.data.subset import subset_of_splits
 from stagetransfer.errors import UserError
 from stagetransfer.synthetic import GENERATORS
+
+# Batch size of `predict_dataloader`. The last bits of a network's output depend on it, and runs of
+# any batch size share the features that are computed from these batches.
+PREDICTED = 64
 
 
 class DomainDataModule(pl.LightningDataModule):
@@ -48,12 +53,13 @@ class DomainDataModule(pl.LightningDataModule):
     def __init__(self, stage: StageSettings, **settings: Any) -> None:
         super().__init__()
         self.stage = stage
-        self.settings = DomainSettings.from_config(settings, stage.key)
+        read = DomainSettings.from_config(settings, stage.key)
+        options = check_options(self._reader(read), read.options, f"{stage.key}.options")
+        self.settings = replace(read, options=options)
         self.mean = torch.tensor(stage.mean).view(3, 1, 1)
         self.std = torch.tensor(stage.std).view(3, 1, 1)
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._image_sets: dict[str, ImageSet] = {}
-        check_options(self._reader(), self.settings.options, f"{stage.key}.options")
 
     def read(self) -> Self:
         """Read labels, splits and subset, but no pixels unless images are checked."""
@@ -171,8 +177,9 @@ class DomainDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return all images before the ratio, in order: one loader for each split that has any."""
-        decoded = (self._decode(rows) for rows in self.all_rows.values() if len(rows))
-        return [self._loader(images_of_split, self.trainer) for images_of_split in decoded]
+        decoded = [self._decode(rows) for rows in self.all_rows.values() if len(rows)]
+        workers = self.settings.workers
+        return [build_loader(part, PREDICTED, workers, self.trainer) for part in decoded]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn stored images into network input on the device; called by Lightning."""
@@ -181,21 +188,25 @@ class DomainDataModule(pl.LightningDataModule):
         return batch._replace(images=self.to_input(batch.images, random_variants=augmented))
 
     def _decode(self, rows: Rows) -> ImageSet:
-        # Stored with the margin that a random crop removes.
-        side = round(self.stage.input_size / (1 - self.settings.crop))
         limit = self.settings.memory_limit_gib * 2**30
-        return ImageSet(self.samples, rows, side, self.settings.fit, limit)
+        return ImageSet(self.samples, rows, self._side, self.settings.fit, limit)
+
+    @functools.cached_property
+    def _side(self) -> int:
+        # With the margin that a random crop removes.
+        side = round(self.stage.input_size / (1 - self.settings.crop))
+        return images.stored_side(self.samples.images, side)
 
     def _loader(
         self, data: ImageSet, trainer: pl.Trainer | None, sampler: EpochSampler | None = None
     ) -> DataLoader[Any]:
         return build_loader(data, self.stage.batch_size, self.settings.workers, trainer, sampler)
 
-    def _reader(self) -> Callable[..., Samples]:
+    def _reader(self, settings: DomainSettings) -> Callable[..., Samples]:
         """Return the function that reads the layout, or draws the embedded domain."""
-        key, layout, generator = self.stage.key, self.settings.layout, type(self).generator
+        key, layout, generator = self.stage.key, settings.layout, type(self).generator
         if layout in LAYOUTS:
-            return functools.partial(LAYOUTS[layout], self.settings.root)
+            return functools.partial(LAYOUTS[layout], settings.root)
         if layout != "embedded":
             raise UserError(f"{key}.layout={layout}: none of embedded, {', '.join(LAYOUTS)}")
         if generator is None:
@@ -210,7 +221,7 @@ class DomainDataModule(pl.LightningDataModule):
             return read_indexed(
                 LAYOUTS[layout], layout, settings.root, settings.options, settings.check_images
             )
-        samples = self._reader()(**settings.options)
+        samples = self._reader(settings)(**settings.options)
         if settings.check_images:
             check_images(samples)
         return samples, samples.fingerprint()

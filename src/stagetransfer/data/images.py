@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +30,8 @@ class Batch(NamedTuple):
 class ImageSet(Dataset[Batch]):
     """Images of some rows, decoded once and held in memory, or decoded for each batch.
 
-    They are held, `side` pixels wide, if they fit the limit in bytes. Held images that all have one
-    size, no larger than `side`, stay at that size: a 32x32 patch is enlarged in the batch, on the
-    device, and needs a fiftieth of the memory.
+    They are square, `side` pixels wide (see `stored_side`), and held if they fit the limit in
+    bytes. Both ways give the same pixels.
     """
 
     def __init__(
@@ -67,6 +67,23 @@ class ImageSet(Dataset[Batch]):
             arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
             images = _channels_first(np.stack(arrays))
         return Batch(images, self.labels[index], self.rows[index])
+
+
+def stored_side(images: Sequence[Path] | NDArray[np.uint8], side: int) -> int:
+    """Return the side at which all images of a domain are stored, in pixels.
+
+    Square images of one size, no larger than `side`, stay at that size: a 32x32 patch is enlarged
+    in the batch, on the device, and needs a fiftieth of the memory. All others get `side`. No
+    memory limit and no split has a say in it, because a crop of the enlarged image has other
+    pixels. Files are opened up to the first that decides. One that is no image decides nothing.
+    """
+    sizes = set()
+    for path in () if isinstance(images, np.ndarray) else images:
+        with suppress(OSError, SyntaxError, ValueError), open_image(path) as image:
+            sizes.add(image.size)
+            if len(sizes) > 1 or image.width != image.height or image.width > side:
+                return side
+    return sizes.pop()[0] if sizes else side
 
 
 def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[np.uint8]:
@@ -108,13 +125,9 @@ def _square(image: NDArray[np.uint8], side: int, fit: str) -> NDArray[np.uint8]:
 
 def _decode_all(paths: Sequence[Path], side: int, fit: str) -> Tensor:
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
-        arrays = list(pool.map(lambda path: decode(path, side, fit), paths))
-    if len({array.shape for array in arrays}) > 1:
-        mode = "L" if all(array.ndim == 2 for array in arrays) else "RGB"
-        square = any(array.shape[:2] != arrays[0].shape[:2] for array in arrays)
-        for i, array in enumerate(arrays):
-            image = np.asarray(Image.fromarray(array).convert(mode))
-            arrays[i] = _square(image, side, fit) if square else image
+        arrays = list(pool.map(lambda path: _square(decode(path, side, fit), side, fit), paths))
+    if len({array.ndim for array in arrays}) > 1:
+        arrays = [np.asarray(Image.fromarray(array).convert("RGB")) for array in arrays]
     return _channels_first(np.stack(arrays))
 
 

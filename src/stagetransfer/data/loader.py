@@ -96,6 +96,7 @@ def build_loader(
     """Return a DataLoader; data held in memory are read without worker processes.
 
     Each of the trainer's processes gets its share. Without a sampler, the order is the data's.
+    Nothing is drawn from the global generators, so the number of workers decides no result.
     """
     workers = 0 if data.held is not None else workers
     order: Sampler[int] = sampler or SequentialSampler(data)
@@ -111,8 +112,9 @@ def build_loader(
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available() and not on_device,
         collate_fn=_unchanged,
-        # Otherwise an iterator draws the seed of its workers from the global generator.
-        generator=torch.Generator().manual_seed(0),
+        # A loader draws a seed for its workers, by default from the global generator: once, or in
+        # each epoch without persistent workers.
+        generator=torch.Generator(),
     )
 
 

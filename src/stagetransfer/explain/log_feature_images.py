@@ -31,7 +31,7 @@ class LogFeatureImages(pl.Callback):
         """Log the images to TensorBoard if it is this epoch's turn. Called by Lightning."""
         epoch = trainer.current_epoch + 1
         loggers = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
-        if epoch % self.every_n_epochs or not loggers:
+        if trainer.sanity_checking or epoch % self.every_n_epochs or not loggers:
             return
         network = cast(ClassifierModule, pl_module).network
         data = images_of(cast(StageData, trainer.datamodule))  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities.seed import isolate_rng
 
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.errors import UserError
@@ -40,13 +41,20 @@ def stage_loggers(
         if build.func is CSVLogger:
             _keep_earlier(Path(filled["save_dir"], filled["name"], filled["version"]), resuming)
         try:
-            made.append(build())
+            made.append(_isolated(build()))
         except ModuleNotFoundError as error:
             raise UserError(
                 f"logger.{name}: a package is not installed ({str(error).splitlines()[0]}). "
                 f"Install it, for example with pip install 'stagetransfer[{name}]'"
             ) from error
     return made
+
+
+def _isolated(logger: Logger) -> Logger:
+    """Let no random number that the logger draws be missing in the training."""
+    for name in ("log_hyperparams", "log_metrics", "save", "after_save_checkpoint"):
+        setattr(logger, name, isolate_rng()(getattr(logger, name)))
+    return logger
 
 
 def _filled(setting: Any, values: Mapping[str, str]) -> Any:

@@ -27,6 +27,8 @@ class BestEpoch(pl.Callback):
         self._stop_if_exhausted(trainer)  # a resumed training may already have ended
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         metrics = {
             name.removeprefix("validation/"): float(value)
             for name, value in trainer.callback_metrics.items()

@@ -30,6 +30,10 @@ from stagetransfer.training.module import ClassifierModule, FeatureBatch
 log = logging.getLogger(__name__)
 
 
+# Settings of the trainer that decide the last bits of a network's output.
+ROUNDING = ("precision", "channels_last", "winograd", "deterministic", "benchmark")
+
+
 class Store(Protocol):
     """A store of folders by key; see `stagetransfer.pipeline.stage_store.StageStore`."""
 
@@ -154,7 +158,7 @@ def with_cached_features(
         log.info("  frozen layers are computed in each epoch: %s", reason)
         return data
     identity = {"features": dict(weights), "data": data.input_identity()}
-    key = key_of({**identity, "precision": settings.precision})
+    key = key_of({**identity, "trainer": {name: getattr(settings, name) for name in ROUNDING}})
     with store.make(key) as folder:
         if folder is not None:
             log.info("  frozen layers: computed once for %d images (%.2g GiB)", count, size)

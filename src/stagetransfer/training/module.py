@@ -75,7 +75,8 @@ class ClassifierModule(pl.LightningModule):
         class_weights: (C,) weights of the training loss; None: all classes count alike.
         label_smoothing: of the training loss, in [0, 1); see `torch.nn.CrossEntropyLoss`.
         seed: decides the initial weights.
-        channels_last: whether to store images and filters channels-last. Changes only the speed.
+        channels_last: whether to store images and filters channels-last. Changes only the speed and
+            the rounding.
         winograd: see `WinogradConv2d`. Changes only the speed and the rounding.
     """
 

@@ -44,6 +44,8 @@ class StageProgress(pl.Callback):
             self._bar.update(task, completed=done, epoch=_epoch(trainer), metrics=metrics)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         value = trainer.callback_metrics
         self.metrics = (
             f"val: loss {value['validation/cross_entropy']:.3f}"

@@ -60,6 +60,8 @@ class WatchLosses(pl.Callback):
         self._summarise(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         loss = float(trainer.callback_metrics["validation/cross_entropy"])
         validation = [*self.losses.validation, loss]
         self.losses = replace(self.losses, validation=validation)

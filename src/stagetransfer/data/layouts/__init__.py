@@ -5,13 +5,13 @@ Every reader takes `max_classes`, the number of classes to use (the first ones i
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args
 
+from stagetransfer.config.instantiate import signature_of, with_booleans
 from stagetransfer.data.layouts.csv_table import read_csv
 from stagetransfer.data.layouts.dld import read_dld
 from stagetransfer.data.layouts.folders import read_folder, read_imagenet
@@ -57,23 +57,23 @@ def read(layout: str, root: Path, **options: object) -> Samples:
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout}: none of {', '.join(LAYOUTS)}")
     reader = functools.partial(LAYOUTS[layout], root)
-    check_options(reader, options, f"layout {layout}: options")
-    return reader(**options)
+    return reader(**check_options(reader, options, f"layout {layout}: options"))
 
 
-def check_options(reader: Callable[..., Samples], options: Mapping[str, Any], key: str) -> None:
-    """Raise UserError, which begins with `key`, unless the reader takes these keywords.
+def check_options(
+    reader: Callable[..., Samples], options: Mapping[str, Any], key: str
+) -> dict[str, Any]:
+    """Return the reader's keywords; UserError, which begins with `key`, if it does not take them.
 
-    Values are compared with type hints that are unions of the types in `_TYPES`.
+    Values are compared with type hints that are unions of the types in `_TYPES`. Words such as "no"
+    become booleans.
     """
-    try:
-        signature = inspect.signature(reader, eval_str=True)
-    except (NameError, AttributeError, TypeError):  # such as types only imported to check types
-        signature = inspect.signature(reader)
+    signature = signature_of(reader)
     try:
         signature.bind(**options)
     except TypeError as error:
         raise UserError(f"{key}: {error}; there are {', '.join(signature.parameters)}") from error
+    options = with_booleans(signature, options, key)
     for name, value in options.items():
         hint = signature.parameters[name].annotation if name in signature.parameters else None
         types = get_args(hint) if isinstance(hint, UnionType) else (hint,)
@@ -81,6 +81,7 @@ def check_options(reader: Callable[..., Samples], options: Mapping[str, Any], ke
         if len(known) == len(types) and not any(_is(value, accepted) for accepted, _ in known):
             kinds = " or ".join(kind for _, kind in known)
             raise UserError(f"{key}.{name}={value}: must be {kinds}. Give another value.")
+    return options
 
 
 def _is(value: object, accepted: type) -> bool:
