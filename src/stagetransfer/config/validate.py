@@ -49,7 +49,9 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     trainer = typed(Trainer, ("trainer", tree.get("trainer", {})))
     paths = typed(Paths, ("paths", tree.get("paths", {})))
     _check_model(model)
-    _check_trainer(trainer)
+    _one_of("trainer.precision", trainer.precision, PRECISIONS)
+    if trainer.deterministic not in (True, False, "warn"):
+        raise UserError(f"trainer.deterministic={trainer.deterministic}: use true, false or warn")
     own = {name: settings or {} for name, settings in values.stage.items() if name in chain}
     stages = tuple(_stage(tree, values, chain, name, own.get(name, {})) for name in chain)
     transfer = stages[-1].transfer
@@ -75,6 +77,7 @@ def validate_config(cfg: DictConfig) -> RunConfig:
         ratio_by=values.ratio_by,
         test_copies=values.test_copies,
         force=values.force,
+        keep=values.keep,
         model=model,
         trainer=trainer,
         callbacks=values.callbacks,
@@ -143,6 +146,7 @@ def _top_level(tree: Mapping[str, Any]) -> TopLevel:
         if getattr(values, key) < 0:
             raise UserError(f"{key}={getattr(values, key)}: it must be 0 or more")
     _one_of("ratio_by", values.ratio_by, ("image", "group"))
+    _one_of("keep", values.keep, ("best", "head", "none"))
     if values.test_copies < 1:
         raise UserError("test_copies: it must be 1 (each test image as it is) or more")
     return values
@@ -204,12 +208,6 @@ def _check_model(model: Model) -> None:
     for name in ("mean", "std"):
         if len(getattr(model, name)) != 3:
             raise UserError(f"model.{name}: it must be three numbers, one each for R, G and B")
-
-
-def _check_trainer(trainer: Trainer) -> None:
-    _one_of("trainer.precision", trainer.precision, PRECISIONS)
-    if trainer.deterministic not in (True, False, "warn"):
-        raise UserError(f"trainer.deterministic={trainer.deterministic}: use true, false or warn")
 
 
 def _check_recipe(recipe: Recipe) -> None:
