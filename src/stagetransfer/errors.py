@@ -94,7 +94,7 @@ def _free_space(path: object) -> str:
     try:
         while not place.exists():
             place = place.parent
-        return f" ({shutil.disk_usage(place).free / 1e6:,.0f} MB free)"
+        return f" ({shutil.disk_usage(place).free / 1e6:,.0f} MB free without it)"
     except OSError:
         return ""
 

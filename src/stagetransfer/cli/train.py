@@ -53,6 +53,7 @@ def enter(main: Callable[[], object]) -> None:
     """
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints several lines and exits with code 1
+    logging.raiseExceptions = False  # a log on a full disk gets no traceback for each lost line
     try:
         with interruptible(KEPT, silent=is_follower()):
             main()
@@ -61,7 +62,8 @@ def enter(main: Callable[[], object]) -> None:
             raise
         refuse(_one_line(error))
     except Exception as error:
-        exit_if_known(error)
+        if not wants_traceback:
+            exit_if_known(error)
         raise
 
 
