@@ -78,7 +78,8 @@ def disk_fault(error: BaseException | None) -> str | None:
     why = "Not a folder" if error.errno == errno.EEXIST else error.strerror
     if path is None:
         return one_line(f"{why}. {cure}.")
-    return one_line(f"{path}: {why}{_free_space(path)}. {cure}.")
+    without = " without it" if error.errno == errno.ENOSPC else ""
+    return one_line(f"{path}: {why}{_free_space(path, without)}. {cure}.")
 
 
 def is_disk_fault(error: BaseException) -> bool:
@@ -89,12 +90,12 @@ def is_disk_fault(error: BaseException) -> bool:
     return error.errno in _CURE_OF or (error.errno == errno.ENOENT and error.filename is None)
 
 
-def _free_space(path: object) -> str:
+def _free_space(path: object, without: str) -> str:
     place = Path(str(path)).absolute()
     try:
         while not place.exists():
             place = place.parent
-        return f" ({shutil.disk_usage(place).free / 1e6:,.0f} MB free without it)"
+        return f" ({shutil.disk_usage(place).free / 1e6:,.0f} MB free{without})"
     except OSError:
         return ""
 
