@@ -104,8 +104,9 @@ class RestoredRun:
     def source(self, stage: int) -> str | Path:
         """Return the file with the weights of a stage before, or the word torchvision."""
         entry = self.record["stages"][stage]
-        stored = self.folder.parent.parent / "stages" / entry["key"] / "model.ckpt"
-        return entry.get("weights") or stored
+        if "weights" in entry:
+            return str(entry["weights"])
+        return self.folder.parent.parent / "stages" / entry["key"] / "model.ckpt"
 
     def source_network(self, stage: int) -> AlexNet | None:
         """Return the network after a stage of the chain; None if the store no longer has it.

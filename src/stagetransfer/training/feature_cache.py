@@ -210,7 +210,7 @@ def write_features(
 class _Writer(pl.Callback):
     """Appends each batch of features to the file of its split."""
 
-    def __init__(self, files: list[IO[bytes]]) -> None:
+    def __init__(self, files: Sequence[IO[bytes]]) -> None:
         self.files = files
 
     def on_predict_batch_end(
