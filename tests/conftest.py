@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,6 +74,24 @@ def start(compose_config: Compose) -> Callable[..., ChainRunner]:
         return ChainRunner(validate_config(compose_config(*overrides)))
 
     return started
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """A function that mounts a small disk, such as "size=1m", or changes its options; for root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        again = "remount," if folder.is_mount() else ""
+        words = ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(folder)]
+        if (done := subprocess.run(words, capture_output=True, text=True)).returncode:
+            pytest.skip(f"no disk of memory can be mounted: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,20 +4,22 @@ with atomic_path(folder / "table.csv") as part:
     table.to_csv(part)
 """
 
+import errno
 import json
 import os
 import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from PIL import Image
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, is_disk_fault
+from stagetransfer.litter import part_of, remove
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,15 +38,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The file is flushed to disk before it is renamed. An error removes the temporary file and
     leaves an earlier `path` as it was. The folder is created if it is missing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = part_of(path)
     try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with located(path, part):
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error counts
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -57,17 +60,62 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: whether to replace an earlier `folder`. Without, the caller has checked that there
             is none, and one that has appeared since is an `OSError`.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)  # left by a killed process that had the same number
-    part.mkdir()
+    part = part_of(folder)
     try:
-        yield part
-        if replace:
-            shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        with located(folder, part):
+            remove(part)  # left by a killed process that had the same number
+            part.mkdir()
+            yield part
+            if replace:
+                replace_folder(part, folder)
+            else:
+                part.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remove(part)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Rename `new` to `folder`. An earlier `folder` is removed once `new` has its place."""
+    earlier = part_of(folder.with_name(f"{folder.name}.earlier"))
+    if folder.exists():
+        folder.rename(earlier)
+    try:
+        new.rename(folder)
+    except OSError:
+        if earlier.exists():
+            earlier.rename(folder)
+        raise
+    remove(earlier)
+
+
+@contextmanager
+def located(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Give an error of the disk within the block the name of the file that could not be written.
+
+    Libraries raise it without a name, with the name `part` of the temporary file, or as an error of
+    another kind. The disk is then its context (looked for only while `part` is written), or full.
+    """
+    try:
+        yield
+    except Exception as error:
+        first: BaseException | None = error
+        while first is not None and not is_disk_fault(first):
+            first = None if part is None or isinstance(first, UserError) else first.__context__
+        if isinstance(first, OSError):
+            name = str(first.filename2 or first.filename or "")
+            if first is error and name and (part is None or not name.startswith(str(part))):
+                raise
+            raise OSError(first.errno, first.strerror, str(path)) from error
+        if not isinstance(error, UserError) and _is_full(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < 2**16
+    except OSError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -84,8 +84,8 @@ def test_the_lock_is_released_after_an_error(tmp_path):
     with pytest.raises(RuntimeError), exclusive(lock, "it"):
         raise RuntimeError
     with exclusive(lock, "it"):
-        assert json.loads(lock.with_suffix(".owner").read_text())["pid"] == os.getpid()
-    assert not lock.with_suffix(".owner").exists()
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+    assert not lock.exists()
 
 
 def test_a_key_depends_on_every_value_and_not_on_their_order():

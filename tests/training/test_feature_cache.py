@@ -1,5 +1,6 @@
 """Frozen layers are computed once an image, with the numbers that they give each epoch."""
 
+import errno
 import logging
 import os
 
@@ -77,6 +78,18 @@ def test_the_same_metrics_with_features_and_without(start, tmp_path, depth, prec
     assert len(entries(tmp_path / "fast")) == 1
     assert not entries(tmp_path / "plain")
     check_same(fast, plain, atol)
+
+
+def test_a_full_disk_is_an_error_and_no_sigbus(start, disk):
+    outputs = disk("size=1m")
+    with pytest.raises(OSError, match=str(outputs)) as caught:
+        make_ready(start(outputs, "transfer.tune_from=fc8"))
+    assert caught.value.errno == errno.ENOSPC
+    disk("size=20m")
+    _, shown, _ = make_ready(start(outputs, "transfer.tune_from=fc8"))
+    assert isinstance(shown, FeatureDataModule)
+    assert len(entries(outputs)) == 1
+    assert not list(outputs.glob("features/*.partial"))
 
 
 def test_siblings_share_the_features_and_a_changed_one_does_not(start, tmp_path, caplog):

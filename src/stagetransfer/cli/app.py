@@ -1,7 +1,5 @@
 """The installed command `stagetransfer` and its subcommands."""
 
-import errno
-import sys
 from typing import Annotated
 
 import typer
@@ -20,7 +18,7 @@ from stagetransfer.cli.report import report
 from stagetransfer.cli.roc import roc
 from stagetransfer.cli.split import split
 from stagetransfer.cli.visualize import visualize
-from stagetransfer.errors import UserError
+from stagetransfer.errors import exit_if_known
 
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP)
@@ -66,15 +64,10 @@ for command in (
 
 
 def main() -> None:
-    """Run the command; bad input ends with one line and exit code 2."""
+    """Run the command. Bad input ends with one line and code 2, a full disk with one and 1."""
     try:
         with interruptible("No unfinished file is left behind; run the command again."):
             app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        print(f"error: {str(error.filename)[:80]}...: the name is too long", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        exit_if_known(error)
+        raise

@@ -30,25 +30,20 @@ def phantom(
 
     if out.exists():
         raise UserError(f"{out}: exists already. Give another folder or remove it.")
-    try:
-        with atomic_folder(out) as part:
-            for kind in ("slices", "truth", "lungs"):
-                (part / kind).mkdir()
-            for number in patients_of_test(patients):
-                drawn = [lung_slice(seed, number, index, size) for index in range(slices)]
-                name, side = f"{drawn[0].patient}.nii.gz", drawn[0].spacing
-                truth = np.stack([one.truth for one in drawn])
-                for kind, planes in (
-                    ("slices", np.stack([one.hu for one in drawn])),
-                    ("truth", (truth + 1).astype(np.uint8)),
-                    ("lungs", (truth >= 0).astype(np.uint8)),
-                ):
-                    write_nifti(part / kind / name, planes, (10.0, side, side))
-                typer.echo(f"{drawn[0].patient}: {slices} slices of {size} x {size}, {side:.3f} mm")
-            rows = [f"{value},{name}" for value, name in enumerate(CLASSES, 1)]
-            (part / "labels.csv").write_text("\n".join(["value,label", *rows]) + "\n", "utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot be written ({error.strerror}). Give another folder."
-        ) from error
+    with atomic_folder(out) as part:
+        for kind in ("slices", "truth", "lungs"):
+            (part / kind).mkdir()
+        for number in patients_of_test(patients):
+            drawn = [lung_slice(seed, number, index, size) for index in range(slices)]
+            name, side = f"{drawn[0].patient}.nii.gz", drawn[0].spacing
+            truth = np.stack([one.truth for one in drawn])
+            for kind, planes in (
+                ("slices", np.stack([one.hu for one in drawn])),
+                ("truth", (truth + 1).astype(np.uint8)),
+                ("lungs", (truth >= 0).astype(np.uint8)),
+            ):
+                write_nifti(part / kind / name, planes, (10.0, side, side))
+            typer.echo(f"{drawn[0].patient}: {slices} slices of {size} x {size}, {side:.3f} mm")
+        rows = [f"{value},{name}" for value, name in enumerate(CLASSES, 1)]
+        (part / "labels.csv").write_text("\n".join(["value,label", *rows]) + "\n", "utf-8")
     typer.echo(f"written  {out}")

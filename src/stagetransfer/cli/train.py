@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stagetransfer.cli.interruption import interruptible
 from stagetransfer.config.validate import check_folders, validate_config
-from stagetransfer.errors import UserError, cause
+from stagetransfer.errors import UserError, cause, disk_fault, exit_if_known
 from stagetransfer.pipeline.distributed import PARENT, end_with_parent, is_follower
 from stagetransfer.pipeline.sweep import ONE_DEVICE, Job, refuse
 
@@ -53,6 +53,7 @@ def enter(main: Callable[[], object]) -> None:
     """
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints several lines and exits with code 1
+    logging.raiseExceptions = False  # a log on a full disk gets no traceback for each lost line
     try:
         with interruptible(KEPT, silent=is_follower()):
             main()
@@ -60,6 +61,10 @@ def enter(main: Callable[[], object]) -> None:
         if wants_traceback:
             raise
         refuse(_one_line(error))
+    except Exception as error:
+        if not wants_traceback:
+            exit_if_known(error)
+        raise
 
 
 def _one_line(error: Exception) -> str:
@@ -77,9 +82,9 @@ def run(cfg: DictConfig) -> float | None:
     """Run what the config says, print the summary, and return the monitored validation figure.
 
     Hydra's sweepers that search (such as Optuna's) optimise this figure. Bad input ends the process
-    with code 2 after one line; a crash with code 1 after one line, if its traceback is in the run's
-    folder. In a sweep an error fails only its own job: its cause is recorded,
-    and the sweep continues and lists it at its end.
+    with code 2 after one line; a full disk with code 1 after one line, and a crash too, if its
+    traceback is in the run's folder. In a sweep an error fails only its own job: its cause is
+    recorded, and the sweep continues and lists it at its end.
     """
     end_with_parent()
     if is_follower():
@@ -89,17 +94,19 @@ def run(cfg: DictConfig) -> float | None:
     try:
         return _run(cfg, job)
     except Exception as error:
-        expected = isinstance(error, UserError)
         if job is not None:
-            job.fail(cause(error))
-        if expected and _is_own_process():
-            refuse(str(error))
+            try:
+                job.fail(cause(error))
+            except OSError:  # on such a disk, no job of the sweep can be recorded
+                raise error from None
+        if _is_own_process():
+            exit_if_known(error)
         if notes := getattr(error, "__notes__", []):
             print(f"error: {cause(error)}. {notes[-1]}", file=sys.stderr)
-        elif not expected:
-            traceback.print_exc()
-        else:
+        elif isinstance(error, UserError) or disk_fault(error):
             print(f"error: {cause(error)}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         if _is_own_process():
             sys.exit(1)
         return None

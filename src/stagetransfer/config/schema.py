@@ -163,6 +163,7 @@ class TopLevel:
     seed: int = place(0)
     source_seed: int = place(0)
     force: bool = idle(False)
+    keep: str = idle("best")
     stage: dict[str, Any] = decides({})
     domain: dict[str, Any] = decides({})
     callbacks: dict[str, Any] = decides({})
@@ -209,6 +210,7 @@ class RunConfig:
     ratio_by: str
     test_copies: int
     force: bool
+    keep: str
     model: Model
     trainer: Trainer
     callbacks: dict[str, Any]  # name -> `_target_` and keywords of a Lightning callback

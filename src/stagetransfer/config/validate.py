@@ -88,6 +88,7 @@ def validate_config(cfg: DictConfig) -> RunConfig:
         ratio_by=values.ratio_by,
         test_copies=values.test_copies,
         force=values.force,
+        keep=values.keep,
         model=model,
         trainer=trainer,
         callbacks=values.callbacks,
@@ -156,6 +157,7 @@ def _top_level(tree: Mapping[str, Any]) -> TopLevel:
         if getattr(values, key) < 0:
             raise UserError(f"{key}={getattr(values, key)}: it must be 0 or more")
     _one_of("ratio_by", values.ratio_by, ("image", "group"))
+    _one_of("keep", values.keep, ("best", "head", "none"))
     if values.test_copies < 1:
         raise UserError("test_copies: it must be 1 (each test image as it is) or more")
     return values

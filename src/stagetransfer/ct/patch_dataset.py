@@ -37,12 +37,9 @@ def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bo
             "or reduce --size or --coverage"
         )
     check_output_folder(out)
-    try:
-        names = Pseudonyms(read_salt(salt))
-        with atomic_folder(out) as part:
-            _write(extraction, names, part)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    names = Pseudonyms(read_salt(salt))
+    with atomic_folder(out) as part:
+        _write(extraction, names, part)
 
 
 def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:

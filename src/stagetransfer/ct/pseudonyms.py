@@ -11,10 +11,11 @@ import contextlib
 import hmac
 import os
 import secrets
-import tempfile
 from pathlib import Path
 
 from stagetransfer.errors import UserError
+from stagetransfer.files import located
+from stagetransfer.litter import part_of, remove
 
 _MIN_BYTES = 16
 
@@ -57,12 +58,13 @@ def read_salt(path: Path) -> bytes:
 
 
 def _create(path: Path) -> None:
+    part = part_of(path)
     try:
-        # Linked when complete: if two processes start together, both use the salt of one of them.
-        with tempfile.NamedTemporaryFile(prefix=".salt-", dir=path.parent) as file:
-            file.write(secrets.token_hex(32).encode() + b"\n")
-            file.flush()
+        with located(path, part):
+            part.touch(0o600)
+            part.write_text(secrets.token_hex(32) + "\n")
+            # Linked when complete: if two processes start together, both use the salt of one.
             with contextlib.suppress(FileExistsError):
-                os.link(file.name, path)
-    except OSError as error:
-        raise UserError(f"{path}: the salt file cannot be created ({error.strerror})") from error
+                os.link(part, path)
+    finally:
+        remove(part)

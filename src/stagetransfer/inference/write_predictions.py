@@ -91,11 +91,8 @@ def write_predictions(
     writer = _Writer(classifier, source, options, problems, report)
     problems.check(options.skip_bad)
     check_output_folder(out)
-    try:
-        with atomic_folder(out) as part:
-            return writer.write(part)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
+    with atomic_folder(out) as part:
+        return writer.write(part)
 
 
 @dataclass

@@ -2,18 +2,16 @@
 
 import logging
 import shutil
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from omegaconf import OmegaConf
 
 from stagetransfer.config.schema import RunConfig, Stage
 from stagetransfer.config.stage_key import key_of, stage_identity
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.errors import UserError, cause
+from stagetransfer.errors import UserError
 from stagetransfer.files import write_json, write_text
 from stagetransfer.pipeline.checks import (
     check_copies,
@@ -28,10 +26,12 @@ from stagetransfer.pipeline.distributed import (
     leaders_value,
     leave_process_group,
 )
+from stagetransfer.pipeline.kept_weights import keep_weights
 from stagetransfer.pipeline.loggers import LOG_FOLDERS
 from stagetransfer.pipeline.rate_search import search_rates
+from stagetransfer.pipeline.run_folder import failure_recorded, settle, work_folder
 from stagetransfer.pipeline.search import Search
-from stagetransfer.pipeline.stage import RATE_FILE, PreparedStage, prepare, train
+from stagetransfer.pipeline.stage import PreparedStage, prepare, source_weights, train
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.pipeline.stage_record import (
     data_entry,
@@ -52,6 +52,7 @@ from stagetransfer.training import (
     assess,
     evaluate,
     network_state,
+    write_checkpoint,
 )
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,8 @@ class ChainRunner:
 
         A chain of sources alone has no run: its stages are brought into the store.
 
-        An error leaves its cause, one line, in the run's failure.txt until the run is tried again;
-        a crash also leaves its traceback in failure.log.
+        With `force`, a finished run's folder is replaced once the new run is finished. A killed run
+        continues where it stopped, with `force` too.
         """
         if not self.has_target:
             if self.config.force:
@@ -119,37 +120,28 @@ class ChainRunner:
             leave_process_group()
             return self.folder
         if is_follower():
-            self._run()
+            self._run(work_folder(self.folder, self.config.force))
             return self.folder
         with exclusive(self.folder.parent / ".locks" / f"{self.folder.name}.lock", "this run"):
-            if self.config.force and self.folder.exists():
-                shutil.rmtree(self.folder)
-            if not self.finished:
-                failure, trace = self.folder / "failure.txt", self.folder / "failure.log"
-                for file in (failure, trace):
-                    file.unlink(missing_ok=True)
-                try:
-                    self._run()
-                except Exception as error:
-                    write_text(failure, cause(error) + "\n")
-                    if not isinstance(error, UserError):
-                        write_text(trace, traceback.format_exc())
-                        error.add_note(f"The traceback is in {trace}")
-                    raise
+            work = work_folder(self.folder, self.config.force)
+            if not is_finished(work):
+                with failure_recorded(work):
+                    self._run(work)
+            settle(work, self.folder)
         return self.folder
 
-    def _run(self) -> None:
-        config, checkpoints = self.config, self.folder / "checkpoints"
+    def _run(self, work: Path) -> None:
+        config, checkpoints = self.config, work / "checkpoints"
         if not is_follower():
-            write_text(self.folder / "config.yaml", OmegaConf.to_yaml(config.tree))
-            write_text(self.folder / "overrides.yaml", OmegaConf.to_yaml(self.overrides))
+            write_text(work / "config.yaml", OmegaConf.to_yaml(config.tree))
+            write_text(work / "overrides.yaml", OmegaConf.to_yaml(self.overrides))
         records = self._sources(len(self.stages) - 1)
-        self._copy_logs(len(self.stages) - 1, self.folder)
+        self._copy_logs(len(self.stages) - 1, work)
         target = self.stages[-1]
         data = cast(DomainDataModule, target.data)
         log.info("stage %s: %d images, ratio %g", target.title, data.count("train"), config.ratio)
         searched: dict[str, Any] = {}
-        search = Search(target, config, checkpoints, logs=self.folder, run=self.folder.name)
+        search = Search(target, config, checkpoints, logs=work, run=self.folder.name)
         if target.stage.transfer and target.stage.transfer.search:
             target, fitted, searched["search"] = search_depth(search)
         elif target.stage.recipe.search_rates:
@@ -158,7 +150,7 @@ class ChainRunner:
             module, shown, _ = prepare(target, config)
         else:
             module, shown, fitted = train(
-                target, config, checkpoints=checkpoints, logs=self.folder, run=self.folder.name
+                target, config, checkpoints=checkpoints, logs=work, run=self.folder.name
             )
         leave_process_group()
         if is_follower():
@@ -166,8 +158,11 @@ class ChainRunner:
         validated, health = self._assess(target, module, shown, fitted)
         copies, seed = config.test_copies, derive(target.seed, "test")
         tested = evaluate(module, shown, config.trainer, copies=copies, seed=seed)
+        source = {}
+        if target.before is not None and config.keep == "head":
+            source = source_weights(target.before, config.model, config.outputs)
         write_result(
-            self.folder,
+            work,
             place={
                 "condition": config.condition,
                 "chain": list(config.chain),
@@ -182,11 +177,10 @@ class ChainRunner:
                 "ratio_by": config.ratio_by,
                 "test_copies": config.test_copies,
                 **searched,
+                "kept": keep_weights(config.keep, checkpoints, source),
             },
             stages=[*records, trained_entry(target.stage.name, target.key, data, fitted, health)],
         )
-        for name in ("last.ckpt", "last.ckpt.damaged", "search.json", RATE_FILE):
-            (checkpoints / name).unlink(missing_ok=True)
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
         """Bring the first `count` stages into the store, and return their records."""
@@ -261,7 +255,7 @@ class ChainRunner:
     ) -> None:
         data = cast(DomainDataModule, prepared.data)
         state = {"state_dict": network_state(fitted.best), "hyper_parameters": dict(module.hparams)}
-        torch.save(state, folder / "model.ckpt")
+        write_checkpoint(state, folder / "model.ckpt")
         entry = trained_entry(prepared.stage.name, prepared.key, data, fitted, health)
         write_json(
             folder / "stage.json",
@@ -272,9 +266,6 @@ class ChainRunner:
                 "versions": versions(),
             },
         )
-        # best.ckpt comes last: without it, a last.ckpt could not be resumed.
-        for name in ("last.ckpt", "last.ckpt.damaged", RATE_FILE, "best.ckpt"):
-            (folder / name).unlink(missing_ok=True)
 
     def _identity(self, stage: Stage, data: DomainDataModule | Pretrained) -> dict[str, Any]:
         if isinstance(data, Pretrained):

@@ -1,6 +1,6 @@
 """Restore a finished run: its network, its data, and the networks of the stages before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 
 from stagetransfer.config.schema import RunConfig
 from stagetransfer.config.validate import validate_config
@@ -15,6 +16,7 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_yaml
 from stagetransfer.models import AlexNet, copy_layers, load_weights
+from stagetransfer.pipeline.kept_weights import KEEP, whole_state
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.runs.reader import check_texts, find_runs, is_finished, read_record
 from stagetransfer.runs.study import condition_order
@@ -82,8 +84,29 @@ class RestoredRun:
         return data
 
     def network(self) -> AlexNet:
-        """Return the trained network, ready to predict."""
-        return self._load(self.folder / "checkpoints" / "best.ckpt", len(self.record["classes"]))
+        """Return the trained network, ready to predict.
+
+        Raises:
+            UserError: its weights or those of the source stage that it needs cannot be read.
+        """
+        kept, classes = self.kept, len(self.record["classes"])
+        state = self._state(self.folder / "checkpoints" / kept["file"])
+        if kept["file"] == "head.ckpt":
+            source, digest = self._state(self.source(-2)), kept.get("source_sha256")
+            state = whole_state(state, source, digest, self.folder)
+        return self._network(state, classes)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The file that the network is kept in, and a digest of what it needs of the source."""
+        return self.record.get("kept") or {"file": "best.ckpt"}
+
+    def source(self, stage: int) -> str | Path:
+        """Return the file with the weights of a stage before, or the word torchvision."""
+        entry = self.record["stages"][stage]
+        if "weights" in entry:
+            return str(entry["weights"])
+        return self.folder.parent.parent / "stages" / entry["key"] / "model.ckpt"
 
     def source_network(self, stage: int) -> AlexNet | None:
         """Return the network after a stage of the chain; None if the store no longer has it.
@@ -93,24 +116,24 @@ class RestoredRun:
         Args:
             stage: number of the stage, from 0.
         """
-        entry = self.record["stages"][stage]
-        if "weights" in entry:
-            return self._load(entry["weights"], None)
-        path = self.folder.parent.parent / "stages" / entry["key"] / "model.ckpt"
-        return self._load(path, None) if path.is_file() else None
+        source = self.source(stage)
+        if isinstance(source, Path) and not source.is_file():
+            return None
+        state = self._state(source)
+        return self._network(state, len(state["fc8.bias"]))
 
-    def _load(self, source: str | Path, num_classes: int | None) -> AlexNet:
+    def _state(self, source: str | Path) -> dict[str, Tensor]:
         model = self.config.model
-        state = load_weights(
+        return load_weights(
             source,
             model.variant,
             groups=model.groups,
             mean=tuple(model.mean),
             std=tuple(model.std),
         )
-        if num_classes is None:
-            num_classes = len(state["fc8.bias"])
-        network = build_network(model, num_classes)
+
+    def _network(self, state: Mapping[str, Tensor], num_classes: int) -> AlexNet:
+        network = build_network(self.config.model, num_classes)
         copy_layers(network, state)
         return network.eval()
 
@@ -137,7 +160,15 @@ def restore_runs(paths: Sequence[Path]) -> list[RestoredRun]:
 
 
 def _restore(folder: Path) -> RestoredRun:
-    for name in ("config.yaml", "checkpoints/best.ckpt"):
+    record = read_record(folder)
+    kept = record.get("kept") or {"file": "best.ckpt"}
+    if not isinstance(kept, dict) or kept.get("file", 0) not in KEEP.values():
+        raise UserError(f"{folder / 'metrics.json'}: kept={kept!r}: it names no known file.")
+    if kept["file"] is None:
+        raise UserError(
+            f"{folder}: keep=none left no network. Run again with force=true keep=best."
+        )
+    for name in ("config.yaml", f"checkpoints/{kept['file']}"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing. Run again with force=true.")
     file, cure = folder / "config.yaml", "Leave the run out, or run it again."
@@ -151,4 +182,12 @@ def _restore(folder: Path) -> RestoredRun:
         config = validate_config(OmegaConf.create(settings))
     except (UserError, OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{file}: {str(error).rstrip('.')}. {cure}") from error
-    return RestoredRun(folder, read_record(folder), config)
+    run = RestoredRun(folder, record, config)
+    if kept["file"] == "head.ckpt":
+        source = run.source(-2) if len(record["stages"]) > 1 else folder
+        if isinstance(source, Path) and not source.is_file():
+            raise UserError(
+                f"{folder}: head.ckpt needs {source}, which is missing. Restore it, or run again "
+                "with force=true."
+            )
+    return run

@@ -18,7 +18,7 @@ from stagetransfer.files import read_json, write_json
 from stagetransfer.models import LAYERS, copy_layers, load_weights
 from stagetransfer.pipeline.distributed import is_follower
 from stagetransfer.pipeline.loggers import stage_loggers
-from stagetransfer.pipeline.stage_store import StageStore
+from stagetransfer.pipeline.stage_store import RATE_FILE, StageStore
 from stagetransfer.seeding import derive
 from stagetransfer.training import (
     ClassifierModule,
@@ -36,8 +36,6 @@ from stagetransfer.training import (
 )
 
 log = logging.getLogger(__name__)
-
-RATE_FILE = "learning_rate.json"  # beside the checkpoints, until the stage is finished
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,26 @@
 """The store of source stages that all runs share: each stage is trained once."""
 
+import fcntl
 import json
 import logging
 import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import IO, Any
 
 from stagetransfer.errors import UserError
-from stagetransfer.files import read_json
+from stagetransfer.files import located, read_json
+from stagetransfer.litter import remove_parts
 from stagetransfer.pipeline.distributed import is_follower
 
 log = logging.getLogger(__name__)
+
+RATE_FILE = "learning_rate.json"  # the result of a range test
+# What only a training that continues needs.
+_UNFINISHED = ("last.ckpt", "last.ckpt.damaged", "search.json", RATE_FILE)
 
 
 class StageStore:
@@ -71,38 +75,65 @@ class StageStore:
                 yield None
                 return
             partial.mkdir(parents=True, exist_ok=True)
-            yield partial
+            with located(partial):
+                yield partial
             (partial / "DONE").touch()
             self._publish(key, partial)
 
     def _publish(self, key: str, partial: Path) -> None:
+        tidy(partial)
+        (partial / "best.ckpt").unlink(missing_ok=True)  # model.ckpt holds its weights
         if self.path(key).exists():  # without DONE: not ours, or damaged by hand
             shutil.rmtree(self.path(key))
         partial.rename(self.path(key))
 
 
+def tidy(checkpoints: Path) -> None:
+    """Remove what a finished training, and processes that were killed in it, have left."""
+    for name in _UNFINISHED:
+        (checkpoints / name).unlink(missing_ok=True)
+    remove_parts(checkpoints)
+
+
 @contextmanager
 def exclusive(lock_file: Path, what: str) -> Iterator[None]:
-    """Hold a lock between processes; if another holds it, log once which process that is."""
+    """Hold a lock between processes; if another holds it, log which process that is.
+
+    The lock is that of `flock`, also between the hosts of a network disk. Its file names its owner,
+    and is removed with the lock.
+    """
     lock_file.parent.mkdir(parents=True, exist_ok=True)
-    owner = lock_file.with_suffix(".owner")
-    lock = FileLock(lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s is being made by %s; waiting for it", what, _describe(owner))
-        lock.acquire()
-    owner.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-    try:
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+    with located(lock_file):
+        file = _locked(lock_file, what)
+    with file:
+        with suppress(OSError):  # a full disk holds the lock, but no name
+            file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock_file.unlink()
+            fcntl.flock(file, fcntl.LOCK_UN)  # DataLoader's workers have it open too
 
 
-def _describe(owner: Path) -> str:
+def _locked(lock_file: Path, what: str) -> IO[bytes]:
+    while True:
+        file = lock_file.open("ab", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s is being made by %s; waiting for it", what, _describe(lock_file))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(lock_file.stat(), os.fstat(file.fileno())):
+                file.truncate(0)
+                return file
+        file.close()  # its owner has removed it meanwhile
+
+
+def _describe(lock_file: Path) -> str:
     try:
-        who = json.loads(owner.read_text())
+        who = json.loads(lock_file.read_text())
         return f"process {who['pid']} on {who['host']}"
     except (OSError, ValueError):  # the owner is just writing it, or has just ended
         return "another process"

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from stagetransfer.errors import cause
+from stagetransfer.errors import cause, exit_if_known
 from stagetransfer.files import read_json, write_json, write_text
 
 ONE_DEVICE = (
@@ -102,6 +102,10 @@ class SweepCallback(Callback):
                 f"hydra/launcher={name}: its package is not installed. Install it with "
                 f"pip install 'stagetransfer[{EXTRAS[plugin]}]'"
             )
+        try:  # Hydra writes this file next; its error would not name it
+            write_text(Path(config.hydra.sweep.dir) / "multirun.yaml", OmegaConf.to_yaml(config))
+        except OSError as error:
+            exit_if_known(error)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """List the failed jobs and write the board. With a failed job, the exit code is 1."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from stagetransfer.errors import UserError
+from stagetransfer.files import atomic_path
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Plot, Section, Table
 
@@ -42,9 +43,9 @@ def _table(file: Path) -> Table:
 
 def _image(file: Path, out: Path) -> Plot:
     copy = Path("visualization") / file.name
-    (out / copy).parent.mkdir(parents=True, exist_ok=True)
     if (out / copy).resolve() != file.resolve():
-        shutil.copyfile(file, out / copy)
+        with atomic_path(out / copy) as part:
+            shutil.copyfile(file, part)
     return Plot(file.stem, [copy], "")
 
 

@@ -9,7 +9,7 @@ from stagetransfer.training.feature_cache import (
     images_of,
     with_cached_features,
 )
-from stagetransfer.training.fit import Fitted, evaluate, fit, network_state
+from stagetransfer.training.fit import Fitted, evaluate, fit, network_state, write_checkpoint
 from stagetransfer.training.health import Health, assess
 from stagetransfer.training.length import planned_epochs
 from stagetransfer.training.module import (
@@ -52,4 +52,5 @@ __all__ = [
     "set_aside_damaged",
     "warmup_cosine",
     "with_cached_features",
+    "write_checkpoint",
 ]

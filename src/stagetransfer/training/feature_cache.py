@@ -7,15 +7,14 @@ epoch reads it instead of the image, in runs with any seed, learning rate or rat
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -195,27 +194,28 @@ def write_features(
     """Write <split>.npy, float32, with one row per image of `data.all_rows`.
 
     The network runs batch by batch, as in a test. Each result is written at once, so that memory
-    holds one batch. A split without images has no file.
+    holds one batch. A split without images has no file. No memory map is written: on a full disk,
+    it would end the process with SIGBUS.
     """
     shape = feature_shape(module)
-    arrays = [
-        open_memmap(folder / f"{split}.npy", "w+", np.float32, shape=(len(rows), *shape))
-        for split, rows in data.all_rows.items()
-        if len(rows)
-    ]
-    trainer = build_trainer(replace(settings, devices=1), logger=False, callbacks=[_Writer(arrays)])
-    with quiet_lightning():
-        trainer.predict(module, datamodule=data, return_predictions=False)
-    for array in arrays:
-        array.flush()
+    with ExitStack() as stack:
+        files = []
+        for split, rows in data.all_rows.items():
+            if len(rows):
+                files.append(stack.enter_context((folder / f"{split}.npy").open("wb")))
+                head = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), *shape)}
+                np.lib.format.write_array_header_1_0(files[-1], head)
+        writer = _Writer(files)
+        trainer = build_trainer(replace(settings, devices=1), logger=False, callbacks=[writer])
+        with quiet_lightning():
+            trainer.predict(module, datamodule=data, return_predictions=False)
 
 
 class _Writer(pl.Callback):
-    """Writes each batch of features to its rows of the array."""
+    """Appends each batch of features to the file of its split."""
 
-    def __init__(self, arrays: list[np.memmap[Any, np.dtype[np.float32]]]) -> None:
-        self.arrays = arrays
-        self.written = [0] * len(arrays)
+    def __init__(self, files: Sequence[IO[bytes]]) -> None:
+        self.files = files
 
     def on_predict_batch_end(
         self,
@@ -226,9 +226,7 @@ class _Writer(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        start = self.written[dataloader_idx]
-        end = self.written[dataloader_idx] = start + len(outputs)
-        self.arrays[dataloader_idx][start:end] = outputs.cpu().numpy()
+        self.files[dataloader_idx].write(outputs.cpu().numpy().astype("<f4").tobytes())
 
 
 def read_features(folder: Path) -> dict[str, NDArray[np.float32]]:

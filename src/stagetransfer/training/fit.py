@@ -184,6 +184,13 @@ def build_trainer(
         )
 
 
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a file that `torch.load` reads, complete or not at all."""
+    # Given a name instead of a file, PyTorch hides why it cannot write.
+    with atomic_path(path) as part, part.open("wb") as file:
+        torch.save(content, file)
+
+
 class _AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints that are complete or absent.
 
@@ -194,5 +201,4 @@ class _AtomicCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        with atomic_path(Path(path)) as part:
-            torch.save(checkpoint, part)
+        write_checkpoint(checkpoint, Path(path))
