@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from PIL import Image
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, is_shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +133,21 @@ def default_folder(outputs: Path, *names: str) -> Path:
         if not path.resolve().is_relative_to(outputs.resolve()):
             raise UserError(f"{path}: a link out of {outputs}. Remove it, or give another --out.")
     return folder
+
+
+def check_can_be_folder(path: str | Path, key: str) -> None:
+    """Raise UserError, which begins with `key`, if no folder can have this path."""
+    text, why = str(path), ""
+    if not text.strip() or not is_shown(text):
+        why = "it is empty or holds a control character"
+    try:
+        first = next(x for x in (Path(path), *Path(path).absolute().parents) if x.exists())
+        if not first.is_dir():
+            why = why or f"{first} is a file, a pipe or a device"
+    except (OSError, ValueError) as error:  # a name of more than 255 bytes; a zero byte
+        why = why or getattr(error, "strerror", None) or str(error)
+    if why:
+        raise UserError(f"{key}={text}: no folder can be made there ({why}). Give another folder.")
 
 
 def require_file(path: Path) -> None:

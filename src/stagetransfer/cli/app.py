@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -20,7 +20,7 @@ from stagetransfer.cli.report import report
 from stagetransfer.cli.roc import roc
 from stagetransfer.cli.split import split
 from stagetransfer.cli.visualize import visualize
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, one_line
 
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP)
@@ -69,7 +69,7 @@ def main() -> None:
     """Run the command; bad input ends with one line and exit code 2."""
     try:
         with interruptible("No unfinished file is left behind; run the command again."):
-            app()
+            sys.exit(app(standalone_mode=False))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -78,3 +78,19 @@ def main() -> None:
             raise
         print(f"error: {str(error.filename)[:80]}...: the name is too long", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:  # typer has its own copies of click's exceptions, or click's own
+        if not hasattr(error, "format_message"):
+            raise
+        _refuse_usage(error)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """End the process with what typer says about the words of the command, in one line."""
+    context = error.ctx
+    if len(sys.argv) == 1:  # the message is the help
+        error.show()
+    else:
+        line = one_line(error.format_message()).removesuffix(".")
+        more = f" See {context.command_path} --help." if context else ""
+        print(f"error: {line}.{more}", file=sys.stderr)
+    sys.exit(error.exit_code)

@@ -67,6 +67,9 @@ def _one_line(error: Exception) -> str:
     text = str(error).partition("Config search path")[0]
     if error.__cause__ is not None and str(error.__cause__) not in text:
         text += f"\n{error.__cause__}"
+    key = getattr(error, "full_key", None)
+    if key and key not in text:
+        text = f"{key}: {text}"
     lines = [line.strip() for line in text.splitlines()]
     details = ("object_type=", "reference_type=", "full_key:")  # what the rest says already
     kept = [line for line in lines if line and not line.startswith(details)]
