@@ -9,8 +9,10 @@ Processor seconds, unlike seconds, hardly depend on other work on the machine.
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 import time
+from contextlib import redirect_stdout
 from itertools import product
 from pathlib import Path
 
@@ -61,7 +63,8 @@ def _timed(command: str, outputs: Path) -> tuple[float, float]:
         case "report":
             make_report([outputs])
         case "roc":
-            roc([outputs])
+            with redirect_stdout(io.StringIO()):
+                roc([outputs])
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
@@ -73,7 +76,11 @@ def _write_runs(outputs: Path, seeds: int) -> None:
         assert isinstance(tree, dict)
         tree["domain"] = {name: tree["domain"][name] for name in chain}
         for ratio, seed in product(RATIOS, range(seeds)):
-            folder = outputs / "runs" / f"{condition}-r{ratio:g}-s{seed}-{len(chain):08x}"
+            folder = (
+                outputs
+                / "runs"
+                / f"{condition}-r{ratio:g}-s{seed}-{list(CONDITIONS).index(chain):08x}"
+            )
             folder.mkdir(parents=True)
             tree |= {"condition": condition, "ratio": ratio, "seed": seed}
             (folder / "config.yaml").write_text(OmegaConf.to_yaml(tree))
@@ -83,7 +90,7 @@ def _write_runs(outputs: Path, seeds: int) -> None:
 def _write_run(
     folder: Path, chain: tuple[str, ...], condition: str, ratio: float, seed: int
 ) -> None:
-    random = np.random.default_rng([len(chain), round(100 * ratio), seed])
+    random = np.random.default_rng([list(CONDITIONS).index(chain), round(100 * ratio), seed])
     skill = 1 + ratio + len(chain) / 4
     stages = [
         {

@@ -12,6 +12,7 @@ import io
 import os
 import random
 import signal
+import subprocess
 import sys
 from functools import cache
 
@@ -112,6 +113,7 @@ def prepare(world, compose_config):
     def prepared(key, value):
         cfg = copy.deepcopy(base)
         try:
+            train.refuse_long_numbers([f"++{key}={value}"])
             overrides = parser.parse_overrides([f"++{key}={value}"])
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)
             settings = validate_config(cfg)
@@ -267,3 +269,21 @@ def test_options(world, command):
 @pytest.mark.slow
 def test_all_options(world, command):
     check_options(world, command, every_option(world))
+
+
+def test_what_the_harness_says_is_what_processes_do(world, prepare, command):
+    keys = sample(fuzz.overrides(world), 40)
+    refused = [(key, value) for key, value in keys if prepare(key, value)[0] == 2]
+    base = [f"paths.outputs={world / 'out'}", "trainer.accelerator=cpu"]
+    chosen = [["train", *base, f"++{key}={value}"] for key, value in refused[:4]]
+    chosen += [["roc", str(world / "made"), "--count", "99"], ["phantom", "--size", "nan", "new"]]
+    before = written(world)
+    for words in chosen:
+        done = subprocess.run(
+            [sys.executable, "-m", "stagetransfer", *words],
+            cwd=world, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert one_line(done.stderr), done.stderr
+        assert done.stderr.startswith("error: "), done.stderr
+    assert written(world) == before

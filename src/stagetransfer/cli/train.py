@@ -5,6 +5,7 @@ Everything heavy (torch, Lightning) is imported after the settings have been che
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -55,11 +56,22 @@ def enter(main: Callable[[], object]) -> None:
     os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints several lines and exits with code 1
     try:
         with interruptible(KEPT, silent=is_follower()):
+            refuse_long_numbers(sys.argv[1:])
             main()
+    except UserError as error:
+        refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
         refuse(_one_line(error))
+
+
+def refuse_long_numbers(words: Sequence[str]) -> None:
+    """Raise UserError for an integer of more digits than Python reads, on which Hydra crashes."""
+    for word in words:
+        if re.search(r"\d{4000}", word):
+            key = word.partition("=")[0]
+            raise UserError(f"{key[:80]}: a number of 4,000 digits. Give a smaller number.")
 
 
 def _one_line(error: Exception) -> str:
