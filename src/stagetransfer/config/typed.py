@@ -39,7 +39,9 @@ def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
             raise required(_join(parts[0][0], one.name))
     made = cast(T, OmegaConf.to_object(result))
     keys = {name: _join(key, name) for key, part in parts for name in part}
-    check_ranges(made, {one.name: _join(parts[0][0], one.name) for one in fields(made)} | keys)
+    check_ranges(
+        made, {one.name: _join(parts[0][0], one.name) for one in fields(cast(Any, schema))} | keys
+    )
     return made
 
 

@@ -42,7 +42,7 @@ class Curve:
         x, y = np.round(self.false_positives, 12), self.sensitivity
         if len(x) < at.size:
             return np.stack([np.interp(at, *row) for row in zip(x, y, strict=True)])
-        return np.stack([_interpolated(rate, x, y) for rate in np.ravel(at)], axis=1)
+        return np.stack([_interpolated(rate, x, y) for rate in at.tolist()], axis=1)
 
     def area(self, up_to: float = 1.0) -> Array:
         """Return the areas (R,) left of the false-positive rate `up_to` in (0, 1]; for 1, AUC."""
