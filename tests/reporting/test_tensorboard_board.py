@@ -1,7 +1,9 @@
 """`stagetransfer board` on generated runs, read back with TensorBoard's own readers."""
 
+import errno
 import io
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -15,6 +17,7 @@ from made_runs import make_run, make_sweep
 from stagetransfer.cli.app import main
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.sweep import SweepCallback
+from stagetransfer.reporting import tensorboard_board
 from stagetransfer.reporting.tensorboard_board import write_board
 
 CONDITIONS = ("scratch", "two_stage")
@@ -34,11 +37,14 @@ def hparams(folder, tag):
     return metadata.parse_session_start_info_plugin_data(content)
 
 
-def read_image(folder, tag):
-    (event,) = events(folder).Images(tag)
-    image = Image.open(io.BytesIO(event.encoded_image_string)).convert("L")
-    assert image.size == (event.width, event.height)
-    return np.asarray(image)
+def read_images(folder, tag):
+    """The images of a tag as grey values, by step."""
+    found = {}
+    for event in events(folder).Images(tag):
+        image = Image.open(io.BytesIO(event.encoded_image_string)).convert("L")
+        assert image.size == (event.width, event.height)
+        found[event.step] = np.asarray(image)
+    return found
 
 
 def scalars(folder, tag):
@@ -100,12 +106,64 @@ def test_curves_of_figure_5_are_means_over_seeds_at_steps_of_100_r(outputs):
 
 
 def test_images_are_not_blank(outputs):
-    board = outputs / "board"
-    pages = [read_image(board / "figure5", tag) for tag in ("figure5/plot", "conditions/confusion")]
-    pages += [read_image(board / name, "test/confusion") for name in records(outputs)]
-    for page in pages:
+    folder = outputs / "board" / "figure5"
+    matrices = read_images(folder, "conditions/confusion")
+    assert {*matrices} == {20, 100}
+    assert not np.array_equal(matrices[20], matrices[100])
+    for page in (*matrices.values(), *read_images(folder, "figure5/plot").values()):
         assert min(page.shape) > 200
         assert page.std() > 10
+
+
+def test_each_run_adds_no_figure(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(tensorboard_board, "_image", lambda tag, _: drawn.append(tag) or scalar)
+    scalar = tensorboard_board._scalar("image", 0.0)
+    for seeds in ((0, 1), (2, 3, 4)):
+        drawn.clear()
+        make_sweep(tmp_path, CONDITIONS, RATIOS, seeds)
+        write_board(tmp_path, count=20)
+        assert sorted(drawn) == ["conditions/confusion", "conditions/confusion", "figure5/plot"]
+
+
+def test_only_new_and_changed_runs_are_written(tmp_path):
+    kept, changed, vanished = (make_run(tmp_path, "scratch", seed=seed) for seed in range(3))
+    write_board(tmp_path, count=20)
+    before = files_on_board(tmp_path)
+    for folder in (changed, vanished):
+        shutil.rmtree(folder)
+    make_run(tmp_path, "scratch", seed=1, skill=0.3)
+    new = make_run(tmp_path, "natural", seed=1)
+    write_board(tmp_path, count=20)
+    after = files_on_board(tmp_path)
+    assert {*after} == {kept.name, changed.name, new.name}
+    assert after[kept.name] == before[kept.name]
+    assert after[changed.name][0] != before[changed.name][0]
+    for name, record in records(tmp_path).items():
+        (value,) = scalars(tmp_path / "board" / name, "test/recall").values()
+        assert value == pytest.approx(record["test"]["recall"])
+
+
+def test_a_file_system_without_hard_links_has_the_same_board(tmp_path, monkeypatch):
+    def no_link(*_):
+        raise OSError(errno.EOPNOTSUPP, "no hard links")
+
+    folder = make_run(tmp_path, "scratch")
+    monkeypatch.setattr("os.link", no_link)
+    for _ in range(2):
+        write_board(tmp_path, count=20)
+        assert {*files_on_board(tmp_path)} == {folder.name}
+        assert len(scalars(tmp_path / "board" / folder.name, "test/recall")) == 1
+
+
+def files_on_board(outputs):
+    """The name and the inode of the one file of each run on the board."""
+    found = {}
+    for folder in (outputs / "board").iterdir():
+        if folder.name != "figure5":
+            (file,) = folder.iterdir()
+            found[folder.name] = (file.name, file.stat().st_ino)
+    return found
 
 
 def test_an_earlier_board_is_replaced_and_no_other_file_is_left(tmp_path):

@@ -1,6 +1,7 @@
 """The installed command `stagetransfer` and its subcommands."""
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -18,7 +19,7 @@ from stagetransfer.cli.report import report
 from stagetransfer.cli.roc import roc
 from stagetransfer.cli.split import split
 from stagetransfer.cli.visualize import visualize
-from stagetransfer.errors import exit_if_known
+from stagetransfer.errors import exit_if_known, one_line
 
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP)
@@ -67,7 +68,21 @@ def main() -> None:
     """Run the command. Bad input ends with one line and code 2, a full disk with one and 1."""
     try:
         with interruptible("No unfinished file is left behind; run the command again."):
-            app()
+            sys.exit(app(standalone_mode=False))
     except Exception as error:
         exit_if_known(error)
-        raise
+        if not hasattr(error, "format_message"):
+            raise
+        _refuse_usage(error)  # typer has its own copies of click's exceptions, or click's own
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """End the process with what typer says about the words of the command, in one line."""
+    context = error.ctx
+    if len(sys.argv) == 1:  # the message is the help
+        error.show()
+    else:
+        line = one_line(error.format_message()).removesuffix(".")
+        more = f" See {context.command_path} --help." if context else ""
+        print(f"error: {line}.{more}", file=sys.stderr)
+    sys.exit(error.exit_code)

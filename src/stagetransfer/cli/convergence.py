@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import OnlySettings, RunPaths
+from stagetransfer.cli.options import OnlySettings, RunPaths, new_folder
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
 
@@ -13,7 +13,10 @@ from stagetransfer.files import default_folder
 def convergence(
     runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; default: convergence/ beside runs/.")
+        Path | None,
+        typer.Option(
+            help="Where to write; default: convergence/ beside runs/.", callback=new_folder
+        ),
     ] = None,
     only: OnlySettings = None,
 ) -> None:

@@ -46,8 +46,8 @@ def check_lengths(spacing: float | None, field: float | None, png_spacing: float
     if spacing is not None and field is not None:
         raise UserError("--spacing and --field: both set the pixel size (field / size). Give one")
     for option, value in (("spacing", spacing), ("field", field), ("png-spacing", png_spacing)):
-        if value is not None and not 0 < value < 1000:
-            raise UserError(f"--{option} {value:g}: must be a length in mm, greater than 0")
+        if value is not None and not 0.001 <= value < 1000:
+            raise UserError(f"--{option} {value:g}: must be a length in mm, 0.001 or greater")
 
 
 def parse_window(text: str) -> tuple[float, float]:

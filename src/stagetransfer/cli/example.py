@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from stagetransfer.cli.options import new_folder
+
 
 def example(
     task: Annotated[str, typer.Argument(help="polyp, frames, embolism or boundary.")],
-    folder: Annotated[Path, typer.Argument(help="A new folder for the set.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the set.", callback=new_folder)],
 ) -> None:
     """Write a tiny set of images, whose layout you can copy, and print how to train on it."""
     from stagetransfer.synthetic.example_tasks import TASKS, write_example

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import run_argument
+from stagetransfer.cli.options import new_folder, run_argument
 from stagetransfer.errors import UserError
 
 
@@ -13,7 +13,10 @@ def export(
     runs: Annotated[list[Path], run_argument("Folders of finished runs.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="New folder, for one run only. (default: export/<run> beside runs)"),
+        typer.Option(
+            help="New folder, for one run only. (default: export/<run> beside runs)",
+            callback=new_folder,
+        ),
     ] = None,
     onnx: Annotated[bool, typer.Option(help="Also write ONNX and compare it with PyTorch.")] = True,
     licence: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stagetransfer.cli import ct_options
+from stagetransfer.cli.options import existing, new_file, new_folder
 from stagetransfer.errors import UserError
 
 
@@ -17,12 +18,17 @@ def extract(
     annotations: Annotated[
         Path, typer.Option(help="CSV of points, boxes, polygons; or a mask or folder of masks.")
     ],
-    out: Annotated[Path | None, typer.Option(help="The new folder of the data set.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The new folder of the data set.", callback=new_folder)
+    ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV of value,label: names of mask values, or new names of labels."),
+        typer.Option(
+            help="CSV of value,label: names of mask values, or new names of labels.",
+            callback=existing,
+        ),
     ] = None,
-    size: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels.")] = 32,
+    size: Annotated[int, typer.Option(min=1, max=9999, help="Side of a patch in pixels.")] = 32,
     window: Annotated[
         str, typer.Option(help="LEVEL/WIDTH in HU that the 256 grey values span.")
     ] = "-600/1500",
@@ -48,7 +54,8 @@ def extract(
     salt: Annotated[
         Path | None,
         typer.Option(
-            help="File with the secret of the pseudonyms. (default: extract.salt beside --out)"
+            help="File with the secret of the pseudonyms. (default: extract.salt beside --out)",
+            callback=new_file,
         ),
     ] = None,
     skip_bad: ct_options.SkipBadOption = False,

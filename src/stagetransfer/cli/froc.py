@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import ResampleCount
+from stagetransfer.cli.options import ResampleCount, existing, new_folder
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
 
@@ -25,7 +25,10 @@ def froc(
     ],
     table: Annotated[
         Path | None,
-        typer.Option(help="CSV with file and lesion: which lesion each test image of a run hits."),
+        typer.Option(
+            help="CSV with file and lesion: which lesion each test image of a run hits.",
+            callback=existing,
+        ),
     ] = None,
     positive: Annotated[
         str | None,
@@ -33,7 +36,10 @@ def froc(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write; default: froc/ beside the first CSV, or beside runs/."),
+        typer.Option(
+            help="Where to write; default: froc/ beside the first CSV, or beside runs/.",
+            callback=new_folder,
+        ),
     ] = None,
     rate: Annotated[
         list[float] | None,
@@ -48,9 +54,13 @@ def froc(
     count: ResampleCount = 2000,
 ) -> None:
     """Write sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
-    if rate and min(rate) <= 0:
-        wrong = "--rate: a number of false positives per case must be above 0"
+    if not all(0 < x < 1e9 for x in rate or ()):
+        wrong = "--rate: a number of false positives per case must be above 0, and finite"
         raise UserError(f"{wrong}. Correct the value.")
+    if not any(path.is_dir() for path in candidates):
+        for name, value in (("table", table), ("positive", positive)):
+            if value is not None:
+                raise UserError(f"--{name}: it is for runs, and all systems are CSV. Leave it out.")
 
     from stagetransfer.reporting.froc_plot import froc_plot
     from stagetransfer.reporting.plots import write_curve_files

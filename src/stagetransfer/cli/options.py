@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, is_shown
+from stagetransfer.files import check_can_be_folder
 
 
 def check_folders(paths: Any) -> Any:
@@ -16,6 +17,29 @@ def check_folders(paths: Any) -> Any:
                 f"{path}: no such folder. Give run folders, runs/ or an outputs folder."
             )
     return paths
+
+
+def new_folder(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Return the path of a folder to write, or raise UserError if there can be none."""
+    if path is not None:
+        check_can_be_folder(path, param.opts[0])
+    return path
+
+
+def new_file(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Return the path of a file to write, or raise UserError if there can be none."""
+    if path is not None:
+        check_can_be_folder(path.absolute().parent, param.opts[0])
+        if not is_shown(str(path)) or (path.exists() and not path.is_file()):
+            raise UserError(f"{param.opts[0]}={path}: no file can have this name. Give another.")
+    return path
+
+
+def existing(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Return the path of what is read, or raise UserError if it does not exist."""
+    if path is not None and not path.exists():
+        raise UserError(f"{param.opts[0]}={path}: no such file or folder. Correct the path.")
+    return path
 
 
 def run_argument(help_text: str, **options: Any) -> Any:
@@ -38,7 +62,9 @@ AskedConditions = Annotated[
         "over their pairs. Default: all that are found.",
     ),
 ]
-ResampleCount = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")]
+ResampleCount = Annotated[
+    int, typer.Option(min=100, max=100_000, help="Number of bootstrap resamples.")
+]
 
 
 def condition_names(text: str | None) -> list[str]:

@@ -6,18 +6,19 @@ from typing import Annotated
 import typer
 
 from stagetransfer.cli.ct_options import require_extra
+from stagetransfer.cli.options import new_folder
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder
 
 
 def phantom(
-    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.", callback=new_folder)],
     patients: Annotated[
         int, typer.Option(min=1, max=60, help="Number of patients of the test set.")
     ] = 12,
-    slices: Annotated[int, typer.Option(min=1, help="Number of slices per patient.")] = 1,
-    seed: Annotated[int, typer.Option(help="As domain.target.options.seed.")] = 0,
-    size: Annotated[int, typer.Option(min=256, help="Side of a slice in pixels.")] = 512,
+    slices: Annotated[int, typer.Option(min=1, max=1000, help="Number of slices per patient.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="As domain.target.options.seed.")] = 0,
+    size: Annotated[int, typer.Option(min=256, max=4096, help="Side of a slice in pixels.")] = 512,
 ) -> None:
     """Write slices with seven known patterns as NIfTI: slices/, truth/, lungs/, labels.csv."""
     with require_extra("ct"):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from stagetransfer.cli import ct_options
-from stagetransfer.cli.options import run_argument
+from stagetransfer.cli.options import existing, new_folder, run_argument
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
 
@@ -23,18 +23,24 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The new folder. (default: predict/INPUT beside runs/)")
+        Path | None,
+        typer.Option(
+            help="The new folder. (default: predict/INPUT beside runs/)", callback=new_folder
+        ),
     ] = None,
-    stride: Annotated[int, typer.Option(min=1, help="Pixels between neighbouring windows.")] = 8,
+    stride: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Pixels between neighbouring windows.")
+    ] = 8,
     mask: Annotated[
-        Path | None, typer.Option(help="Your lung mask or folder of masks: PNG, NIfTI, SEG.")
+        Path | None,
+        typer.Option(help="Your lung mask or folder of masks: PNG, NIfTI, SEG.", callback=existing),
     ] = None,
     series: Annotated[
         str | None, typer.Option(help="Read only this series: its UID, number or folder.")
     ] = None,
     slices: Annotated[
         list[int] | None,
-        typer.Option("--slice", help="Read only this slice, from 0; repeat for more."),
+        typer.Option("--slice", min=0, help="Read only this slice, from 0; repeat for more."),
     ] = None,
     reason: Annotated[
         list[str] | None, typer.Option(help="X,Y of a window to explain; repeat for more.")
@@ -43,10 +49,14 @@ def predict(
         bool, typer.Option("--seg", help="Write a DICOM SEG for each DICOM series.")
     ] = False,
     truth: Annotated[
-        Path | None, typer.Option(help="Labelled masks to compare with: Dice and class shares.")
+        Path | None,
+        typer.Option(
+            help="Labelled masks to compare with: Dice and class shares.", callback=existing
+        ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="CSV of value,label: names of the values of --truth.")
+        Path | None,
+        typer.Option(help="CSV of value,label: names of the values of --truth.", callback=existing),
     ] = None,
     window: Annotated[
         str | None, typer.Option(help="LEVEL/WIDTH in HU. (default: the training patches')")
@@ -71,7 +81,9 @@ def predict(
     patient: ct_options.PatientOption = "header",
     png_rescale: ct_options.PngRescaleOption = None,
     png_spacing: ct_options.PngSpacingOption = None,
-    batch: Annotated[int, typer.Option(min=1, help="Windows that are classified at once.")] = 128,
+    batch: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Windows that are classified at once.")
+    ] = 128,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N; auto chooses a GPU if there is one.")
     ] = "auto",

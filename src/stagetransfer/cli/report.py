@@ -5,19 +5,32 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import AskedConditions, OnlySettings, RunPaths, condition_names
+from stagetransfer.cli.options import (
+    AskedConditions,
+    OnlySettings,
+    RunPaths,
+    condition_names,
+    existing,
+    new_folder,
+)
 
 
 def report(
     runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report. (default: report beside runs)")
+        Path | None,
+        typer.Option(
+            help="Folder of the report. (default: report beside runs)", callback=new_folder
+        ),
     ] = None,
     only: OnlySettings = None,
     conditions: AskedConditions = None,
     visualization: Annotated[
         Path | None,
-        typer.Option(help="Folder of stagetransfer visualize, whose CSV and PNG are included."),
+        typer.Option(
+            help="Folder of stagetransfer visualize, whose CSV and PNG are included.",
+            callback=existing,
+        ),
     ] = None,
 ) -> None:
     """Compare finished runs: report.html, report.md, tables/, plots/."""

@@ -11,6 +11,7 @@ from stagetransfer.cli.options import (
     ResampleCount,
     RunPaths,
     condition_names,
+    new_folder,
 )
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
@@ -21,7 +22,8 @@ RATES = [0.01, 0.05, 0.1, 0.2, 0.4]
 def roc(
     runs: RunPaths,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; default: roc/ beside runs/.")
+        Path | None,
+        typer.Option(help="Where to write; default: roc/ beside runs/.", callback=new_folder),
     ] = None,
     positive: Annotated[
         list[str] | None,

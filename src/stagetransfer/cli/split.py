@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stagetransfer.cli.options import new_file
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def split(
         str, typer.Argument(help="As in domain/target: csv, folder, dld, ... or embedded.")
     ],
     root: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
-    out: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("splits.csv"),
+    out: Annotated[Path, typer.Option(help="The CSV to write.", callback=new_file)] = Path(
+        "splits.csv"
+    ),
     folds: Annotated[int | None, typer.Option(help="Number of folds for cross-validation.")] = None,
     test: Annotated[
         float | None, typer.Option(help="Instead of folds: share of the test set.")

@@ -5,6 +5,7 @@ Everything heavy (torch, Lightning) is imported after the settings have been che
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -56,7 +57,10 @@ def enter(main: Callable[[], object]) -> None:
     logging.raiseExceptions = False  # a log on a full disk gets no traceback for each lost line
     try:
         with interruptible(KEPT, silent=is_follower()):
+            refuse_long_numbers(sys.argv[1:])
             main()
+    except UserError as error:
+        refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
@@ -67,11 +71,22 @@ def enter(main: Callable[[], object]) -> None:
         raise
 
 
+def refuse_long_numbers(words: Sequence[str]) -> None:
+    """Raise UserError for an integer of more digits than Python reads, on which Hydra crashes."""
+    for word in words:
+        if re.search(r"\d{4000}", word):
+            key = word.partition("=")[0]
+            raise UserError(f"{key[:80]}: a number of 4,000 digits. Give a smaller number.")
+
+
 def _one_line(error: Exception) -> str:
     """Return Hydra's message without its line breaks and without the config search path."""
     text = str(error).partition("Config search path")[0]
     if error.__cause__ is not None and str(error.__cause__) not in text:
         text += f"\n{error.__cause__}"
+    key = getattr(error, "full_key", None)
+    if key and key not in text:
+        text = f"{key}: {text}"
     lines = [line.strip() for line in text.splitlines()]
     details = ("object_type=", "reference_type=", "full_key:")  # what the rest says already
     kept = [line for line in lines if line and not line.startswith(details)]

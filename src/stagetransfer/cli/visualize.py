@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from stagetransfer.cli.options import run_argument
+from stagetransfer.cli.options import new_folder, run_argument
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def visualize(
     runs: Annotated[list[Path], run_argument("Run folders, or folders that hold runs.")],
     out: Annotated[
-        Path | None, Option(help="Output folder. (default: visualization beside runs)")
+        Path | None,
+        Option(help="Output folder. (default: visualization beside runs)", callback=new_folder),
     ] = None,
     ratio: Annotated[
         float | None, Option(help="Runs with this ratio. (default: the largest)")
@@ -34,14 +35,14 @@ def visualize(
         str, Option(help="features, channel:N, neuron:N, neuron:C,Y,X, class or class:N.")
     ] = "features",
     scale: Annotated[str, Option(help="official or perceptual.")] = "official",
-    per_class: Annotated[int, Option(min=1, help="Number of ROIs per class.")] = 1,
-    pick: Annotated[int, Option(help="Seed of the random choice of ROIs.")] = 0,
+    per_class: Annotated[int, Option(min=1, max=1000, help="Number of ROIs per class.")] = 1,
+    pick: Annotated[int, Option(min=0, help="Seed of the random choice of ROIs.")] = 0,
     all_seeds: Annotated[
         bool, Option(help="One column per seed in Figure 6, not only the lowest seed.")
     ] = False,
     patches: Annotated[str, Option(help="The layer whose strongest patches are shown.")] = "conv2",
     images: Annotated[
-        int, Option(min=4, help="Approximate number of test images for the measures.")
+        int, Option(min=4, max=100_000, help="Approximate number of test images for the measures.")
     ] = 200,
 ) -> None:
     """Write Figure 6, its control, conv1's filters, strongest patches, and their measures."""

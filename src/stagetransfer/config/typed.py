@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stagetransfer.config.ranges import check_ranges
 from stagetransfer.errors import UserError
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
     A part that names another `_target_` replaces the keywords of the one before.
 
     Raises:
-        UserError: a key is unknown or missing, or a value is of the wrong type.
+        UserError: a key is unknown or missing, or a value is of the wrong type or out of its range.
     """
     result = OmegaConf.structured(schema)
     for key, part in parts:
@@ -36,7 +37,12 @@ def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
     for one in fields(cast(Any, schema)):
         if OmegaConf.is_missing(result, one.name):
             raise required(_join(parts[0][0], one.name))
-    return cast(T, OmegaConf.to_object(result))
+    made = cast(T, OmegaConf.to_object(result))
+    keys = {name: _join(key, name) for key, part in parts for name in part}
+    check_ranges(
+        made, {one.name: _join(parts[0][0], one.name) for one in fields(cast(Any, schema))} | keys
+    )
+    return made
 
 
 def as_boolean(value: object, key: str, other: str = "") -> bool:

@@ -31,6 +31,7 @@ from stagetransfer.config.typed import (
     typed,
 )
 from stagetransfer.errors import UserError
+from stagetransfer.files import check_can_be_folder
 from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS, is_folder_name
 
 # A chain that ends with one of these has no target: its stages are trained and stored.
@@ -64,11 +65,8 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     for name in ("probe_epochs", "search"):
         if transfer and trainer.devices > 1 and getattr(transfer, name):
             raise UserError(f"transfer.{name} needs trainer.devices=1")
-    if (every := trainer.checkpoint_every_minutes) is not None:
-        if not every > 0:
-            raise UserError(f"trainer.checkpoint_every_minutes={every}: it must be above 0, or null")
-        if trainer.devices > 1:
-            raise UserError("trainer.checkpoint_every_minutes needs trainer.devices=1")
+    if trainer.devices > 1 and trainer.checkpoint_every_minutes is not None:
+        raise UserError("trainer.checkpoint_every_minutes needs trainer.devices=1")
     if trainer.devices > 1 and stages[-1].recipe.search_rates:
         raise UserError("recipe.search_rates needs trainer.devices=1")
     if trainer.devices > 1 and any(one.recipe.optimizer["lr"] == "auto" for one in stages):
@@ -99,7 +97,8 @@ def validate_config(cfg: DictConfig) -> RunConfig:
 
 
 def check_folders(config: RunConfig) -> None:
-    """Raise UserError if a folder of images does not exist, before anything heavy is imported."""
+    """Raise UserError if images have no folder, or results can have none, before heavy imports."""
+    check_can_be_folder(str(config.tree["paths"]["outputs"]), "paths.outputs")
     for stage in config.stages:
         root = stage.domain.get("root")
         if root is not None and not os.path.isdir(str(root)):
@@ -110,6 +109,13 @@ def check_folders(config: RunConfig) -> None:
 
 
 def _chain(cfg: DictConfig) -> tuple[str, ...]:
+    for key in ("chain", "domain", "stage"):
+        try:
+            group = cfg.get(key) or {}
+        except OmegaConfBaseException as error:
+            raise UserError(f"{key}: {first_line(error)}") from error
+        if key != "chain" and not isinstance(group, Mapping):
+            raise UserError(f"{key}={group}: it must hold one entry per name. Remove it.")
     names = OmegaConf.to_container(cfg.chain) if OmegaConf.is_list(cfg.chain) else cfg.chain
     if not isinstance(names, list) or not names:
         raise UserError("chain: it must name one or more stages, such as chain=[natural,target]")
@@ -153,13 +159,8 @@ def _top_level(tree: Mapping[str, Any]) -> TopLevel:
             f"ratio={values.ratio:g}: it is the share of the training images that is used. Give a "
             "number greater than 0 and at most 1"
         )
-    for key in ("seed", "source_seed"):
-        if getattr(values, key) < 0:
-            raise UserError(f"{key}={getattr(values, key)}: it must be 0 or more")
     _one_of("ratio_by", values.ratio_by, ("image", "group"))
     _one_of("keep", values.keep, ("best", "head", "none"))
-    if values.test_copies < 1:
-        raise UserError("test_copies: it must be 1 (each test image as it is) or more")
     return values
 
 
@@ -209,8 +210,6 @@ def _stage(
 def _check_model(model: Model) -> None:
     _one_of("model.variant", model.variant, VARIANTS)
     _one_of("model.initialisation", model.initialisation, SCHEMES)
-    if model.input_size > 1024:  # fc6 would have more than 4 GiB
-        raise UserError(f"model.input_size={model.input_size}: it must be 1024 or less")
     for name in ("mean", "std"):
         if len(getattr(model, name)) != 3:
             raise UserError(f"model.{name}: it must be three numbers, one each for R, G and B")
@@ -223,21 +222,20 @@ def _check_recipe(recipe: Recipe) -> None:
     _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
     _one_of("recipe.balance", recipe.balance, ("none", "sampling", "downsample", "loss"))
     _one_of("recipe.monitor", recipe.monitor, (*METRICS, "last"))
-    if recipe.min_steps is not None and recipe.min_steps < 0:
-        raise UserError(f"recipe.min_steps={recipe.min_steps}: it must be 0 or more, or null")
     if recipe.gradient_clip_norm is not None and recipe.gradient_clip_norm <= 0:
         raise UserError("recipe.gradient_clip_norm: it must be greater than 0, or null")
     if not 0 <= recipe.label_smoothing < 1:
         raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}: 0 <= it < 1 must hold")
-    if recipe.patience is not None and recipe.patience < 1:
-        raise UserError("recipe.patience: it must be 1 epoch or more, or null")
     if recipe.patience is not None and recipe.monitor == "last":
         raise UserError("recipe.patience: it needs a figure in recipe.monitor instead of last")
     if "lr" not in recipe.optimizer:
         raise UserError("recipe.optimizer.lr is required: the layers' learning rates build on it")
-    lr = recipe.optimizer["lr"]
-    if lr != "auto" and (not isinstance(lr, int | float) or not 0 < lr < math.inf):
-        raise UserError(f"recipe.optimizer.lr={lr}: it must be a number greater than 0, or auto")
+    for name, least in (("lr", math.ulp(0)), ("weight_decay", 0)):
+        value = recipe.optimizer.get(name, least)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if (name, value) != ("lr", "auto") and not (number and value >= least):
+            more = "greater than 0, or auto" if name == "lr" else "of 0 or more"
+            raise UserError(f"recipe.optimizer.{name}={value}: it must be a number {more}")
     _check_search(recipe.search_rates, recipe.search_epochs)
 
 
@@ -277,7 +275,7 @@ def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
         )
     for rule in transfer.rates:
         match rule:
-            case [str(), int() | float() as rate] if not isinstance(rate, bool):
+            case [str(), int() | float() as rate] if not isinstance(rate, bool) and rate >= 0:
                 continue
         raise UserError(
             f"transfer.rates: {rule!r} is not a pair [layer pattern, rate]. Write it as in "

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.explain.compared_runs import ComparedRuns
@@ -17,6 +18,7 @@ from stagetransfer.explain.measure_tables import MeasureTables
 from stagetransfer.explain.run_measures import measure_run
 from stagetransfer.explain.saliency import SaliencyMethod
 from stagetransfer.explain.saliency_figures import SaliencyFigures, filter_figure
+from stagetransfer.explain.strongest_patches import receptive_field
 from stagetransfer.figures import save_figure
 from stagetransfer.files import csv_text, write_text
 
@@ -44,6 +46,9 @@ def write_visualization(
         images: the approximate number of test images for the measures.
         log: called with one line before each step.
     """
+    first = compared.runs[0]  # the names of layers are checked before anything is written
+    method.maps(first.network(), compared.inputs(first, np.zeros(1, np.int64)))
+    receptive_field(first.network(), patch_layer)
     rois, positions = compared.draw_rois(per_class, roi_seed), compared.draw_images(images)
     figures = SaliencyFigures(compared, rois, method, scale)
     lowest = [runs[0] for runs in compared.conditions.values()]

@@ -16,6 +16,7 @@ from stagetransfer.files import write_json, write_text
 from stagetransfer.pipeline.checks import (
     check_copies,
     check_targets,
+    check_trainer,
     check_weights,
     stage_epochs,
     with_precision,
@@ -80,6 +81,7 @@ class ChainRunner:
     def __init__(self, config: RunConfig, overrides: Sequence[str] = ()) -> None:
         self.overrides = list(overrides)
         self.config = config = with_precision(config)
+        check_trainer(config)
         self.store = StageStore(config.outputs / "stages")
         self.stages: list[PreparedStage] = []
         for number, stage in enumerate(config.stages, 1):

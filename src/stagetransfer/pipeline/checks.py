@@ -1,18 +1,24 @@
 """What is settled before a chain runs: its precision, the length of its stages, its classes."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from inspect import isfunction
+from typing import Any, cast
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import RunConfig, Stage
+from stagetransfer.config.typed import first_line
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.names import LAYERS
 from stagetransfer.pipeline.stage import PreparedStage, source_weights
 from stagetransfer.training import StageTransfer, build_network, planned_epochs, rates_by_layer
+from stagetransfer.training.fit import build_trainer
 from stagetransfer.training.machine import resolve_precision
 
 
@@ -47,11 +53,57 @@ def check_copies(config: RunConfig, target: PreparedStage) -> None:
         )
 
 
+def check_trainer(config: RunConfig) -> None:
+    """Raise UserError if Lightning refuses a setting of `trainer`, a callback or a logger.
+
+    A Trainer for one device is built: whether there are more is known when the training starts.
+    """
+    for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
+        for name, target in getattr(config, group).items():
+            _check_class(target, f"{group}.{name}", base)
+    try:
+        build_trainer(replace(config.trainer, devices=1), callbacks=[], logger=False)
+    except Exception as error:  # each of Lightning's connectors has exceptions of its own
+        raise UserError(f"trainer: {first_line(error)} Change the setting.") from error
+
+
+def _check_class(target: Any, key: str, base: type) -> None:
+    if not isinstance(target, Mapping):
+        raise UserError(f"{key}={target}: it must hold a _target_. Remove it, or set one.")
+    made = partial_of(target, key)
+    fits = issubclass(made.func, base) if isinstance(made.func, type) else isfunction(made.func)
+    if not fits:
+        raise UserError(f"{key}: {target['_target_']} is no {base.__name__}. Set another _target_.")
+    try:
+        inspect.signature(made).bind()
+    except TypeError as error:
+        raise UserError(f"{key}: {target['_target_']}: {error}. Set it in {key}.") from error
+
+
 def check_targets(stage: Stage) -> None:
-    """Find now what would otherwise be found when the stage is trained, hours later."""
-    partial_of(stage.recipe.optimizer, "recipe.optimizer")
-    if stage.recipe.scheduler:
-        partial_of(stage.recipe.scheduler, "recipe.scheduler")
+    """Find now what would otherwise be found when the stage is trained, hours later.
+
+    The optimiser and the schedule are built for one parameter.
+    """
+    recipe = stage.recipe
+    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
+    decay = float(recipe.optimizer.get("weight_decay", 0))
+    group = {"params": [torch.zeros(1, requires_grad=True)], "lr": lr, "weight_decay": decay}
+    built: Any = [group]
+    for key in ("optimizer", "scheduler"):
+        if not (target := getattr(recipe, key)):
+            continue
+        build = partial_of(
+            {**target, **({"lr": lr} if key == "optimizer" else {})}, f"recipe.{key}"
+        )
+        total = {"total_steps": 100} if "total_steps" in inspect.signature(build).parameters else {}
+        try:
+            built = build(built, **total)
+        except Exception as error:  # what the class raises for a value that it does not take
+            made = f"recipe.{key}: {target['_target_']} with these keywords fails"
+            raise UserError(f"{made} ({first_line(error)}). Correct a keyword.") from error
+        if not hasattr(built, "step"):
+            raise UserError(f"recipe.{key}: {target['_target_']} makes no {key}. Set another.")
     if stage.transfer and stage.transfer.rates:
         rates_by_layer(LAYERS, stage.transfer.rates)
 
@@ -59,7 +111,8 @@ def check_targets(stage: Stage) -> None:
 def check_weights(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
     """Load published weights into a network without memory, before anything is written."""
     if not isinstance(stages[0].data, Pretrained):
-        build_network(config.model, 2)
+        with torch.device("meta"):
+            build_network(config.model, 2)
         return
     settings = stages[1].stage.transfer
     assert settings is not None

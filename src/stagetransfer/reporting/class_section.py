@@ -50,15 +50,16 @@ def class_section(study: Study, out: Path) -> Section:
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})
-def confusion_plot(study: Study) -> Figure:
-    """Return one matrix per condition at its highest ratio; rows are labels."""
+def confusion_plot(study: Study, at: float | None = None) -> Figure:
+    """Return one matrix per condition at a ratio (None: at its highest); rows are labels."""
     classes = [plots.shorten(name) for name in study.classes]
     font_sizes = (8, 7.5) if len(classes) <= 10 else (5.5, 5)
     show_counts = len(classes) <= plots.MAX_CLASSES
     side = min(max(3.1, 0.42 * len(classes) + 1.1), 9)
-    figure, axes = plots.grid(len(study.conditions), 2, (side, 0.9 * side))
-    for axis, condition in zip(axes, study.conditions, strict=True):
-        ratio = _highest_ratio(study, condition)
+    conditions = [name for name in study.conditions if study.at(name, at)]
+    figure, axes = plots.grid(len(conditions), 2, (side, 0.9 * side))
+    for axis, condition in zip(axes, conditions, strict=True):
+        ratio = _highest_ratio(study, condition) if at is None else at
         counts = confusion(study, condition, ratio)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         texts = np.where(counts, counts.astype(str), "") if show_counts else None

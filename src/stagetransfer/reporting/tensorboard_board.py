@@ -1,9 +1,12 @@
 """A folder for TensorBoard that compares the finished runs of a sweep, made from their files."""
 
 import io
+import json
+import os
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -33,25 +36,26 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
     """Write the folder `board` beside the runs at `outputs`, replacing an earlier one.
 
     Each finished run, or all folds of a split file together, becomes a TensorBoard run: a row in
-    the HParams tab, test metrics and a confusion matrix. The TensorBoard run `figure5` holds
-    Figure 5, with `count` resamples for its intervals, and the confusion matrices of all
-    conditions as images. `figure5/<condition>` holds the curves of Figure 5 as scalars: the mean
-    over seeds, at the step 100 r.
+    the HParams tab, and test metrics. Those that the earlier board holds unchanged keep their
+    files. The TensorBoard run `figure5` holds Figure 5, with `count` resamples for its intervals,
+    and the confusion matrices of all conditions, summed over seeds, as images at the step 100 r.
+    `figure5/<condition>` holds the curves of Figure 5 as scalars: the mean over seeds, likewise.
     """
     found = gather_runs([outputs])
     study = Study(found.runs, count)
-    tests = {run.name: run.metrics for run in study.runs}
+    tests = {
+        run.name: {name: float(study.values([run], name)[0, 0]) for name in METRICS}
+        for run in study.runs
+    }
     board = default_folder(found.outputs, "board")
     with atomic_folder(board, replace=True) as part:
         _write_sweep(part / "figure5", study, tests)
         for run in study.runs:
-            _write_run(part / run.name, run, tests[run.name])
+            _write_run(part / run.name, board / run.name, run, tests[run.name])
     return board
 
 
-def _write_sweep(
-    folder: Path, study: Study, tests: Mapping[str, Mapping[str, float | None]]
-) -> None:
+def _write_sweep(folder: Path, study: Study, tests: Mapping[str, Mapping[str, float]]) -> None:
     """Write what all runs share: the columns of the HParams tab, and Figure 5."""
     columns: dict[str, set[Any]] = {}
     for run in study.runs:
@@ -61,24 +65,31 @@ def _write_sweep(
     metrics = [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS]
     with _writer(folder) as writer:
         _add(writer, hparams.hparams_config_pb(params, metrics))
-        _add(writer, _image("conditions/confusion", confusion_plot(study)))
+        for ratio in study.ratios:
+            matrices = _image("conditions/confusion", confusion_plot(study, ratio))
+            _add(writer, matrices, round(100 * ratio))
         _add(writer, _image("figure5/plot", figure_5(study)))
     for condition in study.conditions:
         with _writer(folder / condition) as writer:
             for ratio, name in product(study.ratios, CURVES):
-                values = [tests[run.name][name] for run in study.at(condition, ratio)]
-                defined = [value for value in values if value is not None]
-                if defined:
-                    _add(writer, _scalar(f"figure5/{name}", mean(defined)), round(100 * ratio))
+                if runs := study.at(condition, ratio):
+                    value = mean(tests[run.name][name] for run in runs)
+                    _add(writer, _scalar(f"figure5/{name}", value), round(100 * ratio))
 
 
-def _write_run(folder: Path, run: Run, test: Mapping[str, float | None]) -> None:
-    with _writer(folder) as writer:
-        _add(writer, hparams.hparams_pb(_hparams(run), trial_id=run.name))
-        for name in METRICS:
-            if (value := test[name]) is not None:
-                _add(writer, _scalar(f"test/{name}", value))
-        _add(writer, _image("test/confusion", confusion_plot(Study([run]))))
+def _write_run(folder: Path, earlier: Path, run: Run, test: Mapping[str, float]) -> None:
+    """Write a run's row and metrics, or link the file of the `earlier` board that holds them."""
+    content = {"hparams": _hparams(run), "test": test}
+    digest = "." + sha256(json.dumps(content).encode()).hexdigest()[:16]
+    folder.mkdir()
+    for file in filter(Path.is_file, earlier.glob(f"events.out.tfevents.*{digest}")):
+        with suppress(OSError):  # a file system without hard links
+            os.link(file, folder / file.name)
+            return
+    with _writer(folder, digest) as writer:
+        _add(writer, hparams.hparams_pb(content["hparams"], trial_id=run.name))
+        for name, value in test.items():
+            _add(writer, _scalar(f"test/{name}", value))
 
 
 def _hparams(run: Run) -> dict[str, str | float]:
@@ -97,8 +108,8 @@ def _hparams(run: Run) -> dict[str, str | float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _writer(folder: Path) -> closing[EventFileWriter]:
-    return closing(EventFileWriter(str(folder)))
+def _writer(folder: Path, suffix: str = "") -> closing[EventFileWriter]:
+    return closing(EventFileWriter(str(folder), filename_suffix=suffix))
 
 
 def _add(writer: EventFileWriter, summary: Any, step: int = 0) -> None:

@@ -37,7 +37,9 @@ def learning_curves(study: Study) -> pd.DataFrame:
         curves = [validation_curve(part) for part in run.parts]
         folds = [curve[columns] for curve in curves if {*columns} <= {*curve}]
         if folds:
-            curve = pd.concat(folds).groupby("epoch", as_index=False).mean()
+            curve = folds[0]
+            if len(folds) > 1:
+                curve = pd.concat(folds).groupby("epoch", as_index=False).mean()
             (seed,) = map(str, study.seeds_of([run]))
             tables.append(curve.assign(condition=run.condition, ratio=run.ratio, seed=seed))
     return pd.concat(tables) if tables else data_frame(["condition", "ratio", "seed", *columns], [])

@@ -153,7 +153,7 @@ class Study:
 
     def values(self, runs: Sequence[Run], metric: str) -> Array:
         """Return a metric of K runs on every resample of the test set, (1 + B + D, K)."""
-        return np.stack([self._resampled(run)[metric] for run in runs], axis=1)
+        return np.stack([self._resampled(run, metric) for run in runs], axis=1)
 
     def probabilities(self, run: Run) -> Array:
         """Return the probabilities (n, C) of a run, its images in the order of `labels`."""
@@ -220,11 +220,13 @@ class Study:
         images = self.labels, self.groups, self.classes
         return stats.resample(*images, seeds=1, count=self.count, random_state=0)
 
-    def _resampled(self, run: Run) -> dict[str, Array]:
-        if run.name not in self._metrics:
-            values = stats.resampled_metrics(self.test_resamples, self.probabilities(run)[None])
-            self._metrics[run.name] = {name: value[:, 0] for name, value in values.items()}
-        return self._metrics[run.name]
+    def _resampled(self, run: Run, metric: str) -> Array:
+        found = self._metrics.setdefault(run.name, {})
+        if metric not in found:
+            areas, p = metric.startswith("auroc"), self.probabilities(run)[None]
+            values = stats.resampled_metrics(self.test_resamples, p, areas=areas)
+            found |= {name: value[:, 0] for name, value in values.items()}
+        return found[metric]
 
 
 def run_order(run: Run) -> tuple[Any, ...]:

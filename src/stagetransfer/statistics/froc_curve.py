@@ -95,7 +95,7 @@ def froc(found: Detections, weights: ArrayLike | None = None) -> Curve:
     """
     w = np.ones((1, len(found.cases))) if weights is None else np.asarray(weights, np.float64)
     thresholds, (hits, false) = weights_called_positive(
-        (found.hit_scores, w[:, found.hit_cases]), (found.false_scores, w[:, found.false_cases])
+        w, (found.hit_scores, found.hit_cases), (found.false_scores, found.false_cases)
     )
     x = ratio(false, w.sum(1, keepdims=True), empty=np.nan)
     return Curve(thresholds, x, ratio(hits, (w @ found.lesions)[:, None], empty=np.nan))
