@@ -39,7 +39,7 @@ class LastCheckpoint(Checkpoint):
         if (state := self._resumed) is None:
             return
         self._resumed = None
-        loader = trainer.train_dataloader
+        loader: Any = trainer.train_dataloader
         if isinstance(loader.sampler, EpochSampler):
             epoch, batches = state["used"]
             loader.sampler.drawn = epoch, batches * loader.batch_size
