@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -228,13 +227,8 @@ def _without_times(value: Any) -> Any:
 def litter(outputs: Path) -> list[Path]:
     """Return what only an interrupted process leaves."""
     names = re.compile(r"\..+\.(part|again)|.+\.(partial|damaged)|last\.ckpt|failure\.(txt|log)")
-    found = [path for part in ("runs", "stages", "features", "") for path in _inside(outputs, part)]
+    found = (path for path in outputs.rglob("*") if path.relative_to(outputs).parts[0] != "sweeps")
     return [path for path in found if names.fullmatch(path.name)]
-
-
-def _inside(outputs: Path, part: str) -> Iterator[Path]:
-    """Yield what is in a folder of the outputs; of the outputs themselves only the first level."""
-    return (outputs / part).rglob("*") if part else outputs.glob("*")
 
 
 def table(tried: list[Subject]) -> str:
