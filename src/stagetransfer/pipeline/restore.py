@@ -106,7 +106,7 @@ class RestoredRun:
         entry = self.record["stages"][stage]
         if "weights" in entry:
             return str(entry["weights"])
-        return self.folder.parent.parent / "stages" / entry["key"] / "model.ckpt"
+        return self.folder.parent.parent / "stages" / str(entry["key"]) / "model.ckpt"
 
     def source_network(self, stage: int) -> AlexNet | None:
         """Return the network after a stage of the chain; None if the store no longer has it.
