@@ -54,6 +54,26 @@ def test_a_resumed_training_keeps_the_curves_of_the_interrupted_one(make, tmp_pa
     assert "0.2" in (folder / "metrics.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("cut", "kept"),
+    [
+        ("epoch,step\n0,3\n1,7\n", "epoch,step\n0,3\n1,7\n"),
+        ("epoch,step\n0,3\n1,", "epoch,step\n0,3\n"),
+        ("epoch,step\n0", None),
+        ("epo", None),
+        ("", None),
+    ],
+)
+def test_a_line_that_a_killed_process_has_cut_is_left_out(make, tmp_path, cut, kept):
+    folder = tmp_path / "logs" / "2-texture"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text(cut)
+    make(resuming=True)
+    earlier = folder / "metrics-1.csv"
+    assert (earlier.read_text() if earlier.exists() else None) == kept
+    assert not (folder / "metrics.csv").exists()
+
+
 def test_a_training_from_the_start_drops_earlier_curves(make, tmp_path):
     folder = tmp_path / "logs" / "2-texture"
     folder.mkdir(parents=True)

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.errors import UserError
+from stagetransfer.files import write_text
 from stagetransfer.pipeline.distributed import is_follower
 
 # Where the default loggers write, below a stage's folder. What the stages before wrote is copied
@@ -68,13 +69,20 @@ def _filled(setting: Any, values: Mapping[str, str]) -> Any:
 
 
 def _keep_earlier(folder: Path, resuming: bool) -> None:
-    """Rename the curves of an interrupted training, which CSVLogger would delete."""
+    """Rename the curves of an interrupted training, which CSVLogger would delete.
+
+    A killed process or a full disk may have cut the last line, which is then left out.
+    """
     earlier = folder / "metrics.csv"
     if is_follower() or not earlier.is_file():
         return
     if resuming:
         count = len(list(folder.glob("metrics-*.csv")))
-        earlier.rename(folder / f"metrics-{count + 1}.csv")
+        text = earlier.read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        if len(lines) > 1:  # the first is the header
+            write_text(folder / f"metrics-{count + 1}.csv", "".join(lines))
+        earlier.unlink()
     else:
         for file in folder.glob("metrics*.csv"):
             file.unlink()
