@@ -72,7 +72,7 @@ def call(monkeypatch, capsys):
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             app.main()
-        return ended.value.code, capsys.readouterr().err.splitlines()
+        return ended.value.code or 0, capsys.readouterr().err.splitlines()
 
     return called
 

@@ -304,11 +304,10 @@ def test_the_output_is_complete_or_absent(tmp_path, study, monkeypatch):
 def test_an_existing_output_is_refused(tmp_path, study, kind):
     out = tmp_path / "out"
     {"folder": out.mkdir, "file": out.touch, "link": lambda: out.symlink_to("gone")}[kind]()
-    code, _, lines = run(tmp_path / "in", "--annotations", study, "--out", out)
-    assert (code, lines) == (
-        2,
-        [f"error: {out}: already exists. Give another folder with --out, or remove it"],
-    )
+    code, _, [line] = run(tmp_path / "in", "--annotations", study, "--out", out)
+    assert code == 2
+    assert f"{out}: " in line
+    assert "--out" in line
 
 
 def test_an_output_within_the_input_is_refused(tmp_path, study):
