@@ -160,7 +160,7 @@ def test_only_settings_that_decide_the_result_change_the_run_name(compose_config
         return start(compose_config, tmp_path, "+experiment=natural", *overrides).folder.name[-8:]
 
     base = name()
-    for same in ("trainer.deterministic=true", "domain.target.workers=1", "condition=other"):
+    for same in ("trainer.keep_memory=false", "domain.target.workers=1", "condition=other"):
         assert name(same) == base, same
     names = [
         name(change)
@@ -169,6 +169,8 @@ def test_only_settings_that_decide_the_result_change_the_run_name(compose_config
             "model.dropout=0.4", "transfer.reinitialise=[fc8]", "domain.natural.mirror=false",
             "domain.target.split_seed=1", "trainer.precision=bf16-mixed",
             "++stage.natural.recipe.epochs=1", "domain.target.options.scale=0.16",
+            "trainer.winograd=false", "trainer.channels_last=false", "trainer.benchmark=true",
+            "trainer.deterministic=false",
         )
     ]  # fmt: skip
     assert len({base, *names}) == len(names) + 1

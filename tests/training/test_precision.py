@@ -52,8 +52,6 @@ def test_the_resolved_precision_is_hashed_and_recorded(monkeypatch, compose_conf
         plain = run()
         assert plain == run("trainer.precision=32-true")
         assert plain != run("trainer.precision=bf16-mixed")
-        assert run("trainer.channels_last=false") == plain
-        assert run("trainer.winograd=false") == plain
         assert run("trainer.keep_memory=false") == plain
     machine(monkeypatch, cpu="none", gpu=True)
     assert run("trainer.accelerator=auto") == run("trainer.precision=bf16-mixed")
