@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -188,14 +189,17 @@ def check_can_be_folder(path: str | Path, key: str) -> None:
     text, why = str(path), ""
     if not text.strip() or not is_shown(text):
         why = "it is empty or holds a control character"
-    try:
-        first = next(x for x in (Path(path), *Path(path).absolute().parents) if x.exists())
-        if not first.is_dir():
-            why = why or f"{first} is a file, a pipe or a device"
-    except (OSError, ValueError) as error:  # a name of more than 255 bytes; a zero byte
-        why = why or getattr(error, "strerror", None) or str(error)
+    for part in (Path(path), *Path(path).absolute().parents):
+        try:
+            if stat.S_ISDIR(os.stat(part).st_mode):
+                break
+            why = why or f"{part} is a file, a pipe or a device"
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:  # a name of more than 255 bytes; a zero byte
+            why = why or getattr(error, "strerror", None) or str(error)
     if why:
-        raise UserError(f"{key}={text}: no folder can be made there ({why}). Give another folder.")
+        raise UserError(f"{key} {text}: no folder can be made there ({why}). Give another folder.")
 
 
 def require_file(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands share, and their checks."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,15 +31,15 @@ def new_file(param: typer.CallbackParam, path: Path | None) -> Path | None:
     """Return the path of a file to write, or raise UserError if there can be none."""
     if path is not None:
         check_can_be_folder(path.absolute().parent, param.opts[0])
-        if not is_shown(str(path)) or (path.exists() and not path.is_file()):
-            raise UserError(f"{param.opts[0]}={path}: no file can have this name. Give another.")
+        if not is_shown(str(path)) or (os.path.exists(path) and not os.path.isfile(path)):
+            raise UserError(f"{param.opts[0]} {path}: no file can have this name. Give another.")
     return path
 
 
 def existing(param: typer.CallbackParam, path: Path | None) -> Path | None:
     """Return the path of what is read, or raise UserError if it does not exist."""
     if path is not None and not path.exists():
-        raise UserError(f"{param.opts[0]}={path}: no such file or folder. Correct the path.")
+        raise UserError(f"{param.opts[0]} {path}: no such file or folder. Correct the path.")
     return path
 
 

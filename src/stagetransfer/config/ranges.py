@@ -24,6 +24,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "num_sanity_val_steps": (-1, MOST),  # -1: all
     "devices": (1, 1024),
     "input_size": (1, 1024),  # above, fc6 would have more than 4 GiB
+    "search_rates": (-math.inf, math.inf),  # have a check of their own
     "std": (1e-6, MOST),
     "test_copies": (1, 10_000),
     "workers": (0, 1024),
