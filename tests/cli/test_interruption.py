@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -15,7 +16,9 @@ LONG = ["+experiment=scratch", *SMALL, "recipe.epochs=500"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_becomes_an_exit_code_and_one_line(number, capsys):
+def test_a_signal_becomes_an_exit_code_and_one_line(number, capsys, request):
+    inherited = signal.signal(number, signal.SIG_DFL)  # it may be ignored, as under nohup
+    request.addfinalizer(lambda: signal.signal(number, inherited))
     before = signal.getsignal(number)
     cleaned = []
 
@@ -46,11 +49,24 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+def not_ignored():
+    """In a new process: signals that nohup or a shell's & has set to be ignored are not."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
 def start(outputs, *words, **options):
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "train.py", *words, f"paths.outputs={outputs}"],
-        cwd=REPOSITORY, env=ONE_THREAD, text=True, stderr=subprocess.PIPE, **options,
+        cwd=REPOSITORY, env=ONE_THREAD, text=True, stderr=subprocess.PIPE, preexec_fn=not_ignored,
+        **options,
     )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()  # if the test has failed
+        process.wait()
 
 
 def checkpoint(outputs):
@@ -59,10 +75,10 @@ def checkpoint(outputs):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_training_that_gets_a_signal_keeps_its_epochs(tmp_path, number):
-    process = start(tmp_path, *LONG, stdout=subprocess.DEVNULL)
-    last = wait_for(lambda: checkpoint(tmp_path))
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    with start(tmp_path, *LONG, stdout=subprocess.DEVNULL) as process:
+        last = wait_for(lambda: checkpoint(tmp_path))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert stderr.splitlines()[-1].startswith(f"stopped by {number.name}. ")
     assert "Traceback" not in stderr
@@ -74,13 +90,13 @@ def test_a_training_that_gets_a_signal_keeps_its_epochs(tmp_path, number):
 
 def test_a_job_of_a_sweep_that_gets_sigterm_is_recorded_and_the_others_go_on(tmp_path):
     words = ["-m", "hydra/launcher=slots", *LONG, "recipe.epochs=400,1"]
-    process = start(tmp_path, *words, stdout=subprocess.PIPE)
-    wait_for(lambda: checkpoint(tmp_path))
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "train.py"], capture_output=True, text=True
-    ).stdout.split()
-    os.kill(int(children[0]), signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=240)
+    with start(tmp_path, *words, stdout=subprocess.PIPE) as process:
+        wait_for(lambda: checkpoint(tmp_path))
+        children = subprocess.run(
+            ["pgrep", "-P", str(process.pid), "-f", "train.py"], capture_output=True, text=True
+        ).stdout.split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "Traceback" not in stdout + stderr
     (sweep,) = (tmp_path / "sweeps").iterdir()
