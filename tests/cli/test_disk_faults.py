@@ -84,7 +84,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def check_line(lines: list[str], path: Path) -> None:
     (line,) = lines
-    assert line.startswith(f"error: {path}")
+    assert line.startswith("error: ")
+    assert str(path) in line
     assert line.isprintable()
 
 
@@ -94,7 +95,7 @@ def test_a_command_that_cannot_write(place, call, disk, runs, tmp_path, fault, c
     out = place(fault) / "out"
     words = [word.format(out=out, runs=runs) for word in COMMANDS[command]]
     code, lines = call(*words)
-    assert code == 1
+    assert code == (2 if fault in ("file", "null") else 1)  # such a path is bad input
     check_line(lines, out.parent)
     if fault in ("file", "null"):
         return
@@ -116,7 +117,7 @@ def test_a_training_that_cannot_write(place, fault, sweep):
         [sys.executable, "train.py", *sweep, *RUN, *seeds, f"paths.outputs={out}"],
         cwd=REPOSITORY, env=ONE_THREAD, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == (2 if fault in ("file", "null") else 1)
     check_line(done.stderr.splitlines(), out.parent)
     assert "Traceback" not in done.stdout
 
@@ -207,7 +208,7 @@ def test_a_limit_on_the_size_of_files(tmp_path, command):
         [sys.executable, "-m", "stagetransfer", *words], capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == (2 if fault in ("file", "null") else 1)
     check_line(done.stderr.splitlines(), tmp_path / "out")
     assert files(tmp_path) == {}
 

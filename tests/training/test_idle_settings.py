@@ -30,6 +30,7 @@ VALUES = {
         "callbacks=feature_images", "callbacks.feature_images.every_n_epochs=1",
     ],
     "stage.target.require_learning": ["++stage.target.require_learning=false"],
+    "trainer.checkpoint_every_minutes": ["trainer.checkpoint_every_minutes=0.01"],
     "trainer.num_sanity_val_steps": ["trainer.num_sanity_val_steps=2"],
     "trainer.log_every_n_steps": ["trainer.log_every_n_steps=1"],
     "trainer.inference_mode": ["trainer.inference_mode=false"],
@@ -46,6 +47,7 @@ VALUES = {
     "domain.target.index": ["domain.target.index=false"],
 }  # fmt: skip
 REASONS = {
+    "keep": "removes the weights that are compared; test_kept_weights.py compares the predictions",
     "force": "says whether to run, not what",
     "paths.outputs": "differs in all runs of this test",
     "trainer.accelerator": "another device rounds in another way",

@@ -17,8 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from stagetransfer.errors import cause, exit_if_known
-from stagetransfer.files import read_json, write_json, write_text
+from stagetransfer.errors import UserError, cause, exit_if_known
+from stagetransfer.files import check_can_be_folder, read_json, write_json, write_text
 
 ONE_DEVICE = (
     "trainer.devices={}: under -m, each process of DDP would start the whole sweep again. "
@@ -103,9 +103,11 @@ class SweepCallback(Callback):
                 f"pip install 'stagetransfer[{EXTRAS[plugin]}]'"
             )
         try:  # Hydra writes this file next; its error would not name it
+            check_can_be_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
             write_text(Path(config.hydra.sweep.dir) / "multirun.yaml", OmegaConf.to_yaml(config))
-        except OSError as error:
+        except (UserError, OSError) as error:
             exit_if_known(error)
+            raise
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """List the failed jobs and write the board. With a failed job, the exit code is 1."""
