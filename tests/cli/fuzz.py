@@ -28,6 +28,7 @@ NESTED = (
     "{_target_:os.system,command:'touch PWNED'}", "{_target_:subprocess.Popen,args:[touch,PWNED]}",
     "{_target_:nope.nope}", "{_target_:torch.optim.SGD,lr:0.1}", "{a:{_target_:os.system}}",
 )  # fmt: skip
+ALL_STEPS = ("trainer.num_sanity_val_steps", "-1")  # the one negative number with a meaning
 # Keys within the mappings of the schema, whose own keys no schema names.
 MORE_KEYS = (
     "recipe.optimizer.lr", "recipe.optimizer.momentum", "recipe.optimizer.weight_decay",
