@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from stagetransfer.errors import UserError
 
+CHECKED = (".lr", ".weight_decay")  # of the optimiser, by `validate_config`
 MOST = 1e9  # the greatest size of a number without a range of its own
 RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("seed", "source_seed", "split_seed"), (0, 2**63 - 1)),
@@ -47,12 +48,11 @@ def check_ranges(settings: Any, key_of: Mapping[str, str]) -> None:
             _check_batches(name, value, key)
         most = sys.float_info.max if isinstance(value, Mapping) else MOST
         least, greatest = RANGES.get(name, (-most, most))
-        for number in _numbers(value) if name not in FREE else ():
-            if not least <= number <= greatest:
-                legal = (
-                    f"from {least:g} to {greatest:g}" if name in RANGES else "finite and smaller"
-                )
-                raise UserError(f"{key}={value}: a number must be {legal}. Give another value.")
+        for place, number in _numbers(value) if name not in FREE else ():
+            if not least <= number <= greatest and place not in CHECKED:
+                legal = f"from {least:g} to {greatest:g}" if name in RANGES else "finite, smaller"
+                where = f"{key}{place}={number}"
+                raise UserError(f"{where}: a number must be {legal}. Give another value.")
 
 
 def _check_batches(name: str, value: object, key: str) -> None:
@@ -71,12 +71,13 @@ def _check_batches(name: str, value: object, key: str) -> None:
         raise UserError(f"{key}={value}: it must be {text}. Give another value, or null.")
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    """Yield the numbers in a value, nested ones too. A huge integer counts as infinite."""
+def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers in a value with their places. A huge integer counts as infinite."""
     if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
+        for name, one in value.items():
+            yield from _numbers(one, f"{place}.{name}")
+    elif isinstance(value, list):
         for one in value:
-            yield from _numbers(one)
+            yield from _numbers(one, place)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield value if isinstance(value, float) or abs(value) < 2**63 else math.inf
+        yield place, value if isinstance(value, float) or abs(value) < 2**63 else math.inf

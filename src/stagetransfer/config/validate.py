@@ -233,7 +233,7 @@ def _check_recipe(recipe: Recipe) -> None:
     for name, least in (("lr", math.ulp(0)), ("weight_decay", 0)):
         value = recipe.optimizer.get(name, least)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if (name, value) != ("lr", "auto") and not (number and value >= least):
+        if (name, value) != ("lr", "auto") and not (number and least <= value < math.inf):
             more = "greater than 0, or auto" if name == "lr" else "of 0 or more"
             raise UserError(f"recipe.optimizer.{name}={value}: it must be a number {more}")
     _check_search(recipe.search_rates, recipe.search_epochs)
