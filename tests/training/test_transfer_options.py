@@ -98,8 +98,8 @@ def test_options_at_their_default_do_not_change_run_names(start, tmp_path):
     ("overrides", "line"),
     [
         (["ratio_by=patient"], "ratio_by=patient: it must be one of image, group"),
-        (["test_copies=0"], "test_copies: it must be 1"),
-        (["recipe.patience=0"], "recipe.patience: it must be 1 epoch or more"),
+        (["test_copies=0"], "test_copies=0: "),
+        (["recipe.patience=0"], "recipe.patience=0: "),
         (["recipe.balance=up"], "recipe.balance=up: it must be one of none, sampling"),
         (["transfer.probe_epochs=99"], "less than recipe.epochs="),
         (["transfer.probe_epochs=1", "transfer.reinitialise=[]"], "needs layers"),
