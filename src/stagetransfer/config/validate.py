@@ -216,9 +216,6 @@ def _check_model(model: Model) -> None:
 
 
 def _check_recipe(recipe: Recipe) -> None:
-    for name in ("epochs", "batch_size"):
-        if getattr(recipe, name) < 1:
-            raise UserError(f"recipe.{name}={getattr(recipe, name)}: it must be 1 or more")
     _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
     _one_of("recipe.balance", recipe.balance, ("none", "sampling", "downsample", "loss"))
     _one_of("recipe.monitor", recipe.monitor, (*METRICS, "last"))
