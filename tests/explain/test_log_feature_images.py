@@ -30,9 +30,15 @@ def test_images_are_logged_every_n_epochs(tmp_path):
     callback = LogFeatureImages(every_n_epochs=2)
     for epoch in range(5):
         trainer = SimpleNamespace(
-            current_epoch=epoch, global_step=10 * epoch, loggers=[logger], datamodule=data
+            current_epoch=epoch,
+            global_step=10 * epoch,
+            loggers=[logger],
+            datamodule=data,
+            sanity_checking=False,
         )
         callback.on_validation_end(trainer, module)
+    trainer.current_epoch, trainer.sanity_checking = 1, True
+    callback.on_validation_end(trainer, module)  # the check before the training logs nothing
     logger.finalize("success")
     events = EventAccumulator(logger.log_dir).Reload()
     for tag, size in (("pictures/desalinet_pool5", (2 * 67, 2 * 67)), ("pictures/conv1", None)):
