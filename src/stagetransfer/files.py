@@ -75,6 +75,26 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         remove(part)
 
 
+@contextmanager
+def filled_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new temporary folder; leaving the block moves its files into `folder`.
+
+    `folder` may hold other files, which stay. An error leaves it as it was.
+    """
+    part = part_of(folder)
+    try:
+        with located(folder, part):
+            remove(part)
+            part.mkdir()
+            yield part
+            for file in [one for one in part.rglob("*") if one.is_file()]:
+                place = folder / file.relative_to(part)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(place)
+    finally:
+        remove(part)
+
+
 def replace_folder(new: Path, folder: Path) -> None:
     """Rename `new` to `folder`. An earlier `folder` is removed once `new` has its place."""
     earlier = part_of(folder.with_name(f"{folder.name}.earlier"))

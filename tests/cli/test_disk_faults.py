@@ -107,6 +107,22 @@ def test_a_command_that_cannot_write(place, call, disk, runs, tmp_path, fault, c
     assert not list(out.parent.rglob(".*"))
 
 
+def test_an_earlier_report_stays_whole_until_the_new_one_is(call, disk, runs):
+    out = disk("size=50m") / "out"
+    assert call("report", runs, "--out", out)[0] == 0
+    (out / "plots" / "old.png").touch()  # of a study with more runs
+    earlier = files(out)
+    fill(out.parent)
+    code, lines = call("report", runs, "--out", out, "--conditions", "scratch")
+    assert code == 1
+    check_line(lines, out)
+    assert files(out) == earlier
+    (out.parent / "filling").unlink()
+    assert call("report", runs, "--out", out, "--conditions", "scratch")[0] == 0
+    assert files(out)["report.html"] != earlier["report.html"]
+    assert not (out / "plots" / "old.png").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("sweep", [[], ["-m"], ["-m", "hydra/launcher=slots"]])

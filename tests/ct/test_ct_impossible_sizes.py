@@ -2,12 +2,19 @@
 
 import gzip
 import os
+import struct
 import zlib
 
 import nibabel as nib
 import numpy as np
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from ct.ct_series import PLAIN, dataset, phantom, save, series
 from stagetransfer.ct import dicom, nifti
@@ -40,6 +47,27 @@ def test_a_slice_of_65535_squared_is_not_decoded(tmp_path, no_decoding):
         dicom.decode_hounsfield(tmp_path / "a.dcm")
     with pytest.raises(ValueError, match="65535 x 65535 pixels"):
         read_segmentation(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "where", "size"),
+    [
+        (JPEG2000Lossless, b"\xff\x4f\xff\x51", (8, struct.pack(">2I", 60000, 60000))),
+        (JPEGLSLossless, b"\xff\xf7", (5, struct.pack(">2H", 60000, 60000))),
+        (JPEGLosslessSV1, b"\xff\xc3", (5, struct.pack(">2H", 60000, 60000))),
+    ],
+)
+def test_a_frame_that_claims_to_be_larger_than_the_header_says(
+    tmp_path, no_decoding, syntax, where, size
+):
+    save(dataset(phantom(1)[0] + 1024), tmp_path / "good.dcm", syntax)
+    assert read_checked(tmp_path / "good.dcm").Rows == 80
+    content = bytearray((tmp_path / "good.dcm").read_bytes())
+    start = content.rindex(where) + size[0]
+    content[start : start + len(size[1])] = size[1]
+    (tmp_path / "bomb.dcm").write_bytes(content)
+    with pytest.raises(UnreadableSlice, match="60000 x 60000 pixels, more than the limit"):
+        dicom.decode_hounsfield(tmp_path / "bomb.dcm")
 
 
 def test_too_many_frames(tmp_path):

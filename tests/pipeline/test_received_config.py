@@ -125,13 +125,16 @@ def test_a_compressed_checkpoint_is_not_inflated(tmp_path):
         load_weights(bomb)
 
 
+def whole_checkpoint():
+    whole = {key: [] for key in ("optimizer_states", "lr_schedulers", "loops")}
+    return whole | {"state_dict": {"a": torch.zeros(9999)}, "epoch": 3, "callbacks": {}}
+
+
 @pytest.mark.parametrize("kind", ["garbage", "empty", "cut", "pickle", "other"])
 def test_a_damaged_last_checkpoint_is_set_aside(tmp_path, kind, caplog):
     last = tmp_path / "last.ckpt"
-    whole = {key: [] for key in ("optimizer_states", "lr_schedulers", "loops", "callbacks")}
-    whole |= {"state_dict": {"a": torch.zeros(9999)}, "epoch": 3}
-    torch.save(whole, last)
-    assert set_aside_damaged(last) is None
+    torch.save(whole_checkpoint(), last)
+    assert set_aside_damaged(tmp_path) == []
     content = {
         "garbage": b"garbage" * 99,
         "empty": b"",
@@ -142,8 +145,25 @@ def test_a_damaged_last_checkpoint_is_set_aside(tmp_path, kind, caplog):
         torch.save({"state_dict": {}}, last)
     else:
         last.write_bytes(content[kind])
-    assert set_aside_damaged(last) == tmp_path / "last.ckpt.damaged"
+    assert set_aside_damaged(tmp_path) == [tmp_path / "last.ckpt.damaged"]
     assert not last.exists()
     assert not (tmp_path / "made").exists()
     assert "the stage starts again" in caplog.text
-    assert set_aside_damaged(last) is None
+    assert set_aside_damaged(tmp_path) == []
+
+
+@pytest.mark.parametrize(("best", "moved"), [(b"cut", 2), (None, 1), ("whole", 0)])
+def test_a_damaged_best_checkpoint_starts_the_stage_again(tmp_path, best, moved):
+    """Otherwise the last epoch would be chosen in silence, or the test would fail at the end."""
+    last, file = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
+    chosen = {"ModelCheckpoint": {"best_model_path": str(file)}}
+    torch.save(whole_checkpoint() | {"callbacks": chosen}, last)
+    if best == "whole":
+        torch.save({"state_dict": {}}, file)
+    elif best is not None:
+        file.write_bytes(best)
+    assert len(set_aside_damaged(tmp_path)) == moved
+    assert last.exists() == (moved == 0)
+    if best is None:  # a checkpoint within the first epoch: nothing was chosen yet
+        torch.save(whole_checkpoint(), last)
+        assert set_aside_damaged(tmp_path) == []

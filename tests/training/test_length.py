@@ -6,7 +6,7 @@ from stagetransfer.config.schema import Recipe, Trainer
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.training import planned_epochs
-from stagetransfer.training.length import FEWEST_STEPS, steps_per_epoch
+from stagetransfer.training.length import FEWEST_STEPS, batches_per_epoch
 from stagetransfer.training.measure_speed import MeasureSpeed
 
 
@@ -15,7 +15,7 @@ def recipe(**settings):
 
 
 @pytest.mark.parametrize(
-    ("images", "settings", "trainer", "steps"),
+    ("images", "settings", "trainer", "batches"),
     [
         (256, {}, {}, 1),
         (257, {}, {}, 2),
@@ -23,11 +23,11 @@ def recipe(**settings):
         (100, {"batch_size": 32}, {"devices": 2}, 2),
         (1000, {"batch_size": 10}, {"limit_train_batches": 7}, 7),
         (1000, {"batch_size": 10}, {"limit_train_batches": 0.25}, 25),
-        (1000, {"batch_size": 10}, {"accumulate_grad_batches": 3}, 34),
+        (1000, {"batch_size": 10}, {"accumulate_grad_batches": 3}, 100),
     ],
 )
-def test_steps_of_an_epoch(images, settings, trainer, steps):
-    assert steps_per_epoch(recipe(**settings), Trainer(**trainer), images) == steps
+def test_batches_of_an_epoch(images, settings, trainer, batches):
+    assert batches_per_epoch(recipe(**settings), Trainer(**trainer), images) == batches
 
 
 def test_the_papers_recipe_on_few_images_is_refused():
@@ -66,3 +66,18 @@ def test_a_run_takes_the_steps_and_linear_probing_is_stretched(start, tmp_path, 
     stage = read_json(runner.run() / "metrics.json")["stages"][-1]
     assert stage["health"]["steps"] == 4 * steps >= 25
     assert probed == [True] * 2 * steps + [False] * 2 * steps
+
+
+def test_an_epoch_without_validation_is_refused():
+    """Lightning's own check comes in `fit`, after the run folder is made."""
+    few = Trainer(val_check_interval=5)
+    with pytest.raises(UserError, match="val_check_interval=5: an epoch of stage target has 4"):
+        planned_epochs(recipe(batch_size=55), few, 220, "stage target")
+    with pytest.raises(UserError, match="target has 1 batches"):
+        planned_epochs(
+            recipe(batch_size=10), Trainer(val_check_interval=5, fast_dev_run=True), 220, "target"
+        )
+    assert planned_epochs(recipe(batch_size=44), few, 220, "stage target") == 60
+    for share in (0.5, "00:00:01:00"):
+        trainer = Trainer(val_check_interval=share)
+        assert planned_epochs(recipe(batch_size=55), trainer, 220, "stage target") == 60

@@ -1,14 +1,20 @@
 """Reading a DICOM file only if its sizes are possible: a small file may stand for gigabytes."""
 
+import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.encaps import generate_fragments
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from stagetransfer.ct.volume import MAX_VALUES
 from stagetransfer.files import check_size, require_file
+
+# The markers of a JPEG or JPEG-LS frame header (SOF), which holds its size.
+_FRAME_HEADERS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def read_checked(path: Path, *, force: bool = False, header_only: bool = False) -> Dataset:
@@ -36,7 +42,31 @@ def read_checked(path: Path, *, force: bool = False, header_only: bool = False) 
         return data  # `_pixel_damage` says what is wrong
     check_size(columns, rows)
     _check_bytes(columns * rows * frames)
+    for width, height in _encoded_sizes(data):
+        check_size(width, height)
     return data
+
+
+def _encoded_sizes(data: Dataset) -> Iterator[tuple[int, int]]:
+    """Yield the width and height that each JPEG, JPEG-LS or JPEG 2000 frame itself claims.
+
+    A decoder takes memory for these, whatever the header's Rows and Columns say.
+    """
+    syntax = data.get("file_meta", {}).get("TransferSyntaxUID")
+    if "PixelData" not in data or syntax is None or not syntax.is_encapsulated:
+        return
+    for frame in generate_fragments(data.PixelData):
+        if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 24:  # JPEG 2000: the SIZ segment
+            right, bottom, left, top = struct.unpack(">4I", frame[8:24])
+            yield right - left, bottom - top
+        elif frame[:2] == b"\xff\xd8":
+            place = 2  # of a marker; a segment's length follows
+            while place + 9 <= len(frame) and frame[place] == 0xFF:
+                if frame[place + 1] in _FRAME_HEADERS:
+                    height, width = struct.unpack(">2H", frame[place + 5 : place + 9])
+                    yield width, height
+                    break
+                place += 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
 
 
 def _check_bytes(count: int) -> None:

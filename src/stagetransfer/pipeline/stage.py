@@ -153,7 +153,7 @@ def train(
         suffix: distinguishes this training of the stage from others in the logs.
     """
     if not is_follower():
-        set_aside_damaged(checkpoints / "last.ckpt")
+        set_aside_damaged(checkpoints)
     prepared, found = with_found_rate(prepared, config, checkpoints)
     module, data, transfer = prepare(prepared, config)
     recipe, title = prepared.stage.recipe, prepared.title + suffix

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 RATE_FILE = "learning_rate.json"  # the result of a range test
 # What only a training that continues needs.
-_UNFINISHED = ("last.ckpt", "last.ckpt.damaged", "search.json", RATE_FILE)
+_UNFINISHED = ("last.ckpt", "last.ckpt.damaged", "best.ckpt.damaged", "search.json", RATE_FILE)
 
 
 class StageStore:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stagetransfer.files import default_folder
+from stagetransfer.files import default_folder, filled_folder
 from stagetransfer.reporting import figure5, plots
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Section
@@ -24,6 +24,7 @@ from stagetransfer.reporting.training_section import (
 )
 from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.run import UnfinishedRun
 from stagetransfer.runs.study import Study
 
 
@@ -53,14 +54,24 @@ def make_report(
     found = gather_runs(paths, only=only, conditions=conditions)
     study = Study(found.runs, count, found.conditions)
     out = default_folder(found.outputs, "report") if out is None else out
-    _remove_earlier(out)
+    with filled_folder(out) as part:
+        _write(study, part, found.unfinished, visualization)
+        stale = _stale_files(out, part)
+    for file in stale:
+        file.unlink(missing_ok=True)
+    return out
+
+
+def _write(
+    study: Study, out: Path, unfinished: Sequence[UnfinishedRun], visualization: Path | None
+) -> None:
     main = study.main_ratio
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
     figure = figure5.figure_5(study)
     plot = plots.save_plot(figure, "figure5", figure5.TITLE, figure5.CAPTION, out)
     page = [
-        overview_section(study, found.unfinished),
+        overview_section(study, unfinished),
         Section(f"Test results at {at}", table_2(study, main)),
         Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
         *depth_sections(study, out),
@@ -79,12 +90,12 @@ def make_report(
         page.append(visualization_section(visualization, out))
     page.sort(key=lambda section: section.appendix)
     write_report("StageTransfer report", page, out)
-    return out
 
 
-def _remove_earlier(out: Path) -> None:
-    """Remove the tables and plots of an earlier report, because the new one may have fewer."""
-    if (out / "report.html").is_file():
-        for pattern in ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg"):
-            for file in out.glob(pattern):
-                file.unlink()
+def _stale_files(out: Path, new: Path) -> list[Path]:
+    """Return the tables and plots of an earlier report that the new one does not have."""
+    if not (out / "report.html").is_file():
+        return []
+    patterns = ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg")
+    files = [file for pattern in patterns for file in out.glob(pattern)]
+    return [file for file in files if not (new / file.relative_to(out)).is_file()]

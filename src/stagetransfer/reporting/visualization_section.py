@@ -43,9 +43,8 @@ def _table(file: Path) -> Table:
 
 def _image(file: Path, out: Path) -> Plot:
     copy = Path("visualization") / file.name
-    if (out / copy).resolve() != file.resolve():
-        with atomic_path(out / copy) as part:
-            shutil.copyfile(file, part)
+    with atomic_path(out / copy) as part:
+        shutil.copyfile(file, part)
     return Plot(file.stem, [copy], "")
 
 

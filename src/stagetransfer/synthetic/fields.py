@@ -34,11 +34,10 @@ def generator(*key: int | str) -> Rng:
 
 
 def check_options(domain: str, size: int, per_class: int = 1) -> None:
-    """Raise UserError for images too small for the patterns, or less than one per class."""
-    if per_class < 1:
-        raise UserError(f"embedded {domain}: per_class is {per_class}, give at least 1")
-    if size < 16:
-        raise UserError(f"embedded {domain}: size is {size}, give at least 16 pixels")
+    """Raise UserError for images too small for the patterns, or for more than memory holds."""
+    for name, value, least, most in (("per_class", per_class, 1, 10**5), ("size", size, 16, 1024)):
+        if not least <= value <= most:
+            raise UserError(f"embedded {domain}: {name} is {value}, give from {least} to {most}")
 
 
 def grid(n: int, step: float = 1.0) -> tuple[Field, Field]:

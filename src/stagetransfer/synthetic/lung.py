@@ -130,8 +130,8 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
     `scale` multiplies the number of images of every class; every patient keeps at least one. A
     larger scale contains the images of a smaller one.
     """
-    if not 0 < scale < np.inf:
-        raise UserError(f"embedded lung: scale is {scale}, give a number above 0")
+    if not 0 < scale <= 1000:
+        raise UserError(f"embedded lung: scale is {scale}, give a number above 0, at most 1000")
     check_options("lung", size)
     rows = []
     for split in ("train", "test"):

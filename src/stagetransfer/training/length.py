@@ -18,11 +18,21 @@ def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str)
         key: the place of the stage in the config, for messages.
 
     Raises:
-        UserError: `recipe.min_steps` is null and the epochs have fewer than FEWEST_STEPS steps.
+        UserError: `recipe.min_steps` is null and the epochs have fewer than FEWEST_STEPS steps, or
+            no validation would come in an epoch.
     """
+    batches = batches_per_epoch(recipe, settings, num_images)
+    if settings.fast_dev_run:
+        batches = min(int(settings.fast_dev_run), batches)
+    interval = settings.val_check_interval
+    if isinstance(interval, int) and interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch of {key} has {batches} batches. Set "
+            f"a smaller number, or null"
+        )
     if settings.fast_dev_run or settings.max_steps is not None or settings.max_time is not None:
         return recipe.epochs
-    steps = steps_per_epoch(recipe, settings, num_images)
+    steps = max(1, math.ceil(batches / (settings.accumulate_grad_batches or 1)))
     if recipe.min_steps is not None:
         return max(recipe.epochs, math.ceil(recipe.min_steps / steps))
     total = recipe.epochs * steps
@@ -36,12 +46,12 @@ def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str)
     return recipe.epochs
 
 
-def steps_per_epoch(recipe: Recipe, settings: Trainer, num_images: int) -> int:
-    """Return the optimiser steps of one epoch."""
+def batches_per_epoch(recipe: Recipe, settings: Trainer, num_images: int) -> int:
+    """Return the training batches of one epoch on each device."""
     batches = math.ceil(num_images / settings.devices / recipe.batch_size)
     limit = settings.limit_train_batches
     if isinstance(limit, float):
         batches = int(limit * batches)
     elif limit is not None:
         batches = min(int(limit), batches)
-    return max(1, math.ceil(batches / (settings.accumulate_grad_batches or 1)))
+    return max(1, batches)
