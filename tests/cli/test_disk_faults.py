@@ -220,8 +220,11 @@ def test_an_error_at_the_end_of_a_file_keeps_the_earlier_one(tmp_path, monkeypat
 @pytest.mark.parametrize("command", ["split", "example"])
 def test_a_limit_on_the_size_of_files(tmp_path, command):
     words = [word.format(out=tmp_path / "out") for word in COMMANDS[command]]
+    # Python itself would leave cut .pyc files, from which no later process can import.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "stagetransfer", *words], capture_output=True, text=True,
+        [sys.executable, "-m", "stagetransfer", *words],
+        capture_output=True, text=True, env=environment,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
     )  # fmt: skip
     assert done.returncode == 1
