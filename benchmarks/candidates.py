@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, models, transforms
 
-from benchmarks.plain import make_plain
 from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
 from stagetransfer.config.schema import Model, Trainer
@@ -146,7 +145,6 @@ def reference_network(name: str) -> nn.Module:
         network: nn.Module = models.alexnet(num_classes=CLASSES)
         return network
     network = AlexNet(CLASSES, name)
-    make_plain(network)
     for child, module in list(network.named_children()):
         if isinstance(module, nn.ReLU):
             setattr(network, child, nn.ReLU(inplace=True))

@@ -1,10 +1,12 @@
 """DeSaliNet against Captum's guided backpropagation: python -m benchmarks.desalinet
 
 Both methods take turns on the same network and the same 64 images of 227 pixels. With the seed
-"class", both go back from one output of fc8 to the input. With the seed "features", they start from
-the whole of pool5 with its own activations; Captum does this by the gradient of half its sum of
-squares. Captum uses the gradient of LRN, as ours does with lrn="gradient". By default ours leaves
-LRN out, as the paper does.
+"class", both go back from one class score to the input. With the seed "features", they start from
+the whole feature map (AlexNet: pool5) with its own activations; Captum does this by the gradient of
+half its sum of squares, on a network that ends there. Captum uses the gradient of LRN, as ours does
+with lrn="gradient". By default ours leaves LRN out, as the paper does; other networks have no LRN.
+
+    python -m benchmarks.desalinet --network resnet18 --size 224    # of torchvision
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from torch import Tensor, nn
 
 from benchmarks.tables import show
 from benchmarks.timing import paired_ratio, spread, time_in_turn
+from stagetransfer.config.schema import Model
 from stagetransfer.explain import desalinet
-from stagetransfer.models import AlexNet
+from stagetransfer.models import Backbone, build_backbone
 
 
 class _Energy(nn.Module):
@@ -34,20 +37,32 @@ class _Energy(nn.Module):
         return energy / 2
 
 
+def _up_to_the_feature_map(network: Backbone) -> nn.Sequential:
+    """Return the modules up to the feature map, which the network must call in their order."""
+    children = dict(network.net.named_children())
+    names = list(children)
+    return nn.Sequential(
+        *(children[name] for name in names[: names.index(network.feature_map) + 1])
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--size", type=int, default=227)
+    parser.add_argument("--network", default="alexnet", help="alexnet, or a ResNet of torchvision")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*backward hooks.*")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    network = AlexNet(7, "paper", input_size=arguments.size).eval().to(device)
+    library = "alexnet" if arguments.network == "alexnet" else "torchvision"
+    settings = Model(library, arguments.network, input_size=arguments.size)
+    network = build_backbone(settings, 7).eval().to(device)
     images = torch.randn(arguments.batch, 3, arguments.size, arguments.size, device=device)
-    features = network[: [name for name, _ in network.named_children()].index("pool5") + 1]
-    captum_class, captum_features = GuidedBackprop(network), GuidedBackprop(_Energy(features))
+    captum_class = GuidedBackprop(network)
+    captum_features = GuidedBackprop(_Energy(_up_to_the_feature_map(network)))
 
     def captum(method: GuidedBackprop, target: int) -> Tensor:
         result: Tensor = method.attribute(images.clone().requires_grad_(), target=target)
@@ -56,9 +71,9 @@ def main() -> None:
     candidates = {
         ("class", "Captum"): lambda: captum(captum_class, 3),
         ("class", "ours, lrn=gradient"): lambda: desalinet(
-            network, images, "fc8", ("class", 3), lrn="gradient"
+            network, images, None, ("class", 3), lrn="gradient"
         ),
-        ("class", "ours"): lambda: desalinet(network, images, "fc8", ("class", 3)),
+        ("class", "ours"): lambda: desalinet(network, images, None, ("class", 3)),
         ("features", "Captum"): lambda: captum(captum_features, 0),
         ("features", "ours, lrn=gradient"): lambda: desalinet(network, images, lrn="gradient"),
         ("features", "ours"): lambda: desalinet(network, images),

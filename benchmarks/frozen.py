@@ -1,7 +1,7 @@
 """Time per epoch for each tuning depth: python -m benchmarks.frozen
 
 Trains layer-wise configurations on the embedded target from a network with random weights. The
-frozen layers are computed once per image, and for comparison again in each epoch. The time of an
+frozen blocks are computed once per image, and for comparison again in each epoch. The time of an
 epoch is that between two lines of the log: training, validation and checkpoint. The first epoch is
 not counted.
 """
@@ -18,10 +18,12 @@ import time
 from pathlib import Path
 
 import torch
+from hydra import compose, initialize_config_module
 
 from benchmarks.tables import show
 from benchmarks.timing import spread
-from stagetransfer.models import AlexNet, initialise
+from stagetransfer.config.validate import validate_config
+from stagetransfer.models import build_backbone
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -30,26 +32,34 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--depths", default="fc8,fc7,fc6,conv1", help="tuning depths; the last is the baseline"
+        "--depths", default="", help="tuning depths; the last is the baseline. Default: head, all"
     )
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--model", default="paper", help="an option of the group model")
     parser.add_argument("--size", type=int, default=227, help="side of the input in pixels")
     parser.add_argument("overrides", nargs="*", help="further overrides of train.py")
     arguments = parser.parse_args()
     if arguments.epochs < 2:
         parser.error("--epochs must be 2 or more")
-    depths = arguments.depths.split(",")
     seconds: dict[tuple[str, bool], list[float]] = {}
+    chosen = [f"model={arguments.model}", f"model.input_size={arguments.size}"]
+    with initialize_config_module("stagetransfer.conf", version_base="1.3"):
+        model = validate_config(compose("config", chosen)).model
+    network = build_backbone(model, 10)
+    first, head = network.blocks[0], network.blocks[-1]
+    depths = arguments.depths.split(",") if arguments.depths else [head, first]
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "random.pt"
-        network = AlexNet(10, input_size=arguments.size)
-        initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))
-        torch.save(network.state_dict(), weights)
+        network.initialise(model.initialisation, 0)
+        torch.save(network.state(), weights)
         for depth in depths:
-            for once in (True, False) if depth != "conv1" else (False,):
+            for once in (True, False) if depth != first else (False,):
                 command = [
-                    *(sys.executable, "-u", "train.py", "+experiment=layerwise"),
-                    *(f"transfer.tune_from={depth}", f"model.input_size={arguments.size}"),
+                    *(sys.executable, "-u", "train.py", "+experiment=layerwise", *chosen),
+                    *(
+                        f"transfer.tune_from={depth}",
+                        "model.initialisation=" + model.initialisation,
+                    ),
                     *("domain/natural=pretrained", f"domain.natural.weights={weights}"),
                     *(f"recipe.epochs={arguments.epochs}", "recipe.patience=null"),
                     *("recipe.balance=none", f"trainer.frozen_features_gib={16 if once else 0}"),
@@ -59,11 +69,12 @@ def main() -> None:
     base = statistics.median(seconds[depths[-1], False])
     rows = []
     for (depth, once), values in seconds.items():
-        how = "-" if depth == "conv1" else "once per image" if once else "each epoch"
-        tuned = "only fc8" if depth == "fc8" else f"{depth}-fc8"
+        how = "-" if depth == first else "once per image" if once else "each epoch"
+        tuned = f"only {head}" if depth == head else f"{depth}-{head}"
         rows.append((tuned, how, spread(values), f"{base / statistics.median(values):.1f}"))
-    columns = ("tuned", "frozen layers", "seconds: median (least-greatest)", "times faster")
-    show(f"Seconds an epoch after the first, input {arguments.size}", columns, rows)
+    columns = ("tuned", "frozen blocks", "seconds: median (least-greatest)", "times faster")
+    title = f"Seconds an epoch after the first, {arguments.model}, input {arguments.size}"
+    show(title, columns, rows)
 
 
 def _epochs(command: list[str]) -> list[float]:

@@ -26,7 +26,7 @@ from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.lung_mask import lung_mask
 from stagetransfer.inference.slice_prediction import predict_slice, prepare_slice
-from stagetransfer.models import AlexNet, initialise
+from stagetransfer.models import InputSpec, accelerate, alexnet_backbone
 from stagetransfer.synthetic.lung import CLASSES
 from stagetransfer.synthetic.lung_slices import FIRST_TEST_PATIENT, lung_slice
 from stagetransfer.training.machine import keep_freed_memory
@@ -43,8 +43,9 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = AlexNet(len(CLASSES), "paper", input_size=arguments.input)
-    initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))
+    network = alexnet_backbone(len(CLASSES), "paper", input=InputSpec(arguments.input))
+    accelerate(network)
+    network.initialise("kaiming", 0)
     classifier = CalibratedClassifier(
         network,
         CLASSES,

@@ -17,12 +17,11 @@ from pathlib import Path
 from unittest import mock
 
 from hydra import compose, initialize_config_dir
-from torch import nn
 
 from benchmarks.rounds import in_new_process
 from benchmarks.tables import show
 from stagetransfer.config.validate import validate_config
-from stagetransfer.models import alexnet
+from stagetransfer.models.accelerate import FASTER
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
@@ -90,10 +89,7 @@ def _train(overrides: Sequence[str]) -> None:
 
 
 def _train_plain(overrides: Sequence[str]) -> None:
-    def norm(size: int, alpha: float, beta: float, k: float) -> nn.Module:
-        return nn.LocalResponseNorm(size, alpha, beta, k)
-
-    with mock.patch.multiple(alexnet, LocalResponseNorm=norm, BlockedLinear=nn.Linear):
+    with mock.patch.dict(FASTER, clear=True):
         _train(overrides)
 
 

@@ -23,7 +23,8 @@ from omegaconf import OmegaConf
 
 from benchmarks.rounds import in_new_process
 from benchmarks.tables import show
-from stagetransfer.names import CONDITIONS, LAYERS
+from stagetransfer.models.alexnet import LAYERS
+from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.writer import Predictions, write_result
 from stagetransfer.synthetic.lung import CLASSES
 

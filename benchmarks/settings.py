@@ -19,7 +19,7 @@ from benchmarks.candidates import SIZES
 from benchmarks.plain import make_plain
 from benchmarks.tables import show
 from benchmarks.timing import paired_ratio, spread, time_in_turn
-from stagetransfer.models import AlexNet
+from stagetransfer.models import AlexNet, accelerate
 from stagetransfer.training.machine import keep_freed_memory, resolve_precision
 
 
@@ -81,6 +81,7 @@ def _step(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     network = AlexNet(7, name, input_size=SIZES[name])
+    accelerate(network)
     make_plain(network, **{kind: kind == plain for kind in ("convolutions", "linear", "lrn")})
     network = network.to(device).to(memory_format=layout).train()
     arguments: dict[str, Any] = optimiser or {"fused": True}

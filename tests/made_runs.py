@@ -171,6 +171,7 @@ def make_run(
         **({"num_train_per_class": train} if by_class else {}),
         "num_test": len(labels),
         "splits": None if fold is None else {"digest": digest, "fold": fold, "folds": folds},
+        "blocks": {layer: [f"{layer}.weight", f"{layer}.bias"] for layer in LAYERS},
         "stages": stages,
         **({} if search_rates is None else {"search_rates": search_rates}),
         "versions": {"torch": "2.15.0"},

@@ -2,14 +2,20 @@
 
 import re
 
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-"""AlexNet's layers that have parameters (a weight and a bias each), from the input on."""
+LIBRARIES = ("alexnet", "torchvision", "timm")
+"""Where a network comes from: this package, or a library."""
 
 VARIANTS = ("paper", "bvlc", "caffenet", "torchvision")
 """The published forms of AlexNet; see `stagetransfer.models.alexnet`."""
 
 SCHEMES = ("gaussian", "xavier", "kaiming", "lsuv")
-"""Initialisation schemes; see `stagetransfer.models.initialisation`."""
+"""Initialisation schemes of AlexNet; see `stagetransfer.models.initialisation`."""
+
+LIBRARY_SCHEMES = ("own", "lsuv")
+"""Those of the networks of libraries: their own values; the same with a scaled head."""
+
+PUBLISHED = ("torchvision", "timm", "efficientnet-lite0")
+"""Published weights that need no file of the user's: of hubs, and of an installed package."""
 
 CONDITIONS = {
     ("target",): "scratch",

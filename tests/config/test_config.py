@@ -33,6 +33,8 @@ def test_every_option_of_every_group_composes(compose_config, group, option):
         node = compose_config(f"{group}={option}").domain[group.split("/")[1]]
         required = [key for key in ("root", "weights") if key in list(node.keys())]
         fill = [f"{group.replace('/', '.')}.{key}=/data" for key in required]
+    if option in ("timm", "torchvision_zoo"):
+        fill = ["model.name=resnet18"]
     two_stage = compose_config("+experiment=two_stage", f"{group}={option}", *fill)
     assert validate_config(two_stage).chain == ("natural", "texture", "target")
 
@@ -85,7 +87,7 @@ def test_sources_share_a_seed_and_are_always_tuned_whole(compose_config):
     assert natural.transfer is None
     assert texture.transfer.tune_from is None
     assert texture.transfer.reinitialise == ["fc6", "fc7", "fc8"]
-    assert target.transfer.frozen_layers() == ("conv1", "conv2", "conv3")
+    assert (target.transfer.tune_from, target.transfer.freezes) == ("conv4", True)
 
 
 def test_source_seed_can_follow(compose_config):
@@ -136,9 +138,12 @@ def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_conf
         (["model.variant=vgg"], "model.variant=vgg: it must be one of"),
         (["model.initialisation=zeros"], "model.initialisation=zeros: it must be one of"),
         (["model.mean=[0.5]"], "model.mean: it must be three numbers"),
-        (["transfer.reinitialise=[fc9]"], "transfer.reinitialise=fc9: it must be one of conv1"),
+        (["model=timm"], "model.name is required"),
+        (["model.name=resnet18"], "they are of the networks of libraries"),
+        (["model=resnet18", "model.initialisation=kaiming"], "it must be one of own, lsuv"),
+        (["transfer.search=some"], "give a list of blocks, or all"),
+        (["transfer.rate_decay=0.9", "transfer.rates=[[head,1]]"], "exclude each other"),
         (["transfer.mode=partial"], "transfer.mode=partial: it must be one of full, frozen"),
-        (["transfer.tune_from=fc8"], "would freeze fc7"),
         (["transfer.mode=frozen", "transfer.tune_from=fc7"], "exclude each other"),
         (["transfer.rates=[[fc8]]"], "is not a pair"),
         (["++stage.natural.epochs=3"], "stage.natural.epochs: "),

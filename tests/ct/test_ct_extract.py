@@ -14,10 +14,13 @@ from pydicom.datadict import dictionary_VR, keyword_dict
 from pydicom.uid import ExplicitVRLittleEndian
 
 from stagetransfer.ct import patch_dataset
+from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.patch_extraction import extract_patches
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.data import StageSettings, TargetDataModule, layouts
+from stagetransfer.errors import UserError
+from stagetransfer.inference.prediction_input import find_input
 
 HEADER = "patient,instance,x,y,label"
 
@@ -77,6 +80,33 @@ def test_the_layout_csv_and_the_data_module_read_it(tmp_path, study):
     counts = [module.count(split) for split in ("train", "validation", "test")]
     assert sum(counts) == 20
     assert all(count % 5 == 0 and count for count in counts)  # whole patients
+
+
+def test_neighbouring_slices_are_channels(tmp_path, study):
+    extract(tmp_path, study, out="grey")
+    extract(tmp_path, study, "--neighbours", "1", out="colour")
+    grey, colour = (rows(tmp_path / name) for name in ("grey", "colour"))
+    keys = ("label", "slice", "x", "y")
+    assert [[row[key] for key in keys] for row in grey] == [
+        [row[key] for key in keys] for row in colour
+    ]
+    for patient in {row["patient"] for row in grey}:
+        pairs = [(a, b) for a, b in zip(grey, colour, strict=True) if a["patient"] == patient]
+        pairs.sort(key=lambda pair: int(pair[0]["slice"]))
+        one = [np.array(Image.open(tmp_path / "grey" / a["file"])) for a, _ in pairs]
+        three = [np.array(Image.open(tmp_path / "colour" / b["file"])) for _, b in pairs]
+        for i, image in enumerate(three):
+            assert image.shape == (32, 32, 3)
+            before, after = one[max(i - 1, 0)], one[min(i + 1, len(one) - 1)]
+            # The annotations are on successive slices of one place, here of the whole series.
+            assert np.array_equal(image, np.stack([before, one[i], after], axis=-1))
+    cut = json.loads((tmp_path / "colour" / "summary.json").read_text())["cut"]
+    assert cut["neighbours"] == 1
+    stage = StageSettings("target", input_size=67)
+    data = TargetDataModule(stage, layout="csv", root=tmp_path / "colour").read()
+    assert data.inputs("train", [0]).shape == (1, 3, 67, 67)
+    with pytest.raises(UserError, match="patches of three slices"):
+        find_input(tmp_path / "in", PatchSettings(neighbours=1), Problems())
 
 
 def test_splits_of_the_annotations_are_copied(tmp_path, study):

@@ -9,9 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.explain import deconvnet, desalinet, salinet
-from stagetransfer.models import AlexNet, LocalResponseNorm, initialise
+from stagetransfer.explain.saliency import default_method
+from stagetransfer.models import (
+    AlexNet,
+    InputSpec,
+    LocalResponseNorm,
+    accelerate,
+    alexnet_backbone,
+    build_backbone,
+    initialise,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -93,6 +103,20 @@ METHODS = {
     "deconvnet": (deconvnet, Override.apply, "identity"),
     "salinet": (salinet, lambda x: x.clamp(min=0), "gradient"),
 }
+
+
+def up_to(network, layer):
+    names = list(dict(network.named_children()))
+    return nn.Sequential(*network.children())[: names.index(layer) + 1]
+
+
+def library_network(library, name, size=64):
+    """Return a network with running statistics that differ from their initial values."""
+    torch.manual_seed(0)
+    network = build_backbone(Model(library, name, input_size=size), 5)
+    with torch.no_grad():
+        network(torch.randn(4, 3, size, size))
+    return network.double()
 
 
 def close(a, b, tolerance=1e-12):
@@ -179,13 +203,29 @@ def test_alexnet_at_every_layer(variant):
     initialise(network, "kaiming", generator=torch.Generator().manual_seed(1))
     network.double()
     images = torch.randn(1, 3, side, side, dtype=torch.float64)
-    names = [name for name, _ in network.named_children()]
     methods = list(METHODS.values())
-    for number, layer in enumerate(names, start=1):
+    for number, layer in enumerate(dict(network.named_children()), start=1):
         some = methods if layer in ("pool5", "fc8") else [methods[number % len(methods)]]
         for method, relu, lrn in some:
-            expected = through_autograd(network[:number], images, relu, lrn)
+            expected = through_autograd(up_to(network, layer), images, relu, lrn)
             assert close(method(network, images, layer), expected)
+
+
+def test_a_backbone_has_a_feature_map_blocks_and_faster_operators():
+    backbone = alexnet_backbone(5, input=InputSpec(67)).double()
+    images = torch.randn(2, 3, 67, 67, dtype=torch.float64)
+    plain = copy.deepcopy(backbone.net)
+    accelerate(backbone)
+    assert torch.equal(desalinet(backbone, images), desalinet(plain, images, "pool5"))
+    # A name that is both a block's and a module's is the module.
+    assert torch.equal(desalinet(backbone, images, "conv3"), desalinet(plain, images, "conv3"))
+    resnet = library_network("torchvision", "resnet18")
+    images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    assert torch.equal(desalinet(resnet, images, "stem"), desalinet(resnet.net, images, "bn1"))
+    with pytest.raises(UserError, match=r"layer=layer5: .* Use a block \(stem, layer1"):
+        desalinet(resnet, images, "layer5")
+    with pytest.raises(UserError, match="layer: a plain network states no feature map"):
+        desalinet(resnet.net, images)
 
 
 class Score(nn.Module):
@@ -209,14 +249,148 @@ def captum(method, network, images, **target):
 def test_equals_captum():
     network = AlexNet(4, "torchvision", input_size=67).double().eval()
     images = torch.randn(2, 3, 67, 67, dtype=torch.float64)
-    names = [name for name, _ in network.named_children()]
-    part = Score(network[: names.index("pool5") + 1])
-    assert close(desalinet(network, images), captum(GuidedBackprop, part, images), 1e-15)
-    assert close(deconvnet(network, images), captum(Deconvolution, part, images), 1e-15)
+    part = Score(up_to(network, "pool5"))
+    assert close(desalinet(network, images, "pool5"), captum(GuidedBackprop, part, images), 1e-15)
+    assert close(deconvnet(network, images, "pool5"), captum(Deconvolution, part, images), 1e-15)
     for ours, theirs in ((desalinet, GuidedBackprop), (deconvnet, Deconvolution)):
         result = ours(network, images, seed=("class", 3))
         assert close(result, captum(theirs, network, images, target=3), 1e-15)
         assert result.any()
+
+
+@pytest.mark.parametrize("seed", ["features", ("class", 3)])
+def test_equals_captum_on_a_resnet(seed):
+    # Its blocks call one ReLU twice, in place, and add two paths.
+    network = library_network("torchvision", "resnet18").eval()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    for ours, theirs in ((desalinet, GuidedBackprop), (deconvnet, Deconvolution)):
+        if seed == "features":
+            expected = captum(theirs, Score(up_to(network.net, "layer4")), images)
+        else:
+            expected = captum(theirs, network, images, target=3)
+        assert close(ours(network, images, seed=seed), expected, 1e-10)
+        assert expected.any()
+
+
+def test_relu6_passes_where_it_is_neither_0_nor_6():
+    x = torch.tensor([-1.0, 2.0, 7.0, 3.0]).view(1, 1, 2, 2).double()
+    weights = nn.Conv2d(1, 1, 2, bias=False).double()
+    weights.weight.data = torch.tensor([1.0, 1.0, 1.0, -1.0]).view(1, 1, 2, 2).double()
+    for relu6 in (nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(0.0, 6.0)):
+        network = nn.Sequential(relu6, weights)  # its output is 0 + 2 + 6 - 3 = 5
+        maps = [
+            method(network, x, "1").flatten().tolist() for method in (salinet, desalinet, deconvnet)
+        ]
+        assert maps == [[0, 5, 0, -5], [0, 5, 0, 0], [5, 5, 5, 0]]
+    network[0] = nn.Hardtanh(-1.0, 6.0)  # is no ReLU: it keeps its own gradient
+    assert salinet(network, x, "1").flatten().tolist() == [0, 4, 0, -4]
+
+
+class Sum(nn.Module):
+    """Add the output of a function to its input, which a function in place has changed."""
+
+    def __init__(self, functions):
+        super().__init__()
+        self.functions = functions
+
+    def forward(self, x):
+        x = x * 1.0
+        y = self.functions(x)
+        return x + y
+
+
+@pytest.mark.parametrize(
+    ("function", "in_place"),
+    [
+        (nn.functional.relu, False),
+        (torch.relu, False),
+        (torch.Tensor.relu, False),
+        (lambda x: nn.functional.relu(input=x), False),
+        (torch.relu_, True),
+        (torch.Tensor.relu_, True),
+        (nn.functional.relu_, True),
+        (lambda x: nn.functional.relu(x, inplace=True), True),
+        (nn.ReLU(inplace=True), True),
+    ],
+)
+def test_every_form_of_relu_has_the_rule(function, in_place):
+    images = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    weights = nn.Conv2d(3, 2, 2).double()  # its signal is not 0 where ReLU is
+    leaf = images.clone().requires_grad_()
+    guided = Guided.apply(leaf)
+    y = weights(2 * guided if in_place else leaf + guided)
+    (expected,) = torch.autograd.grad(y, leaf, y.detach())
+    assert close(desalinet(nn.Sequential(Sum(function), weights), images, "1"), expected)
+
+
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        nn.functional.dropout,
+        nn.functional.dropout2d,
+        nn.functional.alpha_dropout,
+        nn.functional.feature_alpha_dropout,
+    ],
+)
+def test_dropout_that_never_ends_is_off(dropout):
+    class Always(nn.Module):
+        def forward(self, x):
+            return dropout(x, 0.5, training=True)
+
+    images = torch.randn(2, 3, 4, 4)
+    assert torch.equal(salinet(nn.Sequential(Always()), images, "0"), images)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "size", "found"),
+    [
+        ("timm", "vit_tiny_patch16_224", 32, "gelu, scaled_dot_product_attention"),
+        ("timm", "convnext_atto", 64, "gelu"),
+        ("timm", "efficientnet_b0", 64, "sigmoid, silu"),
+    ],
+)
+def test_networks_without_relu_have_salinet_alone(library, name, size, found):
+    network = library_network(library, name, size)
+    images = torch.randn(2, 3, size, size, dtype=torch.float64)
+    kind = type(network.net).__name__
+    for method in (desalinet, deconvnet):
+        for seed in ("features", "class"):
+            with pytest.raises(
+                UserError, match=rf"{method.__name__}: {kind} has no ReLU .*{found}\. Use salinet"
+            ):
+                method(network, images, seed=seed)
+    assert default_method(network, images[:1]) == "salinet"
+    leaf = images.clone().requires_grad_()
+    scores = network.eval()(leaf)
+    (expected,) = torch.autograd.grad(scores[:, 2].sum(), leaf)
+    assert close(salinet(network, images, seed=("class", 2)), expected)
+    # Up to the first convolution there is no activation, so all methods are the gradient.
+    first = next(n for n, one in network.net.named_modules() if one is network.first_convolution)
+    assert torch.equal(desalinet(network, images, first), salinet(network, images, first))
+
+
+@pytest.mark.parametrize(
+    ("library", "name"), [("torchvision", "resnet18"), ("timm", "tf_efficientnet_lite0")]
+)
+def test_library_networks(library, name):
+    network = library_network(library, name)
+    assert default_method(network, torch.zeros(1, 3, 64, 64, dtype=torch.float64)) == "desalinet"
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    leaf = images.clone().requires_grad_()
+    with network.watched([network.blocks[-2]]) as outputs:
+        network.eval()(leaf)
+    (features,) = outputs.values()
+    (expected,) = torch.autograd.grad(features, leaf, features.detach())
+    assert close(salinet(network, images), expected)
+    network.train().net.get_submodule(network.feature_map).eval()
+    before, values = state(network), copy.deepcopy(network.state_dict())
+    for method in (desalinet, deconvnet, salinet):
+        maps = method(network, images)
+        assert maps.any()
+        assert close(maps[1:], method(network, images[1:]), 1e-9)
+    assert state(network) == before
+    for tensor_name, value in network.state_dict().items():
+        assert torch.equal(value, values[tensor_name])
 
 
 def test_a_maximum_of_several_windows_receives_their_sum():
@@ -261,7 +435,7 @@ def state(network):
     parameters = [*network.parameters()]
     return repr(
         [
-            [{**vars(module), "_parameters": None} for module in network.modules()],
+            [(type(one), {**vars(one), "_parameters": None}) for one in network.modules()],
             [
                 (id(p), p._version, p.requires_grad, p.stride(), p._backward_hooks)
                 for p in parameters
@@ -271,6 +445,11 @@ def state(network):
     )
 
 
+class Broken(nn.Module):
+    def forward(self, x):
+        raise ValueError("broken")
+
+
 @pytest.mark.parametrize("method", [desalinet, deconvnet, salinet])
 @pytest.mark.parametrize("fails", [False, True])
 def test_leaves_the_network_as_it_was(method, fails):
@@ -278,22 +457,23 @@ def test_leaves_the_network_as_it_was(method, fails):
     network.drop1.eval()
     network.fc2.weight.requires_grad_(False)
     network.conv1.weight.grad = torch.ones_like(network.conv1.weight)
+    network.add_module("tail", Broken() if fails else nn.Softmax(1))
+    accelerate(network)
 
     def hook(*_):
         raise AssertionError("a hook ran")
 
     for module in network:
         module.register_forward_hook(hook)
+        module.register_forward_hook(hook, with_kwargs=True, always_call=True)
         module.register_forward_pre_hook(hook)
         module.register_full_backward_hook(hook)
     network.conv1.weight.register_hook(hook)
-    if fails:
-        network.add_module("tail", nn.Softmax(1))
     images = torch.randn(2, 3, 7, 7, requires_grad=True)
     before, values = state(network), copy.deepcopy(network.state_dict())
     rng, kept = torch.get_rng_state(), images.detach().clone()
     if fails:
-        with pytest.raises(UserError, match=r"tail \(Softmax\)"):
+        with pytest.raises(ValueError, match="broken"):
             method(network, images, seed="class")
         with pytest.raises(UserError, match="outside"):
             method(network, images, "pool1", ("channel", 4))
@@ -303,6 +483,7 @@ def test_leaves_the_network_as_it_was(method, fails):
         result = method(network, images, "pool1")
         assert result.any()
         assert not result.requires_grad
+        assert method(network, images, seed="class").any()
     assert state(network) == before
     assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), rng)
@@ -343,6 +524,25 @@ def test_a_module_may_be_used_twice_and_a_layer_may_be_a_part():
     expected = through_autograd(inner, images, Guided.apply, "identity")
     assert close(desalinet(network, images, "part"), expected)
     assert close(desalinet(network, images, "part.s"), expected)
+    expected = through_autograd(inner[:2], images, Guided.apply, "identity")
+    assert close(desalinet(network, images, "part.r"), expected)
+
+
+def test_what_comes_after_the_layer_does_not_run():
+    images = torch.randn(1, 3, 4, 4)
+    for layer in (nn.ReLU(), nn.Conv2d(3, 3, 1)):
+        assert desalinet(nn.Sequential(layer, Broken()), images, "0").any()
+
+
+def test_a_network_that_was_made_in_inference_mode():
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    images = torch.randn(2, 3, 5, 5)
+    normal = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    normal.load_state_dict({name: value.clone() for name, value in network.state_dict().items()})
+    assert torch.equal(desalinet(network, images, "2"), desalinet(normal, images, "2"))
+    assert network[0].weight.is_inference()
 
 
 class Halved(nn.Conv2d):
@@ -351,36 +551,60 @@ class Halved(nn.Conv2d):
 
 
 class Wrapped(nn.Module):
+    """A network that calls one ReLU twice, a layer with parameters twice, and one never."""
+
     def __init__(self):
         super().__init__()
-        self.features = small()
+        self.inner = Halved(3, 3, 3, padding=1, padding_mode="reflect")
+        self.relu = nn.ReLU()
+        self.unused = nn.Conv2d(3, 3, 1)
 
     def forward(self, x):
-        return self.features(x)
+        return self.relu(self.inner(self.relu(self.inner(x))))
+
+
+class ChangedLater(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(1)
+        self.late = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.late(self.pool(self.relu(x)).mul_(3))
+
+
+def test_a_layer_is_taken_before_later_changes_in_place():
+    images = torch.randn(2, 3, 5, 5)
+    kept = images.clone()
+    assert torch.equal(desalinet(ChangedLater(), images, "pool"), images.relu())
+    assert torch.equal(images, kept)
+
+
+def test_any_module_and_which_call_of_it():
+    torch.manual_seed(1)
+    network, images = Wrapped().double(), torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    leaf = images.clone().requires_grad_()
+    once = network.inner(leaf)
+    twice = Guided.apply(network.inner(Guided.apply(once)))
+    for layer, y in (("inner", once), ("relu", twice)):
+        (expected,) = torch.autograd.grad(y, leaf, y.detach(), retain_graph=True)
+        assert close(desalinet(network, images, layer), expected)
+    with pytest.raises(UserError, match=r"layer=unused: the network does not call it"):
+        desalinet(network, images, "unused")
 
 
 @pytest.mark.parametrize(
     ("network", "layer", "message"),
     [
-        (nn.Sequential(OrderedDict(a=nn.ReLU(), b=nn.GELU())), "b", r"b \(GELU\): no rule"),
-        (nn.Sequential(nn.Sequential(Halved(3, 3, 1))), "0.0", r"0\.0 \(Halved\): no rule"),
-        (
-            nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect")),
-            "0",
-            r"0 \(Conv2d\)",
-        ),
-        (
-            nn.Sequential(OrderedDict(net=Wrapped())),
-            "net.features.pool1",
-            r"net \(Wrapped\): no rule",
-        ),
-        (Wrapped(), "features.pool1", r"network \(Wrapped\): no rule"),
         (small(), "pool2", r"layer=pool2: .* Use one of conv1, relu1, norm1, pool1, drop1, flat"),
         (small(), "conv1.weight", r"layer=conv1\.weight: the network has no such layer"),
         (small(), "conv", r"layer=conv: the network has no such layer"),
+        (small(), "", r"layer=: the network has no such layer"),
+        (nn.Sequential(nn.Flatten(2), nn.LSTM(49, 2)), "1", r"layer=1: .* it returns no tensor"),
     ],
 )
-def test_unsupported_modules_and_unknown_layers_are_named(network, layer, message):
+def test_unusable_layers_are_named(network, layer, message):
     with pytest.raises(UserError, match=message):
         desalinet(network, torch.randn(1, 3, 7, 7), layer)
 
@@ -444,7 +668,7 @@ def test_seeds(layer, seed, layout):
         (("neuron", 36), "outside"),
         (("neuron", (0, 3, 0)), "outside"),
         (("neuron", (0, 0)), "outside"),
-        (("class", 5), "outside the output of fc2"),
+        (("class", 5), "outside the output of the network"),
         (("filter", 1), r"seed=\('filter', 1\): unknown. Use 'features'"),
         ("pixels", "seed='pixels': unknown"),
         (3, "seed=3: unknown"),
@@ -458,6 +682,6 @@ def test_seeds_outside_the_output_are_refused(seed, message):
 
 def test_a_class_seed_needs_class_scores():
     with pytest.raises(
-        UserError, match=r"seed='class': the last layer pool1 has the output shape \(4, 3, 3\)"
+        UserError, match=r"seed='class': the output of the network has the shape \(4, 3, 3\)"
     ):
         desalinet(small()[:4], torch.randn(1, 3, 7, 7), seed="class")

@@ -6,11 +6,13 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from conftest import SMALL
 from stagetransfer.cli.app import main
@@ -23,24 +25,33 @@ from stagetransfer.explain import (
     open_compared_runs,
     write_visualization,
 )
+from stagetransfer.explain.measure_figures import cka_between_figure, similarity_figure
 from stagetransfer.explain.measure_tables import MeasureTables, weighted_means
-from stagetransfer.explain.run_measures import compact_features, measure_run
-from stagetransfer.models import LAYERS
+from stagetransfer.explain.run_measures import SIMILARITY_MEASURES, compact_features, measure_run
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.statistics import resample
 from stagetransfer.training.machine import autocast
 
 
-def train(compose_config, folder, experiment, precision):
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Use one thread: for networks as small as these, several mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def train(compose_config, folder, experiment, *overrides):
     small = (*SMALL, "recipe.epochs=1", f"paths.outputs={folder}", f"+experiment={experiment}")
-    ChainRunner(validate_config(compose_config(*small, f"trainer.precision={precision}"))).run()
+    ChainRunner(validate_config(compose_config(*small, *overrides))).run()
 
 
 @pytest.fixture(scope="module")
 def outputs(compose_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs")
     for name in ("texture", "scratch"):
-        train(compose_config, folder, name, "32-true")
+        train(compose_config, folder, name)
     return folder
 
 
@@ -91,7 +102,7 @@ def test_compared_runs_know_their_test_set(compared):
 @pytest.fixture(scope="module")
 def bf16_outputs(compose_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bf16")
-    train(compose_config, folder, "scratch", "bf16-mixed")
+    train(compose_config, folder, "scratch", "trainer.precision=bf16-mixed")
     return folder
 
 
@@ -161,13 +172,13 @@ def test_compact_features_have_the_same_cka(compared):
     first, second = compared.runs[0].network(), compared.runs[1].network()
     images = compared.inputs(compared.runs[0], compared.draw_images(12))
     ours, other = compact_features(first, images), compact_features(second, images)
-    assert tuple(ours) == LAYERS
+    assert tuple(ours) == first.blocks
     for name, module_name in (("conv2", "relu2"), ("fc6", "relu6"), ("fc8", "fc8")):
         whole = []
         for network in (first, second):
             x = images
             with torch.no_grad():
-                for child, module in network.named_children():
+                for child, module in network.net.named_children():
                     x = module(x)
                     if child == module_name:
                         break
@@ -202,7 +213,7 @@ def test_conditions_that_did_not_learn_are_not_compared(compared, outputs):
     ]
     assert tables.cka_between().empty
     assert len(tables.edges()) == 2
-    assert len(MeasureTables(compared, found, positions).cka_between()) == len(LAYERS)
+    assert len(MeasureTables(compared, found, positions).cka_between()) == 8
 
 
 def test_without_the_stage_store_transfers_are_left_out(compared, outputs):
@@ -234,6 +245,72 @@ def test_other_test_sets_are_refused(outputs, tmp_path):
     other = copied(outputs, tmp_path / "natural", **changes)
     with pytest.raises(UserError, match="differ in the fingerprint of the target"):
         open_compared_runs([outputs, other], None, [])
+
+
+def test_other_blocks_are_refused(outputs, tmp_path):
+    blocks = {"stem": ["conv1.weight"], "fc": ["fc.weight", "fc.bias"]}
+    other = copied(outputs, tmp_path / "natural", condition="natural", blocks=blocks)
+    with pytest.raises(UserError, match="differ in the blocks of the network"):
+        open_compared_runs([outputs, other], None, [])
+    # Earlier versions did not record the blocks, which were the layers of AlexNet.
+    record = json.loads((other / "metrics.json").read_text())
+    del record["blocks"]
+    (other / "metrics.json").write_text(json.dumps(record))
+    assert len(open_compared_runs([outputs, other], None, []).runs) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "first", "patches"),
+    [("resnet18", 64, "stem", True), ("vit_tiny_patch16_224", 32, "patch_embed", False)],
+)
+def test_library_networks(compose_config, tmp_path, model, size, first, patches):
+    options = ["model=torchvision_zoo"] if patches else ["model=timm", "+model.options.depth=2"]
+    size = f"model.input_size={size}"
+    train(compose_config, tmp_path, "scratch", *options, f"model.name={model}", size)
+    compared = open_compared_runs([tmp_path], None, [])
+    run, out, lines = compared.runs[0], tmp_path / "out", []
+    blocks = run.network().blocks
+    method = SaliencyMethod() if patches else SaliencyMethod("salinet")
+    write_visualization(compared, out, method, images=8, log=lines.append)
+    assert {path.name for path in out.glob("*.png")} == {
+        "figure6.png", "filters.png", "control_scratch.png", "edges.png", "likeness.png",
+        *(["patches_scratch.png"] if patches else []),
+    }  # fmt: skip
+    assert any(f"no patches: layer={blocks[1]}" in line for line in lines) != patches
+    levels = pd.read_csv(out / "likeness.csv")["random_from"].unique().tolist()
+    assert levels == ["trained", *reversed(blocks)]
+    feature_map = run.network().feature_map
+    assert f"of {feature_map} (all features)" in (out / "summary.md").read_text()
+    features = compact_features(run.network(), compared.inputs(run, np.arange(5)))
+    assert tuple(features) == blocks
+    assert blocks[0] == first
+    if not patches:
+        with pytest.raises(UserError, match=r"VisionTransformer has no ReLU .* Use salinet"):
+            write_visualization(compared, tmp_path / "no", SaliencyMethod())
+        assert not (tmp_path / "no").exists()
+        with pytest.raises(UserError, match=r"layer=blocks\.0: its output has no positions"):
+            write_visualization(compared, tmp_path / "no", method, patch_layer="blocks.0")
+
+
+@pytest.mark.parametrize("blocks", [6, 14])
+def test_names_of_blocks_do_not_overlap(blocks):
+    names = [f"features.denseblock{number}" for number in range(blocks)]
+    cka = pd.DataFrame(
+        [{"a": "x", "b": "y", "layer": name, "cka": 0.5, "least": 0.4, "greatest": 0.6}
+         for name in names]
+    )  # fmt: skip
+    similarity = pd.DataFrame(
+        [{"condition": "x", "random_from": name, "measure": measure, "value": 0.5,
+          "value_low": 0.4, "value_high": 0.6}
+         for name in ("trained", *names) for measure in SIMILARITY_MEASURES]
+    )  # fmt: skip
+    for figure in (cka_between_figure(cka), similarity_figure(similarity)):
+        FigureCanvasAgg(figure).draw()
+        for axis in figure.axes:
+            boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+            assert len(boxes) >= blocks
+            assert all(a.x1 <= b.x0 for a, b in pairwise(boxes))
+            assert all(box.y0 >= 0 for box in boxes)
 
 
 def test_two_runs_of_one_name_are_refused(outputs, tmp_path):

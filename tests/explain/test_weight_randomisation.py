@@ -2,57 +2,75 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
+from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.explain import cascading_randomisation, randomised
-from stagetransfer.models import LAYERS, AlexNet
+from stagetransfer.models import InputSpec, alexnet_backbone, build_backbone
+
+NETWORKS = ("alexnet", "resnet18", "tf_efficientnet_lite0")
 
 
-@pytest.fixture
-def network():
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Use one thread: for networks as small as these, several mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(name):
+    """Return a network in which no tensor has its initial value."""
     torch.manual_seed(0)
-    return AlexNet(4, input_size=67)
+    if name == "alexnet":
+        network = alexnet_backbone(4, input=InputSpec(67))
+    else:
+        library = "torchvision" if name == "resnet18" else "timm"
+        network = build_backbone(Model(library, name, input_size=64), 4)
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.add_(1)
+    return network
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return build(request.param)
 
 
 def kept(a, b):
-    """Return the layers whose parameters are equal in both networks."""
+    """Return the blocks whose parameters and buffers are equal in both networks."""
     return [
-        layer
-        for layer in LAYERS
-        if all(
-            torch.equal(a.get_parameter(f"{layer}.{kind}"), b.get_parameter(f"{layer}.{kind}"))
-            for kind in ("weight", "bias")
-        )
+        block
+        for block in a.blocks
+        if all(torch.equal(value, b.state()[name]) for name, value in a.state([block]).items())
     ]
 
 
-def test_the_cascade_starts_at_the_last_layer(network):
+def test_the_cascade_starts_at_the_head(network):
     before = copy.deepcopy(network.state_dict())
     previous = network
-    for number, (layer, control) in enumerate(cascading_randomisation(network, seeded()), start=1):
-        assert layer == LAYERS[-number]
-        assert kept(network, control) == list(LAYERS[:-number])
-        if number > 1:  # the other layers are those of the step before
-            assert set(kept(previous, control)) == set(LAYERS) - {layer}
+    for number, (block, control) in enumerate(cascading_randomisation(network, 0), start=1):
+        assert block == network.blocks[-number]
+        assert kept(network, control) == list(network.blocks[:-number])
+        if number > 1:  # the other blocks are those of the step before
+            assert set(kept(previous, control)) == set(network.blocks) - {block}
         previous = control
-    assert number == len(LAYERS)
+    assert number == len(network.blocks)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_weights_have_the_variance_of_he_initialisation(network):
-    network.eval().fc6.weight.requires_grad_(False)
-    control = randomised(network.double(), "conv1", seeded())
+def test_alexnets_weights_have_the_variance_of_he_initialisation():
+    network = build("alexnet")
+    network.eval().net.fc6.weight.requires_grad_(False)
+    control = randomised(network.double(), 0)
     for layer in ("conv2", "fc6"):
-        weight = control.get_parameter(f"{layer}.weight").detach()
+        weight = control.net.get_parameter(f"{layer}.weight").detach()
         fan_in = weight[0].numel()
         assert weight.std() * fan_in**0.5 == pytest.approx(2**0.5, rel=0.01)
         assert abs(weight.mean()) < 4 * (2 / fan_in / weight.numel()) ** 0.5
-        assert not control.get_parameter(f"{layer}.bias").any()
+        assert not control.net.get_parameter(f"{layer}.bias").any()
         assert weight.dtype == torch.float64
     assert not control.training
     assert [p.requires_grad for p in control.parameters()] == [
@@ -60,17 +78,24 @@ def test_weights_have_the_variance_of_he_initialisation(network):
     ]
 
 
+def test_other_networks_get_their_librarys_values():
+    control = randomised(build("resnet18"), 7)
+    torch.manual_seed(7)
+    new = build_backbone(Model("torchvision", "resnet18", input_size=64), 4)
+    assert kept(control, new) == list(new.blocks)
+
+
 def test_randomised_equals_one_step_of_the_cascade(network):
-    steps = dict(cascading_randomisation(network, seeded(3)))
-    for layer in ("fc8", "fc6", "conv1"):
-        control = randomised(network, layer, seeded(3))
-        assert kept(control, steps[layer]) == list(LAYERS)
-    assert "fc8" not in kept(control, randomised(network, "fc8", seeded(4)))
+    steps = dict(cascading_randomisation(network, 3))
+    state = torch.get_rng_state()
+    for block in (network.blocks[-1], network.blocks[-3], None):
+        control = randomised(network, 3, block)
+        assert kept(control, steps[block or network.blocks[0]]) == list(network.blocks)
+    head = network.blocks[-1]
+    assert head not in kept(control, randomised(network, 4, head))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_unknown_layers_and_modules_are_refused(network):
-    with pytest.raises(UserError, match=r"from_layer=pool5: no layer .* Use one of c"):
-        randomised(network, "pool5", seeded())
-    other = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
-    with pytest.raises(UserError, match=r"1 \(BatchNorm2d\): cannot be randomised"):
-        next(cascading_randomisation(other, seeded()))
+def test_unknown_blocks_are_refused(network):
+    with pytest.raises(UserError, match=r"from_block=pool9: no such block\. Use one of "):
+        randomised(network, 0, "pool9")

@@ -19,7 +19,8 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.export import export_run
 from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, write_onnx
-from stagetransfer.models import LAYERS, AlexNet, load_weights
+from stagetransfer.models import AlexNet, InputSpec, alexnet_backbone, load_weights
+from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.training.machine import autocast
@@ -142,7 +143,7 @@ def test_an_exported_file_is_a_source(compose_config, exported, tmp_path):
     ).run()  # fmt: skip
     entry = json.loads((folder / "metrics.json").read_text())["stages"][0]
     assert entry["weights"] == str(file)
-    trained = restore_runs([folder])[0].network().state_dict()
+    trained = restore_runs([folder])[0].network().state()
     for name, tensor in load_file(file).items():  # carried layers are frozen
         same = torch.equal(trained[name], tensor)
         assert same == (name.split(".")[0] in LAYERS[:6])
@@ -153,7 +154,7 @@ def test_an_exported_file_is_a_source(compose_config, exported, tmp_path):
     [
         ("model.input_size=83", r"fc6\.weight: file \(4096, 256\), network \(4096, 1024\)"),
         ("model=torchvision", r"conv1\.weight: file \(96, 3, 11, 11\), network \(64, 3, 11, 11\)"),
-        ("model.mean=[0,0,0]", r"trained on input of mean=\[0\.485, 0\.456, 0\.406\]"),
+        ("model.mean=[0,0,0]", r"expect input of mean=\[0\.485, 0\.456, 0\.406\]"),
     ],
 )
 def test_another_network_or_input_is_one_line(
@@ -185,7 +186,7 @@ def test_an_invalid_description_is_refused(exported, tmp_path):
 @pytest.mark.parametrize("variant", ["bvlc", "torchvision"])  # the runs above have "paper"
 def test_the_other_variants_export(variant, tmp_path):
     torch.manual_seed(0)
-    network = AlexNet(3, variant, input_size=70)
+    network = alexnet_backbone(3, variant, input=InputSpec(70))
     write_onnx(network, tmp_path / "model.onnx", {})
     agreement = compare_with_onnx(network, tmp_path / "model.onnx")
     assert agreement.holds
@@ -204,7 +205,9 @@ def test_a_difference_writes_nothing(run, tmp_path, monkeypatch):
 
 
 def test_different_weights_do_not_agree(exported):
-    assert not compare_with_onnx(AlexNet(7, input_size=67), exported / "model.onnx").holds
+    assert not compare_with_onnx(
+        alexnet_backbone(7, input=InputSpec(67)), exported / "model.onnx"
+    ).holds
 
 
 def test_bad_input_is_refused(run, exported, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.inference.agreement import Agreement, count_pixels
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, neighbour_distance
 from stagetransfer.inference.explanation import explain_window
-from stagetransfer.models import AlexNet, initialise
+from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.training.machine import autocast
 
 CLASSES = ("a", "b", "c")
@@ -17,8 +17,8 @@ CLASSES = ("a", "b", "c")
 
 @pytest.fixture(scope="module")
 def network():
-    result = AlexNet(3, input_size=67).eval()
-    initialise(result, "kaiming", generator=torch.Generator().manual_seed(0))
+    result = alexnet_backbone(3, input=InputSpec(67)).eval()
+    result.initialise("kaiming", 0)
     return result
 
 

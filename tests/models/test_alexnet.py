@@ -4,7 +4,9 @@ import torchvision
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import LAYERS, VARIANTS, AlexNet, LocalResponseNorm, copy_layers, layer_of
+from stagetransfer.models import AlexNet, copy_blocks
+from stagetransfer.models.alexnet import LAYERS, as_backbone
+from stagetransfer.names import VARIANTS
 
 PARAMETERS = {  # FACTS, section 3
     "grouped": {1000: 60_965_224, 61: 57_118_141, 7: 56_896_903},
@@ -110,18 +112,9 @@ def test_groups_stride_dropout_and_layer_types():
     assert [m.groups for m in network if isinstance(m, nn.Conv2d)] == [1, 2, 1, 2, 2]
     assert (network.conv1.stride, network.conv1.padding) == ((4, 4), (0, 0))
     assert network.drop6.p == network.drop7.p == 0.3
-    assert isinstance(network.norm1, LocalResponseNorm)
+    assert isinstance(network.norm1, nn.LocalResponseNorm)
     assert not any(m.inplace for m in network if isinstance(m, nn.ReLU))
     assert not network.pool1.return_indices
-
-
-def test_a_slice_keeps_modules_and_names():
-    network = meta(7)
-    part = network[:3]
-    assert type(part) is nn.Sequential
-    assert [name for name, _ in part.named_children()] == ["conv1", "relu1", "pool1"]
-    assert part.conv1 is network.conv1
-    assert network[0] is network.conv1
 
 
 def test_torchvision_variant_gives_torchvisions_output():
@@ -129,7 +122,7 @@ def test_torchvision_variant_gives_torchvisions_output():
     theirs = torchvision.models.alexnet(num_classes=5).eval()
     ours = AlexNet(5, "torchvision", input_size=99).eval()
     state = dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True))
-    copy_layers(ours, state)
+    copy_blocks(as_backbone(ours), state)
     x = torch.randn(2, 3, 99, 99)
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
@@ -141,13 +134,6 @@ def test_forward_and_backward_at_227():
     out.sum().backward()
     assert out.shape == (1, 7)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-
-
-def test_layer_of_a_parameter():
-    assert layer_of("conv1.weight") == "conv1"
-    assert layer_of("network.fc6.bias") == "fc6"
-    with pytest.raises(UserError, match=r"fc9\.weight: is in none of"):
-        layer_of("fc9.weight")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import AlexNet, copy_layers, load_weights
+from stagetransfer.models import AlexNet, copy_blocks, load_weights
+from stagetransfer.models.alexnet import as_backbone
 from stagetransfer.models.caffe_weights import CAFFE_MEAN, fold_input, read_caffemodel, read_npy
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -156,7 +158,7 @@ def image():
 def caffe_pool5_and_fc6(caffe_layers, image):
     """Caffe's result, with B, G, R as input and its own weights."""
     network = AlexNet(2, "bvlc", input_size=71).eval()
-    copy_layers(network, tensors(caffe_layers), caffe_layers)
+    copy_blocks(as_backbone(network), tensors(caffe_layers), caffe_layers)
     mean = torch.tensor(CAFFE_MEAN).view(3, 1, 1)
     with torch.no_grad():
         x = (image - mean).flip(1)
@@ -164,7 +166,8 @@ def caffe_pool5_and_fc6(caffe_layers, image):
 
 
 def upto(network, name):
-    return network[: [child for child, _ in network.named_children()].index(name) + 1]
+    names = [child for child, _ in network.named_children()]
+    return nn.Sequential(*list(network.children())[: names.index(name) + 1])
 
 
 def tensors(layers):
@@ -191,7 +194,7 @@ def our_fc6(path, image, groups):
     network = AlexNet(2, "bvlc", groups=groups, input_size=71).eval()
     state = load_weights(path, "bvlc", groups=groups)
     assert len(state) == 12
-    copy_layers(network, state, ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6"))
+    copy_blocks(as_backbone(network), state, ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6"))
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     with torch.no_grad():
         return upto(network, "fc6")((image / 255 - mean) / std)

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import LAYERS, SCHEMES, AlexNet, initialise
+from stagetransfer.models import AlexNet, initialise
+from stagetransfer.models.alexnet import LAYERS
+from stagetransfer.names import SCHEMES
 
 
 def seeded(seed):

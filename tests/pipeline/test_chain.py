@@ -16,7 +16,7 @@ from stagetransfer.cli.run_summary import print_summary
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
-from stagetransfer.models import LAYERS
+from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 
@@ -124,7 +124,7 @@ def test_the_carried_weights_are_those_of_the_previous_stage(compose_config, out
     record = read_json(run / "metrics.json")["stages"][2]
     assert record["frozen"] == record["carried"]
     for name in record["carried"]:
-        assert torch.equal(state[f"network.{name}"], source[name])
+        assert torch.equal(state[f"network.net.{name}"], source[name])
     assert [stage["reused"] for stage in read_json(run / "metrics.json")["stages"]] == [
         True, True, False,
     ]  # fmt: skip

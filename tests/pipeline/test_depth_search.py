@@ -8,7 +8,8 @@ import torch
 from conftest import SMALL
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
-from stagetransfer.models import LAYERS, AlexNet, initialise, layer_of
+from stagetransfer.models import InputSpec, alexnet_backbone
+from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.training import CaffeSGD
 
@@ -17,16 +18,18 @@ EPOCHS, BATCH = 2, 32
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    network = AlexNet(5, input_size=67)
-    initialise(network, "kaiming", generator=torch.Generator().manual_seed(0))
+    network = alexnet_backbone(5, input=InputSpec(67))
+    network.initialise("kaiming", 0)
     path = tmp_path_factory.mktemp("weights") / "natural.pt"
-    torch.save(network.state_dict(), path)
+    torch.save(network.state(), path)
     return path
 
 
 def table_two(configuration, name, epoch):
     """The learning rate of a tensor in the paper, or None if it is frozen."""
-    if configuration != "scratch" and LAYERS.index(layer_of(name)) < LAYERS.index(configuration):
+    if configuration != "scratch" and LAYERS.index(name.split(".")[0]) < LAYERS.index(
+        configuration
+    ):
         return None
     rate = 0.01 if configuration != "scratch" and name.startswith("fc8") else 0.001
     return rate * (2 if name.endswith(".bias") else 1) * 0.95**epoch

@@ -50,7 +50,7 @@ def test_each_leaves_its_own_file(outputs):
 
 def test_the_head_and_the_source_give_the_whole_network(outputs):
     whole, head = (
-        restore_runs([run(outputs, keep)])[0].network().state_dict() for keep in ("best", "head")
+        restore_runs([run(outputs, keep)])[0].network().state() for keep in ("best", "head")
     )
     assert whole.keys() == head.keys()
     assert all(torch.equal(whole[name], head[name]) for name in whole)

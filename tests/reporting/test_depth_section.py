@@ -10,6 +10,7 @@ from PIL import Image
 from statsmodels.stats.multitest import multipletests
 
 from made_runs import add_learning_curve, make_run
+from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.reporting import make_report
 from stagetransfer.reporting.depth_section import METRICS, choose, depth_sections, summary
 from stagetransfer.reporting.overview_section import unlike_conditions
@@ -17,7 +18,7 @@ from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.runs.tuning_depth import DEPTHS, LAYERS, name_depths, tuned_depth
+from stagetransfer.runs.tuning_depth import depth_names, name_depths, tuned_depth
 
 # Skill on test data, half of it on validation data: best at conv4 for r = 0.2, at conv1 for r = 1.
 SKILLS = {
@@ -66,10 +67,9 @@ NAMES = ["natural conv1-fc8", "natural conv4-fc8", "natural fc8"]
 
 
 def test_depths_are_named_after_the_layers_of_the_network():
-    from stagetransfer.models import LAYERS as of_network
-
-    assert of_network == LAYERS
-    assert (DEPTHS[0], DEPTHS[-2:]) == ("conv1-fc8", ("fc7-fc8", "fc8"))
+    names = depth_names(LAYERS)
+    assert (names[0], names[-2:]) == ("conv1-fc8", ["fc7-fc8", "fc8"])
+    assert depth_names(["stem", "layer1", "fc"]) == ["stem-fc", "layer1-fc", "fc"]
 
 
 def test_each_depth_is_a_condition_and_depths_are_never_averaged(study):
@@ -191,7 +191,7 @@ def test_validation_data_choose_even_if_the_test_set_disagrees(tmp_path):
 def test_the_summary_is_one_sentence_with_its_intervals(study):
     choices, _ = choose(study, NAMES, "auroc")
     text = summary(study, "natural", choices, "auroc")
-    start = "Best fine-tuned layers of natural, chosen by AUROC: conv4-fc8 at r = 0.2 (conv4-fc8 - "
+    start = "Best fine-tuned blocks of natural, chosen by AUROC: conv4-fc8 at r = 0.2 (conv4-fc8 - "
     assert text.startswith(start)
     assert "; conv4-fc8 - scratch: +" in text
     assert "; conv1-fc8 at r = 1 (conv1-fc8 - conv4-fc8: +" in text
@@ -210,7 +210,7 @@ def test_the_report_has_the_section_and_its_files(outputs):
     lines = page(outputs)
     start = lines.index("## How deep to fine-tune: natural")
     text = "\n".join(lines[start : lines.index("## Less training data")])
-    assert "layers of natural, chosen by AUROC: conv4-fc8 at r = 0.2" in text
+    assert "blocks of natural, chosen by AUROC: conv4-fc8 at r = 0.2" in text
     assert "best AUROC on validation data (mean over seeds)" in text
     out = outputs / "report"
     for suffix in ("png", "svg"):
@@ -229,7 +229,7 @@ def test_the_report_has_the_section_and_its_files(outputs):
 
 def test_a_warning_if_the_test_set_chose_the_depth(tmp_path):
     text = "\n".join(page(make_layerwise(tmp_path, "cross_entropy", validated=False)))
-    assert "layers of natural, chosen by accuracy: conv4-fc8 at r = 0.2" in text
+    assert "blocks of natural, chosen by accuracy: conv4-fc8 at r = 0.2" in text
     assert "the test set itself, because not all runs record validation results" in text
 
 

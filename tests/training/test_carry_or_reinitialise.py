@@ -3,13 +3,14 @@ import torch
 
 from stagetransfer.config.schema import Transfer
 from stagetransfer.errors import UserError
-from stagetransfer.models import LAYERS, AlexNet, initialise, layer_of
-from stagetransfer.training import StageTransfer
+from stagetransfer.models import InputSpec, alexnet_backbone
+from stagetransfer.models.alexnet import LAYERS
+from stagetransfer.training import StageTransfer, frozen_blocks
 
 
 def make(classes, seed):
-    network = AlexNet(classes, input_size=67)
-    initialise(network, "gaussian", generator=torch.Generator().manual_seed(seed))
+    network = alexnet_backbone(classes, input=InputSpec(67))
+    network.initialise("gaussian", seed)
     return network
 
 
@@ -20,20 +21,20 @@ def source():
 
 def transferred(source, **changes):
     network = make(7, 2)
-    settings = {"reinitialise": ("fc7", "fc8"), "frozen": (), "scheme": "gaussian", "seed": 3}
-    record = StageTransfer(source.state_dict(), **(settings | changes)).apply(network)
+    settings = {"frozen": (), "scheme": "gaussian", "seed": 3}
+    record = StageTransfer(source.state(), **(settings | changes)).apply(network)
     return network, record
 
 
 def test_default_carries_conv1_to_fc6_over_and_reinitialises_fc7_and_fc8(source):
     network, record = transferred(source)
-    for name, tensor in network.named_parameters():
+    for name, tensor in network.net.named_parameters():
         same = name.startswith(("conv", "fc6"))
         assert (name in record.carried) == same
         assert (name in record.reinitialised) == (not same)
         if same:
-            assert torch.equal(tensor, source.state_dict()[name])
-    assert not torch.equal(network.fc7.weight, source.fc7.weight)
+            assert torch.equal(tensor, source.state()[name])
+    assert not torch.equal(network.net.fc7.weight, source.net.fc7.weight)
     assert record.frozen == []
     assert len(record.carried) + len(record.reinitialised) == 16
 
@@ -44,14 +45,14 @@ def test_reinitialised_layers_depend_only_on_the_seed(source):
     torch.manual_seed(6)
     two, _ = transferred(source, reinitialise=("fc6", "fc7", "fc8"))
     other, _ = transferred(source, seed=4)
-    assert torch.equal(one.fc8.weight, two.fc8.weight)
-    assert not torch.equal(one.fc8.weight, other.fc8.weight)
-    assert not torch.equal(one.fc6.weight, two.fc6.weight)
+    assert torch.equal(one.net.fc8.weight, two.net.fc8.weight)
+    assert not torch.equal(one.net.fc8.weight, other.net.fc8.weight)
+    assert not torch.equal(one.net.fc6.weight, two.net.fc6.weight)
 
 
 def test_frozen_layers_need_no_gradient_and_are_recorded(source):
     network, record = transferred(source, frozen=("conv1", "conv2"))
-    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
+    frozen = [name for name, p in network.net.named_parameters() if not p.requires_grad]
     assert frozen == record.frozen == [
         "conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias",
     ]  # fmt: skip
@@ -59,10 +60,10 @@ def test_frozen_layers_need_no_gradient_and_are_recorded(source):
 
 def test_a_source_of_another_shape_is_refused_and_changes_nothing(source):
     network = make(7, 2)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in network.state().items()}
     with pytest.raises(UserError, match=r"fc8\.weight"):
-        StageTransfer(source.state_dict(), reinitialise=("fc7",)).apply(network)
-    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+        StageTransfer(source.state(), reinitialise=("fc7",)).apply(network)
+    assert all(torch.equal(before[name], t) for name, t in network.state().items())
 
 
 @pytest.mark.parametrize(
@@ -74,11 +75,9 @@ def test_a_source_of_another_shape_is_refused_and_changes_nothing(source):
         (Transfer(tune_from="conv4"), LAYERS[:3]),
         (Transfer(tune_from="conv1"), ()),
         (Transfer(tune_from="fc8", reinitialise=["fc8"]), LAYERS[:7]),
+        (Transfer(tune_from="head", reinitialise=["head"]), LAYERS[:7]),
+        (Transfer(mode="frozen", reinitialise=["head"]), LAYERS[:7]),
     ],
 )
-def test_frozen_layers_of_transfer_settings(settings, frozen):
-    assert settings.frozen_layers() == frozen
-
-
-def test_layers_of_parameters():
-    assert layer_of("conv1.weight") == "conv1"
+def test_frozen_blocks_of_transfer_settings(source, settings, frozen):
+    assert frozen_blocks(settings, source) == frozen

@@ -22,10 +22,14 @@ def test_images_come_to_the_network_in_its_layout(start, tmp_path, asked, layout
     run = start(tmp_path, "+experiment=scratch", f"trainer.channels_last={asked}")
     module, _, _ = prepare(run.stages[-1], run.config)
     for given in (LAST, torch.contiguous_format):
-        size = module.network.input_size
+        size = module.network.input.size
         x = torch.zeros(2, 3, size, size).contiguous(memory_format=given)
-        assert module.features(x).is_contiguous(memory_format=layout)
-    assert module.network.conv1.weight.is_contiguous(memory_format=layout)
+        seen: list[torch.Tensor] = []
+        hook = module.network.net.conv1.register_forward_pre_hook
+        hook(lambda _, inputs, seen=seen: seen.append(*inputs))
+        module(x)
+        assert seen[0].is_contiguous(memory_format=layout)
+    assert module.network.net.conv1.weight.is_contiguous(memory_format=layout)
 
 
 def test_lightnings_check_before_the_training_changes_no_callback():
@@ -44,7 +48,7 @@ def test_lightnings_check_before_the_training_changes_no_callback():
 def test_winograd_reaches_every_convolution(start, tmp_path, asked):
     run = start(tmp_path, "+experiment=scratch", f"trainer.winograd={asked}")
     module, _, _ = prepare(run.stages[-1], run.config)
-    layers = [layer for layer in module.network if isinstance(layer, WinogradConv2d)]
+    layers = [layer for layer in module.network.net if isinstance(layer, WinogradConv2d)]
     assert [layer.winograd for layer in layers] == [asked] * 5
 
 

@@ -53,7 +53,7 @@ def test_a_run_takes_the_steps_and_linear_probing_is_stretched(start, tmp_path, 
 
     def on_train_batch_end(self, trainer, module, *rest):
         if trainer.max_epochs == 4:
-            probed.append(not module.network.conv1.weight.requires_grad)
+            probed.append(not module.network.net.conv1.weight.requires_grad)
         original(self, trainer, module, *rest)
 
     monkeypatch.setattr(MeasureSpeed, "on_train_batch_end", on_train_batch_end)

@@ -5,7 +5,7 @@ import torch
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from stagetransfer.config.schema import Model
+from stagetransfer.config.schema import Model, Transfer
 from stagetransfer.data.images import Batch
 from stagetransfer.training import ClassifierModule, OptimizerSettings
 
@@ -17,7 +17,11 @@ def settings(**options):
 
 
 def test_learning_rates_and_weight_decay_come_from_the_settings():
-    options = {"weight_decay": 0.2, "rates": [["fc8", 10], [".*", 1]], "bias_rate": 2}
+    options = {
+        "weight_decay": 0.2,
+        "transfer": Transfer(rates=[["head", 10], [".*", 1]]),
+        "bias_rate": 2,
+    }
     optimizer = ClassifierModule(SMALL, ["a", "b"], settings(**options)).configure_optimizers()
     groups = {group["name"]: group for group in optimizer.param_groups}
     assert groups["conv1.weight"]["lr"] == pytest.approx(0.1)
@@ -32,7 +36,7 @@ def test_a_subclass_can_override_network_loss_and_metrics():
     class Custom(ClassifierModule):
         def configure_network(self, model, num_classes, seed):
             network = super().configure_network(model, num_classes, seed)
-            torch.nn.init.zeros_(network.fc8.weight)
+            torch.nn.init.zeros_(network.net.fc8.weight)
             return network
 
         def loss(self, logits, labels):

@@ -33,8 +33,8 @@ def test_a_step_is_no_longer_than_the_norm_that_is_allowed(start, tmp_path, prec
         path = runner.run() / "checkpoints" / "best.ckpt"
         after = torch.load(path, weights_only=True)["state_dict"]
         squares = [
-            (after[f"network.{name}"] - value).square().sum()
-            for name, value in before.network.state_dict().items()
+            (after[f"network.net.{name}"] - value).square().sum()
+            for name, value in before.network.state().items()
         ]
         return math.sqrt(sum(squares))
 

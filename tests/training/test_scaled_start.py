@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from stagetransfer.files import read_json
-from stagetransfer.models import LAYERS, AlexNet, initialise, scale_outputs
+from stagetransfer.models import InputSpec, alexnet_backbone, scale_outputs
+from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.stage import prepare
 from stagetransfer.training import ScaledStart
 
@@ -19,7 +20,7 @@ def outputs(network, images):
     """Return the output of each layer on the images."""
     found = {}
     for name in LAYERS:
-        network.get_submodule(name).register_forward_hook(
+        network.net.get_submodule(name).register_forward_hook(
             lambda module, inputs, output, name=name: found.update({name: output})
         )
     with torch.no_grad():
@@ -28,8 +29,8 @@ def outputs(network, images):
 
 
 def lsuv(classes=7, **options):
-    network = AlexNet(classes, input_size=67, **options)
-    initialise(network, "lsuv", generator=torch.Generator().manual_seed(0))
+    network = alexnet_backbone(classes, input=InputSpec(67), **options)
+    network.initialise("lsuv", 0)
     return network
 
 
@@ -43,9 +44,9 @@ def test_every_layers_output_has_the_stated_spread(variant):
 
 def test_only_the_named_layers_are_changed():
     network, images = lsuv(), torch.randn(8, 3, 67, 67)
-    before = {name: x.clone() for name, x in network.state_dict().items()}
+    before = {name: x.clone() for name, x in network.state().items()}
     scale_outputs(network, images, ["fc7", "fc8"])
-    changed = {n for n, x in network.state_dict().items() if not torch.equal(x, before[n])}
+    changed = {n for n, x in network.state().items() if not torch.equal(x, before[n])}
     assert changed == {"fc7.weight", "fc8.weight"}
     assert network.training
 
@@ -81,17 +82,17 @@ def test_the_module_is_scaled_where_its_weights_are(start, tmp_path):
     run = start(tmp_path, "+experiment=scratch")
     module, data, _ = prepare(run.stages[-1], run.config)
     module._device = torch.device("meta")
-    before = module.network.fc8.weight.clone()
+    before = module.network.net.fc8.weight.clone()
     ScaledStart(data, LAYERS, seed=0).setup(SimpleNamespace(ckpt_path=None), module, "fit")
-    assert not torch.equal(module.network.fc8.weight, before)
+    assert not torch.equal(module.network.net.fc8.weight, before)
 
 
 def test_a_resumed_training_is_not_scaled_again(start, tmp_path):
     run = start(tmp_path, "+experiment=scratch")
     module, data, _ = prepare(run.stages[-1], run.config)
-    before = module.network.fc8.weight.clone()
+    before = module.network.net.fc8.weight.clone()
     ScaledStart(data, LAYERS, seed=0).setup(SimpleNamespace(ckpt_path="last.ckpt"), module, "fit")
-    assert torch.equal(module.network.fc8.weight, before)
+    assert torch.equal(module.network.net.fc8.weight, before)
 
 
 def test_the_first_loss_does_not_depend_on_accumulated_gradients(start, tmp_path):

@@ -5,7 +5,9 @@ import torch
 
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
-from stagetransfer.models import LAYERS, layer_of
+from stagetransfer.models import InputSpec, alexnet_backbone
+from stagetransfer.models.alexnet import LAYERS
+from stagetransfer.training import block_rates, rates_by_block
 from stagetransfer.training.measure_speed import MeasureSpeed
 from stagetransfer.training.seed_epoch import SeedEpoch
 
@@ -56,7 +58,7 @@ def test_linear_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, 
 
     def spy(self, trainer, module):
         original(self, trainer, module)
-        state = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
+        state = {name: tensor.clone() for name, tensor in module.network.state().items()}
         seen.append(state)
 
     monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", spy)
@@ -66,9 +68,7 @@ def test_linear_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, 
     ).run()  # fmt: skip
 
     def changed(one, other):
-        return {
-            layer_of(name) for name, tensor in one.items() if not torch.equal(tensor, other[name])
-        }
+        return {name.split(".")[0] for name, x in one.items() if not torch.equal(x, other[name])}
 
     _, *target_epochs = seen
     assert changed(target_epochs[0], target_epochs[1]) == {"fc8"}
@@ -77,7 +77,8 @@ def test_linear_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, 
 
 def test_rate_decay_lowers_the_learning_rate_from_fc8_to_conv1(compose_config):
     settings = validate_config(compose_config("+experiment=natural", "transfer=rate_decay"))
-    rates = dict(map(tuple, settings.stages[-1].transfer.rates))
+    network = alexnet_backbone(2, input=InputSpec(67))
+    rates = rates_by_block(LAYERS, block_rates(settings.stages[-1].transfer, network))
     assert [rates[layer] for layer in LAYERS] == pytest.approx([0.9**k for k in range(7, -1, -1)])
 
 
@@ -97,7 +98,7 @@ def test_best_depth_is_chosen_on_validation_data_and_only_it_is_tested(
 
     def spy_on_evaluate(module, *arguments, **options):
         if options.get("split", "test") == "test":
-            tested.append(module._num_fixed)
+            tested.append(module._frozen)
         return evaluate(module, *arguments, **options)
 
     def spy_on_train(prepared, *arguments, **options):

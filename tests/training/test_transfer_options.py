@@ -102,9 +102,7 @@ def test_options_at_their_default_do_not_change_run_names(start, tmp_path):
         (["recipe.patience=0"], "recipe.patience=0: "),
         (["recipe.balance=up"], "recipe.balance=up: it must be one of none, sampling"),
         (["transfer.probe_epochs=99"], "less than recipe.epochs="),
-        (["transfer.probe_epochs=1", "transfer.reinitialise=[]"], "needs layers"),
-        (["transfer.search=[fc8]"], "transfer.search=fc8 would freeze fc7" ),
-        (["transfer.search=[conv9]"], "transfer.search=conv9: it must be one of"),
+        (["transfer.probe_epochs=1", "transfer.reinitialise=[]"], "needs blocks"),
         (["transfer.search=[fc6]", "transfer.tune_from=conv1"], "exclude each other"),
         (["transfer.search=[conv2]", "trainer.devices=2"], "transfer.search needs trainer.devices"),
         (["transfer.mode=frozen", "transfer.reinitialise=[]"], "trains nothing"),
@@ -115,6 +113,32 @@ def test_bad_values_get_one_line(compose_config, overrides, line):
         validate_config(compose_config("+experiment=natural", *overrides))
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["transfer.search=[fc8]"], "transfer.search=fc8 would freeze fc7"),
+        (["transfer.tune_from=head"], "transfer.tune_from=fc8 would freeze fc7"),
+        (["transfer.search=[conv9]"], "transfer.search=conv9: no such block. Use one of conv1,"),
+        (["transfer.tune_from=conv9"], "transfer.tune_from=conv9: no such block"),
+        (["transfer.reinitialise=[fc9]"], "transfer.reinitialise=fc9: no such block"),
+        (["transfer.rates=[[conv9,2],['.*',1]]"], "transfer.rates: 'conv9' matches none"),
+        (["model=resnet18", "transfer.tune_from=fc8"], "Use one of stem, layer1, layer2, layer3"),
+        (["model=timm", "model.name=resnet1"], "timm has no such network. Did you mean resnet1"),
+        (["model=vit_small", "+model.options.embed_dim=7"], "the network cannot be made"),
+        (
+            ["model=torchvision_zoo", "model.name=vgg11", "model.input_size=20"],
+            "model.input_size=20: vgg11 cannot take such images",
+        ),
+    ],
+)  # fmt: skip
+def test_blocks_that_the_network_does_not_have_get_one_line(start, tmp_path, overrides, line):
+    with pytest.raises(UserError) as caught:
+        start(tmp_path, "+experiment=natural", *overrides)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_copies_of_images_that_have_no_variants_are_refused(start, tmp_path):

@@ -48,6 +48,10 @@ def extract(
     overlap: Annotated[
         float, typer.Option(help="Share by which neighbours in the grid overlap; below 1.")
     ] = 0.0,
+    neighbours: Annotated[
+        int,
+        typer.Option(min=0, max=1, help="1: the slices before and after as further channels."),
+    ] = 0,
     patient: ct_options.PatientOption = "header",
     png_rescale: ct_options.PngRescaleOption = None,
     png_spacing: ct_options.PngSpacingOption = None,
@@ -80,7 +84,8 @@ def extract(
     if out is not None and not check:
         check_output_folder(out, root)
     pixel = field / size if field is not None else spacing
-    settings = PatchSettings(size, level, width, pixel, place, coverage, overlap)
+    reach: Literal[0, 1] = 1 if neighbours else 0
+    settings = PatchSettings(size, level, width, pixel, place, coverage, overlap, reach)
     scale = ct_options.parse_png_scale(png_rescale, png_spacing)
     extraction = extract_patches(
         root, annotations, settings, labels=labels, by_folder=patient == "folder", scale=scale

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stagetransfer.files import read_json
-from stagetransfer.runs.reader import read_record
+from stagetransfer.runs.reader import read_record, stage_blocks
 
 
 def print_summary(folder: Path, console: Console | None = None) -> None:
@@ -52,25 +52,18 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
             f"{stage['seconds']:.0f}",
             f"{stage['images_per_second']:.0f}",
             f"{'yes' if health['learned'] else 'NO'} {health['recall']:.2f}" if health else "-",
-            _span(stage["carried"])
-            + (f"\nfrozen: {_span(stage['frozen'])}" * bool(stage["frozen"])),
-            _span(stage["reinitialised"]),
+            _span(stage, "carried")
+            + (f"\nfrozen: {_span(stage, 'frozen')}" * bool(stage["frozen"])),
+            _span(stage, "reinitialised"),
         )
     table.caption = "learned: with the macro recall on the validation images of the stage"
     return table
 
 
-def _carried(stage: dict[str, Any]) -> str:
-    carried, frozen = _span(stage["carried"]), _span(stage["frozen"])
-    return carried if frozen == "-" else f"{carried}\nfrozen: {frozen}"
-
-
-def _span(tensors: list[str]) -> str:
-    """Return the layers of these tensors as a range, such as conv1-fc6."""
-    layers = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in tensors))
-    if not layers:
-        return "-"
-    return layers[0] if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
+def _span(stage: dict[str, Any], kind: str) -> str:
+    """Return the blocks of a stage that were "carried", for example, as a range."""
+    blocks = stage_blocks(stage, kind) or ["-"]
+    return blocks[0] if len(blocks) == 1 else f"{blocks[0]}-{blocks[-1]}"
 
 
 def _figures(test: dict[str, float | None]) -> Table:

@@ -29,8 +29,9 @@ def visualize(
     ] = None,
     method: Annotated[str, Option(help="desalinet, deconvnet or salinet.")] = "desalinet",
     layer: Annotated[
-        str, Option(help="The layer whose output is taken back to the input.")
-    ] = "pool5",
+        str | None,
+        Option(help="The layer whose output is taken back. (default: the network's feature map)"),
+    ] = None,
     start: Annotated[
         str, Option(help="features, channel:N, neuron:N, neuron:C,Y,X, class or class:N.")
     ] = "features",
@@ -40,12 +41,15 @@ def visualize(
     all_seeds: Annotated[
         bool, Option(help="One column per seed in Figure 6, not only the lowest seed.")
     ] = False,
-    patches: Annotated[str, Option(help="The layer whose strongest patches are shown.")] = "conv2",
+    patches: Annotated[
+        str | None,
+        Option(help="The layer whose strongest patches are shown. (default: the second block)"),
+    ] = None,
     images: Annotated[
         int, Option(min=4, max=100_000, help="Approximate number of test images for the measures.")
     ] = 200,
 ) -> None:
-    """Write Figure 6, its control, conv1's filters, strongest patches, and their measures."""
+    """Write Figure 6, its control, first filters, strongest patches, and their measures."""
     from rich.console import Console
 
     from stagetransfer import explain

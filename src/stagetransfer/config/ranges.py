@@ -24,7 +24,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "checkpoint_every_minutes": (0.01, MOST),
     "num_sanity_val_steps": (-1, MOST),  # -1: all
     "devices": (1, 1024),
-    "input_size": (1, 1024),  # above, fc6 would have more than 4 GiB
+    "input_size": (1, 1024),  # above, AlexNet would have more than 4 GiB
+    "rate_decay": (0, 1),
     "search_rates": (-math.inf, math.inf),  # have a check of their own
     "std": (1e-6, MOST),
     "test_copies": (1, 10_000),

@@ -19,7 +19,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from stagetransfer.config.typed import as_boolean
-from stagetransfer.names import LAYERS
 
 
 def _setting(role: str, default: Any) -> Any:
@@ -45,9 +44,12 @@ def idle(default: Any = MISSING) -> Any:
 
 @dataclass
 class Model:
-    """The network of every stage; see `stagetransfer.models.AlexNet`."""
+    """The network of every stage; see `stagetransfer.models.build_backbone`."""
 
-    variant: str = decides("paper")
+    library: str = decides("alexnet")
+    name: str | None = decides(None)  # of a network of torchvision or timm
+    options: dict[str, Any] = decides({})  # further arguments of the library's network
+    variant: str = decides("paper")  # of AlexNet, as the next two
     groups: int | None = decides(None)
     lrn_after_pool: bool | None = decides(None)
     input_size: int = decides(227)
@@ -71,6 +73,7 @@ class Recipe:
     label_smoothing: float = decides(0.0)
     bias_rate: float = decides(1.0)
     bias_decay: bool = decides(False)
+    norm_decay: bool = decides(True)
     balance: str = decides("none")
     monitor: str = decides("cross_entropy")
     patience: int | None = decides(None)
@@ -82,18 +85,18 @@ class Recipe:
 class Transfer:
     """What happens to the network when a stage starts from the one before."""
 
-    reinitialise: list[str] = decides(["fc7", "fc8"])
+    reinitialise: list[str] | None = decides(None)  # None: the network's own classifier
     mode: str = decides("full")
     tune_from: str | None = decides(None)
     rates: list[Any] = decides([])
     probe_epochs: int = decides(0)
-    search: list[str] = decides([])
+    rate_decay: float | None = decides(None)
+    search: Any = decides([])  # blocks, or "all"
 
-    def frozen_layers(self) -> tuple[str, ...]:
-        """Return the layers that are not tuned, from the input on."""
-        if self.mode == "frozen":
-            return tuple(name for name in LAYERS if name not in self.reinitialise)
-        return LAYERS[: LAYERS.index(self.tune_from)] if self.tune_from else ()
+    @property
+    def freezes(self) -> bool:
+        """Whether some of the network is not tuned."""
+        return self.mode == "frozen" or self.tune_from is not None
 
 
 @dataclass

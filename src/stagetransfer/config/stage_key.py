@@ -10,7 +10,7 @@ from stagetransfer.config.schema import RunConfig, Stage
 
 # Part of every hash. It is raised when a change of this package changes what the same settings
 # lead to, so that stages and runs of an older version are not mistaken for those of the new one.
-GENERATION = 3
+GENERATION = 4
 
 
 def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> 
         data: identity of the stage's images; see `stagetransfer.data.DomainDataModule.identity`.
     """
     trainer, transfer = deciding(config.trainer), stage.transfer
-    if not (transfer and (transfer.search or transfer.frozen_layers())) or data.get("augment"):
+    if not (transfer and (transfer.search or transfer.freezes)) or data.get("augment"):
         del trainer["frozen_features_gib"]  # there are no features to cache
     return {
         "name": stage.name,

@@ -32,7 +32,15 @@ from stagetransfer.config.typed import (
 )
 from stagetransfer.errors import UserError
 from stagetransfer.files import check_can_be_folder
-from stagetransfer.names import CONDITIONS, LAYERS, METRICS, SCHEMES, VARIANTS, is_folder_name
+from stagetransfer.names import (
+    CONDITIONS,
+    LIBRARIES,
+    LIBRARY_SCHEMES,
+    METRICS,
+    SCHEMES,
+    VARIANTS,
+    is_folder_name,
+)
 
 # A chain that ends with one of these has no target: its stages are trained and stored.
 SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
@@ -208,8 +216,17 @@ def _stage(
 
 
 def _check_model(model: Model) -> None:
+    _one_of("model.library", model.library, LIBRARIES)
+    own = model.library == "alexnet"
     _one_of("model.variant", model.variant, VARIANTS)
-    _one_of("model.initialisation", model.initialisation, SCHEMES)
+    _one_of("model.initialisation", model.initialisation, SCHEMES if own else LIBRARY_SCHEMES)
+    if not own and not model.name:
+        raise required("model.name")
+    if own and (model.name or model.options):
+        raise UserError(
+            "model.name, model.options: they are of the networks of libraries. Choose one with "
+            "model=timm or model=torchvision_zoo"
+        )
     for name in ("mean", "std"):
         if len(getattr(model, name)) != 3:
             raise UserError(f"model.{name}: it must be three numbers, one each for R, G and B")
@@ -247,21 +264,26 @@ def _check_search(rates: list[float], epochs: list[int]) -> None:
 
 
 def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
-    for name in transfer.reinitialise:
-        _one_of("transfer.reinitialise", name, LAYERS)
     _one_of("transfer.mode", transfer.mode, ("full", "frozen"))
-    for depth in (transfer.tune_from, *transfer.search):
-        if depth is not None:
-            _check_depth(depth, transfer)
+    names = transfer.search if isinstance(transfer.search, list) else []
+    if transfer.search != "all" and names != [one for one in names if isinstance(one, str)]:
+        raise UserError(f"transfer.search={transfer.search}: give a list of blocks, or all")
+    if transfer.search != "all" and not isinstance(transfer.search, list):
+        raise UserError(f"transfer.search={transfer.search}: give a list of blocks, or all")
+    for key in ("tune_from", "search"):
+        if getattr(transfer, key) and transfer.mode == "frozen":
+            raise UserError(f"transfer.mode=frozen and transfer.{key} exclude each other")
     if transfer.search and transfer.tune_from is not None:
         raise UserError("transfer.search and transfer.tune_from exclude each other. Give only one")
-    if len(transfer.frozen_layers()) == len(LAYERS):
+    if transfer.rates and transfer.rate_decay is not None:
+        raise UserError("transfer.rates and transfer.rate_decay exclude each other. Give only one")
+    if transfer.mode == "frozen" and transfer.reinitialise == []:
         raise UserError(
             "transfer.mode=frozen with an empty transfer.reinitialise trains nothing. Name the "
-            "layers of the classifier in transfer.reinitialise"
+            "blocks of the classifier in transfer.reinitialise, or null for the network's own"
         )
-    if transfer.probe_epochs and not transfer.reinitialise:
-        raise UserError("transfer.probe_epochs: it needs layers in transfer.reinitialise to train")
+    if transfer.probe_epochs and transfer.reinitialise == []:
+        raise UserError("transfer.probe_epochs: it needs blocks in transfer.reinitialise to train")
     name, epochs = "epochs", recipe.epochs
     if recipe.search_epochs:
         name, epochs = "search_epochs", recipe.search_epochs[0]
@@ -275,20 +297,8 @@ def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
             case [str(), int() | float() as rate] if not isinstance(rate, bool) and rate >= 0:
                 continue
         raise UserError(
-            f"transfer.rates: {rule!r} is not a pair [layer pattern, rate]. Write it as in "
-            "transfer.rates=[[fc8,10],['.*',1]]"
-        )
-
-
-def _check_depth(depth: str, transfer: Transfer) -> None:
-    key = "transfer.search" if transfer.search else "transfer.tune_from"
-    _one_of(key, depth, LAYERS)
-    if transfer.mode == "frozen":
-        raise UserError(f"transfer.mode=frozen and {key} exclude each other. Give only one")
-    if frozen := {*LAYERS[: LAYERS.index(depth)]} & {*transfer.reinitialise}:
-        raise UserError(
-            f"{key}={depth} would freeze {', '.join(sorted(frozen))}, which transfer.reinitialise "
-            "re-initialises. Shorten that list, or tune from a lower layer"
+            f"transfer.rates: {rule!r} is not a pair [block pattern, rate]. Write it as in "
+            "transfer.rates=[[head,10],['.*',1]]"
         )
 
 

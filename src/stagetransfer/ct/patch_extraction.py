@@ -31,8 +31,9 @@ from stagetransfer.errors import UserError, is_shown
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch (size, size); patient and series are not yet replaced by pseudonyms.
+    """One patch; patient and series are not yet replaced by pseudonyms.
 
+    Its image is (size, size), or with neighbours (size, size, 3).
     Its centre is at `x`, `y` in pixels of the stored slice with the number `index`, and its
     `corner` (top, left) in pixels of the raster. `spacing` is in mm, None if unknown.
     """
@@ -179,8 +180,13 @@ class _Extractor:
     def _add_slice(
         self, volume: Volume, raster: Raster, index: int, places: list[_Place], regions: int
     ) -> None:
+        reach, last = self.settings.neighbours, len(volume.files) - 1
+        near = [min(max(i, 0), last) for i in range(index - reach, index + reach + 1)]
         try:
-            grey = apply_window(raster.resample(volume.read_slice(index)), self.settings)
+            planes = [
+                apply_window(raster.resample(volume.read_slice(i)), self.settings) for i in near
+            ]
+            grey = np.stack(planes, axis=-1) if reach else planes[0]
         except UnreadableSlice as error:
             kind = "annotations on unreadable slices"
             text = f"{error}; the slice has {regions} annotations"

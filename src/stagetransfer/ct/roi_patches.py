@@ -33,6 +33,8 @@ class PatchSettings:
         place: "grid": side by side over a region; "centre": one in each connected part.
         coverage: smallest share of a patch that lies inside its region, in [0, 1].
         overlap: share of the side by which neighbours in the grid overlap, in [0, 1).
+        neighbours: 1: the channels of a patch are the slice before, its own and the one after, as
+            the series stores them (2.5D); 0: a patch is grey.
     """
 
     size: int = 32
@@ -42,10 +44,12 @@ class PatchSettings:
     place: Literal["grid", "centre"] = "grid"
     coverage: float = 0.75
     overlap: float = 0.0
+    neighbours: Literal[0, 1] = 0
 
     def __post_init__(self) -> None:
         numbers = (self.level, self.width, self.spacing or 1.0, self.coverage, self.overlap)
         in_range = 0 < self.size < 10_000 and 0 <= self.coverage <= 1 and 0 <= self.overlap < 1
+        in_range = in_range and self.neighbours in (0, 1)
         if not (in_range and min(numbers[1:3]) > 0 and np.isfinite(numbers).all()):
             raise ValueError(f"impossible settings of a patch: {self}")
 

@@ -1,9 +1,10 @@
 """Explaining trained networks: which parts of an image reach a layer, how similar features are.
 
-The methods work on any network: saliency maps (`desalinet`, `deconvnet`, `salinet`), their control
-with random weights (`randomised`, `cascading_randomisation`) and measures of maps and features
-(`edge_energy`, `ssim`, `rank_correlation`, `linear_cka`). `open_compared_runs` and
-`write_visualization` apply them to finished runs, for the command `stagetransfer visualize`.
+The methods work on any network: saliency maps (`salinet`; for networks with ReLU also `desalinet`
+and `deconvnet`), their control with random weights (`randomised`, `cascading_randomisation`) and
+measures of maps and features (`edge_energy`, `ssim`, `rank_correlation`, `linear_cka`).
+`open_compared_runs` and `write_visualization` apply them to finished runs, for the command
+`stagetransfer visualize`.
 `LogFeatureImages` is a Lightning callback that shows filters and maps during training.
 """
 

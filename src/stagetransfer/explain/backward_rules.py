@@ -1,29 +1,47 @@
-"""Take a signal from a layer's output back to the network's input, with one rule per layer type.
+"""Run a network up to a layer, and take a signal from there back to the image by changed rules.
 
-A rule computes a module's output and returns the function that takes a signal back from there to
-the module's input. Modules are never called, so their hooks do not run and nothing in them changes.
-A rule is looked up by the `forward` method that a module runs, not by its class: a subclass with a
-`forward` of its own is refused instead of being treated as its base class.
+A rule is a function that is called in the place of one of PyTorch's, such as a ReLU with another
+backward pass. It applies wherever the network calls that function, so that any network will do.
+Everything else keeps the gradient of autograd: convolutions and linear layers go back by their
+plain transpose, without the bias; in a max-pool, each value returns to the position of its maximum.
 """
 
-import copy
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import BlockedLinear, WinogradConv2d
+from stagetransfer.models import Backbone
+from stagetransfer.models.accelerate import FASTER
 
-Backward = Callable[[Tensor], Tensor]
-"""Takes a signal from a layer's output (N, ...) to its input (N, ...)."""
+_PLAIN = {faster: plain for plain, faster in FASTER.items()}
+_HOOKS = [name for name, value in vars(nn.Module()).items() if "hook" in name and value == {}]
 
-Rule = Callable[[Any, Tensor], tuple[Tensor, Backward]]
-"""Returns, for a module and its input (N, ...), the output (N, ...) and the way back."""
 
-Rules = Mapping[Callable[..., Any], Rule]
-"""The rule of all modules that run this `forward`."""
+class Rules(TorchFunctionMode):
+    """Calls other functions in the place of PyTorch's, which are found by their names.
+
+    Attributes:
+        called: the names of all functions of PyTorch that were called, without a final underscore.
+    """
+
+    def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
+        super().__init__()
+        self.functions = functions
+        self.called: set[str] = set()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        self.called.add(name.rstrip("_"))
+        return self.functions.get(name, func)(*args, **(kwargs or {}))
 
 
 def backpropagate(
@@ -35,114 +53,105 @@ def backpropagate(
 ) -> Tensor:
     """Return the signal at the network's input (N, C, H, W) that `seed` starts at a layer.
 
-    `seed` gets the layer's output and name. If `layer` is None, the last one is used.
+    `seed` gets the layer's output and name. If `layer` is None, the network's output is used.
 
     Raises:
-        UserError: unusable images, an unknown layer, or a module up to it without a rule.
+        UserError: unusable images, or as `layer_output`.
     """
     if images.dim() != 4 or not images.is_floating_point():
         raise UserError(
             f"images: their shape is {tuple(images.shape)} and their type {images.dtype}. "
             "Use (N, C, H, W) floating point."
         )
-    way_back: list[Backward] = []
     # Autocast would give a layer's input, weight and output different types.
     autocast_off = torch.autocast(images.device.type, enabled=False)
-    with torch.inference_mode(False), torch.no_grad(), autocast_off:
+    with torch.inference_mode(False), torch.enable_grad(), autocast_off:
         # Autograd refuses tensors that were created in inference mode; their copies are normal.
-        x = images.clone() if images.is_inference() else images.detach()
-        if any(parameter.is_inference() for parameter in network.parameters()):
-            network = copy.deepcopy(network)
-        for module, rule in _path(network, layer, rules):
-            x, backward = rule(module, x)
-            way_back.append(backward)
-        x = seed(x, layer or _leaves(network)[-1][0])
-        while way_back:  # pop() frees the tensors of each layer as soon as it has been passed
-            x = way_back.pop()(x)
-    return x
+        x = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
+        y = layer_output(network, x, layer, rules)
+        return torch.autograd.grad(y, x, seed(y.detach(), layer or "the network"))[0]
 
 
-def gradient_rule(function: Callable[[Any, Tensor], Tensor]) -> Rule:
-    """Return the rule that takes a signal back by the vector-Jacobian product of the layer.
+def layer_output(network: nn.Module, images: Tensor, layer: str | None, rules: Rules) -> Tensor:
+    """Return the output (N, ...) of a module or of a backbone's block; None: of the network.
 
-    For convolutions and linear layers this is the plain transpose: their bias plays no part. In a
-    max-pool each value returns to the position of its maximum. Where several windows share a
-    maximum, their contributions add up. `function` computes the output from module and input.
+    The network computes in evaluation mode and no further than needed. Hooks do not run, and
+    nothing in it changes. A module with parameters counts at its first call; one without, such as
+    a ReLU that a block uses several times, at its last call in the module that holds it.
+
+    Raises:
+        UserError: an unknown layer, or one without an output.
     """
+    found: list[Any] = []
+    with _plain(network), rules, suppress(_Reached):
+        if layer is not None:
+            _stop_after(network, layer, found)
+        result = network(images.clone())  # a function may work in place
+        if layer is None:
+            found.append(result)
+    if not found or not isinstance(found[-1], Tensor):
+        raise UserError(
+            f"layer={layer}: the network does not call it, or it returns no tensor. Use another."
+        )
+    return found[-1]
 
-    def rule(module: nn.Module, x: Tensor) -> tuple[Tensor, Backward]:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            y = function(module, x)
-        return y.detach(), lambda signal: torch.autograd.grad(y, x, signal)[0]
 
-    return rule
+class _Reached(Exception):
+    """Ends the forward pass after the layer."""
 
 
-def identity_rule(function: Callable[[Any, Tensor], Tensor]) -> Rule:
-    """Return the rule that takes a signal back unchanged; `function` as in `gradient_rule`."""
-    return lambda module, x: (function(module, x), lambda signal: signal)
+@contextmanager
+def _plain(network: nn.Module) -> Iterator[None]:
+    """Let a network compute by PyTorch's own operators, without hooks, in evaluation mode.
+
+    All attributes of all modules are restored. Parameters need no gradient meanwhile.
+    """
+    before = [(module, module.__class__, dict(vars(module))) for module in network.modules()]
+    try:
+        for module, kind, attributes in before:
+            module.__class__ = _PLAIN.get(kind, kind)
+            tensors = {
+                name: {key: _normal(value) for key, value in attributes[name].items()}
+                for name in ("_parameters", "_buffers")
+            }
+            vars(module).update(tensors, training=False, **{name: OrderedDict() for name in _HOOKS})
+        yield
+    finally:
+        for module, kind, attributes in before:
+            module.__class__ = kind
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
-def _path(network: nn.Module, layer: str | None, rules: Rules) -> list[tuple[nn.Module, Rule]]:
-    """Return the modules up to and including the layer, each with its rule."""
-    leaves = _leaves(network)
-    ends = [
-        number
-        for number, (name, _) in enumerate(leaves, start=1)
-        if layer is None or f"{name}.".startswith(f"{layer}.")
-    ]
-    if not ends:
-        # The layer may lie inside a module that is not an nn.Sequential and cannot be opened.
-        closed = [leaf for leaf in leaves if not leaf[0] or f"{layer}".startswith(f"{leaf[0]}.")]
-        if not closed or _forward(closed[0][1]) in rules:
-            names = ", ".join(name for name, _ in leaves)
+def _normal(tensor: Tensor | None) -> Tensor | None:
+    if tensor is None:
+        return None
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def _stop_after(network: nn.Module, layer: str, found: list[Any]) -> None:
+    """Keep a layer's outputs in `found`, and end the forward pass after it, within `_plain`."""
+    net = network.net if isinstance(network, Backbone) else network
+    modules = dict(net.named_modules(remove_duplicate=False))
+    if layer not in modules or not layer:
+        if not isinstance(network, Backbone):
+            names = ", ".join(name for name, _ in net.named_children())
             raise UserError(f"layer={layer}: the network has no such layer. Use one of {names}.")
-        raise _unsupported(*closed[0])
-    path = []
-    for name, module in leaves[: ends[-1]]:
-        rule = rules.get(_forward(module))
-        if rule is None or getattr(module, "padding_mode", "zeros") != "zeros":
-            raise _unsupported(name, module)
-        path.append((module, rule))
-    return path
+        module = network.module_of(layer)
+        layer = next(name for name, one in modules.items() if one is module)
+    module, (holder, _, name) = modules[layer], layer.rpartition(".")
+    end = module if any(True for _ in module.parameters()) else modules[holder]
+    if end is not module and type(end).forward is nn.Sequential.forward:
+        length = list(end._modules).index(name) + 1
+        end.__dict__["_modules"] = dict(islice(end._modules.items(), length))
 
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        # What runs up to the end may change the output in place.
+        found.append(output.clone() if end is not module and torch.is_tensor(output) else output)
 
-def _leaves(network: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
-    """Return the modules in the order they run; those inside a nested nn.Sequential one by one."""
-    if _forward(network) is not nn.Sequential.forward:
-        return [(name, network)]
-    # named_children() would leave out a module that is used a second time.
-    return [
-        leaf
-        for child, module in network._modules.items()
-        for leaf in _leaves(cast(nn.Module, module), f"{name}.{child}" if name else child)
-    ]
+    def stop(module: nn.Module, inputs: Any, output: Any) -> None:
+        if found:
+            raise _Reached
 
-
-def _forward(module: nn.Module) -> Callable[..., Any]:
-    return getattr(module.forward, "__func__", module.forward)
-
-
-def _unsupported(name: str, module: nn.Module) -> UserError:
-    return UserError(
-        f"{name or 'network'} ({type(module).__name__}): no rule takes a signal back through it. "
-        "Use an nn.Sequential of Conv2d (with zero padding), ReLU, MaxPool2d, AdaptiveAvgPool2d, "
-        "LocalResponseNorm, Dropout, Flatten and Linear."
-    )
-
-
-COMMON_RULES: Rules = {
-    **{
-        layer.forward: gradient_rule(layer.forward)
-        for layer in (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
-    },
-    # PyTorch's own operators, which are exact, in place of our faster ones.
-    WinogradConv2d.forward: gradient_rule(nn.Conv2d.forward),
-    BlockedLinear.forward: gradient_rule(nn.Linear.forward),
-    **dict.fromkeys(
-        (nn.Dropout.forward, nn.Dropout2d.forward, nn.Identity.forward),
-        identity_rule(lambda module, x: x),
-    ),
-}
-"""The layers that all methods treat alike; dropout is off as in evaluation mode."""
+    module.register_forward_hook(keep)
+    end.register_forward_hook(stop)

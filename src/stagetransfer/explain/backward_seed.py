@@ -22,12 +22,12 @@ Seed = (
 * ("neuron", (c, y, x)): 1 at this neuron, 0 elsewhere. In ("neuron", i), i counts the flattened
   output (C, H, W).
 * ("class", k): 1 at the score of class k, 0 elsewhere. "class": the same at each image's highest
-  score. A class seed always starts at the network's last layer, whatever layer is asked for.
+  score. A class seed always starts at the network's output, whatever layer is asked for.
 """
 
 
 def is_class(seed: Seed) -> bool:
-    """Return whether the seed starts at the network's last layer."""
+    """Return whether the seed starts at the network's output."""
     match seed:
         case "class" | ("class", *_):
             return True
@@ -41,8 +41,8 @@ def seed_signal(features: Tensor, layer: str, seed: Seed) -> Tensor:
     shape = tuple(features.shape[1:])
     if is_class(seed) and len(shape) != 1:
         raise UserError(
-            f"seed={seed!r}: the last layer {layer} has the output shape {shape} per image, which "
-            "are not class scores. Use a whole network, or another seed."
+            f"seed={seed!r}: the output of {layer} has the shape {shape} per image, which are not "
+            "class scores. Use a whole network, or another seed."
         )
     signal = torch.zeros_like(features)
     match seed:

@@ -103,7 +103,8 @@ def open_compared_runs(
     Only runs with one of the `seeds` are kept; all if it is empty.
 
     Raises:
-        UserError: there is none, two have the same condition and seed, or the test sets differ.
+        UserError: there is none, two have the same condition and seed, or they differ in the test
+            set or the blocks.
     """
     runs = restore_runs(paths)
     ratio = max(run.record["ratio"] for run in runs) if ratio is None else ratio
@@ -123,20 +124,21 @@ def open_compared_runs(
                 f"{other.folder.name} and {run.folder.name}: both are {run.name}, with different "
                 "settings. Give the folders of the runs that belong together."
             )
-        expected = _test_set(runs[0])
-        for name, value in _test_set(run).items():
+        expected = _common(runs[0])
+        for name, value in _common(run).items():
             if value != expected[name]:
                 raise UserError(
                     f"{runs[0].folder.name} and {run.folder.name}: they differ in the {name}, so "
-                    "they cannot be compared. Give runs with the same test set."
+                    "they cannot be compared. Give runs with the same test set and blocks."
                 )
     return ComparedRuns(tuple(runs))
 
 
-def _test_set(run: RestoredRun) -> dict[str, Any]:
+def _common(run: RestoredRun) -> dict[str, Any]:
     return {
         "fingerprint of the target": run.record["stages"][-1]["fingerprint"],
         "classes": run.record["classes"],
         "split file or fold": run.record.get("splits"),
         "number of test images": run.record["num_test"],
+        "blocks of the network": sorted(read_runs([run.folder])[0][0].blocks),
     }

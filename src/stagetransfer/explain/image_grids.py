@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stagetransfer.errors import UserError
 from stagetransfer.figures import new_figure
+from stagetransfer.models import Backbone
 
 Image = NDArray[np.float64]
 """(H, W, 3) RGB in [0, 1]."""
@@ -43,11 +45,24 @@ def image_grid(
     return figure
 
 
+def first_filters(network: Backbone) -> tuple[str, Tensor]:
+    """Return the name and the filters (F, C, h, w) of a network's first convolution."""
+    first = network.first_convolution
+    return next(name for name, one in network.net.named_modules() if one is first), first.weight
+
+
 def tiled_filters(weight: Tensor) -> Image:
     """Return filters (F, 3, h, w) as one image, one pixel apart, in the colours of their channels.
 
     Each filter is scaled by its own largest magnitude; 0 is mid-grey.
+
+    Raises:
+        UserError: the filters do not have 3 channels.
     """
+    if weight.shape[1] != 3:
+        raise UserError(
+            f"filters: they have {weight.shape[1]} channels. Only those of RGB images can be shown."
+        )
     filters = weight.detach().cpu().double()
     scale = filters.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
     images = (0.5 + 0.5 * filters / scale).permute(0, 2, 3, 1)

@@ -1,5 +1,6 @@
 """The callback of `callbacks=feature_images`: it logs images while a stage is trained."""
 
+import logging
 from typing import cast
 
 import numpy as np
@@ -8,19 +9,24 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from stagetransfer.errors import UserError
 from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
-from stagetransfer.explain.image_grids import tiled_filters
-from stagetransfer.explain.saliency import desalinet
+from stagetransfer.explain.image_grids import first_filters, tiled_filters
+from stagetransfer.explain.saliency import METHODS, default_method
 from stagetransfer.training.feature_cache import StageData, images_of
 from stagetransfer.training.module import ClassifierModule
+
+log = logging.getLogger(__name__)
 
 _MAX_CLASSES = 16
 
 
 class LogFeatureImages(pl.Callback):
-    """Log conv1's filters, and DeSaliNet's maps of pool5 below their input images.
+    """Log the first convolution's filters, and maps of the feature map below their input images.
 
-    The inputs are the first validation image of each class, for up to 16 classes.
+    The inputs are the first validation image of each class, for up to 16 classes. The maps are
+    DeSaliNet's, or SaliNet's for a network without ReLU. Filters that are not of RGB images are
+    left out.
     """
 
     def __init__(self, every_n_epochs: int = 5) -> None:
@@ -41,10 +47,16 @@ class LogFeatureImages(pl.Callback):
             self._inputs = data.inputs("validation", first[:_MAX_CLASSES].tolist())
         inputs = self._inputs.to(pl_module.device)
         images = input_to_rgb(inputs, data.mean, data.std)
-        maps = saliency_to_rgb(desalinet(network, inputs))
+        method = default_method(network, inputs[:1])
+        maps = saliency_to_rgb(METHODS[method](network, inputs))
         both = np.concatenate([np.concatenate(list(row), axis=1) for row in (images, maps)])
-        filters = tiled_filters(network.get_parameter("conv1.weight"))
-        for tag, image in (("pictures/desalinet_pool5", both), ("pictures/conv1", filters)):
+        shown = {f"pictures/{method}_{network.feature_map}": both}
+        name, weight = first_filters(network)
+        try:
+            shown[f"pictures/{name}"] = tiled_filters(weight)
+        except UserError as error:
+            log.warning("%s: %s", name, error)
+        for tag, image in shown.items():
             loggers[0].experiment.add_image(
                 tag, torch.from_numpy(image), trainer.global_step, dataformats="HWC"
             )

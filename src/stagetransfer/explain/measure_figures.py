@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagetransfer.figures import COLOURS, MARKERS, STYLE, new_figure
-from stagetransfer.models import LAYERS
 
 Points = NDArray[np.float64]
 """(ticks, 3): a value, and the lower and upper end of its interval."""
+
+_MOST_LETTERS = 48  # of all ticks together, below a panel
 
 
 def similarity_figure(table: pd.DataFrame) -> Figure:
@@ -26,11 +27,12 @@ def similarity_figure(table: pd.DataFrame) -> Figure:
     panels: dict[str, dict[str, Points]] = {label: {} for label in labels.values()}
     for (measure, condition), rows in table.groupby(["measure", "condition"], sort=False):
         panels[labels[str(measure)]][str(condition)] = _points(rows, "value")
+    levels = list(dict.fromkeys(table["random_from"]))
     return _panels(
         panels,
-        list(dict.fromkeys(table["random_from"])),
-        title="Control: similarity of the maps while layers get random weights, from fc8 on",
-        xlabel="first layer with random weights",
+        levels,
+        title=f"Control: similarity of the maps, blocks get random weights from {levels[1]} on",
+        xlabel="first block with random weights",
         limits=(-0.3, 1.05),
     )
 
@@ -53,13 +55,13 @@ def edge_figure(table: pd.DataFrame) -> Figure:
 
 
 def cka_between_figure(table: pd.DataFrame) -> Figure:
-    """Plot `MeasureTables.cka_between` by layer: one line per pair of conditions."""
+    """Plot `MeasureTables.cka_between` by block: one line per pair of conditions."""
     names = table["a"] + " - " + table["b"]
     return _cka_figure(table, names, "Similarity of the conditions' features, same seed")
 
 
 def cka_transfer_figure(table: pd.DataFrame) -> Figure:
-    """Plot `MeasureTables.cka_transfers` by layer: one line per transfer."""
+    """Plot `MeasureTables.cka_transfers` by block: one line per transfer."""
     names = table["condition"] + ": " + table["before"] + " to " + table["after"]
     return _cka_figure(table, names, "Features before and after each transfer")
 
@@ -69,9 +71,9 @@ def _cka_figure(table: pd.DataFrame, names: pd.Series, title: str) -> Figure:
     lines = {str(name): values.to_numpy(float) for name, values in by_name}
     return _panels(
         {"linear CKA (unbiased)": lines},
-        LAYERS,
+        list(dict.fromkeys(table["layer"])),
         title=title,
-        xlabel="layer; bars show the range over seeds",
+        xlabel="block; bars show the range over seeds",
         limits=(-0.1, 1.05),
     )
 
@@ -94,8 +96,10 @@ def _panels(
     NaN leaves a gap; an interval with NaN is not drawn. With `limits`, all panels share the y axis.
     `joined` connects the points of a line, for ticks that have an order.
     """
+    # Many or long names of ticks stand upright, or they would hide each other.
+    upright = sum(map(len, ticks)) > _MOST_LETTERS
     with mpl.rc_context({**STYLE, "font.size": 8, "axes.grid.axis": "y"}):
-        figure = new_figure(4.2 * len(panels) + 2.2, 3.4)  # the legend stands beside the panels
+        figure = new_figure(4.2 * len(panels) + 2.2, 4.0 if upright else 3.4)  # with the legend
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=limits is not None)[0]
         for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
             for number, (name, points) in enumerate(lines.items()):
@@ -112,7 +116,7 @@ def _panels(
                     elinewidth=0.8,
                     label=name,
                 )
-            axis.set_xticks(range(len(ticks)), ticks)
+            axis.set_xticks(range(len(ticks)), ticks, rotation=90 if upright else 0)
             axis.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
         figure.suptitle(title, fontsize=10)
         handles, labels = axes[0].get_legend_handles_labels()

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.run_measures import SIMILARITY_MEASURES, RunMeasures
 from stagetransfer.explain.similarity import linear_cka
-from stagetransfer.models import LAYERS
 from stagetransfer.statistics import (
     Interval,
     Resamples,
@@ -87,7 +86,7 @@ class MeasureTables:
         return pd.DataFrame(rows)
 
     def cka_between(self) -> pd.DataFrame:
-        """Return the CKA of each pair of conditions by layer, over runs with the same seed.
+        """Return the CKA of each pair of conditions by block, over runs with the same seed.
 
         As everywhere, conditions with runs that did not learn are not compared.
         """
@@ -96,26 +95,26 @@ class MeasureTables:
                 {
                     "a": a,
                     "b": b,
-                    "layer": layer,
-                    "cka": linear_cka(one.features[layer], other.features[layer], unbiased=True),
+                    "layer": block,
+                    "cka": linear_cka(one.features[block], other.features[block], unbiased=True),
                 }
                 for a, b in combinations(self._by_condition, 2)
                 if not self._refusal(a, b)
-                for layer in LAYERS
                 for one in self._by_condition[a]
                 for other in self._by_condition[b]
                 if one.run.seed == other.run.seed
+                for block in one.features
             ]
         ).query("seeds > 0")
 
     def cka_transfers(self) -> pd.DataFrame:
-        """Return the CKA before and after each transfer by layer: how much a layer is reused."""
+        """Return the CKA before and after each transfer by block: how much a block is reused."""
         return _spread(
             [
-                {"condition": name, "before": before, "after": after, "layer": layer, "cka": cka}
+                {"condition": name, "before": before, "after": after, "layer": block, "cka": cka}
                 for name, runs in self._by_condition.items()
                 for one in runs
-                for before, after, layer, cka in one.transfers
+                for before, after, block, cka in one.transfers
             ]
         )
 

@@ -6,15 +6,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from stagetransfer.explain.backward_seed import is_class
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.edge_energy import edge_energy, edge_share_of_area
 from stagetransfer.explain.saliency import SaliencyMethod
 from stagetransfer.explain.similarity import linear_cka, rank_correlation, ssim
 from stagetransfer.explain.weight_randomisation import cascading_randomisation
-from stagetransfer.models import LAYERS, AlexNet
+from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import RestoredRun
 
 Array = NDArray[np.float64]
@@ -29,7 +28,7 @@ class RunMeasures:
     """The measures of a run on N images.
 
     `similarity` is (N,) by level and measure of `SIMILARITY_MEASURES`. A level is TRAINED or the
-    first layer with random weights, from fc8 to conv1.
+    first block with random weights, from the head to the first block.
     """
 
     run: RestoredRun
@@ -37,8 +36,8 @@ class RunMeasures:
     edges: Array  # (N,) shares of the maps' energy on edges of the images
     random_edges: Array  # the same for the network with random weights
     edge_area: Array  # (N,) shares of the images' pixels that are edges
-    features: dict[str, Tensor]  # (N, N) by layer; see `compact_features`
-    transfers: list[tuple[str, str, str, float]]  # stage before, stage after, layer, CKA
+    features: dict[str, Tensor]  # (N, N) by block; see `compact_features`
+    transfers: list[tuple[str, str, str, float]]  # stage before, stage after, block, CKA
 
 
 def measure_run(
@@ -50,10 +49,15 @@ def measure_run(
     network = run.network()
     trained = current = method.maps(network, images)
     similarity = {TRAINED: _similarity(trained, trained, plain)}
-    for layer, random in cascading_randomisation(network, torch.Generator().manual_seed(0)):
-        if _is_passed(network, layer, method):
-            current = method.maps(random, images)
-        similarity[layer] = _similarity(current, trained, plain)
+    level, first = TRAINED, method.maps(network, images[:1])
+    for block, random in cascading_randomisation(network):
+        # Blocks after the layer change no map. One image shows it, unless nothing reaches it.
+        before, first = first, method.maps(random, images[:1])
+        if not first.any() or not torch.equal(first, before):
+            current, level = method.maps(random, images), block
+            similarity[block] = _similarity(current, trained, plain)
+        else:
+            similarity[block] = similarity[level]
     features = compact_features(network, images)
     return RunMeasures(
         run=run,
@@ -67,22 +71,20 @@ def measure_run(
 
 
 @torch.no_grad()
-def compact_features(network: AlexNet, images: Tensor) -> dict[str, Tensor]:
-    """Return the output of each layer (after its ReLU; fc8 has none) for N images, as (N, N).
+def compact_features(network: Backbone, images: Tensor) -> dict[str, Tensor]:
+    """Return the output of each block for N images, as (N, N).
 
     The features F (N, p) are replaced by R' from F' = Q R. Both have the same products
-    F F' = R' R and therefore the same CKA, but R' is small where p is large. Layers with p <= N
+    F F' = R' R and therefore the same CKA, but R' is small where p is large. Blocks with p <= N
     keep their features (N, p).
     """
-    parts: dict[str, list[Tensor]] = {layer: [] for layer in LAYERS}
-    for batch in torch.split(images, _BATCH):
-        x = batch
-        for name, module in network.named_children():
-            x = module(x)
-            layer = LAYERS[int(name[4:]) - 1] if name.startswith("relu") else name
-            if layer == "fc8" or isinstance(module, nn.ReLU):
-                parts[layer].append(x.flatten(1))
-    return {layer: _compact(torch.cat(rows)) for layer, rows in parts.items()}
+    parts: dict[str, list[Tensor]] = {block: [] for block in network.blocks}
+    with network.watched() as outputs:
+        for batch in torch.split(images, _BATCH):
+            network(batch)
+            for block, rows in parts.items():
+                rows.append(outputs[block].flatten(1))
+    return {block: _compact(torch.cat(parts.pop(block))) for block in network.blocks}
 
 
 def _compact(features: Tensor) -> Tensor:
@@ -103,10 +105,10 @@ def _transfers(
     sources = map(run.source_network, range(len(chain) - 1))
     features = [None if one is None else compact_features(one, images) for one in sources]
     return [
-        (before, after, layer, linear_cka(a[layer], b[layer], unbiased=True))
+        (before, after, block, linear_cka(a[block], b[block], unbiased=True))
         for (before, a), (after, b) in pairwise(zip(chain, [*features, last], strict=True))
         if a is not None and b is not None
-        for layer in LAYERS
+        for block in last
     ]
 
 
@@ -116,9 +118,3 @@ def _similarity(maps: Tensor, trained: Tensor, images: Tensor) -> dict[str, Arra
         for reference, other in (("input", images), ("trained", trained))
         for name, measure in (("ssim", ssim), ("rank", rank_correlation))
     }
-
-
-def _is_passed(network: nn.Sequential, layer: str, method: SaliencyMethod) -> bool:
-    """Return whether the way back passes `layer`; if not, its weights do not change the map."""
-    names = [name for name, _ in network.named_children()]
-    return is_class(method.seed) or names.index(layer) <= names.index(method.layer)

@@ -9,39 +9,37 @@ g the signal that comes back to the layer's output:
   SaliNet    g [x > 0]            switches    its gradient    Simonyan et al. 2014: the gradient
   DeSaliNet  max(g [x > 0], 0)    switches    identity        Springenberg et al. 2015: guided
 
-Convolutions and linear layers go back by their plain transpose, without the bias. Dropout is off.
-With `lrn="gradient"`, DeSaliNet is the vector-Jacobian product of guided backpropagation.
+Everything else keeps its gradient: convolutions and linear layers go back by their plain transpose,
+without the bias, and the paths of a residual block add up. Dropout is off. For ReLU6, 0 < x < 6
+takes the place of x > 0. DeSaliNet and DeconvNet are not defined for networks with other
+activations in the place of ReLU, such as GELU in a vision transformer. With `lrn="gradient"`,
+DeSaliNet is the vector-Jacobian product of guided backpropagation.
 
 Such maps look much like the input whatever the weights are (Nie et al. 2018, Adebayo et al. 2018).
 Show each beside its control with random weights; see `stagetransfer.explain.weight_randomisation`.
 
-    maps = desalinet(network, images)                               # all of pool5, as in Fig. 6
-    maps = desalinet(network, images, "conv3", ("channel", 7))
-    maps = salinet(network, images, seed="class")                   # of each image's highest score
+    maps = desalinet(backbone, images)                   # all of its feature map, as in Fig. 6
+    maps = desalinet(network, images, "layer3.0", ("channel", 7))
+    maps = salinet(network, images, seed="class")        # of each image's highest score
 
 The maps are computed in the type of the images and weights, float32 by default, also within
 `torch.autocast` and also for runs that were trained in bfloat16.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain.backward_rules import (
-    COMMON_RULES,
-    Rule,
-    Rules,
-    backpropagate,
-    gradient_rule,
-    identity_rule,
-)
+from stagetransfer.explain.backward_rules import Rules, backpropagate, layer_output
 from stagetransfer.explain.backward_seed import Seed, is_class, seed_signal
-from stagetransfer.models import LocalResponseNorm
+from stagetransfer.models import Backbone, LocalResponseNorm
 
 Lrn = Literal["identity", "gradient"]
 
@@ -49,38 +47,39 @@ Lrn = Literal["identity", "gradient"]
 def desalinet(
     network: nn.Module,
     images: Tensor,
-    layer: str = "pool5",
+    layer: str | None = None,
     seed: Seed = "features",
     *,
     lrn: Lrn = "identity",
 ) -> Tensor:
     """Return DeSaliNet's saliency maps of a layer, one per image: (N, C, H, W), signed, unscaled.
 
-    The maps of a batch do not depend on each other. The network is neither called nor changed.
+    The maps of a batch do not depend on each other. The network computes in evaluation mode and
+    does not change; its hooks do not run.
 
     Args:
-        network: an nn.Sequential (nested ones are allowed) of Conv2d, ReLU, MaxPool2d,
-            AdaptiveAvgPool2d, LocalResponseNorm, Dropout, Flatten and Linear; others up to the
-            layer are a UserError.
         images: (N, C, H, W), normalised as for the network, in its type and on its device.
-        layer: the name of a module of the network, such as "features.pool5" in a nested one.
+        layer: the name of a module, or a block of a `Backbone`; None: the backbone's feature map.
         seed: what is taken back; see `stagetransfer.explain.backward_seed.Seed`.
         lrn: how local response normalisation is passed: "identity" as in the paper, or "gradient".
+
+    Raises:
+        UserError: an unusable argument, or activations other than ReLU alone before the layer.
     """
     return _saliency("desalinet", network, images, layer, seed, lrn)
 
 
 def deconvnet(
-    network: nn.Module, images: Tensor, layer: str = "pool5", seed: Seed = "features"
+    network: nn.Module, images: Tensor, layer: str | None = None, seed: Seed = "features"
 ) -> Tensor:
     """Return DeconvNet's saliency maps of a layer; arguments and errors as in `desalinet`."""
     return _saliency("deconvnet", network, images, layer, seed, "identity")
 
 
 def salinet(
-    network: nn.Module, images: Tensor, layer: str = "pool5", seed: Seed = "features"
+    network: nn.Module, images: Tensor, layer: str | None = None, seed: Seed = "features"
 ) -> Tensor:
-    """Return SaliNet's saliency maps, the gradient; arguments and errors as in `desalinet`."""
+    """Return SaliNet's saliency maps, the gradient; arguments as in `desalinet`, any network."""
     return _saliency("salinet", network, images, layer, seed, "gradient")
 
 
@@ -95,7 +94,7 @@ class SaliencyMethod:
     """A method of `METHODS` with the layer and the seed that it is applied to."""
 
     name: str = "desalinet"
-    layer: str = "pool5"
+    layer: str | None = None
     seed: Seed = "features"
 
     def maps(self, network: nn.Module, images: Tensor) -> Tensor:
@@ -104,33 +103,119 @@ class SaliencyMethod:
         return torch.cat([method(network, batch, self.layer, self.seed) for batch in batches])
 
     def __str__(self) -> str:
-        """Return the method's description for titles: `DeSaliNet of pool5 (all features)`."""
+        """Return the method's description for titles: `DeSaliNet of layer4 (all features)`."""
         seed = "all features" if self.seed == "features" else self.seed
-        return f"{TITLES[self.name]} of {self.layer} ({seed})"
+        return f"{TITLES[self.name]} of {self.layer or 'the feature map'} ({seed})"
+
+
+def default_method(network: Backbone, images: Tensor, layer: str | None = None) -> str:
+    """Return "desalinet", or "salinet" for a network without ReLU; arguments as in `desalinet`."""
+    rules = _SaliencyRules("desalinet", "identity")
+    with torch.no_grad():
+        layer_output(network, images, layer or network.feature_map, rules)
+    return "salinet" if rules.other_activations else "desalinet"
 
 
 def _saliency(
-    method: str, network: nn.Module, images: Tensor, layer: str, seed: Seed, lrn: Lrn
+    method: str, network: nn.Module, images: Tensor, layer: str | None, seed: Seed, lrn: Lrn
 ) -> Tensor:
-    if lrn not in _LRN_RULES:
+    if lrn not in get_args(Lrn):
         raise UserError(f"lrn={lrn}: unknown. Use one of {', '.join(get_args(Lrn))}.")
-    rules: Rules = {
-        **COMMON_RULES,
-        nn.ReLU.forward: _RELU_RULES[method],
-        nn.LocalResponseNorm.forward: _LRN_RULES[lrn],
-        LocalResponseNorm.forward: _LRN_RULES[lrn],
-    }
-    start = None if is_class(seed) else layer
-    return backpropagate(network, images, start, partial(seed_signal, seed=seed), rules)
+    if is_class(seed):
+        layer = None
+    elif layer is None:
+        if not isinstance(network, Backbone):
+            raise UserError("layer: a plain network states no feature map. Name one of its layers.")
+        layer = network.feature_map
+    rules = _SaliencyRules(method, lrn)
+
+    def start(features: Tensor, name: str) -> Tensor:
+        if method != "salinet" and (others := rules.other_activations):
+            net = network.net if isinstance(network, Backbone) else network
+            raise UserError(
+                f"{method}: {type(net).__name__} has no ReLU up to the output of {name}, but "
+                f"{', '.join(others)}. Use salinet."
+            )
+        return seed_signal(features, name, seed)
+
+    return backpropagate(network, images, layer, start, rules)
 
 
-_RELU_RULES: dict[str, Rule] = {
-    "deconvnet": lambda module, x: (F.relu(x), F.relu),
-    "salinet": lambda module, x: (F.relu(x), lambda g: torch.where(x > 0, g, 0)),
-    "desalinet": lambda module, x: (F.relu(x), lambda g: torch.where(x > 0, F.relu(g), 0)),
+class _SaliencyRules(Rules):
+    """The rules of a method for ReLU, ReLU6, LRN and dropout."""
+
+    def __init__(self, method: str, lrn: Lrn) -> None:
+        self._passed, self._lrn, self._has_relu = _PASSED[method], lrn, False
+        super().__init__(
+            {
+                "relu": self._relu,
+                "relu_": partial(self._relu, inplace=True),
+                "relu6": partial(self._relu, top=6.0),
+                "hardtanh": self._hardtanh,
+                "hardtanh_": partial(self._hardtanh, inplace=True),
+                "local_response_norm": self._local_response_norm,
+                **dict.fromkeys(_DROPOUTS, lambda input, *_, **__: input),
+            }
+        )
+
+    @property
+    def other_activations(self) -> list[str]:
+        """The activations that the network has called, if it has called no ReLU."""
+        return [] if self._has_relu else sorted(_OTHER_ACTIVATIONS & self.called)
+
+    def _relu(self, input: Tensor, inplace: bool = False, top: float = math.inf) -> Tensor:
+        self._has_relu = True
+        clamp = Tensor.clamp_ if inplace else Tensor.clamp
+        passed = partial(self._passed, top=top)
+        return cast(Tensor, _Ruled.apply(input, lambda x: clamp(x, 0, top), passed))
+
+    def _hardtanh(
+        self, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    ) -> Tensor:
+        if min_val:
+            return F.hardtanh(input, min_val, max_val, inplace)
+        return self._relu(input, inplace, max_val)
+
+    def _local_response_norm(self, input: Tensor, *settings: Any, **named: Any) -> Tensor:
+        norm = LocalResponseNorm(*settings, **named)  # PyTorch's has no bfloat16 on the CPU
+        if self._lrn == "gradient":
+            return cast(Tensor, norm(input))
+        return cast(Tensor, _Ruled.apply(input, norm, lambda signal, y: signal))
+
+
+class _Ruled(torch.autograd.Function):
+    """A function whose backward pass is a rule: it gets the signal and the function's output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[..., Tensor], rule: Any) -> Tensor:
+        y = function(x)
+        if y is x:
+            ctx.mark_dirty(x)
+        ctx.rule = rule
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.rule(signal, *ctx.saved_tensors), None, None
+
+
+def _where_active(signal: Tensor, y: Tensor, top: float) -> Tensor:
+    """Return the signal where 0 < y < top, and 0 elsewhere, faster than `torch.where`."""
+    return cast(Tensor, torch.ops.aten.hardtanh_backward(signal, y, 0, top))
+
+
+_PASSED: dict[str, Callable[..., Tensor]] = {
+    "deconvnet": lambda signal, y, top: signal.relu(),
+    "salinet": _where_active,
+    "desalinet": lambda signal, y, top: _where_active(signal, y, top).relu_(),
 }
-# The forward of our own LRN for both, because PyTorch's has no bfloat16 on the CPU.
-_LRN_RULES = {
-    "identity": identity_rule(LocalResponseNorm.forward),
-    "gradient": gradient_rule(LocalResponseNorm.forward),
-}
+_DROPOUTS = (
+    "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
+    "feature_alpha_dropout", "feature_dropout",
+)  # fmt: skip
+_OTHER_ACTIVATIONS = {
+    "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish",
+    "multi_head_attention_forward", "prelu", "scaled_dot_product_attention", "selu", "sigmoid",
+    "silu", "softmax", "softplus", "tanh",
+}  # fmt: skip

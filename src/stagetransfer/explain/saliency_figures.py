@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
 from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.compared_runs import ComparedRuns
-from stagetransfer.explain.image_grids import FILTER_COLUMNS, Image, image_grid, tiled_filters
-from stagetransfer.explain.saliency import SaliencyMethod
+from stagetransfer.explain.image_grids import (
+    FILTER_COLUMNS,
+    Image,
+    first_filters,
+    image_grid,
+    tiled_filters,
+)
+from stagetransfer.explain.saliency import TITLES, SaliencyMethod
 from stagetransfer.explain.strongest_patches import strongest_patches
 from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
 from stagetransfer.figures import new_figure
@@ -41,22 +46,24 @@ class SaliencyFigures:
         for run in runs:
             name = f"{run.condition}\nseed {run.seed}" if several_seeds else run.condition
             columns.append((name, self._maps(run, run.network())))
-        random = randomised(runs[-1].network(), "conv1", torch.Generator().manual_seed(0))
+        random = randomised(runs[-1].network())
         columns.append(("random\nweights", self._maps(runs[-1], random)))
         title = f"{self.method}, r = {runs[0].record['ratio']:g}"
-        note = "last column: control, all layers of this network re-initialised"
+        note = "last column: control, all blocks of this network re-initialised"
         return self._grid(columns, title, note)
 
     def cascade(self, run: RestoredRun) -> Figure:
         """Return the cascading randomisation of Adebayo et al. 2018: one column per level, the
-        classifier's layers in one."""
+        classifier in that of the block before."""
         network = run.network()
         columns = [self._inputs(run), ("trained", self._maps(run, network))]
-        for layer, random in cascading_randomisation(network, torch.Generator().manual_seed(0)):
-            if layer not in ("fc8", "fc7"):
-                columns.append((f"{layer}-fc8", self._maps(run, random)))
+        for block, random in cascading_randomisation(network):
+            if block not in network.classifier:
+                columns.append((f"from\n{block}", self._maps(run, random)))
         title = f"Control of {run.name}: {self.method}"
-        note = "from the third column on: the layers named above have random weights"
+        note = (
+            "from the third column on: the block named above and all later ones have random weights"
+        )
         return self._grid(columns, title, note)
 
     def patches(self, run: RestoredRun, positions: NDArray[np.int64], layer: str) -> Figure:
@@ -74,7 +81,8 @@ class SaliencyFigures:
             row_names=[text for n in found.channels.tolist() for text in (f"channel {n}", "")],
             column_names=[str(number) for number in range(1, count + 1)],
             title=f"Strongest patches of {layer}, {run.name}",
-            note=f"receptive field: {side} of {data.stage.input_size} pixels of the input",
+            note=f"{TITLES[found.method]}; receptive field: {side} pixels, input: "
+            f"{data.stage.input_size} pixels",
         )
 
     def _inputs(self, run: RestoredRun) -> Column:
@@ -97,14 +105,14 @@ class SaliencyFigures:
 
 
 def filter_figure(runs: Sequence[RestoredRun]) -> Figure:
-    """Return the filters of conv1 of each run, one panel each."""
-    weights = [run.network().get_parameter("conv1.weight") for run in runs]
-    tallest = -(-max(map(len, weights)) // FILTER_COLUMNS)
+    """Return the filters of the first convolution of each run, one panel each."""
+    filters = [first_filters(run.network()) for run in runs]
+    tallest = -(-max(len(weight) for _, weight in filters) // FILTER_COLUMNS)
     figure = new_figure(2.9 * len(runs), 2.9 * tallest / FILTER_COLUMNS + 0.5)
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
-    for axis, weight, run in zip(axes, weights, runs, strict=True):
+    for axis, (_, weight), run in zip(axes, filters, runs, strict=True):
         axis.imshow(tiled_filters(weight), interpolation="nearest")
         axis.set_title(run.name, fontsize=8)
         axis.axis("off")
-    figure.suptitle("Filters of conv1, each scaled by its own maximum", fontsize=10)
+    figure.suptitle(f"Filters of {filters[0][0]}, each scaled by its own maximum", fontsize=10)
     return figure

@@ -1,13 +1,18 @@
 """The image patches that excite a layer's channels most, with the saliency map of each."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain.saliency import desalinet
+from stagetransfer.explain.backward_rules import Rules, layer_output
+from stagetransfer.explain.saliency import METHODS, default_method
+from stagetransfer.models import Backbone
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class ReceptiveField:
     """The input pixels that influence one position of a layer, the same in both directions.
 
     Position p depends on the pixels [start + p * jump, start + p * jump + size). Pixels outside
-    the image are padding. Computed by the sums of Dumoulin & Visin 2016 (arXiv 1603.07285).
+    the image are padding. See Dumoulin & Visin 2016 (arXiv 1603.07285).
     """
 
     size: int
@@ -38,37 +43,98 @@ class StrongestPatches:
     columns: Tensor  # (K, P) the same
     activations: Tensor  # (K, P) the layer's values at these positions
     inputs: Tensor  # (K, P, C, size, size) patches of the network's input; 0 outside the image
-    maps: Tensor  # as inputs; DeSaliNet's maps of the single neuron that the patch belongs to
+    maps: Tensor  # as inputs; maps of the single neuron that the patch belongs to
+    method: str  # of the maps, see `default_method`
 
 
-def receptive_field(network: nn.Sequential, layer: str) -> ReceptiveField:
-    """Return the receptive field of a layer of convolutions and pools with square kernels.
+def receptive_field(network: Backbone, layer: str) -> ReceptiveField:
+    """Return the receptive field of a layer with the output (N, C, H, W).
 
-    A linear layer or an adaptive pool up to the layer is a UserError.
+    Found by NaN, which a gradient passes on whatever the weights are. The images grow, because a
+    field may be larger than the network's input; only their height does, because a field has the
+    same size in both directions.
+
+    Raises:
+        UserError: there is no such layer, or it depends on the whole image, as after attention or
+            a mean over positions.
     """
-    size, jump, start = 1, 1, 0
-    for name, module in network.named_children():
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-            kernel, stride, padding, dilation = (
-                value[0] if isinstance(value, tuple) else int(value)
-                for value in (module.kernel_size, module.stride, module.padding, module.dilation)
-            )
-            size += (kernel - 1) * dilation * jump
-            start -= int(padding) * jump
-            jump *= stride
-        elif isinstance(module, nn.Linear | nn.Flatten | nn.AdaptiveAvgPool2d):
+    whole = copy.deepcopy(network).cpu().float()
+    for more_rows in _MORE_ROWS:
+        try:
+            field = _measured(whole, layer, more_rows)
+            if field and field == _measured(whole, layer, more_rows + _MORE_ROWS[1]):
+                return field
+        except UserError:
+            raise
+        except Exception:  # networks refuse images of another size in as many ways as they exist
+            if more_rows == 0:
+                raise
             break
-        if name == layer:
-            return ReceptiveField(size, jump, start)
     raise UserError(
-        f"layer={layer}: the feature extractor has no such layer, so there are no patches. "
-        "Use a convolution or a pool, such as conv2."
+        f"layer={layer}: no window of fixed size in the image decides its values, as after "
+        "attention or a mean over the image, so there are no patches. Use an earlier layer."
     )
+
+
+# Multiples of the usual products of strides, so that padding that depends on the size stays.
+_MORE_ROWS = (0, 64, 256, 1024, 4096)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _measured(network: Backbone, layer: str, more_rows: int) -> ReceptiveField | None:
+    """Measure the field on an image with more rows; None if it meets the image's border."""
+    height, width = network.input.size + more_rows, network.input.size
+    images = torch.zeros(1, 3, height, width, requires_grad=True)
+    y = layer_output(network, images, layer, Rules(_ALL_POSITIONS))
+    if y.dim() != 4:
+        raise UserError(
+            f"layer={layer}: its output has no positions (its shape is {tuple(y.shape[1:])} per "
+            "image), so there are no patches. Use an earlier layer."
+        )
+    middle = y.shape[2] // 2
+    found = []
+    for position in (middle - 1, middle):
+        if position < 0:
+            return None
+        signal = torch.zeros_like(y)
+        signal[:, :, position] = torch.nan
+        (gradient,) = torch.autograd.grad(y, images, signal, retain_graph=True)
+        rows = gradient.isnan().any(3).any(1)[0].nonzero().flatten().tolist()
+        if not rows or rows[0] == 0 or rows[-1] == height - 1:
+            return None
+        found.append((rows[0], rows[-1] - rows[0] + 1))
+    (before, other_size), (first, size) = found
+    jump = first - before
+    return ReceptiveField(size, jump, first - middle * jump) if size == other_size else None
+
+
+def _mean_pool(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: int = 1,
+    ceil_mode: bool = False, **named: Any,
+) -> Tensor:  # fmt: skip
+    """Return means in the place of maxima, whose gradient meets one value of a window alone."""
+    sides = [(side - 1) * dilation + 1 for side in nn.modules.utils._pair(kernel_size)]
+    return F.avg_pool2d(input, sides, stride or kernel_size, padding, ceil_mode)
+
+
+def _unchanged(input: Tensor, *settings: Any, **named: Any) -> Tensor:
+    return input
+
+
+_ELEMENTWISE = ("relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "clamp", "clamp_min")
+# Functions whose gradient is 0 at some positions; NaN would not pass there.
+_ALL_POSITIONS: dict[str, Callable[..., Tensor]] = {
+    "max_pool2d": _mean_pool,
+    "adaptive_max_pool2d": lambda input, size, *_, **__: F.adaptive_avg_pool2d(input, size),
+    **dict.fromkeys([*_ELEMENTWISE, *(f"{name}_" for name in _ELEMENTWISE)], _unchanged),
+    "local_response_norm": _unchanged,
+}
 
 
 @torch.no_grad()
 def strongest_patches(
-    network: nn.Sequential,
+    network: Backbone,
     images: Tensor,
     layer: str,
     *,
@@ -82,14 +148,13 @@ def strongest_patches(
     patches are returned where the layer has fewer, or where there are fewer images.
 
     Args:
-        network: in evaluation mode.
         images: (N, C, H, W), normalised as for the network, on its device.
     """
     field = receptive_field(network, layer)
-    part = network[: list(network._modules).index(layer) + 1]
+    method = default_method(network, images[:1], layer)
     maxima, positions = [], []
     for batch in torch.split(images, batch_size):
-        activations = part(batch)
+        activations = layer_output(network, batch, layer, Rules({}))
         width = activations.shape[-1]
         maximum, position = activations.flatten(2).max(2)
         maxima.append(maximum)
@@ -104,11 +169,11 @@ def strongest_patches(
     for k, channel in enumerate(chosen.tolist()):
         for p in range(patches):
             one, y, x = images[image[k, p]][None], int(rows[k, p]), int(columns[k, p])
-            saliency = desalinet(network, one, layer, ("neuron", (channel, y, x)))
+            saliency = METHODS[method](network, one, layer, ("neuron", (channel, y, x)))
             windows.append(_window(torch.cat([one, saliency]), field.at(y), field.at(x)))
     stacked = torch.stack(windows)
     inputs, maps = stacked.view(len(chosen), patches, *stacked.shape[1:]).unbind(2)
-    return StrongestPatches(chosen, image, rows, columns, strength, inputs, maps)
+    return StrongestPatches(chosen, image, rows, columns, strength, inputs, maps, method)
 
 
 def _window(images: Tensor, rows: slice, columns: slice) -> Tensor:

@@ -1,12 +1,14 @@
 """The folder that `stagetransfer visualize` writes: figures, tables and a summary page."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from stagetransfer.errors import UserError
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.measure_figures import (
     cka_between_figure,
@@ -32,7 +34,7 @@ def write_visualization(
     per_class: int = 1,
     roi_seed: int = 0,
     all_seeds: bool = False,
-    patch_layer: str = "conv2",
+    patch_layer: str | None = None,
     images: int = 200,
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
@@ -42,25 +44,39 @@ def write_visualization(
         scale: one of the colour `SCALES`.
         per_class: the number of ROIs shown per class; `roi_seed` decides which.
         all_seeds: show all seeds of a condition in Figure 6, not only the lowest.
-        patch_layer: the layer whose strongest patches are shown.
+        patch_layer: the layer whose strongest patches are shown; None: the second block, if its
+            values do not depend on the whole image.
         images: the approximate number of test images for the measures.
         log: called with one line before each step.
     """
-    first = compared.runs[0]  # the names of layers are checked before anything is written
-    method.maps(first.network(), compared.inputs(first, np.zeros(1, np.int64)))
-    receptive_field(first.network(), patch_layer)
+    # The layers and the method are checked before anything is written.
+    network = compared.runs[0].network()
+    method = replace(method, layer=method.layer or network.feature_map)
+    method.maps(network, compared.inputs(compared.runs[0], np.zeros(1, np.int64)))
+    patched: str | None = patch_layer or network.blocks[1]
+    try:
+        receptive_field(network, str(patched))
+    except UserError as error:
+        if patch_layer:
+            raise
+        patched = None
+        log(f"no patches: {error}")
     rois, positions = compared.draw_rois(per_class, roi_seed), compared.draw_images(images)
     figures = SaliencyFigures(compared, rois, method, scale)
     lowest = [runs[0] for runs in compared.conditions.values()]
     shown = list(compared.runs) if all_seeds else lowest
     log(f"figure6: {len(rois)} ROIs, {len(shown)} runs")
     save_figure(figures.figure6(shown), out / "figure6")
-    save_figure(filter_figure(shown), out / "filters")
+    try:
+        save_figure(filter_figure(shown), out / "filters")
+    except UserError as error:
+        log(f"no figure of filters: {error}")
     for run in lowest:
         log(f"control and patches: {run.name}")
         save_figure(figures.cascade(run), out / f"control_{run.condition}")
-        patches = figures.patches(run, positions, patch_layer)
-        save_figure(patches, out / f"patches_{run.condition}")
+        if patched:
+            patches = figures.patches(run, positions, patched)
+            save_figure(patches, out / f"patches_{run.condition}")
     measures = []
     for run in compared.runs:
         log(f"measures on {len(positions)} images: {run.name}")
@@ -94,5 +110,6 @@ def write_visualization(
         comparisons=tables.edge_comparisons(),
         failures=compared.failures,
         similarity=levels,
+        random=network.blocks[0],
     )
     write_text(out / "summary.md", summary)

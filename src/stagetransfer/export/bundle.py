@@ -54,7 +54,7 @@ def export_run(
     study = Study(gather_runs([run.folder]).runs, count)
     network, description = run.network(), describe(run)
     with atomic_folder(out) as part:
-        tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        tensors = {name: tensor.contiguous() for name, tensor in network.net.state_dict().items()}
         # A single metadata key, because safetensors does not keep the order of several: the same
         # run would give different bytes each time, and a stage that starts from the file another
         # key in the stage store.
@@ -76,7 +76,10 @@ def export_run(
 
 def describe(run: RestoredRun) -> str:
     """Return what the tensors alone do not tell, as JSON: network, input, classes and origin."""
-    settings = ("variant", "groups", "lrn_after_pool", "input_size", "mean", "std")
-    content = {name: getattr(run.config.model, name) for name in settings}
+    names = [
+        "library", "name", "options", "variant", "groups", "lrn_after_pool", "input_size", "mean",
+        "std",
+    ]  # fmt: skip
+    content = {name: getattr(run.config.model, name) for name in names}
     content |= {name: run.record[name] for name in ("classes", "chain")}
     return json.dumps({**content, "run": run.folder.name}, sort_keys=True)

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from stagetransfer.export.onnx_file import Agreement
 from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.reporting import formatting as fmt
+from stagetransfer.runs.reader import stage_blocks
 from stagetransfer.runs.study import Study
 
 
@@ -64,15 +65,13 @@ def _classes(run: RestoredRun, study: Study) -> list[list[str]]:
 
 def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
     """Return a stage's row; of weights from a file, the file's name without its folder."""
-    layers = {
-        key: ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in entry[key])) or fmt.DASH
-        for key in ("carried", "reinitialised", "frozen")
-    }
+    kinds = ("carried", "reinitialised", "frozen")
+    blocks = {kind: ", ".join(stage_blocks(entry, kind)) or fmt.DASH for kind in kinds}
     if weights := entry.get("weights"):
         images = f"weights of {Path(weights).name}"
     else:
         images = f"{entry['num_train']} and {entry['num_validation']}"
-    return {"name": str(entry["name"]), "images": images, "epochs": str(entry["epochs"]), **layers}
+    return {"name": str(entry["name"]), "images": images, "epochs": str(entry["epochs"]), **blocks}
 
 
 def _limits(run: RestoredRun, study: Study) -> list[str]:

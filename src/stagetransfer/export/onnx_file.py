@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import AlexNet, LocalResponseNorm
+from stagetransfer.models import Backbone, LocalResponseNorm
 
 OPSET = 18
 BATCHES = (1, 5)  # the compared batch sizes, both different from the one used for tracing
@@ -36,7 +36,7 @@ class _StandardLRN(nn.Module):
     """ONNX's operator LRN, used instead of our autograd function.
 
     The function's single operations would be traced otherwise. Both divide alpha by the size of the
-    window. Their windows are the same where this size is odd, as in all forms of AlexNet.
+    window. Their windows are the same where this size is odd, as in all networks here.
     """
 
     def __init__(self, norm: LocalResponseNorm) -> None:
@@ -67,17 +67,17 @@ def require_onnx() -> None:
         ) from error
 
 
-def write_onnx(network: AlexNet, path: Path, properties: Mapping[str, str]) -> None:
+def write_onnx(network: Backbone, path: Path, properties: Mapping[str, str]) -> None:
     """Write the network in evaluation mode as ONNX, with these properties as its metadata.
 
     Its input is `images` (batch, 3, S, S) float32, normalised as in training, its output `logits`
     (batch, C); the batch size is free.
     """
     traced = copy.deepcopy(network).cpu().eval()
-    for name, module in list(traced.named_children()):
+    for name, module in list(traced.net.named_modules()):
         if isinstance(module, LocalResponseNorm):
-            setattr(traced, name, _StandardLRN(module))
-    size = network.input_size
+            traced.net.set_submodule(name, _StandardLRN(module))
+    size = network.input.size
     program = torch.onnx.export(
         traced,
         (torch.zeros(2, 3, size, size),),
@@ -94,7 +94,7 @@ def write_onnx(network: AlexNet, path: Path, properties: Mapping[str, str]) -> N
 
 
 @torch.no_grad()
-def compare_with_onnx(network: AlexNet, path: Path) -> Agreement:
+def compare_with_onnx(network: Backbone, path: Path) -> Agreement:
     """Run the network and the ONNX file on the same random images, on the CPU in float32."""
     import onnxruntime
 
@@ -103,7 +103,7 @@ def compare_with_onnx(network: AlexNet, path: Path) -> Agreement:
     generator = torch.Generator().manual_seed(0)
     difference = largest = 0.0
     for batch in BATCHES:
-        images = torch.randn(batch, 3, *[network.input_size] * 2, generator=generator)
+        images = torch.randn(batch, 3, *[network.input.size] * 2, generator=generator)
         expected = network(images)
         (found,) = session.run(["logits"], {"images": images.numpy()})
         distance = (torch.from_numpy(found) - expected).abs().max().nan_to_num(torch.inf)

@@ -2,7 +2,7 @@
 
 Two marks take precedence over the classes:
 
-* Unlike the training data. Let f be the features of fc7 (after its ReLU), scaled to length 1. The
+* Unlike the training data. Let f be the features that the head gets, scaled to length 1. The
   distance of a window is |f - f_k|, to the k-th nearest training image (k = 10). A window is
   marked if its distance is greater than that of 95 % of the validation images. Method and
   threshold: Sun, Ming, Zhu, Li 2022, "Out-of-distribution detection with deep nearest neighbors"
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from stagetransfer.data.images import centre_crop, to_input
 from stagetransfer.inference.label_map import label_names
-from stagetransfer.models import AlexNet
+from stagetransfer.models import Backbone
 from stagetransfer.training.machine import autocast
 
 NEIGHBOURS = 10
@@ -66,7 +66,7 @@ class CalibratedClassifier:
 
     def __init__(
         self,
-        network: AlexNet,
+        network: Backbone,
         classes: tuple[str, ...],
         *,
         temperature: float,
@@ -93,7 +93,7 @@ class CalibratedClassifier:
     def inputs(self, images: Tensor) -> Tensor:
         """Return the network input (B, 3, S, S) of images (B, 1 or 3, H, W) uint8."""
         x = centre_crop(images.to(self.device), self.crop)
-        return to_input(x, self.network.input_size, self.mean, self.std)
+        return to_input(x, self.network.input.size, self.mean, self.std)
 
     @torch.inference_mode()
     def __call__(self, batches: Iterable[Tensor]) -> WindowPredictions:
@@ -120,15 +120,13 @@ class CalibratedClassifier:
         return WindowPredictions(p, np.asarray(distances, np.float64), codes.astype(np.int64))
 
 
-def split_forward(network: AlexNet, x: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-    """Return fc7's features (B, F), scaled to length 1, and logits (B, C), both float32.
+def split_forward(network: Backbone, x: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    """Return the head's input (B, F), scaled to length 1, and logits (B, C), both float32.
 
     The network computes in the precision of its run, so that the logits are those of its own test.
     """
-    split = [name for name, _ in network.named_children()].index("relu7") + 1
     with autocast(precision, x.device.type):
-        hidden = network[:split](x)
-        logits = network[split:](hidden)
+        hidden, logits = network.embed(x)
     return F.normalize(hidden.float()), logits.float()
 
 

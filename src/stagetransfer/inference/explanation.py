@@ -1,4 +1,4 @@
-"""The explanation of a window: DeSaliNet images of its class, beside those of a control.
+"""The explanation of a window: saliency maps of its class, beside those of a control.
 
 Images of guided backpropagation and its kin look like their input whatever the weights are (Adebayo
 et al. 2018). Therefore the same network with random weights is shown beside: only differences
@@ -12,7 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stagetransfer.explain import desalinet, image_grid, input_to_rgb, randomised, saliency_to_rgb
+from stagetransfer.explain import image_grid, input_to_rgb, randomised, saliency_to_rgb
+from stagetransfer.explain.saliency import METHODS, TITLES, default_method
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.label_map import DISCLAIMER
 from stagetransfer.inference.slice_prediction import SlicePrediction
@@ -20,7 +21,7 @@ from stagetransfer.inference.slice_prediction import SlicePrediction
 
 @dataclass(frozen=True)
 class Explanation:
-    """Images (1, 3, S, S): the input, DeSaliNet of score and pool5, then with random weights."""
+    """Images (1, 3, S, S): the input, maps of score and feature map, then with random weights."""
 
     image: Tensor
     score: Tensor
@@ -32,12 +33,14 @@ class Explanation:
 def explain_window(classifier: CalibratedClassifier, window: Tensor, label: int) -> Explanation:
     """Explain the score of class `label` in a window (1, 1 or 3, H, W) uint8.
 
-    DeSaliNet computes in float32, whatever the precision of the run.
+    The maps are DeSaliNet's, or SaliNet's for a network without ReLU, computed in float32, whatever
+    the precision of the run.
     """
     x = classifier.inputs(window)
-    random = randomised(classifier.network, "conv1", torch.Generator().manual_seed(0))
+    random = randomised(classifier.network)
+    method = METHODS[default_method(classifier.network, x)]
     images = [
-        desalinet(network, x, "fc8" if seed != "features" else "pool5", seed).cpu()
+        method(network, x, seed=seed).cpu()
         for network in (classifier.network, random)
         for seed in (("class", label), "features")
     ]
@@ -63,14 +66,16 @@ def explanation_figure(
     mark = "" if marked == name else f", marked {marked}"
     p = predictions.probabilities[nearest, label]
     found = explain_window(classifier, prediction.prepared.window(nearest), label)
+    layer = classifier.network.feature_map
+    method = TITLES[default_method(classifier.network, found.image.to(classifier.device))]
     mean, std = (torch.tensor(0.0) + a.cpu() for a in (classifier.mean, classifier.std))
     images = (found.score, found.score_random, found.features, found.features_random)
     row = [np.asarray(saliency_to_rgb(one)[0]) for one in images]
     figure = image_grid(
         [[input_to_rgb(found.image, mean, std)[0], *row]],
         row_names=[""],
-        column_names=["window", f"score of {name}", "random weights", "pool5", "random weights"],
+        column_names=["window", f"score of {name}", "random weights", layer, "random weights"],
         title=f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}",
-        note=f"DeSaliNet; {DISCLAIMER}",
+        note=f"{method}; {DISCLAIMER}",
     )
     return figure, x, y

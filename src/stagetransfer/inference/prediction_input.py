@@ -49,12 +49,20 @@ def find_input(
 ) -> PredictionInput:
     """Find series and patches; their pixels are decoded later.
 
+    Raises:
+        UserError: the network was trained on patches of three slices.
+
     Args:
         settings: how the training patches were made.
         problems: receives what cannot be read.
         series: UID, number, folder or file of the only series to read.
         by_folder, scale, exclude: see `stagetransfer.ct.find_series.find_series`.
     """
+    if settings.neighbours:
+        raise UserError(
+            f"{root}: the run was trained on patches of three slices (extract --neighbours 1), and "
+            "predict reads single slices. Use a run that was trained on single slices"
+        )
     if not root.exists():
         raise UserError(f"{root}: no such file or folder. Give a patch, a slice or a folder")
     files = list_files(root, exclude)

@@ -34,7 +34,7 @@ from stagetransfer.inference.calibrated_classifier import (
     neighbour_distance,
     split_forward,
 )
-from stagetransfer.models import AlexNet
+from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.pipeline.stage_record import predictions
 from stagetransfer.statistics.calibration import fit_temperature
@@ -159,7 +159,7 @@ def _compute(run: RestoredRun, device: str) -> Reference:
 
 @torch.inference_mode()
 def _outputs(
-    network: AlexNet, run: RestoredRun, device: str, split: str, rows: NDArray[np.int64]
+    network: Backbone, run: RestoredRun, device: str, split: str, rows: NDArray[np.int64]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield features and logits of a split's rows, batch by batch."""
     for first in range(0, len(rows), _BATCH):

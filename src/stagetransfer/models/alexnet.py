@@ -9,18 +9,18 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import overload
 
+import torch
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.blocked_linear import BlockedLinear
-from stagetransfer.models.local_response_norm import LocalResponseNorm
-from stagetransfer.models.winograd import WinogradConv2d
-from stagetransfer.names import LAYERS
+from stagetransfer.models.backbone import Backbone, InputSpec
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+"""The layers that have parameters (a weight and a bias each), from the input on."""
 
 GROUPED = ("conv2", "conv4", "conv5")
 """The layers that have groups if the network has any."""
@@ -56,12 +56,11 @@ class AlexNet(nn.Sequential):
 
     It takes images (N, 3, input_size, input_size), RGB scaled to [0, 1] and normalised per channel,
     and returns logits (N, num_classes). The parameters have PyTorch's default initial values: call
-    `initialise` or `copy_layers` next.
+    `initialise` or `copy_blocks` next.
 
         network = AlexNet(7, "paper", input_size=227)
 
-    ReLUs do not work in place, because hooks (DeSaliNet, feature extraction) must see the
-    convolution's own output, and backward hooks refuse a module whose output is changed in place.
+    ReLUs do not work in place, so that hooks see the convolution's own output.
     `groups` and `lrn_after_pool` override those of the variant.
     """
 
@@ -111,15 +110,43 @@ class AlexNet(nn.Sequential):
         self.input_size = input_size
         self.num_classes = num_classes
 
-    @overload
-    def __getitem__(self, index: slice, /) -> nn.Sequential: ...
-    @overload
-    def __getitem__(self, index: int, /) -> nn.Module: ...
-    def __getitem__(self, index: slice | int, /) -> nn.Sequential | nn.Module:
-        """Return a module, or for a slice a plain `nn.Sequential` with the same module names."""
-        if isinstance(index, slice):
-            return nn.Sequential(OrderedDict(list(self.named_children())[index]))
-        return super().__getitem__(index)
+
+def alexnet_backbone(
+    num_classes: int,
+    variant: str = "paper",
+    *,
+    groups: int | None = None,
+    lrn_after_pool: bool | None = None,
+    dropout: float = 0.5,
+    input: InputSpec | None = None,
+) -> Backbone:
+    """Return a new `AlexNet` as a backbone; the arguments are those of the network."""
+    input = input or InputSpec(227)
+    net = AlexNet(
+        num_classes, variant, groups=groups, lrn_after_pool=lrn_after_pool,
+        input_size=input.size, dropout=dropout,
+    )  # fmt: skip
+    return as_backbone(net, input)
+
+
+def as_backbone(net: AlexNet, input: InputSpec | None = None) -> Backbone:
+    """Return the network as a backbone: its blocks are its layers, its classifier fc7 and fc8."""
+    from stagetransfer.models.initialisation import initialise
+
+    def initialise_blocks(net: nn.Module, layers: Sequence[str], scheme: str, seed: int) -> None:
+        assert isinstance(net, AlexNet)
+        initialise(net, scheme, layers, torch.Generator().manual_seed(seed))
+
+    return Backbone(
+        net,
+        blocks={layer: [f"{layer}.weight", f"{layer}.bias"] for layer in LAYERS},
+        head=LAYERS[-1],
+        classifier=LAYERS[-2:],
+        input=input or InputSpec(net.input_size),
+        initialise=initialise_blocks,
+        feature_map="pool5",
+        taps={layer: f"relu{number}" for number, layer in enumerate(LAYERS[:-1], start=1)},
+    )
 
 
 def variant_settings(variant: str) -> VariantSettings:
@@ -127,14 +154,6 @@ def variant_settings(variant: str) -> VariantSettings:
     if variant not in _VARIANTS:
         raise UserError(f"model.variant={variant}: unknown. Use one of {', '.join(_VARIANTS)}.")
     return _VARIANTS[variant]
-
-
-def layer_of(parameter_name: str) -> str:
-    """Return the layer of a parameter: "fc6" for "fc6.weight" or "network.fc6.weight"."""
-    for part in parameter_name.split("."):
-        if part in LAYERS:
-            return part
-    raise UserError(f"{parameter_name}: is in none of AlexNet's layers. Use {', '.join(LAYERS)}.")
 
 
 def check_layers(layers: Iterable[str]) -> list[str]:
@@ -166,14 +185,14 @@ def _feature_extractor(
         filters = settings.filters[number - 1]
         stride, padding = first if layer == "conv1" else (1, kernel // 2)
         split = groups if layer in GROUPED else 1
-        modules[layer] = WinogradConv2d(channels, filters, kernel, stride, padding, groups=split)
+        modules[layer] = nn.Conv2d(channels, filters, kernel, stride, padding, groups=split)
         modules[f"relu{number}"] = nn.ReLU()
         pool: dict[str, nn.Module] = {}
         norm: dict[str, nn.Module] = {}
         if layer in _POOLED:
             pool[f"pool{number}"] = nn.MaxPool2d(3, 2, ceil_mode=not settings.torchvision)
         if layer in _NORMALISED and lrn_after_pool is not None:
-            norm[f"norm{number}"] = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+            norm[f"norm{number}"] = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         modules |= pool | norm if lrn_after_pool else norm | pool
         channels = filters
     if settings.torchvision:
@@ -186,7 +205,7 @@ def _classifier(
 ) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     for number, inputs in ((6, num_features), (7, _HIDDEN)):
-        hidden = {f"fc{number}": BlockedLinear(inputs, _HIDDEN), f"relu{number}": nn.ReLU()}
+        hidden = {f"fc{number}": nn.Linear(inputs, _HIDDEN), f"relu{number}": nn.ReLU()}
         drop = {f"drop{number}": nn.Dropout(dropout)}
         modules |= drop | hidden if settings.torchvision else hidden | drop
-    return modules | {"fc8": BlockedLinear(_HIDDEN, num_classes)}
+    return modules | {"fc8": nn.Linear(_HIDDEN, num_classes)}

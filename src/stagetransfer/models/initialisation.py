@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.alexnet import AlexNet, check_layers, variant_settings
-from stagetransfer.names import LAYERS, SCHEMES
+from stagetransfer.models.alexnet import LAYERS, AlexNet, check_layers, variant_settings
+from stagetransfer.models.backbone import Backbone, evaluation_mode
+from stagetransfer.names import SCHEMES
 
 
 @torch.no_grad()
@@ -49,25 +50,32 @@ def initialise(
 
 
 @torch.no_grad()
-def scale_outputs(network: AlexNet, images: Tensor, layers: Iterable[str] = LAYERS) -> None:
-    """Scale the weights of the named layers in place, so that no layer's output is large or small.
+def scale_outputs(backbone: Backbone, images: Tensor, blocks: Iterable[str] | None = None) -> None:
+    """Scale the weights of new blocks in place, so that no layer's output is large or small.
 
-    The standard deviation of each layer's output on `images` (B, 3, S, S) becomes 1, that of the
-    last layer of the network 0.1. The logits are then nearly equal, and the first loss is close to
-    ln K for K classes. After Mishkin and Matas 2016 (LSUV, arXiv 1511.06422), who start from
-    orthonormal weights and do not treat the last layer differently. The network is run once,
-    without dropout; a layer is scaled before its output reaches the next. Biases must be 0.
+    In AlexNet, the standard deviation of each layer's output on `images` (B, 3, S, S) becomes 1,
+    that of the head 0.1. The logits are then nearly equal, and the first loss is close to ln K for
+    K classes. After Mishkin and Matas 2016 (LSUV, arXiv 1511.06422), who start from orthonormal
+    weights and do not treat the last layer differently. Other networks have initial values of
+    their own, mostly with normalisations, so only their head is scaled. The network is run once,
+    without dropout; a layer is scaled before its output reaches the next. Biases become 0.
     """
+    chosen = list(backbone.blocks if blocks is None else blocks)
+    head = backbone.blocks[-1]
+    layers = {name: name for name in chosen} if isinstance(backbone.net, AlexNet) else {}
+    if head in chosen:
+        layers[head] = backbone.head
     handles = []
-    for layer in check_layers(layers):
-        module = network.get_submodule(layer)
-        goal = 0.1 if layer == LAYERS[-1] else 1.0
+    for block, layer in layers.items():
+        module = backbone.net.get_submodule(layer)
+        if isinstance(module.bias, Tensor):
+            module.bias.zero_()
+        goal = 0.1 if block == head else 1.0
         handles.append(module.register_forward_hook(functools.partial(_scale, goal=goal)))
-    was_training = network.training
     try:
-        network.eval()(images)
+        with evaluation_mode(backbone):
+            backbone(images)
     finally:
-        network.train(was_training)
         for handle in handles:
             handle.remove()
 

@@ -1,27 +1,30 @@
-"""Weights from files of Caffe, PyTorch and safetensors, under our names, copied into a network."""
+"""AlexNet's weights from files of Caffe, PyTorch and safetensors, under our names."""
 
-import json
 import logging
-import re
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.alexnet import GROUPED, AlexNet, check_layers, variant_settings
+from stagetransfer.models.alexnet import GROUPED, LAYERS, variant_settings
+from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
-from stagetransfer.names import LAYERS
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-METADATA_KEY = "stagetransfer"
-"""Key in the metadata of an exported .safetensors file. Its value is a JSON object with what the
-tensors do not say: mean, std, classes and so on."""
+from stagetransfer.models.published_weights import (
+    check_input,
+    shortened,
+    stated_input,
+    torchvision_weights,
+)
+from stagetransfer.models.tensor_files import (
+    SUFFIXES,
+    first_sentence,
+    has_tensors,
+    read_tensors,
+    without_prefix,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +32,6 @@ _OWN_NAMES = frozenset(f"{layer}.{kind}" for layer in LAYERS for kind in ("weigh
 _TORCHVISION = [f"features.{i}" for i in (0, 3, 6, 8, 10)] + [f"classifier.{i}" for i in (1, 4, 6)]
 _LAYER_OF_TORCHVISION = dict(zip(_TORCHVISION, LAYERS, strict=True))
 _CAFFE_READERS = {".caffemodel": read_caffemodel, ".npy": read_npy}
-_PYTORCH = (".pt", ".pth", ".ckpt")
 
 
 def load_weights(
@@ -37,13 +39,13 @@ def load_weights(
     variant: str = "paper",
     *,
     groups: int | None = None,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    mean: Sequence[float] = InputSpec.mean,
+    std: Sequence[float] = InputSpec.std,
 ) -> dict[str, Tensor]:
     """Return a state dict for `AlexNet(..., variant, groups=groups)`: conv1.weight ... fc8.bias.
 
     No code in a file is run. Tensors with unknown names are left out, and the log lists them.
-    Shapes are only checked by `copy_layers`. Grouped weights are expanded if the network has no
+    Shapes are only checked by `copy_blocks`. Grouped weights are expanded if the network has no
     groups.
 
     Args:
@@ -67,7 +69,7 @@ def load_weights(
             raise UserError(
                 f"weights=torchvision: do not fit variant {variant}. Use model=torchvision."
             )
-        found = _download_torchvision()
+        found = _renamed(torchvision_weights("alexnet")[0])
     else:
         if not path.is_file():
             raise UserError(f"{path}: no such file. Give a weights file or the word torchvision.")
@@ -79,64 +81,18 @@ def load_weights(
         try:
             found = _read(path, mean, std)
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({_first_sentence(error)}).") from error
+            raise UserError(f"{path}: cannot be read ({first_sentence(error)}).") from error
     state = {name: found[name] for name in sorted(_OWN_NAMES & found.keys())}
     if not state:
         raise UserError(
-            f"{source}: has no tensor with a known name, only {_shortened(found)}. Rename its "
+            f"{source}: has no tensor with a known name, only {shortened(found)}. Rename its "
             "tensors to conv1.weight and so on."
         )
     if left_out := found.keys() - state.keys():
-        _log.warning("%s: left out %d tensors: %s", source, len(left_out), _shortened(left_out))
+        _log.warning("%s: left out %d tensors: %s", source, len(left_out), shortened(left_out))
     if (settings.groups if groups is None else groups) == 1:
         _expand_all_groups(state)
     return state
-
-
-@torch.no_grad()
-def copy_layers(
-    network: AlexNet, state: Mapping[str, Tensor], layers: Iterable[str] = LAYERS
-) -> list[str]:
-    """Copy the named layers' tensors from `state` into `network` and return the tensors' names.
-
-    Either all of them are copied or none. The UserError for tensors that are missing or have
-    another shape lists all differences and what to set.
-    """
-    own = {
-        f"{layer}.{kind}": parameter
-        for layer in check_layers(layers)
-        for kind, parameter in network.get_submodule(layer).named_parameters()
-    }
-    differences, advice = [], []
-    for name, parameter in own.items():
-        shape = tuple(parameter.shape)
-        if name not in state:
-            differences.append(f"- {name}: file nothing, network {shape}")
-            advice.append("Leave missing layers out of the layers that are carried over")
-        elif (other := tuple(state[name].shape)) != shape:
-            differences.append(f"+- {name}: file {other}, network {shape}")
-            advice.append(_advice(name, other, shape))
-    if differences:
-        what_to_do = ". Or: ".join(dict.fromkeys(advice))
-        raise UserError(f"weights: do not fit the network: {'; '.join(differences)}. {what_to_do}.")
-    for name, parameter in own.items():
-        parameter.copy_(state[name])
-    return list(own)
-
-
-def _advice(name: str, file: tuple[int, ...], network: tuple[int, ...]) -> str:
-    layer = name.split(".")[0]
-    leave_out = f"or leave {layer} out of the layers that are carried over"
-    if layer == "fc8":
-        return f"Set num_classes, {leave_out}"
-    if file[:1] == network[:1] and len(file) == len(network):
-        if layer in GROUPED and file[1] < network[1] and network[1] % file[1] == 0:
-            return f"Set groups={network[1] // file[1]}"
-        if layer in GROUPED and network[1] < file[1]:
-            return "Set groups=1"
-        if layer == "fc6":
-            return f"Set input_size to that of the file, {leave_out}"
-    return "Set the variant that the file was made for"
 
 
 def expand_groups(weight: Tensor, groups: int) -> Tensor:
@@ -162,12 +118,13 @@ def _expand_all_groups(state: dict[str, Tensor]) -> None:
 
 
 def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path, mean, std)
-    if path.suffix in _PYTORCH:
-        return _read_pytorch(path)
+    if has_tensors(path):
+        tensors, metadata = read_tensors(path)
+        own = InputSpec(0, tuple(mean), tuple(std))  # type: ignore[arg-type]
+        check_input(path, replace(stated_input(path, metadata, own), size=0), own)
+        return _renamed(tensors)
     if path.suffix not in _CAFFE_READERS:
-        suffixes = ", ".join([*_CAFFE_READERS, *_PYTORCH, ".safetensors"])
+        suffixes = ", ".join([*_CAFFE_READERS, *SUFFIXES])
         raise UserError(f"{path}: unknown kind of weights file. Use one of {suffixes}.")
     state = _CAFFE_READERS[path.suffix](path)
     if "conv1.weight" in state:
@@ -182,91 +139,11 @@ def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, 
     return state
 
 
-def _read_pytorch(path: Path) -> dict[str, Tensor]:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # PyTorch stores tensors without compression
-                if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
-                    raise ValueError("compressed")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises all kinds of errors
-        if blocked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise UserError(
-                f"{path}: refused, because its pickle asks for {blocked[1]} and might run code. "
-                "Save a plain state dict."
-            ) from error
-        raise UserError(
-            f"{path}: damaged, or not a PyTorch checkpoint ({type(error).__name__}). "
-            "Save or download it again."
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: holds one {type(content).__name__}, not a state dict. Save a state dict."
-        )
-    return _renamed(content)
-
-
-def _read_safetensors(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
-    """Read an exported file, which must state the same mean and std, or any other."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(
-            f"{path}: damaged, or not a safetensors file ({_first_sentence(error)}). "
-            "Save or download it again."
-        ) from error
-    own = {"mean": list(mean), "std": list(std)}
-    try:
-        stated = json.loads(metadata.get(METADATA_KEY, "{}"))
-        theirs = {key: list(map(float, stated.get(key, value))) for key, value in own.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: its description can't be read. Export it again.") from error
-    if theirs != own:
-        raise UserError(
-            f"{path}: was trained on input of mean={theirs['mean']}, std={theirs['std']}. "
-            "Set model.mean and model.std to these."
-        )
-    return _renamed(tensors)
-
-
-def _download_torchvision() -> dict[str, Tensor]:
-    from torchvision.models import AlexNet_Weights
-
-    weights = AlexNet_Weights.IMAGENET1K_V1
-    try:
-        content = weights.get_state_dict(
-            progress=False, check_hash=True, map_location="cpu", weights_only=True
-        )
-    except Exception as error:  # no connection, no cache, or a damaged file in the cache
-        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-        raise UserError(
-            f"weights=torchvision: could neither be read from {place} nor downloaded "
-            f"({_first_sentence(error)}). Download {weights.url} elsewhere and put it there."
-        ) from error
-    return _renamed(content)
-
-
-def _renamed(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, under our names where they have one."""
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under our names where they have one."""
     state = {}
-    for name, value in content.items():
-        if isinstance(value, Tensor):
-            module, _, kind = str(name).removeprefix("network.").rpartition(".")
-            state[f"{_LAYER_OF_TORCHVISION.get(module, module)}.{kind}"] = value
+    theirs = [f"{layer}.{kind}" for layer in _TORCHVISION for kind in ("weight", "bias")]
+    for name, value in without_prefix(tensors, {*_OWN_NAMES, *theirs}).items():
+        module, _, kind = name.rpartition(".")
+        state[f"{_LAYER_OF_TORCHVISION.get(module, module)}.{kind}"] = value
     return state
-
-
-def _shortened(names: Iterable[str]) -> str:
-    first, rest = sorted(names)[:8], sorted(names)[8:]
-    return (", ".join(first) or "none") + (f" and {len(rest)} more" if rest else "")
-
-
-def _first_sentence(error: Exception) -> str:
-    """Return the start of an error message, because PyTorch's can fill a page."""
-    return re.split(r"(?<=\w)[.\n]\s|\n", str(error).strip())[0][:200]

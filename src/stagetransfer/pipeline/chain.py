@@ -15,9 +15,9 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import write_json, write_text
 from stagetransfer.pipeline.checks import (
     check_copies,
+    check_network,
     check_targets,
     check_trainer,
-    check_weights,
     stage_epochs,
     with_precision,
 )
@@ -36,6 +36,7 @@ from stagetransfer.pipeline.stage import PreparedStage, prepare, source_weights,
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.pipeline.stage_record import (
     data_entry,
+    network_entry,
     predictions,
     trained_entry,
     weights_entry,
@@ -91,7 +92,7 @@ class ChainRunner:
             key = self._key(stage, data, before.key if before else None)
             epochs = stage_epochs(config, stage, data)
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
-        check_weights(config, self.stages)
+        check_network(config, self.stages)
         check_copies(config, self.stages[-1])
         self.folder = self._folder()
 
@@ -180,6 +181,7 @@ class ChainRunner:
                 "test_copies": config.test_copies,
                 **searched,
                 "kept": keep_weights(config.keep, checkpoints, source),
+                **network_entry(config.model, module.network),
             },
             stages=[*records, trained_entry(target.stage.name, target.key, data, fitted, health)],
         )
@@ -227,7 +229,7 @@ class ChainRunner:
             UserError: the stage did not learn, and its settings require that it does.
         """
         stage = prepared.stage
-        module.network.load_state_dict(network_state(fitted.best))
+        module.network.net.load_state_dict(network_state(fitted.best))
         validated, health = assess(module, data, fitted, self.config.trainer, stage.recipe.monitor)
         if stage.require_learning and not health.learned:
             raise UserError(

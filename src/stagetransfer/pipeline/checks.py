@@ -11,13 +11,13 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from stagetransfer.config.instantiate import partial_of
-from stagetransfer.config.schema import RunConfig, Stage
+from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.config.typed import first_line
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
-from stagetransfer.names import LAYERS
+from stagetransfer.models import Backbone, build_backbone
 from stagetransfer.pipeline.stage import PreparedStage, source_weights
-from stagetransfer.training import StageTransfer, build_network, planned_epochs, rates_by_layer
+from stagetransfer.training import StageTransfer, check_transfer, new_blocks, planned_epochs
 from stagetransfer.training.fit import build_trainer
 from stagetransfer.training.machine import resolve_precision
 
@@ -104,21 +104,36 @@ def check_targets(stage: Stage) -> None:
             raise UserError(f"{made} ({first_line(error)}). Correct a keyword.") from error
         if not hasattr(built, "step"):
             raise UserError(f"recipe.{key}: {target['_target_']} makes no {key}. Set another.")
-    if stage.transfer and stage.transfer.rates:
-        rates_by_layer(LAYERS, stage.transfer.rates)
 
 
-def check_weights(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
-    """Load published weights into a network without memory, before anything is written."""
-    if not isinstance(stages[0].data, Pretrained):
-        with torch.device("meta"):
-            build_network(config.model, 2)
+def _check_size(model: Model, network: Backbone) -> None:
+    """Raise UserError if the network cannot take images of this size; AlexNet checks it itself."""
+    if model.library == "alexnet":
         return
-    settings = stages[1].stage.transfer
-    assert settings is not None
-    with torch.device("meta"):
-        network = build_network(config.model, 2)
-    state = source_weights(stages[0], config.model, config.outputs)
-    StageTransfer(
-        state, reinitialise=settings.reinitialise, scheme=config.model.initialisation
-    ).apply(network)
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, model.input_size, model.input_size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"model.input_size={model.input_size}: {model.name} cannot take such images "
+            f"({first_line(error)}). Give another size"
+        ) from error
+
+
+def check_network(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
+    """Build the network, check that it has the blocks that settings name, and that weights fit.
+
+    This comes before anything is written. AlexNet, which is large, is built without memory.
+    """
+    with torch.device("meta" if config.model.library == "alexnet" else "cpu"):
+        network = build_backbone(config.model, 2)
+    _check_size(config.model, network)
+    for prepared in stages:
+        if prepared.stage.transfer:
+            check_transfer(prepared.stage.transfer, network)
+    if isinstance(stages[0].data, Pretrained):
+        settings = stages[1].stage.transfer
+        assert settings is not None
+        state = source_weights(stages[0], config.model, config.outputs)
+        new = new_blocks(settings, network)
+        StageTransfer(state, reinitialise=new, scheme=config.model.initialisation).apply(network)

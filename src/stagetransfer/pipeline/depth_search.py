@@ -3,13 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+from stagetransfer.models import build_backbone
 from stagetransfer.pipeline.search import Search
 from stagetransfer.pipeline.stage import PreparedStage
-from stagetransfer.training import Fitted
+from stagetransfer.training import Fitted, searched_blocks
 
 
 def at_depth(prepared: PreparedStage, depth: str) -> PreparedStage:
-    """Return the same stage, tuned from one layer on."""
+    """Return the same stage, tuned from one block on."""
     assert prepared.stage.transfer is not None
     transfer = replace(prepared.stage.transfer, tune_from=depth, search=[])
     return replace(prepared, stage=replace(prepared.stage, transfer=transfer))
@@ -25,7 +26,8 @@ def search_depth(search: Search) -> tuple[PreparedStage, Fitted, dict[str, Any]]
     """
     prepared = search.prepared
     assert prepared.stage.transfer is not None
-    depths = prepared.stage.transfer.search
+    network = build_backbone(search.config.model, 2)
+    depths = searched_blocks(prepared.stage.transfer, network)
     for depth in depths:
         search.train(depth, at_depth(prepared, depth))
     record = {

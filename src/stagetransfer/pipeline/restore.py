@@ -15,12 +15,11 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_yaml
-from stagetransfer.models import AlexNet, copy_layers, load_weights
+from stagetransfer.models import Backbone, build_backbone, copy_blocks, read_weights
 from stagetransfer.pipeline.kept_weights import KEEP, whole_state
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.runs.reader import check_texts, find_runs, is_finished, read_record
 from stagetransfer.runs.study import condition_order
-from stagetransfer.training import build_network
 
 # The only classes that a finished run's config may name: a received one could name any code.
 OWN_DATA = tuple(
@@ -83,7 +82,7 @@ class RestoredRun:
             )
         return data
 
-    def network(self) -> AlexNet:
+    def network(self) -> Backbone:
         """Return the trained network, ready to predict.
 
         Raises:
@@ -108,7 +107,7 @@ class RestoredRun:
             return str(entry["weights"])
         return self.folder.parent.parent / "stages" / str(entry["key"]) / "model.ckpt"
 
-    def source_network(self, stage: int) -> AlexNet | None:
+    def source_network(self, stage: int) -> Backbone | None:
         """Return the network after a stage of the chain; None if the store no longer has it.
 
         If weights from a file replaced the stage, these are loaded.
@@ -120,21 +119,15 @@ class RestoredRun:
         if isinstance(source, Path) and not source.is_file():
             return None
         state = self._state(source)
-        return self._network(state, len(state["fc8.bias"]))
+        head = build_backbone(self.config.model, 2).head
+        return self._network(state, len(state[f"{head}.weight"]))
 
     def _state(self, source: str | Path) -> dict[str, Tensor]:
-        model = self.config.model
-        return load_weights(
-            source,
-            model.variant,
-            groups=model.groups,
-            mean=tuple(model.mean),
-            std=tuple(model.std),
-        )
+        return dict(read_weights(source, self.config.model))
 
-    def _network(self, state: Mapping[str, Tensor], num_classes: int) -> AlexNet:
-        network = build_network(self.config.model, num_classes)
-        copy_layers(network, state)
+    def _network(self, state: Mapping[str, Tensor], num_classes: int) -> Backbone:
+        network = build_backbone(self.config.model, num_classes)
+        copy_blocks(network, state)
         return network.eval()
 
 

@@ -15,7 +15,7 @@ from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json, write_json
-from stagetransfer.models import LAYERS, copy_layers, load_weights
+from stagetransfer.models import copy_blocks, read_weights
 from stagetransfer.pipeline.distributed import is_follower
 from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import RATE_FILE, StageStore
@@ -29,7 +29,9 @@ from stagetransfer.training import (
     StageData,
     StageTransfer,
     fit,
+    frozen_blocks,
     images_of,
+    new_blocks,
     range_test,
     set_aside_damaged,
     with_cached_features,
@@ -72,13 +74,7 @@ def source_weights(stage: PreparedStage, model: Model, outputs: Path) -> dict[st
         source: str | Path = stage.data.weights
     else:
         source = StageStore(outputs / "stages").path(stage.key) / "model.ckpt"
-    return load_weights(
-        source,
-        model.variant,
-        groups=model.groups,
-        mean=tuple(model.mean),
-        std=tuple(model.std),
-    )
+    return dict(read_weights(source, model))
 
 
 def prepare(
@@ -86,9 +82,9 @@ def prepare(
 ) -> tuple[ClassifierModule, StageData, StageTransfer | None]:
     """Return the stage's module, its data, and the transfer if another stage comes before.
 
-    The module already has the weights of the frozen layers. If the outputs of these can be cached,
+    The module already has the weights of the frozen blocks. If the outputs of these can be cached,
     they replace the images of the data. With `lr: auto`, the learning rates of the module are the
-    factors of the layers alone.
+    factors of the blocks alone.
     """
     stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
     recipe, settings = stage.recipe, stage.transfer
@@ -97,9 +93,10 @@ def prepare(
         partial_of({**recipe.optimizer, "lr": lr}, "recipe.optimizer"),
         lr=lr,
         weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
-        rates=(settings.rates if settings else None) or [[".*", 1.0]],
+        transfer=settings,
         bias_rate=recipe.bias_rate,
         bias_decay=recipe.bias_decay,
+        norm_decay=recipe.norm_decay,
         scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
         scheduler_interval=recipe.scheduler_interval,
         gradient_clip_norm=recipe.gradient_clip_norm,
@@ -118,16 +115,17 @@ def prepare(
         return module, data, None
     shown: StageData = data
     state = source_weights(prepared.before, config.model, config.outputs)
-    frozen = settings.frozen_layers()
+    network = module.network
+    frozen, new = frozen_blocks(settings, network), new_blocks(settings, network)
     if frozen:
-        copy_layers(module.network, state, frozen)
-        module.set_frozen_layers(frozen)
+        copy_blocks(network, state, frozen)
+        module.set_frozen_blocks(frozen)
         of = {"stage": prepared.before.key, "frozen": frozen, "model": asdict(config.model)}
         store = StageStore(config.outputs / "features")
         shown = with_cached_features(module, data, of, config.trainer, store)
     transfer = StageTransfer(
         state,
-        reinitialise=settings.reinitialise,
+        reinitialise=new,
         frozen=frozen,
         scheme=config.model.initialisation,
         seed=derive(prepared.seed, "anew"),  # the word is part of the seed: keep it
@@ -161,7 +159,7 @@ def train(
     callbacks = [
         partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
     ]
-    callbacks += _scaled_start(prepared, config, data)
+    callbacks += _scaled_start(prepared, config, module, data)
     fitted = fit(
         module,
         data,
@@ -203,7 +201,7 @@ def with_found_rate(
             module,
             data,
             settings=config.trainer,
-            callbacks=[*start, *_scaled_start(prepared, config, data)],
+            callbacks=[*start, *_scaled_start(prepared, config, module, data)],
         )
         write_json(file, found)
     found = read_json(file, "Remove it, and the range test runs again.")
@@ -213,11 +211,13 @@ def with_found_rate(
     return with_recipe(prepared, optimizer={**recipe.optimizer, "lr": found["lr"]}), found
 
 
-def _scaled_start(prepared: PreparedStage, config: RunConfig, data: StageData) -> list[Callback]:
+def _scaled_start(
+    prepared: PreparedStage, config: RunConfig, module: ClassifierModule, data: StageData
+) -> list[Callback]:
     if config.model.initialisation != "lsuv":
         return []
-    settings = prepared.stage.transfer
-    new = settings.reinitialise if settings and prepared.before else LAYERS
+    settings, network = prepared.stage.transfer, module.network
+    new = new_blocks(settings, network) if settings and prepared.before else network.blocks
     return [ScaledStart(images_of(data), new, derive(prepared.seed, "scale"))]
 
 

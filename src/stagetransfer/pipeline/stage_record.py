@@ -3,7 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from stagetransfer.config.schema import Model
 from stagetransfer.data import DomainDataModule
+from stagetransfer.models import Backbone
 from stagetransfer.runs.writer import Predictions
 from stagetransfer.training import Fitted, Health, TestResult
 
@@ -55,6 +57,13 @@ def data_entry(data: DomainDataModule) -> dict[str, Any]:
         "num_test": data.count("test"),
         "splits": data.split_file_record,
     }
+
+
+def network_entry(model: Model, network: Backbone) -> dict[str, Any]:
+    """Return what metrics.json holds of the network: its name, and the tensors of its blocks."""
+    name = model.name or f"AlexNet ({model.variant})"
+    blocks = {block: list(network.state([block])) for block in network.blocks}
+    return {"backbone": name, "blocks": blocks}
 
 
 def predictions(data: DomainDataModule, tested: TestResult) -> Predictions:

@@ -20,11 +20,24 @@ from omegaconf import DictConfig, OmegaConf
 from stagetransfer.errors import UserError, cause, exit_if_known
 from stagetransfer.files import check_can_be_folder, read_json, write_json, write_text
 
+EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 ONE_DEVICE = (
     "trainer.devices={}: under -m, each process of DDP would start the whole sweep again. "
     "Give each job one device (trainer.devices=1, hydra/launcher=slots), or run without -m"
 )
-EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
+
+
+def _blocks(*, _root_: DictConfig) -> str:
+    """Return the blocks of the network with commas, the head first: `${blocks:}` in a sweep."""
+    from stagetransfer.config.schema import Model
+    from stagetransfer.config.typed import typed
+    from stagetransfer.models import build_backbone
+
+    settings: Any = OmegaConf.to_container(_root_.model, resolve=True)
+    return ",".join(reversed(build_backbone(typed(Model, ("model", settings)), 2).blocks))
+
+
+OmegaConf.register_new_resolver("blocks", _blocks, replace=True)
 
 
 @dataclass(frozen=True)

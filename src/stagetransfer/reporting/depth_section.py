@@ -21,7 +21,7 @@ from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
 from stagetransfer.reporting.pair_tables import PAIR_COLUMNS, difference_cells, pair_records
 from stagetransfer.runs.study import Pair, Study, correct
-from stagetransfer.runs.tuning_depth import DEPTHS, split_depth
+from stagetransfer.runs.tuning_depth import SEARCHED, split_depth
 from stagetransfer.runs.verdict import not_learned
 from stagetransfer.statistics import sentence
 
@@ -44,7 +44,7 @@ class Choice:
 
 def depth_sections(study: Study, out: Path) -> list[Section]:
     """Return one section for each condition with runs of at least two depths; often none."""
-    found = Counter(base for base, depth in map(split_depth, study.conditions) if depth in DEPTHS)
+    found = Counter(split_depth(name)[0] for name in study.conditions if _is_depth(name))
     bases = [base for base, depths in found.items() if depths > 1]
     return [Section(f"How deep to fine-tune: {base}", _blocks(study, base, out)) for base in bases]
 
@@ -104,7 +104,7 @@ def summary(study: Study, base: str, choices: Sequence[Choice], metric: str) -> 
         details = f" ({'; '.join(compared)})" if compared else ""
         parts.append(f"{best} at r = {fmt.ratio(choice.ratio)}{details}")
     label = fmt.LABELS[metric]
-    return f"Best fine-tuned layers of {base}, chosen by {label}: {'; '.join(parts)}."
+    return f"Best fine-tuned blocks of {base}, chosen by {label}: {'; '.join(parts)}."
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})
@@ -136,14 +136,14 @@ def depth_plot(
 def _blocks(study: Study, base: str, out: Path) -> list[Block]:
     of_base = [name for name in study.conditions if split_depth(name)[0] == base]
     names = [*of_base, *(name for name in study.conditions if len(study.chains[name]) == 1)]
-    depths = [name for name in of_base if split_depth(name)[1] in DEPTHS]
+    depths = [name for name in of_base if _is_depth(name)]
     # AUROC decides if it also chose the checkpoints of the runs.
     monitors = {run.config.get("recipe.monitor") for name in depths for run in study.at(name)}
     metric = "auroc" if monitors == {"auroc"} else "accuracy"
     choices, validated = choose(study, depths, metric)
     source = "on validation data (mean over seeds)" if validated else TEST_SET_CHOSE
     data = _data(study, names)
-    title = f"{base}: test metrics by fine-tuned layers and training-data ratio"
+    title = f"{base}: test metrics by fine-tuned blocks and training-data ratio"
     caption = "Means over seeds. A frame marks the depth with the best "
     caption += f"{fmt.LABELS[metric]} {source}."
     figure = depth_plot(study, data, names, choices)
@@ -170,11 +170,11 @@ def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFr
     ]
     note = (
         f"Mean over seeds on the test set, with the 95 % interval{fmt.dagger(study)} below it. "
-        "conv1-fc8 is the whole network, fc8 the last layer only. All layers before the "
-        "fine-tuned ones are frozen with the weights from the previous stage."
+        "A depth is named by the first and the last block that are tuned. All blocks before these "
+        "are frozen with the weights from the previous stage."
     )
-    columns = ["fine-tuned layers", *(f"r = {fmt.ratio(ratio)}" for ratio in study.ratios)]
-    name, title = f"depth-{base}-{metric}", f"{base}: {fmt.LABELS[metric]} by fine-tuned layers"
+    columns = ["fine-tuned blocks", *(f"r = {fmt.ratio(ratio)}" for ratio in study.ratios)]
+    name, title = f"depth-{base}-{metric}", f"{base}: {fmt.LABELS[metric]} by fine-tuned blocks"
     return Table(name, title, columns, rows, [note, *fmt.few_groups_note(study)], data=data)
 
 
@@ -216,6 +216,10 @@ def _data(study: Study, names: Sequence[str]) -> pd.DataFrame:
     return data_frame("condition depth ratio figure mean low high seeds", rows)
 
 
+def _is_depth(condition: str) -> bool:
+    return split_depth(condition)[1] not in (None, SEARCHED)
+
+
 def _depth(condition: str) -> str:
-    """Return the depth, such as conv4-fc8; for a condition from scratch its name."""
+    """Return the depth, such as layer4-fc; for a condition from scratch its name."""
     return split_depth(condition)[1] or condition

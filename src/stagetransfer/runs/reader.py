@@ -134,6 +134,7 @@ def _read_run(folder: Path) -> Run:
             config=_read_config(folder),
             splits=record.get("splits"),
             search_rates=record.get("search_rates"),
+            blocks=_blocks(record),
         )
         _ = run.fingerprint
     except KeyError as error:
@@ -149,6 +150,28 @@ def _read_run(folder: Path) -> Run:
         return replace(run, verdict=judge(run))
     except (ValueError, TypeError, AttributeError) as error:
         raise _unreadable(folder, error) from error
+
+
+def stage_blocks(stage: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the blocks of a stage's entry that were "carried", "reinitialised" or "frozen".
+
+    In earlier versions, a block was a layer, and only the names of the tensors were recorded.
+    """
+    if (blocks := stage.get("blocks")) is not None:
+        return [str(name) for name in blocks.get(kind, ())]
+    return list(dict.fromkeys(str(name).rpartition(".")[0] for name in stage[kind]))
+
+
+def _blocks(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the tensors of each block; of earlier versions, each layer is a block."""
+    if "blocks" in record:
+        return {str(name): tuple(map(str, own)) for name, own in record["blocks"].items()}
+    last = record["stages"][-1]
+    blocks: dict[str, tuple[str, ...]] = {}
+    for name in (*last.get("carried", ()), *last.get("reinitialised", ())):
+        layer = str(name).rpartition(".")[0]
+        blocks[layer] = (*blocks.get(layer, ()), str(name))
+    return blocks
 
 
 def _no_key(file: Path, error: KeyError) -> UserError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ class Run:
         splits: digest, fold and number of folds of the split file; None without such a file.
         folds: the runs that this one pools (`pool_folds`); empty for a run that was trained.
         search_rates: what a search of the learning rate and the epochs tried and chose; or None.
+        blocks: the names of the tensors of each block of the network, from the input on.
         verdict: LEARNED, or how the target stage failed (`verdict.judge`).
     """
 
@@ -62,6 +63,7 @@ class Run:
     splits: Mapping[str, Any] | None = None
     folds: tuple[Run, ...] = ()
     search_rates: Mapping[str, Any] | None = None
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     verdict: str = LEARNED
 
     @property

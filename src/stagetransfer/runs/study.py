@@ -1,6 +1,6 @@
 """All finished runs of a report as one study: one test set and one set of resamples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
@@ -11,7 +11,7 @@ import numpy as np
 from stagetransfer import statistics as stats
 from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.run import Replicate, Run
-from stagetransfer.runs.tuning_depth import split_depth
+from stagetransfer.runs.tuning_depth import depth_names, split_depth
 from stagetransfer.runs.verdict import why_not_compared
 from stagetransfer.statistics import Interval, McNemar, Resamples
 from stagetransfer.statistics.metrics import Array, Integers
@@ -77,7 +77,7 @@ class Study:
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
-        self.conditions = sorted({run.condition for run in runs}, key=condition_order)
+        self.conditions = list(dict.fromkeys(run.condition for run in sorted(runs, key=run_order)))
         self.asked_for, self.asked = bool(conditions), list(conditions or self.conditions)
         self.chains = {run.condition: run.chain for run in runs}
         self.ratios = sorted({run.ratio for run in runs})
@@ -232,7 +232,7 @@ class Study:
 def run_order(run: Run) -> tuple[Any, ...]:
     """Return a sort key: by condition, ratio and seeds."""
     seeds = map(_or_first, run.replicate)
-    return *condition_order(run.condition), run.ratio, *seeds
+    return *condition_order(run.condition, run.blocks), run.ratio, *seeds
 
 
 def correct(pairs: Sequence[Pair], metrics: Sequence[str]) -> None:
@@ -244,10 +244,12 @@ def correct(pairs: Sequence[Pair], metrics: Sequence[str]) -> None:
                 pair.holm[metric] = p_value
 
 
-def condition_order(condition: str) -> tuple[int, str]:
-    """Return a sort key: the paper's conditions first, each with its depths, then by name."""
-    base = split_depth(condition)[0]
-    return (*PAPER_ORDER, base).index(base), condition
+def condition_order(condition: str, blocks: Iterable[str] = ()) -> tuple[int, str, int, str]:
+    """Return a sort key: the paper's conditions first, then by name; each by its depths."""
+    base, depth = split_depth(condition)
+    depths = depth_names(blocks)
+    place = depths.index(depth) if depth in depths else len(depths) * (depth is not None)
+    return (*PAPER_ORDER, base).index(base), base, place, condition
 
 
 def _shared(a: Replicate, b: Replicate) -> Replicate | None:

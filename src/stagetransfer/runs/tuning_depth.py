@@ -1,31 +1,40 @@
 """The tuning depth of the target stage, which distinguishes runs of one condition.
 
-A depth is named after the layers that are tuned, as by Tajbakhsh et al. 2016 (IEEE TMI 35(5)):
-conv1-fc8 is the whole network, fc8 the last layer alone. A run that searched its own depth on
-validation data (`transfer.search`) has the depth "searched", whichever it found.
+A depth is named after the blocks that are tuned, as by Tajbakhsh et al. 2016 (IEEE TMI 35(5)): the
+first and the last of them, such as layer4-fc, or the head alone. A run that searched its own depth
+on validation data (`transfer.search`) has the depth "searched", whichever it found.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from stagetransfer.names import LAYERS
 from stagetransfer.runs.run import Run, UnfinishedRun
 
-DEPTHS: tuple[str, ...] = (*(f"{layer}-fc8" for layer in LAYERS[:-1]), "fc8")
 SEARCHED = "searched"
 
+WHOLE = "all"  # the depth of a planned run that tunes everything, if its blocks are not known
+
+NETWORK = ("model.library", "model.name", "model.variant")
 SETTINGS = ("transfer.tune_from", "transfer.mode", "transfer.search")
 
 
+def depth_names(blocks: Iterable[str]) -> list[str]:
+    """Return the name of each tuning depth, from the whole network to the head alone."""
+    *others, head = [*blocks] or [WHOLE]
+    return [*(f"{block}-{head}" for block in others), head]
+
+
 def tuned_depth(run: Run) -> str | None:
-    """Return the depth, by the lowest layer that was tuned; None for training from scratch."""
+    """Return the depth, by the lowest block that was tuned; None for training from scratch."""
     if len(run.chain) == 1:
         return None
     if run.config.get("transfer.search"):
         return SEARCHED
-    frozen = {str(name).rpartition(".")[0] for name in run.stages[-1].get("frozen", ())}
-    return next((DEPTHS[i] for i, layer in enumerate(LAYERS) if layer not in frozen), DEPTHS[-1])
+    frozen = {*run.stages[-1].get("frozen", ())}
+    depths = depth_names(run.blocks)
+    tuned = (not frozen.issuperset(names) for names in run.blocks.values())
+    return next((depth for depth, own in zip(depths, tuned, strict=False) if own), depths[-1])
 
 
 def name_depths(
@@ -33,10 +42,10 @@ def name_depths(
 ) -> tuple[list[Run], list[UnfinishedRun]]:
     """Return the same runs with the depth in the condition's name where there are several.
 
-    Such a name is "natural conv4-fc8"; the name of a condition in a config holds no space.
+    Such a name is "natural layer4-fc"; the name of a condition in a config holds no space.
     """
     finished = [(run.condition, tuned_depth(run)) for run in runs]
-    planned = [(run.place[0] if run.place else "", _planned_depth(run)) for run in unfinished]
+    planned = [(run.place[0] if run.place else "", _planned(run, runs)) for run in unfinished]
     found: dict[str, set[str | None]] = defaultdict(set)
     for condition, depth in (*finished, *planned):
         found[condition].add(depth)
@@ -62,17 +71,24 @@ def depth_settings(*targets: str) -> list[str]:
     return [*SETTINGS, *(f"stage.{target}.{key}" for target in targets for key in SETTINGS)]
 
 
-def _planned_depth(run: UnfinishedRun) -> str | None:
-    """Return the depth that a run without a record will have, by its config alone."""
+def _planned(run: UnfinishedRun, finished: Sequence[Run]) -> str | None:
+    """Return the depth that a run without a record will have, by its config.
+
+    Its blocks are those of a finished run with the same network.
+    """
     config = run.config
     chain: Sequence[str] = config.get("chain") or ()
     if len(chain) < 2 or run.place is None:
         return None
     if config.get("transfer.search"):
         return SEARCHED
-    mode, tune_from, reinitialised = (
+    alike = (one for one in finished if all(one.config.get(k) == config.get(k) for k in NETWORK))
+    blocks = next((list(one.blocks) for one in alike if one.blocks), [])
+    mode, tune_from, new = (
         config.get(f"stage.{chain[-1]}.transfer.{name}", config.get(f"transfer.{name}"))
         for name in ("mode", "tune_from", "reinitialise")
     )
-    first = min(reinitialised or ["fc7"], key=LAYERS.index) if mode == "frozen" else tune_from
-    return DEPTHS[LAYERS.index(first or "conv1")]
+    if mode == "frozen":
+        tune_from = min((one for one in new or () if one in blocks), key=blocks.index, default="")
+    depths = dict(zip(blocks, depth_names(blocks), strict=True))
+    return depths.get(tune_from or "", depth_names(blocks)[0] if not tune_from else str(tune_from))

@@ -16,13 +16,19 @@ from stagetransfer.training.module import (
     ClassifierModule,
     OptimizerSettings,
     TestResult,
-    build_network,
 )
-from stagetransfer.training.parameter_groups import parameter_groups, rates_by_layer
+from stagetransfer.training.parameter_groups import parameter_groups, rates_by_block
 from stagetransfer.training.range_test import range_test
 from stagetransfer.training.scaled_start import ScaledStart
 from stagetransfer.training.schedules import warmup_cosine
 from stagetransfer.training.seed_epoch import SeedEpoch
+from stagetransfer.training.tuning import (
+    block_rates,
+    check_transfer,
+    frozen_blocks,
+    new_blocks,
+    searched_blocks,
+)
 from stagetransfer.training.watch_losses import Losses
 
 __all__ = [
@@ -40,15 +46,19 @@ __all__ = [
     "TestResult",
     "TransferRecord",
     "assess",
-    "build_network",
+    "block_rates",
+    "check_transfer",
     "evaluate",
     "fit",
+    "frozen_blocks",
     "images_of",
     "network_state",
+    "new_blocks",
     "parameter_groups",
     "planned_epochs",
     "range_test",
-    "rates_by_layer",
+    "rates_by_block",
+    "searched_blocks",
     "set_aside_damaged",
     "warmup_cosine",
     "with_cached_features",

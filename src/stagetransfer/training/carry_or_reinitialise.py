@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
-from stagetransfer.models import LAYERS, AlexNet, copy_layers, initialise, layer_of
+from stagetransfer.models import Backbone, copy_blocks
 from stagetransfer.training.module import ClassifierModule
 
 log = logging.getLogger(__name__)
@@ -17,39 +16,45 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TransferRecord:
-    """Names of the parameters that were carried over, re-initialised and frozen."""
+    """What was carried over, re-initialised and frozen: names of parameters and buffers.
+
+    `blocks` has the blocks that these are in, by "carried", "reinitialised" and "frozen".
+    """
 
     carried: list[str] = field(default_factory=list)
     reinitialised: list[str] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)  # some of the carried ones
+    blocks: dict[str, list[str]] = field(default_factory=dict)
 
 
 class StageTransfer(pl.Callback):
     """Start a stage from the features of the stage before it.
 
-    By default all layers but the classifier (fc7, fc8) are carried over, the classifier is
-    re-initialised, and then the whole network is trained (Suzuki et al. 2018, arXiv 1810.06282).
+    By default all blocks but the network's classifier are carried over, the classifier (of AlexNet
+    its last two layers) is re-initialised, and then the whole network is trained (Suzuki et al.
+    2018, arXiv 1810.06282). Buffers, such as the statistics of a BatchNorm, go with their block.
     When training resumes from its own checkpoint, only the freezing is repeated, because the
     checkpoint holds the weights.
 
     Args:
-        source: state dict of the stage before, with `AlexNet`'s parameter names.
-        reinitialise: the layers to re-initialise; all others are carried over.
-        frozen: the layers that are not trained; none of them may be re-initialised.
-        scheme, seed: of the new weights; see `stagetransfer.models.initialise`.
+        source: state dict of the stage before, with the names of the network's tensors.
+        reinitialise: the blocks to re-initialise, None: the network's classifier; all others are
+            carried over.
+        frozen: the blocks that are not trained; none of them may be re-initialised.
+        scheme, seed: of the new weights; see `stagetransfer.models.Backbone.initialise`.
     """
 
     def __init__(
         self,
         source: Mapping[str, Tensor],
         *,
-        reinitialise: Sequence[str] = ("fc7", "fc8"),
+        reinitialise: Sequence[str] | None = None,
         frozen: Sequence[str] = (),
         scheme: str = "gaussian",
         seed: int = 0,
     ) -> None:
         self.source: Mapping[str, Tensor] | None = source
-        self.reinitialise = tuple(reinitialise)
+        self.reinitialise = None if reinitialise is None else tuple(reinitialise)
         self.frozen = tuple(frozen)
         self.scheme = scheme
         self.seed = seed
@@ -62,28 +67,29 @@ class StageTransfer(pl.Callback):
         module = cast(ClassifierModule, pl_module)
         resuming = trainer.ckpt_path is not None
         self.record = self.apply(module.network, only_freeze=resuming)
-        module.set_frozen_layers(self.frozen)
+        module.set_frozen_blocks(self.frozen)
         self.source = None  # frees some 230 MB
-        layers = [
-            ", ".join(dict.fromkeys(map(layer_of, names))) or "none"
-            for names in vars(self.record).values()
-        ]
+        blocks = [", ".join(names) or "none" for names in self.record.blocks.values()]
         title = "resumed" if resuming else "transfer"
-        log.info("  %s: carried over %s; re-initialised %s; frozen %s", title, *layers)
+        log.info("  %s: carried over %s; re-initialised %s; frozen %s", title, *blocks)
 
-    def apply(self, network: AlexNet, *, only_freeze: bool = False) -> TransferRecord:
+    def apply(self, network: Backbone, *, only_freeze: bool = False) -> TransferRecord:
         """Change `network` and return what was done."""
+        new = network.classifier if self.reinitialise is None else self.reinitialise
         if not only_freeze:
             assert self.source is not None
-            carried = [layer for layer in LAYERS if layer not in self.reinitialise]
-            copy_layers(network, self.source, carried)
-            generator = torch.Generator().manual_seed(self.seed)
-            initialise(network, self.scheme, self.reinitialise, generator)
+            copy_blocks(network, self.source, [one for one in network.blocks if one not in new])
+            network.initialise(self.scheme, self.seed, new)
         record = TransferRecord()
-        for name, parameter in network.named_parameters():
-            is_new = layer_of(name) in self.reinitialise
+        for name in network.state():
+            is_new = network.block_of(name) in new
             (record.reinitialised if is_new else record.carried).append(name)
-            if layer_of(name) in self.frozen:
-                parameter.requires_grad_(False)
+            if network.block_of(name) in self.frozen:
                 record.frozen.append(name)
+        for kind in ("carried", "reinitialised", "frozen"):
+            names = map(network.block_of, getattr(record, kind))
+            record.blocks[kind] = list(dict.fromkeys(names))
+        for name, parameter in network.net.named_parameters():
+            if network.block_of(name) in self.frozen:
+                parameter.requires_grad_(False)
         return record

@@ -1,11 +1,10 @@
-"""Features of frozen layers: computed once for each image, stored, and used in its place.
+"""Features of frozen blocks: computed once for each image, stored, and used in its place.
 
-The output of the frozen layers depends only on the image. It is therefore computed once. Every
+The output of the frozen blocks depends only on the image. It is therefore computed once. Every
 epoch reads it instead of the image, in runs with any seed, learning rate or ratio.
 """
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -22,6 +21,7 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.config.stage_key import key_of
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.loader import EpochSampler, build_loader
+from stagetransfer.models import NoSplit
 from stagetransfer.training.fit import build_trainer
 from stagetransfer.training.machine import quiet_lightning
 from stagetransfer.training.module import ClassifierModule, FeatureBatch
@@ -44,7 +44,7 @@ class FeatureSet(Dataset[FeatureBatch]):
     """Features of N images, in memory if they fit the limit in bytes, else read for each batch.
 
     Args:
-        features: (M, F) or (M, H, W, C), a memory map; channels last, as convolutions read them.
+        features: (M, F), a memory map.
         places: (N,) the rows of `features` to use.
         labels, rows: (N,) labels, and the images' row numbers in the domain's samples.
     """
@@ -74,7 +74,6 @@ class FeatureSet(Dataset[FeatureBatch]):
             found = self.held[index]
         else:
             found = torch.from_numpy(self.features[self.places[index.numpy()]])
-        found = found.permute(0, 3, 1, 2) if found.ndim == 4 else found
         return FeatureBatch(found, self.labels[index], self.rows[index])
 
 
@@ -147,28 +146,32 @@ def with_cached_features(
 
     If it is not possible, one line in the log says why. The store keeps the features of all
     images, not only of the share that the training-data ratio selects. `module` already has the
-    weights of its frozen layers; `weights` identifies them in the key of the features.
+    weights of its frozen blocks; `weights` identifies them in the key of the features.
     """
     if not settings.frozen_features_gib:
         return data
     count = sum(map(len, data.all_rows.values()))
-    size = 4 * math.prod(feature_shape(module)) * count / 2**30
-    if reason := _obstacle(data, settings, size):
-        log.info("  frozen layers are computed in each epoch: %s", reason)
+    reason, size = "", 0.0
+    try:
+        size = 4 * feature_length(module) * count / 2**30
+    except NoSplit as error:
+        reason = str(error)
+    if reason := reason or _obstacle(data, settings, size):
+        log.info("  frozen blocks are computed in each epoch: %s", reason)
         return data
     identity = {"features": dict(weights), "data": data.input_identity()}
     key = key_of({**identity, "trainer": {name: getattr(settings, name) for name in ROUNDING}})
     with store.make(key) as folder:
         if folder is not None:
-            log.info("  frozen layers: computed once for %d images (%.2g GiB)", count, size)
+            log.info("  frozen blocks: computed once for %d images (%.2g GiB)", count, size)
             write_features(module, data, settings, folder)
         else:
-            log.info("  frozen layers: outputs reused from %s", store.path(key))
+            log.info("  frozen blocks: outputs reused from %s", store.path(key))
     return FeatureDataModule(data, read_features(store.path(key)))
 
 
-def _obstacle(data: DomainDataModule, settings: Trainer, size: float) -> str | None:
-    """Return why features cannot replace images; None if they can. `size` is in GiB."""
+def _obstacle(data: DomainDataModule, settings: Trainer, size: float) -> str:
+    """Return why features cannot replace images; "" if they can. `size` is in GiB."""
     if data.settings.augment and data.settings.random_variants:
         names = ", ".join(data.settings.random_variants)
         return f"{data.stage.key} draws random variants ({names}). Set augment=false to draw none."
@@ -176,16 +179,12 @@ def _obstacle(data: DomainDataModule, settings: Trainer, size: float) -> str | N
         return f"trainer.devices={settings.devices}"
     if size > (limit := settings.frozen_features_gib):
         return f"their outputs would take {size:.1f} GiB, trainer.frozen_features_gib={limit:g}"
-    return None
+    return ""
 
 
-def feature_shape(module: ClassifierModule) -> tuple[int, ...]:
-    """Return the shape of one image's features: (F,) or (H, W, C)."""
-    size = module.network.input_size
-    module.eval()
-    shape = module.features(torch.zeros(1, 3, size, size)).shape[1:]
-    module.train()
-    return tuple(shape) if len(shape) == 1 else (shape[1], shape[2], shape[0])
+def feature_length(module: ClassifierModule) -> int:
+    """Return the number of features of one image; `NoSplit` if the network has no fixed part."""
+    return module.prefix.features(module.blank_images(1)).shape[1]
 
 
 def write_features(
@@ -197,13 +196,13 @@ def write_features(
     holds one batch. A split without images has no file. No memory map is written: on a full disk,
     it would end the process with SIGBUS.
     """
-    shape = feature_shape(module)
+    length = feature_length(module)
     with ExitStack() as stack:
         files = []
         for split, rows in data.all_rows.items():
             if len(rows):
                 files.append(stack.enter_context((folder / f"{split}.npy").open("wb")))
-                head = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), *shape)}
+                head = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), length)}
                 np.lib.format.write_array_header_1_0(files[-1], head)
         writer = _Writer(files)
         trainer = build_trainer(replace(settings, devices=1), logger=False, callbacks=[writer])

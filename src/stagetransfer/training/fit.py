@@ -72,7 +72,7 @@ def fit(
             better, higher ones of all others. "last": the last epoch is chosen.
         seed: decides the random numbers of every epoch.
         patience: epochs without a better `monitor` after which the stage ends; None: never.
-        probe_epochs: number of epochs at the start in which only the layers that `transfer`
+        probe_epochs: number of epochs at the start in which only the blocks that `transfer`
             re-initialises are trained.
     """
     choose = monitor != "last"
@@ -92,7 +92,8 @@ def fit(
         )
     all_callbacks.append(LastCheckpoint(folder, settings.checkpoint_every_minutes))
     if transfer and probe_epochs:
-        all_callbacks.append(LinearProbe(transfer.reinitialise, probe_epochs))
+        new = module.network.classifier if transfer.reinitialise is None else transfer.reinitialise
+        all_callbacks.append(LinearProbe(new, probe_epochs))
     trainer = build_trainer(
         settings,
         max_epochs=epochs,
@@ -119,7 +120,7 @@ def fit(
 def network_state(checkpoint: Path) -> dict[str, Tensor]:
     """Return the network's state dict from a checkpoint that `fit` wrote."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "network."
+    prefix = "network.net."
     return {k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)}
 
 

@@ -1,10 +1,10 @@
-"""A callback that logs each layer's learning rate."""
+"""A callback that logs each block's learning rate."""
 
 import pytorch_lightning as pl
 
 
 class LogLearningRates(pl.Callback):
-    """Log the learning rate of each layer's weights at the start of each epoch."""
+    """Log the learning rate of each block's weights at the start of each epoch."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rates = {

@@ -19,6 +19,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # from glibc's malloc.h
 _LOGGERS = ("pytorch_lightning", "lightning.pytorch")
 # Regular expressions of warnings that each Trainer of a chain would repeat.
 _WARNINGS = (
+    r".*module\(s\) in eval mode at the start",  # the frozen ones
     ".*does not have many workers.*",
     ".*number of training batches.*",
     ".*Checkpoint directory.*exists and is not empty.*",

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -23,16 +22,17 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from stagetransfer.config.schema import Model
+from stagetransfer.config.schema import Model, Transfer
 from stagetransfer.data.images import Batch
-from stagetransfer.models import LAYERS, AlexNet, WinogradConv2d, initialise
-from stagetransfer.training.parameter_groups import SAME_RATE, parameter_groups
+from stagetransfer.models import Backbone, FrozenPrefix, accelerate, build_backbone, fixed_modules
+from stagetransfer.training.parameter_groups import parameter_groups
+from stagetransfer.training.tuning import block_rates
 
 
 class FeatureBatch(NamedTuple):
-    """B labelled images, as the frozen part of a network returns them."""
+    """B labelled images, as `FrozenPrefix.features` returns them."""
 
-    features: Tensor  # (B, F) or (B, C, H, W) float32
+    features: Tensor  # (B, F) float32
     labels: Tensor  # (B,) int64
     rows: Tensor  # (B,) int64, numbers in the domain's samples
 
@@ -44,11 +44,12 @@ TestResult = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The optimiser, the learning rate of each layer (see `parameter_groups`), and the schedule.
+    """The optimiser, the learning rate of each block (see `parameter_groups`), and the schedule.
 
     Attributes:
         factory: makes the optimiser from its parameter groups, each of which has its own `lr` and
             `weight_decay`. Example: `functools.partial(torch.optim.SGD, lr=0.01, momentum=0.9)`.
+        transfer: the settings that give each block its learning rate; None: all have the same.
         scheduler: makes a learning-rate scheduler from the optimiser. If it has an argument
             `total_steps`, it also gets the number of steps (or epochs) of the stage.
         scheduler_interval: whether the scheduler advances every "epoch" or every "step".
@@ -58,9 +59,10 @@ class OptimizerSettings:
     factory: Callable[..., Optimizer]
     lr: float
     weight_decay: float = 0.0
-    rates: Sequence[Sequence[Any]] = SAME_RATE
+    transfer: Transfer | None = None
     bias_rate: float = 1.0
     bias_decay: bool = False
+    norm_decay: bool = True
     scheduler: Callable[..., LRScheduler] | None = None
     scheduler_interval: str = "epoch"
     gradient_clip_norm: float | None = None
@@ -77,7 +79,7 @@ class ClassifierModule(pl.LightningModule):
         seed: decides the initial weights.
         channels_last: whether to store images and filters channels-last. Changes only the speed and
             the rounding.
-        winograd: see `WinogradConv2d`. Changes only the speed and the rounding.
+        winograd: see `accelerate`. Changes only the speed and the rounding.
     """
 
     def __init__(
@@ -96,26 +98,24 @@ class ClassifierModule(pl.LightningModule):
         # Plain containers: a checkpoint must be readable without unpickling code.
         self.save_hyperparameters({"model": asdict(model), "classes": list(classes)})
         self.network = self.configure_network(model, len(classes), seed)
+        accelerate(self.network, winograd=winograd)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.memory_format)
-        for layer in self.network:
-            if isinstance(layer, WinogradConv2d):
-                layer.winograd = winograd
         self.optimizer = optimizer
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
-        self._num_fixed = 0  # the number of leading children of the network that are frozen
-        self._features_dtype: torch.dtype | None = (
-            None  # of their output; known after the first batch
-        )
+        self._frozen: tuple[str, ...] = ()  # blocks that are not trained
+        self._fixed: list[nn.Module] = []  # modules that stay in eval mode
+        self._prefix: tuple[torch.device, FrozenPrefix] | None = None
+        self._features_dtype: torch.dtype | None = None  # known after the first batch
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def configure_network(self, model: Model, num_classes: int, seed: int) -> AlexNet:
+    def configure_network(self, model: Model, num_classes: int, seed: int) -> Backbone:
         """Return the network with its initial weights."""
-        network = build_network(model, num_classes)
-        initialise(network, model.initialisation, generator=torch.Generator().manual_seed(seed))
+        network = build_backbone(model, num_classes)
+        network.initialise(model.initialisation, seed)
         return network
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -135,65 +135,60 @@ class ClassifierModule(pl.LightningModule):
             }
         )
 
-    def set_frozen_layers(self, frozen: Sequence[str]) -> None:
-        """Treat everything before the first layer that is trained as a fixed function.
+    def set_frozen_blocks(self, frozen: Sequence[str]) -> None:
+        """Treat blocks as fixed: no gradients, no dropout, and buffers that do not change."""
+        self._frozen = tuple(frozen)
+        self._fixed = fixed_modules(self.network, frozen)
+        self._prefix = self._features_dtype = None
+        self.on_train_epoch_start()
 
-        No gradients are computed there and dropout is off. Dropout directly before the first
-        trained layer belongs to that layer and stays on.
-        """
-        names, modules = zip(*self.network.named_children(), strict=True)
-        end = min(names.index(name) for name in LAYERS if name not in frozen)
-        while end and isinstance(modules[end - 1], nn.Dropout):
-            end -= 1
-        self._num_fixed = end if frozen else 0
-        self._features_dtype = None
+    @property
+    def prefix(self) -> FrozenPrefix:
+        """The part of the network that no training changes, and the rest; `NoSplit` if none."""
+        device = next(self.network.parameters()).device
+        if self._prefix is None or self._prefix[0] != device:  # its buffers stay on their device
+            tuned = [block for block in self.network.blocks if block not in self._frozen]
+            self._prefix = device, FrozenPrefix(self.network, tuned)
+        return self._prefix[1]
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the output of the fixed part, (B, F) or (B, C, H, W), for images (B, 3, S, S)."""
-        x = x.contiguous(memory_format=self.memory_format)
-        with torch.no_grad():
-            for module in islice(self.network.children(), self._num_fixed):
-                x = module(x)
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (B, C) of images (B, 3, S, S)."""
-        return self._forward_trained(self.features(x))
-
-    def _forward_trained(self, x: Tensor) -> Tensor:
-        for module in islice(self.network.children(), self._num_fixed, None):
-            x = module(x)
-        return x
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, C) of images (B, 3, S, S)."""
+        return self.network(images.contiguous(memory_format=self.memory_format))  # type: ignore[no-any-return]
 
     def _logits(self, batch: AnyBatch) -> Tensor:
         if isinstance(batch, FeatureBatch):
-            return self._forward_trained(batch.features.to(self._dtype_of_features()))
+            features = batch.features.to(self._dtype_of_features())
+            return self.prefix.rest(features, training=self.training)
         return self(batch.images)  # type: ignore[no-any-return]
 
     def _dtype_of_features(self) -> torch.dtype:
-        """Return the type of the fixed part's output in this precision; features are float32.
+        """Return the type of the prefix's output in this precision; stored features are float32.
 
         Dropout draws another mask for another type, so cached features must have the same type.
         """
         if self._features_dtype is None:
-            size = self.network.input_size
-            image = torch.zeros(1, 3, size, size, device=self.device)
-            self._features_dtype = self.features(image).dtype
+            self._features_dtype = self.prefix.features(self.blank_images(1)).dtype
         return self._features_dtype
+
+    def blank_images(self, count: int) -> Tensor:
+        """Return images (count, 3, S, S) of zeros, on the network's device."""
+        size, device = self.network.input.size, next(self.network.parameters()).device
+        images = torch.zeros(count, 3, size, size, device=device)
+        return images.contiguous(memory_format=self.memory_format)
 
     def on_train_start(self) -> None:
         """Do what Lightning leaves out when it resumes a training within an epoch."""
         self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
-        """Put the fixed part back into eval mode: Lightning sets all modules to training mode."""
-        for module in islice(self.network.children(), self._num_fixed):
-            module.eval()
+        """Put the fixed modules back into eval mode: Lightning sets all to training mode."""
+        for module in self._fixed:
+            module.training = False
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the features of a batch in float32, channels last: (B, F) or (B, H, W, C)."""
-        x = self.features(batch.images).float()
-        return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+        """Return the features of a batch, (B, F) float32; see `FrozenPrefix.features`."""
+        images = batch.images.contiguous(memory_format=self.memory_format)
+        return self.prefix.features(images).float()
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         loss = self.loss(self._logits(batch), batch.labels)
@@ -253,8 +248,10 @@ class ClassifierModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.optimizer
         groups = parameter_groups(
-            self.network, lr=settings.lr, weight_decay=settings.weight_decay, rates=settings.rates,
+            self.network, lr=settings.lr, weight_decay=settings.weight_decay,
+            rates=block_rates(settings.transfer, self.network),
             bias_rate=settings.bias_rate, bias_decay=settings.bias_decay,
+            norm_decay=settings.norm_decay,
         )  # fmt: skip
         optimizer = settings.factory(groups)
         if settings.scheduler is None:
@@ -267,11 +264,3 @@ class ClassifierModule(pl.LightningModule):
         scheduler = settings.scheduler(optimizer, **arguments)
         schedule = {"scheduler": scheduler, "interval": settings.scheduler_interval}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def build_network(model: Model, num_classes: int) -> AlexNet:
-    """Return the network that the settings describe, with PyTorch's default initial weights."""
-    return AlexNet(
-        num_classes, model.variant, groups=model.groups, lrn_after_pool=model.lrn_after_pool,
-        input_size=model.input_size, dropout=model.dropout,
-    )  # fmt: skip

@@ -1,71 +1,92 @@
-"""Learning rates by layer: an ordered list of (pattern, factor); the first match decides."""
+"""Learning rates by block: an ordered list of (pattern, factor); the first match decides."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import layer_of
+from stagetransfer.models import Backbone
 
 SAME_RATE: tuple[tuple[str, float], ...] = ((".*", 1.0),)
-"""Every layer is trained at the optimiser's own learning rate."""
+"""Every block is trained at the optimiser's own learning rate."""
 
 
-def rates_by_layer(
-    layers: Sequence[str], rates: Sequence[Sequence[Any]] = SAME_RATE
+def rates_by_block(
+    blocks: Sequence[str], rates: Sequence[Sequence[Any]] = SAME_RATE
 ) -> dict[str, float]:
-    """Return each layer's factor: that of the first expression that matches its whole name.
+    """Return each block's factor: that of the first expression that matches its whole name.
 
     `rates` are pairs (regular expression, factor). An invalid expression, one that matches no
-    layer, and a layer without a match are a UserError.
+    block, and a block without a match are a UserError.
     """
     result: dict[str, float] = {}
     for pattern, factor in rates:
         try:
-            matches = [layer for layer in layers if re.fullmatch(pattern, layer)]
+            matches = [block for block in blocks if re.fullmatch(pattern, block)]
         except re.error as error:
             raise UserError(
                 f"transfer.rates: {pattern!r} is not a regular expression ({error}). Correct it."
             ) from error
         if not matches:
             raise UserError(
-                f"transfer.rates: {str(pattern)!r} matches none of the layers {', '.join(layers)}. "
+                f"transfer.rates: {str(pattern)!r} matches none of the blocks {', '.join(blocks)}. "
                 "Correct or remove it."
             )
-        for layer in matches:
-            result.setdefault(layer, float(factor))
-    if missing := [layer for layer in layers if layer not in result]:
+        for block in matches:
+            result.setdefault(block, float(factor))
+    if missing := [block for block in blocks if block not in result]:
         raise UserError(
             f"transfer.rates: no entry matches {', '.join(missing)}. End the list with ['.*', 1]."
         )
     return result
 
 
+def decayed_rates(blocks: Sequence[str], decay: float) -> list[list[Any]]:
+    """Return rates of which each is `decay` times that of the next block; the head's is 1."""
+    last = len(blocks) - 1
+    return [[re.escape(block), decay ** (last - i)] for i, block in enumerate(blocks)]
+
+
 def parameter_groups(
-    network: nn.Module,
+    network: Backbone,
     *,
     lr: float,
     weight_decay: float = 0.0,
     rates: Sequence[Sequence[Any]] = SAME_RATE,
     bias_rate: float = 1.0,
     bias_decay: bool = False,
+    norm_decay: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return one optimiser group, named like "conv1.weight", per parameter that needs a gradient.
+    """Return optimiser groups of the parameters that need a gradient, by block and kind.
 
-    The learning rate of a group is `lr` times the factor of its layer (see `rates_by_layer`), for
-    biases also times `bias_rate`, which is 2 in Caffe and Tajbakhsh et al. 2016. Biases have
-    weight decay only with `bias_decay`. Groups are built by identity: Lightning's helper compares
-    values and so drops biases that are equal.
+    The kinds are biases (named bias), other parameters of one dimension, mostly of normalisations
+    (norm), and all others (weight). A group has the `block` and the name "block.kind". Its learning
+    rate is `lr` times the factor of its block (see `rates_by_block`), for biases also times
+    `bias_rate`, which is 2 in Caffe and Tajbakhsh et al. 2016. Biases have weight decay only with
+    `bias_decay`, and normalisations only with `norm_decay`. Groups are built by identity:
+    Lightning's helper compares values and so drops biases that are equal.
     """
-    layers = list(dict.fromkeys(layer_of(name) for name, _ in network.named_parameters()))
-    factors = rates_by_layer(layers, rates)
-    groups = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            is_bias = name.endswith(".bias")
-            rate = lr * factors[layer_of(name)] * (bias_rate if is_bias else 1.0)
-            decay = 0.0 if is_bias and not bias_decay else weight_decay
-            groups.append({"params": [parameter], "lr": rate, "weight_decay": decay, "name": name})
-    return groups
+    factors = rates_by_block(network.blocks, rates)
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, parameter in network.net.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        block, kind = network.block_of(name), _kind(name, parameter)
+        decays = {"bias": bias_decay, "norm": norm_decay, "weight": True}[kind]
+        group = {
+            "params": [],
+            "lr": lr * factors[block] * (bias_rate if kind == "bias" else 1.0),
+            "weight_decay": weight_decay if decays else 0.0,
+            "name": f"{block}.{kind}",
+            "block": block,
+        }
+        groups.setdefault((block, kind), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _kind(name: str, parameter: Tensor) -> str:
+    if name.endswith("bias"):
+        return "bias"
+    return "norm" if parameter.dim() < 2 else "weight"

@@ -1,0 +1,106 @@
+"""The blocks of a network, from the names of its modules: ordered, and named as its authors do."""
+
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+
+from torch import nn
+
+# Modules that only hold the parts of a network in order; their children are its parts.
+_CONTAINERS = (
+    "features", "blocks", "stages", "layers", "encoder", "trunk_output", "classifier", "head",
+    "heads",
+)  # fmt: skip
+# The start of some parts' names, which nobody says.
+_LEFT_OUT = ("features.", "encoder.layers.", "trunk_output.")
+
+
+def tensor_names(net: nn.Module) -> list[str]:
+    """Return the names of all parameters and buffers, in the order of the modules."""
+    return [
+        f"{module_name}.{name}" if module_name else name
+        for module_name, module in net.named_modules()
+        for name, value in [*module._parameters.items(), *module._buffers.items()]
+        if value is not None
+    ]
+
+
+def part_of(name: str) -> str:
+    """Return the part of a network that a tensor is in: a child, or the child of a container."""
+    words = name.split(".")[:-1]
+    depth = next((i for i, word in enumerate(words) if word not in _CONTAINERS), len(words))
+    return ".".join(words[: depth + 1])
+
+
+def parts(net: nn.Module) -> list[list[str]]:
+    """Return the tensors of each part of a network, in order."""
+    found: dict[str, list[str]] = {}
+    for name in tensor_names(net):
+        found.setdefault(part_of(name), []).append(name)
+    return list(found.values())
+
+
+def with_buffers(net: nn.Module, groups: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Add each buffer to the group of the parameter whose name is most like its own."""
+    result = [list(group) for group in groups]
+    group_of = {name: number for number, group in enumerate(result) for name in group}
+    parameters = list(group_of)
+    for name in tensor_names(net):
+        if name not in group_of:
+            nearest = max(parameters, key=lambda one: _shared_words(one, name))
+            result[group_of[nearest]].append(name)
+    return result
+
+
+def _shared_words(a: str, b: str) -> int:
+    pairs = zip(a.split("."), b.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def arranged(
+    net: nn.Module, groups: Iterable[Sequence[str]], heads: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the tensors of each block by its name, from groups of tensors in order.
+
+    The head, the last block, has the tensors of the modules `heads` alone. A group that only
+    normalises joins the one before it. Tensors of the network itself or of a container, such as
+    the tokens of a vision transformer, are in the first block.
+    """
+    tokens: list[str] = []
+    merged: list[list[str]] = []
+    head: list[str] = []
+    for group in groups:
+        rest: list[str] = []
+        for name in group:
+            if any(name.startswith(f"{module}.") for module in heads):
+                head.append(name)
+            elif all(word in _CONTAINERS for word in name.split(".")[:-1]):
+                tokens.append(name)
+            else:
+                rest.append(name)
+        if merged and _normalises(net, rest):
+            merged[-1] += rest
+        elif rest:
+            merged.append(rest)
+    merged[0] = tokens + merged[0]
+    blocks: dict[str, list[str]] = {}
+    for names in merged:
+        inner = [part_of(name) for name in names if name not in tokens]
+        several = len({part.split(".")[0] for part in inner}) > 1
+        name = "stem" if several and not blocks else inner[0]
+        for left_out in _LEFT_OUT:
+            if name.startswith(left_out) and not name[len(left_out)].isdigit():
+                name = name.removeprefix(left_out)
+        if name in blocks:
+            raise ValueError(f"{name}: two blocks have this name")
+        blocks[name] = names
+    return {**blocks, heads[0]: head}
+
+
+def _normalises(net: nn.Module, names: Sequence[str]) -> bool:
+    """Whether the tensors belong to normalisations alone: none has two dimensions or more."""
+    owners = {name.rpartition(".")[0] for name in names}
+    return all(
+        value is None or value.dim() < 2
+        for owner in owners
+        for value in net.get_submodule(owner)._parameters.values()
+    )

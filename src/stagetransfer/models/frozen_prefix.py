@@ -1,0 +1,237 @@
+"""The part of a network that does not depend on any tuned tensor, and the rest, as two functions.
+
+The network is traced with `torch.fx` in evaluation and in training mode, because both may run
+different operations. In each graph, everything that depends on a tuned parameter or buffer belongs
+to the rest. So does dropout whose output only the rest uses: it is part of the first tuned block.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torchvision.models.feature_extraction import NodePathTracer
+
+from stagetransfer.models.accelerate import FASTER
+from stagetransfer.models.backbone import Backbone, evaluation_mode
+from stagetransfer.models.block_structure import tensor_names
+
+_SAMPLES = (2, 3)  # numbers of images that show which values depend on the number
+_TOLERANCE = 1e-3  # relative to the largest logit
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+class NoSplit(ValueError):
+    """The network cannot be split; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value that the rest needs from the prefix.
+
+    A tensor with one row per image has a `shape` (without the images), another value is `constant`,
+    and a number that is proportional to the number of images is `per_image` times it. A tensor gets
+    the layout again that it had, because dropout draws another mask for another layout.
+    """
+
+    shape: tuple[int, ...] | None = None
+    channels_last: bool = False
+    constant: Any = None
+    per_image: int = 0
+
+
+class FrozenPrefix:
+    """A network in two parts. The results of both together are those of the whole.
+
+    Args:
+        tuned: the blocks that are trained.
+
+    Attributes:
+        modules: the names of the modules that run in the prefix alone.
+
+    Raises:
+        NoSplit: the network cannot be traced or cut there.
+    """
+
+    def __init__(self, backbone: Backbone, tuned: Collection[str]) -> None:
+        self._training = _Cut(backbone, tuned, training=True)
+        self._testing = _Cut(backbone, tuned, training=False)
+        if len(self._training.crossing) != len(self._testing.crossing):
+            raise NoSplit("training and evaluation need different values at the cut")
+        self.modules = self._testing.modules
+        self._net = backbone.net
+        self._fixed = [backbone.net.get_submodule(name) for name in self.modules]
+        self._values: tuple[_Value, ...] | None = None
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the rest needs of images (N, 3, S, S), as (N, F). No gradients are kept."""
+        for module in self._fixed:
+            module.eval()
+        with torch.no_grad():
+            found = self._testing.prefix(images)
+        values = self._described(images)
+        rows = [
+            (one.permute(0, 2, 3, 1) if value.channels_last else one).reshape(len(images), -1)
+            for one, value in zip(found, values, strict=True)
+            if value.shape is not None
+        ]
+        return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
+
+    def rest(self, features: Tensor, *, training: bool) -> Tensor:
+        """Return the logits (N, classes) from features (N, F)."""
+        assert self._values is not None, "call `features` first"
+        features = features.clone()  # networks may work in place
+        arguments: list[Any] = []
+        start = 0
+        for value in self._values:
+            if value.shape is None:
+                per_image = value.per_image
+                arguments.append(per_image * len(features) if per_image else value.constant)
+                continue
+            length = torch.Size(value.shape).numel()
+            rows = features[:, start : start + length]
+            start += length
+            if value.channels_last:
+                c, h, w = value.shape
+                arguments.append(rows.reshape(-1, h, w, c).permute(0, 3, 1, 2))
+            else:
+                arguments.append(rows.reshape(-1, *value.shape))
+        cut = self._training if training else self._testing
+        logits: Tensor = cut.rest(*arguments)
+        return logits
+
+    @torch.no_grad()
+    def _described(self, images: Tensor) -> tuple[_Value, ...]:
+        """Return the kinds of values at the cut; found, and tried, with a few images once."""
+        if self._values is None:
+            few = [torch.cat([images[:1]] * count) for count in _SAMPLES]  # in their layout
+            found = [self._testing.prefix(one) for one in few]
+            self._values = tuple(_describe(*pair) for pair in zip(*found, strict=True))
+            with evaluation_mode(self._net):
+                expected = self._net(few[0])
+                given = self.rest(self.features(few[0]), training=False)
+            if (given - expected).abs().max() > _TOLERANCE * expected.abs().max():
+                raise NoSplit("its two parts compute something else than the whole")
+        return self._values
+
+
+def _describe(two: Any, three: Any) -> _Value:
+    """Describe a value from its forms for two and for three images."""
+    if isinstance(two, Tensor):
+        if two.shape[:1] == (2,) and three.shape[:1] == (3,) and two.shape[1:] == three.shape[1:]:
+            last = two.dim() == 4 and not two.is_contiguous()
+            last = last and two.is_contiguous(memory_format=torch.channels_last)
+            return _Value(shape=tuple(two.shape[1:]), channels_last=last)
+        if two.shape == three.shape and torch.equal(two, three):
+            return _Value(constant=two)
+    elif isinstance(two, int | float | bool | torch.dtype | torch.device) or two is None:
+        if two == three:
+            return _Value(constant=two)
+        if isinstance(two, int) and 3 * two == 2 * three:
+            return _Value(per_image=two // 2)
+    raise NoSplit(f"a {type(two).__name__} crosses the cut")
+
+
+class _Cut:
+    """The two parts of a network's graph in one mode."""
+
+    def __init__(self, backbone: Backbone, tuned: Collection[str], *, training: bool) -> None:
+        graph = _trace(backbone, training)
+        late = _rest(graph, backbone, tuned)
+        early = [node for node in graph.nodes if node not in late]
+        self.crossing = [node for node in early if any(user in late for user in node.users)]
+        if any(node.op == "placeholder" for node in self.crossing):
+            raise NoSplit("the rest needs the images themselves")
+        output = next(node for node in graph.nodes if node.op == "output")
+        tail = [node for node in graph.nodes if node in late and node is not output]
+        self.prefix = _part(backbone.net, early, (), self.crossing)
+        self.rest = _part(backbone.net, tail, self.crossing, output.args[0])
+        self.modules = _called(early) - _called(tail)
+
+
+def _called(nodes: Iterable[fx.Node]) -> frozenset[str]:
+    return frozenset(str(node.target) for node in nodes if node.op == "call_module")
+
+
+def _trace(backbone: Backbone, training: bool) -> fx.Graph:
+    tracer = NodePathTracer(
+        leaf_modules=[*backbone.leaves, *FASTER.values()],
+        autowrap_functions=tuple(backbone.functions),
+    )
+    try:
+        with evaluation_mode(backbone.net):
+            backbone.net.train(training)
+            graph: fx.Graph = tracer.trace(backbone.net)
+    except Exception as error:  # tracing fails in as many ways as networks are written
+        raise NoSplit(f"it cannot be traced ({type(error).__name__})") from error
+    _, *others = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in others:  # further arguments of `forward`; they keep their default values
+        for user in list(node.users):
+            for name in ("args", "kwargs"):
+                setattr(user, name, fx.map_arg(getattr(user, name), _default_of(node)))
+        graph.erase_node(node)
+    return graph
+
+
+def _default_of(argument: fx.Node) -> Callable[[fx.Node], Any]:
+    return lambda node: argument.args[0] if node is argument else node
+
+
+def _rest(graph: fx.Graph, backbone: Backbone, tuned: Collection[str]) -> set[fx.Node]:
+    """Return the nodes that depend on a tuned tensor, and dropout that only they use."""
+    names = backbone.tensors_of(tuned)
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        own = node.op in ("call_module", "get_attr") and any(
+            name == node.target or name.startswith(f"{node.target}.") for name in names
+        )
+        if own or node.op == "output" or any(one in found for one in node.all_input_nodes):
+            found.add(node)
+    for node in reversed(graph.nodes):
+        if _drops(node, backbone.net) and node.users and all(one in found for one in node.users):
+            found.add(node)
+    return found
+
+
+def _drops(node: fx.Node, net: nn.Module) -> bool:
+    if node.op == "call_module":
+        return isinstance(net.get_submodule(str(node.target)), _DROPOUTS)
+    return node.op == "call_function" and node.target in (F.dropout, F.dropout2d, F.alpha_dropout)
+
+
+def _part(
+    net: nn.Module, nodes: Iterable[fx.Node], inputs: Sequence[fx.Node], result: Any
+) -> fx.GraphModule:
+    """Return the nodes as a module of its own, which shares all tensors with the network."""
+    part = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {node: part.placeholder(node.name) for node in inputs}
+    for node in nodes:
+        copies[node] = part.node_copy(node, copies.__getitem__)
+    part.output(fx.map_arg(result, copies.__getitem__))
+    return fx.GraphModule(net, part)
+
+
+def fixed_modules(backbone: Backbone, frozen: Collection[str]) -> list[nn.Module]:
+    """Return the modules that training must leave in evaluation mode if some blocks are frozen.
+
+    These are the modules whose tensors, with those of the modules inside, are all frozen, and the
+    modules without tensors that only the prefix runs.
+    """
+    tuned = [block for block in backbone.blocks if block not in frozen]
+    if not frozen:
+        return []
+    try:
+        names = set(FrozenPrefix(backbone, tuned).modules)
+    except NoSplit:
+        names = set()
+    fixed = []
+    for name, module in backbone.net.named_modules():
+        own = [f"{name}.{one}" if name else one for one in tensor_names(module)]
+        inner = own and all(backbone.block_of(one) in frozen for one in own)
+        if inner:
+            fixed += list(module.modules())
+        elif not own and name in names:
+            fixed.append(module)
+    return list(dict.fromkeys(fixed))

@@ -1,0 +1,74 @@
+"""Which blocks of a network a transfer makes new, freezes and trains, and how fast."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from stagetransfer.config.schema import Transfer
+from stagetransfer.errors import UserError
+from stagetransfer.models import Backbone
+from stagetransfer.training.parameter_groups import SAME_RATE, decayed_rates, rates_by_block
+
+HEAD = "head"
+"""Names the last block of every network."""
+
+ALL = "all"
+"""As `transfer.search`: every block of the network, from the head to the first."""
+
+
+def new_blocks(transfer: Transfer, network: Backbone) -> tuple[str, ...]:
+    """Return the blocks that are re-initialised; by default the network's own classifier."""
+    if transfer.reinitialise is None:
+        return network.classifier
+    names = [_named(one, network) for one in transfer.reinitialise]
+    return tuple(one for one in network.blocks if one in names)
+
+
+def frozen_blocks(transfer: Transfer, network: Backbone) -> tuple[str, ...]:
+    """Return the blocks that are not trained, from the input on."""
+    if transfer.mode == "frozen":
+        new = new_blocks(transfer, network)
+        return tuple(one for one in network.blocks if one not in new)
+    return network.before(_named(transfer.tune_from, network)) if transfer.tune_from else ()
+
+
+def searched_blocks(transfer: Transfer, network: Backbone) -> list[str]:
+    """Return the values of `tune_from` that a search tries."""
+    if transfer.search == ALL:
+        new = new_blocks(transfer, network)
+        first = network.blocks.index(new[0]) if new else len(network.blocks) - 1
+        return list(reversed(network.blocks[: first + 1]))
+    return [_named(one, network) for one in transfer.search]
+
+
+def _named(block: str, network: Backbone) -> str:
+    return network.blocks[-1] if block == HEAD else block
+
+
+def block_rates(transfer: Transfer | None, network: Backbone) -> Sequence[Sequence[Any]]:
+    """Return the pairs (pattern, factor) of `rates_by_block`."""
+    if transfer is None:
+        return SAME_RATE
+    if transfer.rate_decay is not None:
+        return decayed_rates(network.blocks, transfer.rate_decay)
+    rates = [[re.escape(_named(p, network)) if p == HEAD else p, f] for p, f in transfer.rates]
+    return rates or SAME_RATE
+
+
+def check_transfer(transfer: Transfer, network: Backbone) -> None:
+    """Raise UserError if the settings name blocks that the network does not have or freeze new."""
+    names = [_named(one, network) for one in transfer.reinitialise or ()]
+    network.check_blocks("transfer.reinitialise", names)
+    new = new_blocks(transfer, network)
+    depths = searched_blocks(transfer, network)
+    if transfer.tune_from is not None:
+        depths = [_named(transfer.tune_from, network)]
+    key = "transfer.search" if transfer.search else "transfer.tune_from"
+    for depth in depths:
+        network.check_blocks(key, [depth])
+        if frozen := [one for one in network.before(depth) if one in new]:
+            raise UserError(
+                f"{key}={depth} would freeze {', '.join(frozen)}, which transfer.reinitialise "
+                "re-initialises. Shorten that list, or tune from an earlier block"
+            )
+    rates_by_block(network.blocks, block_rates(transfer, network))
