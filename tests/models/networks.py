@@ -60,8 +60,8 @@ def check(backbone: Backbone, batch: int = 8) -> Found:
         for name, parameter in backbone.net.named_parameters():
             parameter.requires_grad_(backbone.block_of(name) not in frozen)
         backbone.train()
-        for module in fixed_modules(backbone, frozen):
-            module.training = False
+        for name in fixed_modules(backbone, frozen):
+            backbone.net.get_submodule(name).training = False
         if frozen and not isinstance(worst, str):
             try:
                 worst = max(worst, _difference(backbone, frozen, images))

@@ -213,25 +213,24 @@ def _part(
     return fx.GraphModule(net, part)
 
 
-def fixed_modules(backbone: Backbone, frozen: Collection[str]) -> list[nn.Module]:
-    """Return the modules that training must leave in evaluation mode if some blocks are frozen.
+def fixed_modules(backbone: Backbone, frozen: Collection[str]) -> list[str]:
+    """Return the names of the modules that must stay in evaluation mode if blocks are frozen.
 
     These are the modules whose tensors, with those of the modules inside, are all frozen, and the
     modules without tensors that only the prefix runs.
     """
-    tuned = [block for block in backbone.blocks if block not in frozen]
     if not frozen:
         return []
     try:
-        names = set(FrozenPrefix(backbone, tuned).modules)
+        tuned = [block for block in backbone.blocks if block not in frozen]
+        alone = FrozenPrefix(backbone, tuned).modules
     except NoSplit:
-        names = set()
-    fixed = []
+        alone = frozenset()
+    fixed: list[str] = []
     for name, module in backbone.net.named_modules():
         own = [f"{name}.{one}" if name else one for one in tensor_names(module)]
-        inner = own and all(backbone.block_of(one) in frozen for one in own)
-        if inner:
-            fixed += list(module.modules())
-        elif not own and name in names:
-            fixed.append(module)
+        if own and all(backbone.block_of(one) in frozen for one in own):
+            fixed += [f"{name}.{one}" if one else name for one, _ in module.named_modules()]
+        elif not own and name in alone:
+            fixed.append(name)
     return list(dict.fromkeys(fixed))

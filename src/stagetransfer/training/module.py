@@ -107,7 +107,7 @@ class ClassifierModule(pl.LightningModule):
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
         self._frozen: tuple[str, ...] = ()  # blocks that are not trained
-        self._fixed: list[nn.Module] = []  # modules that stay in eval mode
+        self._fixed: list[str] = []  # modules of the network that stay in eval mode
         self._prefix: tuple[torch.device, FrozenPrefix] | None = None
         self._features_dtype: torch.dtype | None = None  # known after the first batch
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -182,8 +182,8 @@ class ClassifierModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Put the fixed modules back into eval mode: Lightning sets all to training mode."""
-        for module in self._fixed:
-            module.training = False
+        for name in self._fixed:
+            self.network.net.get_submodule(name).training = False
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the features of a batch, (B, F) float32; see `FrozenPrefix.features`."""
