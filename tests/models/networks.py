@@ -1,7 +1,7 @@
 """What must hold for every network, block by block. The command prints a table of networks.
 
 PYTHONPATH=tests python tests/models/networks.py > table.md       one network of each timm file
-PYTHONPATH=tests python tests/models/networks.py timm:convnext_tiny torchvision:resnet18
+PYTHONPATH=tests python tests/models/networks.py timm:convnext_tiny torchvision:resnet18@64
 """
 
 import sys
@@ -117,15 +117,17 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name in sys.argv[1:] or every_network():
         start = time.perf_counter()
+        network, _, size = name.partition("@")  # such as timm:resnet18@64
         try:
-            backbone = build(name)
+            backbone = build(network, int(size) if size else None)
             found = check(backbone)
             cached = found.cached if isinstance(found.cached, str) else f"{found.cached:.1e}"
-            cells = [backbone.input.size, ", ".join(found.blocks), cached, len(found.changed)]
+            blocks = ", ".join(found.blocks)
+            cells = [str(backbone.input.size), blocks, cached, str(len(found.changed))]
         except UserError as error:
             cells = ["", str(error), "", ""]
         seconds = f"{time.perf_counter() - start:.0f}"
-        print(f"| {name} | " + " | ".join(map(str, cells)) + f" | {seconds} |", flush=True)
+        print(f"| {network} | " + " | ".join(map(str, cells)) + f" | {seconds} |", flush=True)
 
 
 if __name__ == "__main__":
