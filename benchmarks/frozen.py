@@ -61,7 +61,11 @@ def main() -> None:
                         "model.initialisation=" + model.initialisation,
                     ),
                     *("domain/natural=pretrained", f"domain.natural.weights={weights}"),
-                    *(f"recipe.epochs={arguments.epochs}", "recipe.patience=null"),
+                    *(
+                        f"recipe.epochs={arguments.epochs}",
+                        "recipe.min_steps=0",
+                        "recipe.patience=null",
+                    ),
                     *("recipe.balance=none", f"trainer.frozen_features_gib={16 if once else 0}"),
                     *(f"paths.outputs={folder}", "force=true", *arguments.overrides),
                 ]
