@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 def test_the_tutorial_runs(tmp_path):
     notebook = nbformat.read(REPOSITORY / "docs" / "tutorial.ipynb", as_version=4)
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
     client.execute()
     assert (tmp_path / "outputs" / "report" / "report.html").is_file()
