@@ -39,3 +39,26 @@ def test_without_a_finished_run_there_is_nothing_to_gather(tmp_path):
     make_run(tmp_path, finished=False)
     with pytest.raises(UserError, match=f"{tmp_path}: none of 1 runs is finished"):
         gather_runs([tmp_path])
+
+
+def test_a_planned_run_has_the_depth_that_its_settings_name(tmp_path):
+    """Of "head", and of a classifier that only finished runs of the network know."""
+    from dataclasses import replace
+
+    from stagetransfer.runs.reader import find_runs, read_runs
+    from stagetransfer.runs.tuning_depth import _planned
+
+    make_run(tmp_path, "natural", seed=0)
+    make_run(tmp_path, "natural", seed=1, finished=False)
+    (run,), (planned,) = read_runs(find_runs([tmp_path]))
+    last = {**run.stages[-1], "blocks": {"reinitialised": ["fc7", "fc8"]}}
+    run = replace(run, stages=(*run.stages[:-1], last))
+    for changes, depth in (
+        ({"transfer.tune_from": "head"}, "fc8"),
+        ({"transfer.tune_from": "conv4"}, "conv4-fc8"),
+        ({"transfer.mode": "frozen", "transfer.reinitialise": ["head"]}, "fc8"),
+        ({"transfer.mode": "frozen", "transfer.reinitialise": None}, "fc7-fc8"),
+        ({}, "conv1-fc8"),
+    ):
+        config = {**planned.config, **changes}
+        assert _planned(replace(planned, config=config), [run]) == depth

@@ -265,10 +265,8 @@ def _check_search(rates: list[float], epochs: list[int]) -> None:
 
 def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
     _one_of("transfer.mode", transfer.mode, ("full", "frozen"))
-    names = transfer.search if isinstance(transfer.search, list) else []
-    if transfer.search != "all" and names != [one for one in names if isinstance(one, str)]:
-        raise UserError(f"transfer.search={transfer.search}: give a list of blocks, or all")
-    if transfer.search != "all" and not isinstance(transfer.search, list):
+    names = transfer.search if isinstance(transfer.search, list) else [None]
+    if transfer.search != "all" and not all(isinstance(one, str) for one in names):
         raise UserError(f"transfer.search={transfer.search}: give a list of blocks, or all")
     for key in ("tune_from", "search"):
         if getattr(transfer, key) and transfer.mode == "frozen":

@@ -82,13 +82,19 @@ def _planned(run: UnfinishedRun, finished: Sequence[Run]) -> str | None:
         return None
     if config.get("transfer.search"):
         return SEARCHED
-    alike = (one for one in finished if all(one.config.get(k) == config.get(k) for k in NETWORK))
+    alike = [one for one in finished if all(one.config.get(k) == config.get(k) for k in NETWORK)]
     blocks = next((list(one.blocks) for one in alike if one.blocks), [])
+    classifiers = (one.stages[-1].get("blocks", {}).get("reinitialised") for one in alike)
     mode, tune_from, new = (
         config.get(f"stage.{chain[-1]}.transfer.{name}", config.get(f"transfer.{name}"))
         for name in ("mode", "tune_from", "reinitialise")
     )
+    head = blocks[-1] if blocks else ""
     if mode == "frozen":
-        tune_from = min((one for one in new or () if one in blocks), key=blocks.index, default="")
+        new = next(filter(None, classifiers), [head]) if new is None else new
+        named = [head if one == "head" else one for one in new]
+        tune_from = min((one for one in named if one in blocks), key=blocks.index, default="")
+    elif tune_from == "head":
+        tune_from = head
     depths = dict(zip(blocks, depth_names(blocks), strict=True))
     return depths.get(tune_from or "", depth_names(blocks)[0] if not tune_from else str(tune_from))
