@@ -52,6 +52,11 @@ def is_shown(text: str) -> bool:
     )
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text, such as the name of a file, can be written as UTF-8."""
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def cause(error: BaseException) -> str:
     """One line that says why something failed; of a crash, also the error's type and its place."""
     text = one_line((str(error).strip() or "no message").splitlines()[0])

@@ -348,7 +348,7 @@ def test_a_file_that_is_not_an_image_is_named(tree):
     with pytest.raises(UserError, match=r"broken.png: not an image; remove or replace it"):
         read(name="t", layout="folder", root=tree)
     later = read(name="t", layout="folder", root=tree, check_images=False, test_share=0.5)
-    with pytest.raises(UserError, match=r"broken.png: not a readable image"):
+    with pytest.raises(UserError, match=r"broken.png: not an image"):
         later.setup("fit"), later.setup("test")
 
 

@@ -152,7 +152,7 @@ def test_options_of_a_users_own_reader_of_files_are_hashed(tmp_path):
         (tmp_path / folder).mkdir()
         for name in "abcdefghijkl":
             Image.new("L", (4, 4)).save(tmp_path / folder / name, "PNG")
-        options = {"options": {"folder": folder}, "check_images": False}
+        options = {"options": {"folder": folder}}
         return OfFiles(StageSettings("t"), layout="embedded", **options).read().identity()
 
     one, other = identity("one"), identity("other")

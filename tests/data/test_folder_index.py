@@ -60,7 +60,10 @@ class Counting:
 
 
 def read(reader, root, *, check=False, **options):
-    return folder_index.read_indexed(reader, "folder", root, options, check=check)
+    samples, fingerprint, _ = folder_index.read_indexed(
+        reader, "folder", root, options, check=check
+    )
+    return samples, fingerprint
 
 
 def same(a, b):
@@ -140,8 +143,8 @@ def test_a_changed_tree_is_read_again(root, change):
     same(samples, read_folder(root))
     assert fingerprint != before
     settle(root)
-    read(reader, root)
-    assert read(reader, root)[1] == fingerprint
+    settled = read(reader, root)[1]  # unchecked files count by their time
+    assert read(reader, root)[1] == settled
     assert reader.calls == 3
 
 
@@ -149,6 +152,14 @@ def test_a_tree_with_recent_changes_is_not_indexed(root, cache):
     add(root)
     read(Counting(), root)
     assert not cache.exists()
+
+
+def test_the_index_keeps_the_digests_of_checked_images(root):
+    fresh = folder_index.read_indexed(read_folder, "folder", root, {}, check=True)
+    again = folder_index.read_indexed(read_folder, "folder", root, {}, check=True)
+    assert fresh[1] == again[1]
+    assert np.array_equal(fresh[2], again[2])
+    assert len(again[2]) == len(again[0])
 
 
 def test_small_trees_are_not_indexed(root, cache, monkeypatch):

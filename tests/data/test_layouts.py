@@ -67,7 +67,7 @@ def test_folder_is_read_in_the_order_of_ids_at_any_depth(put):
 
 
 def test_the_order_does_not_depend_on_the_file_system(put, monkeypatch):
-    root = put(*(f"{c}/{d}/{i}.png" for c in "cab" for d in "yx" for i in (2, 0, 1)))
+    root = put(*(f"{c}/{c}{d}/{i}.png" for c in "cab" for d in "yx" for i in (2, 0, 1)))
     scandir = os.scandir
 
     @contextlib.contextmanager
@@ -93,12 +93,6 @@ def test_folder_with_official_splits_and_groups_from_the_names(put, name):
         ("p1", "train"), ("p2", "validation"), ("p3", "test"),
     }  # fmt: skip
     assert samples.classes == ("a", "b")
-
-
-def test_split_names_beside_another_folder_are_classes(put):
-    samples = read("folder", put("train/1.png", "test/1.png", "tram/1.png"))
-    assert samples.classes == ("test", "train", "tram")
-    assert samples.splits is None
 
 
 @pytest.mark.parametrize(
@@ -132,9 +126,10 @@ def test_an_empty_class(put):
 def test_a_file_without_the_suffix_of_an_image_in_a_class_folder(put):
     root = put("a/1.png", "b/x/1.png")
     (root / "b" / "x" / "notes.docx").touch()
-    line = "ROOT/b/x/notes.docx: not an image; move it out of the class folder"
     for layout in ("folder", "dtd", "kth_tips"):
-        assert refused(layout, root) == line
+        line = refused(layout, root)
+        assert line.startswith("ROOT/b/x/notes.docx: not an image (.png, ")
+        assert line.endswith("; move it out of the class folder")
 
 
 def test_a_folder_that_leads_back_to_itself(put):
@@ -341,7 +336,7 @@ def test_csv(put):
     [
         ("", ": no column 'file'; there are none"),
         ("file,class\n1.png,a", ": no column 'label'; there are file, class"),
-        ("file;label\n1.png;a", ": no column 'file'; there are file;label"),
+        ("file|label\n1.png|a", ": no column 'file'; there are file|label"),
         ("file,label,file\n1.png,a,2.png", ": two columns 'file'; keep one"),
         ("file,label\n", ": 0 classes found; two or more are needed"),
         ("file,label\n1.png,a\n2.png,a", ": 1 class found; two or more are needed"),
@@ -358,7 +353,7 @@ def test_csv(put):
         ("file,label\n1.png", " line 2: 1 cells, the header has 2; put a cell with a comma in quo"),
         ("file,label\n1,1.png,a", " line 2: 3 cells, the header has 2; put a cell with a comma"),
         ("file,label,patient\n1.png,a, \n2.png,b,q", " line 2: no patient; fill the cell or remov"),
-        ("file,label,split\n1.png,a,train\n2.png,b,dev", " line 3: split 'dev' is none of train,"),
+        ("file,label,split\n1.png,a,train\n2.png,b,new", " line 3: split 'new' is none of train,"),
         ("file,label,split\n1.png,a,\n2.png,b,test", " line 2: split '' is none of train, valid"),
         ('file,label\n1.png,"a', ": not a readable CSV (unexpected end of data)"),
         (b"file,label\n\xff.png,a", ": not a readable CSV ('utf-8' codec can't decode"),
@@ -439,7 +434,7 @@ def test_files_that_are_not_images_are_counted(put):
     (root / "a" / "7.png").write_bytes(image[:-20])
     with pytest.raises(UserError) as caught:
         check_images(read("folder", root))
-    line = rf"{root}/a/7.png: not a readable image \(.+\) \(and 1 more\); remove or replace it"
+    line = rf"{root}/a/7.png: not a readable image \(.+\); .* \(and 1 more such files\)"
     assert re.fullmatch(line, str(caught.value))
 
 

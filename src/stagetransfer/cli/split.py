@@ -46,6 +46,9 @@ def split(
             "domain.target.validation_share of the folds that it does not test on."
         )
 
+    import numpy as np
+
+    from stagetransfer.data.samples import UNKNOWN_GROUPS
     from stagetransfer.data.split_files import write_split_file
 
     samples = _read(layout, root, option or [])
@@ -67,8 +70,17 @@ def split(
         )
         names = {row: name for name, of_split in rows.items() for row in of_split.tolist()}
         column, parts = "split", [names[row] for row in range(len(samples))]
+    from stagetransfer.data.copies import Copies
+    from stagetransfer.data.layouts import check_images
+
+    digests = check_images(samples)
+    places = np.array(parts, dtype=str)
+    sides = {str(part): np.flatnonzero(places == str(part)) for part in {*parts}}
     write_split_file(out, samples, column, parts)
     _show(samples, column, parts)
+    unknown = [UNKNOWN_GROUPS] if samples.groups is None and root is not None else []
+    for line in [*Copies.among(samples, sides, digests).lines, *unknown]:
+        typer.echo(f"warning: {line}", err=True)
     typer.echo(f"written  {out}")
 
 

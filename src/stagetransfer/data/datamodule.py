@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -9,17 +10,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stagetransfer.config.domain_settings import DomainSettings
 from stagetransfer.data import images
+from stagetransfer.data.copies import Copies
 from stagetransfer.data.folder_index import read_indexed
 from stagetransfer.data.holdout import Rows, split_samples
 from stagetransfer.data.images import Batch, ImageSet
 from stagetransfer.data.layouts import LAYOUTS, TREES, check_images, check_options
 from stagetransfer.data.loader import EpochSampler, build_loader
-from stagetransfer.data.samples import Samples
+from stagetransfer.data.samples import UNKNOWN_GROUPS, Samples
 from stagetransfer.data.split_files import read_split_file
 from stagetransfer.data.stage_settings import StageSettings
 from stagetransfer.data.subset import subset_of_splits
@@ -29,6 +32,8 @@ from stagetransfer.synthetic import GENERATORS
 # Batch size of `predict_dataloader`. The last bits of a network's output depend on it, and runs of
 # any batch size share the features that are computed from these batches.
 PREDICTED = 64
+
+log = logging.getLogger(__name__)
 
 
 class DomainDataModule(pl.LightningDataModule):
@@ -47,6 +52,7 @@ class DomainDataModule(pl.LightningDataModule):
     samples: Samples  # all images of the domain
     fingerprint: str  # the hash of their content
     split_file_record: dict[str, Any] | None  # the content of the split file and the fold
+    copies: Copies  # images with the same pixels
     all_rows: dict[str, Rows]  # of "train", "validation" and "test", before the ratio
     rows: dict[str, Rows]  # those in use
 
@@ -62,9 +68,9 @@ class DomainDataModule(pl.LightningDataModule):
         self._image_sets: dict[str, ImageSet] = {}
 
     def read(self) -> Self:
-        """Read labels, splits and subset, but no pixels unless images are checked."""
+        """Read labels, splits and subset; pixels are decoded once if images are checked."""
         stage, settings = self.stage, self.settings
-        self.samples, self.fingerprint = self._read_samples()
+        self.samples, self.fingerprint, digests = self._read_samples()
         self.split_file_record = self._apply_split_file()
         self.all_rows = split_samples(
             self.samples,
@@ -74,8 +80,16 @@ class DomainDataModule(pl.LightningDataModule):
             seed=settings.split_seed,
             hint=f"{stage.key}.split_by=image",
         )
+        self.copies = Copies.among(self.samples, self.all_rows, digests)
         self.rows = subset_of_splits(self.samples, self.all_rows, stage)
         return self
+
+    def log_doubts(self) -> None:
+        """Log what makes the figures doubtful: copies in other splits, and unknown patients."""
+        for line in self.copies.lines:
+            log.warning("%s: %s", self.stage.key, line)
+        if self.stage.is_target and self.samples.groups is None and self.settings.root:
+            log.warning("%s: %s", self.stage.key, UNKNOWN_GROUPS)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -213,8 +227,8 @@ class DomainDataModule(pl.LightningDataModule):
             raise UserError(f"{key}.layout=embedded: only the built-in domains have images")
         return generator
 
-    def _read_samples(self) -> tuple[Samples, str]:
-        """Return the samples and their fingerprint."""
+    def _read_samples(self) -> tuple[Samples, str, NDArray[np.uint64] | None]:
+        """Return the samples, their fingerprint, and digests of their images if known."""
         settings, layout = self.settings, self.settings.layout
         if settings.index and layout in TREES:
             assert settings.root is not None
@@ -222,9 +236,8 @@ class DomainDataModule(pl.LightningDataModule):
                 LAYOUTS[layout], layout, settings.root, settings.options, settings.check_images
             )
         samples = self._reader(settings)(**settings.options)
-        if settings.check_images:
-            check_images(samples)
-        return samples, samples.fingerprint()
+        digests = check_images(samples) if settings.check_images else None
+        return samples, samples.fingerprint(digests), digests
 
     def _apply_split_file(self) -> dict[str, Any] | None:
         """Replace the splits of the samples by those of a split file, and return its record."""

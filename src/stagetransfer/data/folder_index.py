@@ -3,8 +3,8 @@
 The index is a file in the user's cache folder, stagetransfer/index/ below $XDG_CACHE_HOME or
 ~/.cache. It is valid while all folders of the tree keep their modification time (a file that is
 added, removed or renamed changes that of its folder), and about 4,000 files, evenly spaced, keep
-their size and time. A single file that is overwritten in place can be missed; `index=false` reads
-the tree again.
+their size and time. A single file that is overwritten in place can be missed, which is logged;
+`index=false` reads the tree again.
 """
 
 import hashlib
@@ -30,35 +30,41 @@ from stagetransfer.files import atomic_path
 MINIMUM = 10_000  # images; a smaller tree is read in well under a second
 _FILES = 4096  # number of files that are compared when an index is used
 _SETTLED = 2_000_000_000  # ns; a later change within this time might not change the file's time
-_FORMAT = 1
+_FORMAT = 2
+
+Digests = NDArray[np.uint64]  # (N,), of the pixels of each image
 
 log = logging.getLogger(__name__)
 
 
 def read_indexed(
     reader: Callable[..., Samples], layout: str, root: Path, options: Mapping[str, Any], check: bool
-) -> tuple[Samples, str]:
-    """Return the samples and their fingerprint, from the index of an unchanged tree or the tree.
+) -> tuple[Samples, str, Digests | None]:
+    """Return samples, fingerprint and digests, from the index of an unchanged tree or the tree.
 
-    The reader is that of a layout in `TREES`. With `check`, every image is opened, and the index of
-    a tree that was not checked is not used.
+    The reader is that of a layout in `TREES`. With `check`, every image is decoded once, and the
+    index of a tree that was not checked is not used; without it, there are no digests.
     """
     path = _index_path(layout, root, options)
     if (found := _load(path, root, check)) is not None:
+        log.info(
+            "%s: %d images as in the index. Of these, %d files were compared by size and time; "
+            "index=false reads all of them again",
+            *(root, len(found[0]), min(_FILES, len(found[0]))),
+        )
         return found
     began = time.time_ns()
     with visited() as folders:
         samples = reader(root, **options)
-    if check:
-        check_images(samples)
-    fingerprint = samples.fingerprint()
+    digests = check_images(samples) if check else None
+    fingerprint = samples.fingerprint(digests)
     if len(samples) >= MINIMUM:
         ids = PackedStrings.of(samples.ids)
         samples = replace(samples, ids=ids, images=FilePaths(root, ids))
         inside = [str(folder.relative_to(root)) for folder in dict.fromkeys(folders)]
         head = {"checked": check, "fingerprint": fingerprint, "folders": inside}
-        _save(path, samples, root, head, began)
-    return samples, fingerprint
+        _save(path, samples, digests, root, head, began)
+    return samples, fingerprint, digests
 
 
 def _index_path(layout: str, root: Path, options: Mapping[str, Any]) -> Path:
@@ -68,7 +74,7 @@ def _index_path(layout: str, root: Path, options: Mapping[str, Any]) -> Path:
     return cache / "stagetransfer" / "index" / f"{name}.npz"
 
 
-def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str] | None:
+def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str, Digests | None] | None:
     """Return None without an index that is whole, of an unchanged tree, and checked if need be."""
     try:
         with np.load(path) as file:  # without pickle: an index is only data
@@ -83,12 +89,20 @@ def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str] | None:
             labels, classes = file["labels"].astype(np.int64), tuple(head["classes"])
             groups, splits = (_decoded(head[name], file[name]) for name in ("groups", "splits"))
             samples = Samples(FilePaths(root, ids), ids, labels, classes, groups, splits)
-            return samples, str(head["fingerprint"])
+            digests = file["digests"].astype(np.uint64) if head["checked"] else None
+            return samples, str(head["fingerprint"]), digests
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _save(path: Path, samples: Samples, root: Path, head: dict[str, Any], began: int) -> None:
+def _save(
+    path: Path,
+    samples: Samples,
+    digests: Digests | None,
+    root: Path,
+    head: dict[str, Any],
+    began: int,
+) -> None:
     assert isinstance(samples.ids, PackedStrings)
     times, states = _folder_times(root, head["folders"]), _file_states(root, samples.ids)
     if max(times.max(), states[:, 1].max()) > began - _SETTLED:
@@ -106,6 +120,7 @@ def _save(path: Path, samples: Samples, root: Path, head: dict[str, Any], began:
                 text=samples.ids.text,
                 ends=samples.ids.ends,
                 labels=samples.labels.astype(np.int32),
+                digests=np.empty(0, np.uint64) if digests is None else digests,
                 groups=groups,
                 splits=splits,
                 folder_times=times,

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stagetransfer.data.image_files import read_image
 from stagetransfer.data.samples import Samples
-from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
 
 
@@ -95,19 +95,7 @@ def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[
         fit: "crop" takes the central square and scales it; "stretch" scales both sides.
         mode: "L" or "RGB"; None keeps grey images grey.
     """
-    try:
-        with open_image(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise UserError(
-                    f"{path}: an image of mode {image.mode} has no 0-255 scale; apply a window "
-                    f"(for the lung -600/1500 HU) and save it with 8 bits"
-                )
-            if fit == "stretch" or min(image.size) >= side:
-                image.draft(None, (side, side))  # JPEG: decode at a lower, sufficient resolution
-            grey = image.mode in ("1", "L", "LA")
-            converted = image.convert(mode or ("L" if grey else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: not a readable image ({error}); remove or replace it") from error
+    converted = read_image(path, mode=mode, side=side, stretch=fit == "stretch").image
     array = np.asarray(converted)
     small = mode is None and converted.width == converted.height <= side
     return array if small else _square(array, side, fit)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
+from stagetransfer.errors import UserError
 from stagetransfer.seeding import derive
 
 
@@ -83,7 +84,29 @@ class LazyLoader(DataLoader[Any]):
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+class _Carrying:
+    """A set that returns bad input as a batch, for `LazyLoader` to raise.
+
+    An error that is raised in a worker process arrives with the worker's traceback as its message.
+    """
+
+    def __init__(self, data: BatchSet) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitems__(self, indices: Sequence[int]) -> Any:
+        try:
+            return self.data.__getitems__(indices)
+        except UserError as error:
+            return error
 
 
 def build_loader(
@@ -105,7 +128,7 @@ def build_loader(
         order = ProcessSampler(order, rank, world, even=sampler is not None)
     on_device = data.held is not None and data.held.is_cuda
     return LazyLoader(
-        data,  # type: ignore[arg-type]
+        _Carrying(data) if workers else data,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=order,
         num_workers=workers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from stagetransfer.data.compact_strings import FilePaths, take_strings
 
 SPLITS = ("train", "validation", "test")
+UNKNOWN_GROUPS = (
+    "the patients are unknown. Images of one patient may be in training and test, which makes the "
+    "test easier and the intervals too narrow. Name them: column patient (csv), options.groups "
+    "(folder), or column group of a split file"
+)
 
 
 @dataclass(frozen=True)
@@ -61,20 +66,28 @@ class Samples:
         """Return the (C,) number of images of each class."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, digests: NDArray[np.uint64] | None = None) -> str:
         """Return a hash of ids, labels, classes, groups, splits and images.
 
-        Images in memory are hashed by their pixels, and files by their size in bytes: reading a
-        million files would take longer than training some stages.
+        Images in memory are hashed by their pixels, and files by the (N,) `digests` of theirs.
+        Without digests, a file counts by its size in bytes and its time of modification: reading a
+        million files takes longer than training some stages.
         """
         digest = hashlib.sha256(repr(self.classes).encode())
         pixels = self.images if isinstance(self.images, np.ndarray) else None
         none = ("",) * len(self)
-        sizes = none if pixels is not None else [os.stat(path).st_size for path in self.images]
-        columns = (self.ids, self.labels, self.groups or none, self.splits or none, sizes)
+        contents: Sequence[object] = none
+        if pixels is None:
+            contents = _states(self.images) if digests is None else digests.tolist()
+        columns = (self.ids, self.labels, self.groups or none, self.splits or none, contents)
         for row in zip(*columns, strict=True):
             digest.update(repr(tuple(map(str, row))).encode())
         if pixels is not None:
             digest.update(repr(pixels.shape).encode())
             digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()[:16]
+
+
+def _states(paths: Iterable[Path]) -> list[tuple[int, int]]:
+    found = (os.stat(path) for path in paths)
+    return [(state.st_size, state.st_mtime_ns) for state in found]

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from stagetransfer.data.holdout import check_disjoint
-from stagetransfer.data.layouts.csv_table import records
+from stagetransfer.data.layouts.csv_table import check_not_missing, records
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
+from stagetransfer.data.layouts.rows import check_spellings
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
 from stagetransfer.files import csv_text, write_text
@@ -111,6 +112,7 @@ def read_split_file(path: Path) -> SplitFile:
             raise UserError(f"{where}: {name} is in an earlier line already")
         parts[name] = _part(cells[part_column], part_column, where)
         if cells.get("group"):
+            check_not_missing(where, {"group": cells["group"]})
             groups[name] = cells["group"]
         elif groups:
             raise UserError(f"{where}: no group; fill the cell or empty the whole column")
@@ -118,6 +120,7 @@ def read_split_file(path: Path) -> SplitFile:
         raise UserError(f"{path}: names no image; {cure}")
     if groups and (without := next((name for name in parts if name not in groups), None)):
         raise UserError(f"{path}: {without} has no group; fill the cell or empty the whole column")
+    check_spellings(str(path), "groups", groups.values())
     folds = _count_folds(path, {*parts.values()}) if part_column == "fold" else None
     if folds is None and "train" not in parts.values():
         raise UserError(f"{path}: no image is in train; a split needs some")

@@ -143,6 +143,7 @@ class ChainRunner:
         target = self.stages[-1]
         data = cast(DomainDataModule, target.data)
         log.info("stage %s: %d images, ratio %g", target.title, data.count("train"), config.ratio)
+        data.log_doubts()
         searched: dict[str, Any] = {}
         search = Search(target, config, checkpoints, logs=work, run=self.folder.name)
         if target.stage.transfer and target.stage.transfer.search:
@@ -202,6 +203,7 @@ class ChainRunner:
                     assert folder is not None
                     reused = False
                     log.info("stage %s: %d images", prepared.title, prepared.data.count("train"))
+                    prepared.data.log_doubts()
                     self._copy_logs(count - 1, folder)
                     module, shown, fitted = train(
                         prepared,

@@ -2,7 +2,7 @@
 
 import csv
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
@@ -12,6 +12,9 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import require_file, restored
 
 _NEEDED = ("file", "label")
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+# What programs write for a missing value, in lower case.
+_MISSING = frozenset(["nan", "na", "n/a", "#n/a", "<na>", "null", "nat"])
 
 
 def read_csv(
@@ -44,22 +47,18 @@ def read_csv(
 
 
 def _row(root: Path, where: str, cells: dict[str, str], classes: Sequence[str] | None) -> Row:
-    # Tables written on Windows have backslashes; "./a.png" and "a.png" are one file.
-    file = posixpath.normpath(cells["file"].replace("\\", "/"))
     label, group, split = cells["label"], cells.get("patient"), cells.get("split")
-    if not cells["file"] or not label:
-        raise UserError(f"{where}: no {'label' if cells['file'] else 'file'}; fill the cell")
+    for name in ("file", "label"):
+        if not cells[name]:
+            raise UserError(f"{where}: no {name}; fill the cell")
     if classes is not None and label not in classes:
         raise UserError(f"{where}: unknown class {label!r}; known are {', '.join(classes)}")
     if group == "":
         raise UserError(f"{where}: no patient; fill the cell or remove the whole column")
+    check_not_missing(where, {"label": label, "patient": group})
     if split is not None and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
-    if len(file) > 1000:
-        raise UserError(f"{where}: a file name of {len(file)} characters; correct the cell")
-    absolute = PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute()
-    if absolute or file.split("/")[0] == "..":
-        raise UserError(f"{where}: {file} is not below {root}; give the path from there")
+    file = _below(root, where, cells["file"])
     if not is_image(file):
         raise UserError(f"{where}: {file} is not an image; these are {', '.join(SUFFIXES)}")
     if not (root / file).is_file():
@@ -67,19 +66,48 @@ def _row(root: Path, where: str, cells: dict[str, str], classes: Sequence[str] |
     return Row(file, label, group, None if split is None else SPLIT_NAMES[split.lower()])
 
 
+def _below(root: Path, where: str, text: str) -> str:
+    """Return a file of the table as its path below `root`, with "/" and without "." or ".."."""
+    # Tables written on Windows have backslashes; "./a.png" and "a.png" are one file.
+    file = posixpath.normpath(text.replace("\\", "/"))
+    if len(file) > 1000:
+        raise UserError(f"{where}: a file name of {len(file)} characters; correct the cell")
+    folder = f"{posixpath.abspath(root)}/"
+    if file.startswith(folder):
+        return file.removeprefix(folder)
+    absolute = PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute()
+    if absolute or file.split("/")[0] == "..":
+        raise UserError(f"{where}: {file} is not below {root}; give the path from there")
+    return file
+
+
+def check_not_missing(where: str, cells: Mapping[str, str | None]) -> None:
+    """Raise UserError if a cell has a text that stands for a missing value, such as nan."""
+    for name, text in cells.items():
+        if text is not None and text.lower() in _MISSING:
+            raise UserError(
+                f"{where}: the {name} {text!r} stands for a missing value; fill the cell, or "
+                "choose another name if it is meant as one"
+            )
+
+
 def records(
     path: Path, needed: Sequence[str], once: Sequence[str], cure: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line numbers and stripped cells by column; pandas would lose the line numbers.
 
-    The columns `needed` must exist, and those of `once` not twice. `cure` says what to do if there
-    is no such file.
+    Cells are separated by commas, semicolons or tabs, whichever the header has most of, and the
+    names of columns are taken in lower case. The columns `needed` must exist, and those of `once`
+    not twice. `cure` says what to do if there is no such file.
     """
     try:
         require_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
+            first = file.readline()
+            file.seek(0)
+            separator = max(_SEPARATORS, key=first.count)  # the comma, if there is none
+            reader = csv.reader(file, strict=True, delimiter=separator)
+            header = [name.strip().lower() for name in next(reader, [])]
             if missing := [name for name in needed if name not in header]:
                 there = ", ".join(header) or "none"
                 raise UserError(f"{path}: no column {missing[0]!r}; there are {there}")
@@ -91,7 +119,7 @@ def records(
                 if len(cells) != len(header):
                     raise UserError(
                         f"{path} line {reader.line_num}: {len(cells)} cells, the header has "
-                        f"{len(header)}; put a cell with a comma in quotes"
+                        f"{len(header)}; put a cell with a {_SEPARATORS[separator]} in quotes"
                     )
                 texts = (restored(cell.strip()) for cell in cells)
                 yield reader.line_num, dict(zip(header, texts, strict=True))

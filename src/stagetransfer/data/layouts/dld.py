@@ -17,6 +17,7 @@ def read_dld(
     *,
     table: str | None = None,
     groups: str | None = None,
+    splits: bool | None = None,
     max_classes: Limit = None,
     max_per_class: Limit = None,
 ) -> Samples:
@@ -28,13 +29,14 @@ def read_dld(
     """
     limits = {"max_classes": max_classes, "max_per_class": max_per_class}
     if table is not None or (root / _TABLE).is_file():
-        if groups is not None:
-            raise UserError(
-                f"options.groups={groups!r} is for folders; in {root / (table or _TABLE)} the "
-                f"column patient names the groups"
-            )
+        for name, value, column in (("groups", groups, "patient"), ("splits", splits, "split")):
+            if value is not None:
+                raise UserError(
+                    f"options.{name}={value!r} is for folders; in {root / (table or _TABLE)} the "
+                    f"column {column} names the {name}"
+                )
         return read_csv(root, table=table or _TABLE, classes=DLD_CLASSES, **limits)
-    for folder in find_classes(root):
+    for folder in find_classes(root, splits):
         if folder.rpartition("/")[2] not in DLD_CLASSES:
             raise UserError(f"{root / folder}: unknown class; known are {', '.join(DLD_CLASSES)}")
-    return read_folder(root, groups=groups, classes=DLD_CLASSES, **limits)
+    return read_folder(root, groups=groups, splits=splits, classes=DLD_CLASSES, **limits)

@@ -6,11 +6,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from stagetransfer.data.samples import SPLITS
 from stagetransfer.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-SPLIT_NAMES = {"val": "validation", "valid": "validation"} | {name: name for name in SPLITS}
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"),
+    ".gif",
+)
+# The names of splits that are in use, in lower case.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "validate", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _SYSTEM = frozenset(["thumbs.db", "desktop.ini", "__macosx"])  # and whatever begins with a dot
 _visits: ContextVar[list[Path] | None] = ContextVar("_visits", default=None)
 
@@ -102,7 +109,10 @@ def _images(folder: Path) -> list[str]:
     folders, files = entries(folder)
     for name in files:
         if not is_image(name):
-            raise UserError(f"{folder / name}: not an image; move it out of the class folder")
+            raise UserError(
+                f"{folder / name}: not an image ({', '.join(SUFFIXES)}); move it out of the class "
+                "folder"
+            )
     for sub in folders:
         files += [f"{sub}/{name}" for name in _images(folder / sub)]
     return files

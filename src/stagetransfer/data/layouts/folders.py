@@ -1,34 +1,48 @@
 """One folder per class: any such tree, and that of ImageNet."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, class_folders, entries, is_image
+from stagetransfer.data.layouts.folder_walk import (
+    SPLIT_NAMES,
+    class_folders,
+    entries,
+    is_image,
+    listed,
+)
 from stagetransfer.data.layouts.rows import ClassFolders, Limit, Row, class_rows, to_samples
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def read_folder(
     root: Path,
     *,
     groups: str | None = None,
+    splits: bool | None = None,
     classes: Sequence[str] | None = None,
     max_classes: Limit = None,
     max_per_class: Limit = None,
 ) -> Samples:
     """Read one folder per class: root/<class>/**/image, or root/{train,val,test}/<class>/**/image.
 
-    The images have an official split if every folder in `root` is named train, val, valid,
-    validation or test.
+    The images have an official split if every folder in `root` is named as one (`SPLIT_NAMES`:
+    train, training, val, dev, test, ...).
 
     Args:
         groups: a regular expression with one pair of parentheses, searched in each image's id;
             the text in the parentheses is the image's group, for example its patient.
+        splits: what folders in `root` that are named as a split mean. True: they are the split,
+            and folders beside them are left out; False: all are classes. By default, a `root` in
+            which both are possible is refused.
         classes: the classes to use, in the order of their labels; all by default, sorted.
     """
-    found = find_classes(root)
+    found = find_classes(root, splits)
     pattern = _pattern(groups)
     names, rows = class_rows(root, found, classes, max_classes)
     if pattern is not None:
@@ -59,16 +73,54 @@ def read_imagenet(root: Path, *, max_classes: Limit = None, max_per_class: Limit
     return to_samples(root, rows, names, max_per_class)
 
 
-def find_classes(root: Path) -> ClassFolders:
-    """Return the class folders of a tree, at its top or below train/, val/ and test/."""
+def find_classes(root: Path, splits: bool | None = None) -> ClassFolders:
+    """Return the class folders of a tree, at its top or below train/, val/ and test/.
+
+    `splits` as in `read_folder`; UserError if it is None and folders could be either.
+    """
     tops = entries(root)[0]
-    if not tops or not all(top.lower() in SPLIT_NAMES for top in tops):
+    named = [top for top in tops if top.lower() in SPLIT_NAMES]
+    others = [top for top in tops if top not in named]
+    if splits is False or not named:
+        if splits is None:
+            _check_one_level(root, tops)
         return dict.fromkeys(class_folders(root))
+    if others and splits is None:
+        _refuse_mixture(root, named, others)
+    if others:
+        log.info("%s: left out, beside the splits: %s", root, listed(others))
     return {
         f"{top}/{name}": SPLIT_NAMES[top.lower()]
-        for top in tops
+        for top in named
         for name in class_folders(root / top)
     }
+
+
+def _refuse_mixture(root: Path, named: list[str], others: list[str]) -> NoReturn:
+    for other in others:
+        if inner := [name for name in entries(root / other)[0] if name.lower() in SPLIT_NAMES]:
+            raise UserError(
+                f"{root / other}: a nested copy of the data set, since it has {listed(inner)} as "
+                f"{root} has. Move it away, or set options.splits=true to leave it out."
+            )
+    raise UserError(
+        f"{root}: {listed(named)} are named as splits, and {listed(others)} not. Set "
+        f"options.splits=true to leave {listed(others)} out, or options.splits=false if all of "
+        "them are classes."
+    )
+
+
+def _check_one_level(root: Path, tops: list[str]) -> None:
+    """Refuse folders that have the same folders and no images: the classes may be below them."""
+    inner = [entries(root / top) for top in tops]
+    first = inner[0][0] if inner else []
+    alike = all(folders == first and not any(map(is_image, files)) for folders, files in inner)
+    if len(tops) > 1 and len(first) > 1 and alike:
+        raise UserError(
+            f"{root}: {listed(tops)} have the same folders {listed(first)}. Set "
+            f"options.splits=false if {listed(tops)} are the classes; otherwise sort the images "
+            "into one folder per class, or list them in a table (layout csv)."
+        )
 
 
 def _pattern(groups: str | None) -> re.Pattern[str] | None:

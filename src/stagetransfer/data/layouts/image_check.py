@@ -1,42 +1,62 @@
-"""A check that all files of a layout are images."""
+"""A check that all files of a layout are images that can be decoded to the end."""
 
+import hashlib
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import UnidentifiedImageError
+from numpy.typing import NDArray
 
+from stagetransfer.data.image_files import read_image
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
-from stagetransfer.files import open_image
 
 _CHUNK = 256  # files per task: one task for each of a million files would take gigabytes
 
+log = logging.getLogger(__name__)
 
-def check_images(samples: Samples) -> None:
-    """Raise UserError unless every file is an image; images in memory are not checked."""
+
+def check_images(samples: Samples) -> NDArray[np.uint64]:
+    """Decode every image, and return the (N,) digests of their pixels, which copies share.
+
+    What had to be changed in some images (see `image_files`) is logged with their number.
+
+    Raises:
+        UserError: files that cannot be decoded; the message names the first one.
+    """
     if isinstance(samples.images, np.ndarray):
-        return
+        return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)
     paths = samples.images
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
-    with ThreadPoolExecutor() as pool:
-        broken = [found for part in pool.map(_broken, chunks) for found in part]
-    if broken:
-        path, why = broken[0]
-        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise UserError(f"{path}: {why}{more}; remove or replace it")
+    with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
+        checked = list(pool.map(_check, chunks))
+    failed = [error for _, _, errors in checked for error in errors]
+    if failed:
+        more = f" (and {len(failed) - 1} more such files)" if len(failed) > 1 else ""
+        raise UserError(f"{failed[0]}{more}")
+    changes: Counter[str] = sum((part for _, part, _ in checked), Counter())
+    for change, count in changes.items():
+        log.info("%s: %d of %d images were %s", paths[0].parent.parent, count, len(paths), change)
+    return np.array([digest for digests, _, _ in checked for digest in digests], dtype=np.uint64)
 
 
-def _broken(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    broken = []
+def _check(paths: Sequence[Path]) -> tuple[list[int], Counter[str], list[UserError]]:
+    digests, changes, errors = [], Counter[str](), []
     for path in paths:
         try:
-            with open_image(path) as image:
-                image.verify()
-        except UnidentifiedImageError:
-            broken.append((path, "not an image"))
-        # For a damaged file, Pillow's readers raise exceptions of many kinds.
-        except Exception as error:
-            broken.append((path, f"not a readable image ({' '.join(str(error).split())})"))
-    return broken
+            image, changed = read_image(path)
+        except UserError as error:
+            errors.append(error)
+        else:
+            digests.append(_digest(np.asarray(image)))
+            changes.update(changed)
+    return digests, changes, errors
+
+
+def _digest(pixels: NDArray[np.uint8]) -> int:
+    content = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=8)
+    content.update(np.ascontiguousarray(pixels).data)
+    return int.from_bytes(content.digest(), "big")

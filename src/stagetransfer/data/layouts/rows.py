@@ -1,5 +1,7 @@
 """The rows of a layout, and their conversion to `Samples`: choice of classes and images, order."""
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 from stagetransfer.data.compact_strings import FilePaths
 from stagetransfer.data.layouts.folder_walk import class_images, listed
 from stagetransfer.data.samples import Samples
-from stagetransfer.errors import UserError, is_shown
+from stagetransfer.errors import UserError, is_shown, is_utf8
 
 # A class folder below the root ("train/CON"), and the split that its images belong to.
 ClassFolders = dict[str, str | None]
@@ -53,6 +55,7 @@ def choose_classes(
                 f"{root}: class {name[:80]!r} is too long, or has a line break or a character "
                 "that is not shown; rename it"
             )
+    check_spellings(str(root), "classes", names)
     for name in names:
         if name not in found:
             raise UserError(f"{root}: class {name} has no image; there are {listed(sorted(found))}")
@@ -75,6 +78,23 @@ def check_classes(classes: Sequence[str] | None) -> None:
             raise UserError(f"options.classes: {name} is given twice")
 
 
+def check_spellings(where: str, what: str, names: Iterable[str]) -> None:
+    """Raise UserError if two names differ only in case, spaces, leading zeros or ".0".
+
+    A table that went through a spreadsheet has 1, 01 and 1.0 for one patient.
+    """
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        number = re.fullmatch(r"0*(\d+)(\.0*)?", folded)
+        earlier = seen.setdefault(number[1] if number else folded, name)
+        if earlier != name:
+            raise UserError(
+                f"{where}: the {what} {earlier!r} and {name!r} look like two spellings of one "
+                "name; write it alike everywhere, or choose clearly different names"
+            )
+
+
 def to_samples(
     root: Path, rows: Iterable[Row], classes: Sequence[str], max_per_class: Limit
 ) -> Samples:
@@ -93,8 +113,12 @@ def to_samples(
                 raise UserError(f"{root}: class {label} has {split} images and none for training")
     kept = sorted(row for part in parts.values() for row in _evenly_spaced(part, max_per_class))
     ids = tuple(row.id for row in kept)
+    for path in (root, *(root / name for name in ids if not is_utf8(name))):
+        if not is_utf8(str(path)):
+            raise UserError(f"{path}: the name is not UTF-8, so no table can hold it; rename it")
     number = {name: i for i, name in enumerate(classes)}
     groups = tuple(row.group for row in kept if row.group is not None) or None
+    check_spellings(str(root), "patients (groups)", groups or ())
     splits = tuple(row.split for row in kept if row.split is not None) or None
     labels = np.array([number[row.label] for row in kept], dtype=np.int64)
     return Samples(FilePaths(root, ids), ids, labels, tuple(classes), groups, splits)

@@ -1,0 +1,78 @@
+"""Images with the same pixels: in two splits, which makes a test easier, or under two classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagetransfer.data.samples import Samples
+
+_SHOWN = 20  # pairs in a record
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What images with the same pixels were found; each pair has the ids of two of them.
+
+    Attributes:
+        compared: False if the images were not decoded, so nothing is known.
+        across_splits: pairs of an image and one with the same pixels in another split.
+        across_classes: the same under another class.
+    """
+
+    compared: bool
+    across_splits: Sequence[tuple[str, str]] = ()
+    across_classes: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def among(
+        cls,
+        samples: Samples,
+        rows: Mapping[str, NDArray[np.int64]],
+        digests: NDArray[np.uint64] | None,
+    ) -> Copies:
+        """Compare the (N,) digests of all images; `rows` are those of each split."""
+        if digests is None:
+            return cls(False)
+        split = np.full(len(samples), -1)
+        for number, chosen in enumerate(rows.values()):
+            split[chosen] = number
+        used = np.flatnonzero(split >= 0)
+        order = used[np.argsort(digests[used], kind="stable")]
+        first = order.copy()  # of each image, the first one with its pixels
+        for place in np.flatnonzero(np.diff(digests[order]) == 0) + 1:
+            first[place] = first[place - 1]
+        splits, classes = [], []
+        for row, other in sorted(zip(order.tolist(), first.tolist(), strict=True)):
+            pair = (samples.ids[other], samples.ids[row])
+            if split[row] != split[other]:
+                splits.append(pair)
+            if samples.labels[row] != samples.labels[other]:
+                classes.append(pair)
+        return cls(True, tuple(splits), tuple(classes))
+
+    @property
+    def lines(self) -> list[str]:
+        """One sentence for each kind of copy that was found."""
+        kinds = {
+            "another split, which makes the test easier": self.across_splits,
+            "another class, so one of the labels is wrong": self.across_classes,
+        }
+        return [
+            f"{len(pairs)} image{'s have' if len(pairs) > 1 else ' has'} the same pixels as one in "
+            f"{where}, such as {pairs[0][0]} and {pairs[0][1]}. Remove one of each"
+            for where, pairs in kinds.items()
+            if pairs
+        ]
+
+    def record(self) -> dict[str, Any] | None:
+        """Return the numbers of pairs, and the first ones, for metrics.json."""
+        if not self.compared:
+            return None
+        kinds = {"across_splits": self.across_splits, "across_classes": self.across_classes}
+        counts = {name: len(pairs) for name, pairs in kinds.items()}
+        return counts | {"pairs": {name: list(kinds[name][:_SHOWN]) for name in kinds}}
