@@ -25,9 +25,16 @@ test_sets = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8)), min_size=1
 def test_no_class_vanishes(test_set, seeds):
     labels, groups = test_set
     drawn = resample(labels, groups, NAMES, seeds=seeds, count=60)
+    whole = slice(0, drawn.without_one_alone.start)
     weight = drawn.weights[:, drawn.groups]
     for present in np.unique(labels):
-        assert (weight[:, labels == present].sum(1) > 0).all()
+        assert (weight[whole, labels == present].sum(1) > 0).all()
+    of_groups = [len(np.unique(drawn.groups[labels == c])) for c in range(len(NAMES))]
+    alone = {name for name, count in zip(NAMES, of_groups, strict=True) if count == 1}
+    assert set(drawn.alone) == alone
+    for without in drawn.weights[drawn.without_one_alone]:
+        assert sorted(set(without.tolist())) in ([0, 1], [0])
+        assert np.sum(without == 0) == 1
     assert (drawn.seeds.sum(1) == max(seeds - 1, 1)).all()
 
 

@@ -13,6 +13,7 @@ from stagetransfer.statistics import (
     resample,
     resampled_roc,
 )
+from stagetransfer.statistics.intervals import NO_SPREAD
 
 # Of the 49 patients of DeLong et al. 1988 the 43 with all tests: albumin, total protein, K-G score,
 # outcome. The data as in the SAS/STAT User's Guide, PROC LOGISTIC, example "Comparing Receiver
@@ -137,7 +138,8 @@ def test_a_run_and_itself_and_the_order_of_runs():
     positive = rng.random(60) < 0.5
     scores = rng.normal(size=(4, 60)) + positive
     same = delong_difference(positive, scores[:2], scores[:2])
-    assert (same.estimate, same.p_value) == (0, 1)
+    assert (same.estimate, same.why) == (0, NO_SPREAD)
+    assert np.isnan([same.low, same.high, same.p_value]).all()
     there, back = (
         delong_difference(positive, scores[:2], scores[2:]),
         delong_difference(positive, scores[2:], scores[:2]),
@@ -148,9 +150,10 @@ def test_a_run_and_itself_and_the_order_of_runs():
     )
 
 
-def test_a_perfect_curve_stays_within_its_range():
+def test_a_perfect_curve_has_no_interval():
     found = delong([0, 0, 1, 1], [1, 2, 3, 4])
-    assert (found.estimate, found.low, found.high, found.p_value) == (1, 1, 1, 0)
+    assert (found.estimate, found.why) == (1, NO_SPREAD)
+    assert np.isnan([found.low, found.high, found.p_value]).all()
     assert delong([0, 0, 0, 1, 1, 1], [1, 2, 4, 3, 5, 6]).high == 1
 
 

@@ -13,6 +13,7 @@ from stagetransfer.statistics import (
     resample_cases,
     resampled_froc,
 )
+from stagetransfer.statistics.intervals import NO_SPREAD
 
 ALL = [("a", "1"), ("a", "2"), ("b", "1"), ("c", ""), ("d", "1"), ("e", "")]
 # d's lesion is missed and d, e have no candidate; a's lesion 1 is hit twice.
@@ -137,7 +138,8 @@ def test_two_systems_are_compared_in_pairs():
     assert found.estimate == pytest.approx(points[0] - points[1])
     assert found.low > 0
     same = difference(drawn, at_one(drawn, a), at_one(drawn, system(better[::-1], known)))
-    assert (same.low, same.high) == pytest.approx((0, 0), abs=1e-12)
+    assert same.estimate == pytest.approx(0, abs=1e-12)
+    assert same.why == NO_SPREAD
 
 
 @pytest.mark.parametrize(

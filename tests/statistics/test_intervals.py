@@ -16,6 +16,7 @@ from stagetransfer.statistics import (
     resample,
     resampled_metrics,
 )
+from stagetransfer.statistics.intervals import NO_SPREAD
 
 NAMES = ("CON", "GGO", "NOR")
 MACRO = ("accuracy", "precision", "recall", "f1", "cross_entropy", "auroc")
@@ -166,7 +167,8 @@ def test_the_difference_of_a_run_and_itself_is_zero():
     drawn = resample(labels, groups, NAMES, seeds=3, count=200)
     a = resampled_metrics(drawn, p)["f1"]
     found = difference(drawn, a, a)
-    assert (found.estimate, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert (found.estimate, found.why) == (0, NO_SPREAD)
+    assert np.isnan([found.low, found.high, found.p_value]).all()
 
 
 def test_the_difference_is_paired():
@@ -203,9 +205,11 @@ def test_an_undefined_metric_is_nan():
     labels = np.array([0, 0, 1, 1])
     drawn = resample(labels, None, NAMES, seeds=2, count=20)  # no image of NOR
     found = resampled_metrics(drawn, np.full((2, 4, 3), 1 / 3))
-    assert np.isnan(interval(drawn, found["auroc"]).low)
+    assert interval(drawn, found["auroc"]).estimate == 0.5  # of the two classes that occur
     assert interval(drawn, found["auroc:CON"]).estimate == 0.5
-    assert interval(drawn, found["recall"]).estimate == pytest.approx(1 / 3)
+    assert interval(drawn, found["recall"]).estimate == pytest.approx(1 / 2)
+    for name in ("precision", "recall", "f1", "auroc"):
+        assert np.isnan(interval(drawn, found[f"{name}:NOR"]).estimate)
 
 
 def test_another_number_of_runs_than_of_seeds_is_refused():

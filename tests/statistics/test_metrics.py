@@ -57,15 +57,16 @@ def test_the_result_can_be_written_as_json():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
         *("accuracy", "precision", "recall", "f1", "cross_entropy", "auroc"),
-        *("per_class", "confusion"),
+        *("classes_averaged", "per_class", "confusion"),
     }
 
 
 def test_a_class_without_images():
     found = classification_metrics([0, 0, 1], np.eye(3)[[0, 0, 1]], ("a", "b", "c"))
-    assert found["auroc"] is None
-    assert found["recall"] == pytest.approx(2 / 3)  # that of c is 0 / 0 and counts as 0
-    assert found["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    for name in ("precision", "recall", "f1", "auroc", "accuracy"):
+        assert found[name] == 1
+    assert found["classes_averaged"] == 2
+    assert found["per_class"]["c"] == {"precision": None, "recall": None, "f1": None, "support": 0}
     json.dumps(found, allow_nan=False)
 
 

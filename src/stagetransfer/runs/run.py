@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.names import METRICS
 from stagetransfer.statistics import classification_metrics
 
 LEARNED = "learned"
@@ -110,7 +111,7 @@ class Run:
     def metrics(self) -> dict[str, float | None]:
         """The metrics of all test images, as in `test` of metrics.json."""
         found = classification_metrics(self.labels, self.probabilities, self.classes)
-        return {name: found[name] for name in found if name not in ("per_class", "confusion")}
+        return {name: found[name] for name in METRICS}
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def write_result(
     for name, predictions in (("validation", validated), ("predictions", tested)):
         write_text(folder / f"{name}.csv", csv_text(predictions.table()))
     metrics = classification_metrics(tested.labels, tested.probabilities, tested.classes)
-    by_class = {name: metrics.pop(name) for name in ("per_class", "confusion")}
+    by_class = {name: metrics.pop(name) for name in ("classes_averaged", "per_class", "confusion")}
     record = {**place, "test": metrics, **by_class, "classes": list(tested.classes)}
     record |= {**data, "stages": list(stages), "versions": versions()}
     write_json(folder / "metrics.json", record)

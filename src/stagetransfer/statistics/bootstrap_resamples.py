@@ -35,8 +35,10 @@ class Resamples:
     Attributes:
         labels, groups, strata: each image's class and group (n,), and each group's stratum (G,).
         weights: (1 + B + D, G), how much each group counts. Row 0 is the test set as it is (ones).
-            B rows are the resamples. Each of the last D rows leaves out one group and lets the
-            others of its stratum count more; a group that is alone in its stratum has no such row.
+            B rows are the resamples. The last D rows each leave out one group: first those that
+            share their stratum, and the others of it count more; then, if a class has a single
+            group, this one.
+        alone: the classes that have a single group. How their groups differ is unknown.
         factors: (B, S) each, how often the seed (and the source seed) of each run is drawn; ones if
             there is only one.
         levels: the number of different seeds, or source seeds if fewer; without those that do not
@@ -48,6 +50,7 @@ class Resamples:
     groups: Integers
     strata: Integers
     weights: Array
+    alone: tuple[str, ...]
     factors: tuple[Array, ...]
     levels: int
 
@@ -67,6 +70,11 @@ class Resamples:
         sizes = [int(size) for size in np.bincount(self.strata) if size > 1]
         ends = self.drawn.stop + np.cumsum(sizes, dtype=int)
         return [(n, slice(end - n, end)) for n, end in zip(sizes, ends.tolist(), strict=True)]
+
+    @property
+    def without_one_alone(self) -> slice:
+        """The rows of the weights that leave out the single group of a class."""
+        return slice(self.drawn.stop + sum(n for n, _ in self.left_out), len(self.weights))
 
 
 def resample(
@@ -99,8 +107,12 @@ def resample(
             without = np.ones((n, len(stratum)))
             without[:, members] = factor * (1 - np.eye(n))
             left_out.append(without)
+    single = holds.sum(0) == 1
+    alone = np.unique(holds[:, single].argmax(0))
+    left_out.append(1 - np.eye(len(stratum))[alone])
     weights = np.concatenate([np.ones((1, len(stratum))), drawn, *left_out])
-    return Resamples(tuple(classes), y, group, stratum, weights, (drawn_seeds,), seeds)
+    names = tuple(name for name, flag in zip(classes, single.tolist(), strict=True) if flag)
+    return Resamples(tuple(classes), y, group, stratum, weights, names, (drawn_seeds,), seeds)
 
 
 def cross_seeds(resamples: Resamples, *factors: ArrayLike) -> Resamples:

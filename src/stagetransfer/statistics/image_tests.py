@@ -18,15 +18,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from stagetransfer.statistics.intervals import LEVEL, Interval
+from stagetransfer.statistics.intervals import LEVEL, NO_SPREAD, Interval
 from stagetransfer.statistics.metrics import Array
+
+SMALLEST = float(np.finfo(np.float64).tiny)  # a p-value is never 0
 
 
 def delong(positive: ArrayLike, scores: ArrayLike) -> Interval:
     """Return the mean AUC of K runs with scores (n,) or (K, n), clipped to [0, 1].
 
-    The p-value is for the hypothesis that the area is 1/2. ValueError if there are fewer than two
-    positive or two negative images.
+    The p-value is for the hypothesis that the area is 1/2. A variance of 0, as for images that are
+    perfectly separated, gives no interval (NaN). ValueError if there are fewer than two positive or
+    two negative images.
     """
     areas, covariance = delong_covariance(positive, scores)
     return _normal_interval(np.full(len(areas), 1 / len(areas)), areas, covariance, 0.5).clipped()
@@ -75,14 +78,16 @@ def mcnemar(labels: ArrayLike, prediction_a: ArrayLike, prediction_b: ArrayLike)
         raise ValueError(f"all must be (n,), not {y.shape}, {a.shape} and {b.shape}")
     only_a, only_b = int(((a == y) & (b != y)).sum()), int(((a != y) & (b == y)).sum())
     either = only_a + only_b
-    return McNemar(only_a, only_b, float(stats.binomtest(only_a, either).pvalue) if either else 1.0)
+    p_value = float(stats.binomtest(only_a, either).pvalue) if either else 1.0
+    return McNemar(only_a, only_b, max(p_value, SMALLEST))
 
 
 def _normal_interval(contrast: Array, areas: Array, covariance: Array, null: float) -> Interval:
     estimate = float(contrast @ areas)
     # A run against itself has variance 0, up to rounding on either side of it.
     error = float(np.sqrt(np.clip(contrast @ covariance @ contrast, 0, None)))
+    if error < 1e-9:
+        return Interval(estimate, np.nan, np.nan, np.nan, len(areas), False, NO_SPREAD)
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
-    lead = abs(estimate - null)
-    p_value = float(lead < 1e-12 if error < 1e-12 else 2 * stats.norm.sf(lead / error))
+    p_value = max(float(2 * stats.norm.sf(abs(estimate - null) / error)), SMALLEST)
     return Interval(estimate, estimate - half, estimate + half, p_value, len(areas), False)

@@ -22,6 +22,10 @@ ends at the percentiles 2.5 and 97.5 of the result: the k-th smallest and larges
 k = 0.025 (B + 1). A p-value is twice the smaller share on either side of zero, which is
 (count + 1) / (B + 1), so p <= 0.05 exactly if the interval excludes zero.
 
+Without spread. If a class has a single group, nobody knows how its groups differ, and if no draw
+differs from another, the data show no spread at all. The interval and the p-value of a figure that
+depends on it are then not estimable (NaN, with the reason), rather than of width 0.
+
 Assumptions: seeds are exchangeable, groups are exchangeable within a stratum, and each class has at
 least ten groups (`few_groups`). tests/statistics/test_coverage.py simulates such studies and counts
 how often the interval contains the true value. With one seed there is nothing to resample among
@@ -43,12 +47,15 @@ from stagetransfer.statistics.metrics import Array, checked_arrays, image_losses
 Statistic = Callable[[slice, Array], Array]
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # differences below count as 0
+NO_SPREAD = "the test images show no spread"
 
 
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its 95 % interval; all are NaN if the metric is not defined.
 
+    Where only the ends and the p-value are NaN, `why` says why they are not estimable.
     The p-value is two-sided, for the hypothesis that the true value is 0; at least 2 / (B + 1).
     With one run `seeds_resampled` is False: the interval then ignores how seeds differ. `seeds` is
     the number of seeds, or of source seeds if these vary and are fewer.
@@ -60,6 +67,7 @@ class Interval:
     p_value: float
     seeds: int
     seeds_resampled: bool
+    why: str = ""
 
     @classmethod
     def undefined(cls) -> Interval:
@@ -79,8 +87,8 @@ def resampled_metrics(
 
     The probabilities are (K, n, C). The metrics are `accuracy`, `precision`, `recall`, `f1`,
     `cross_entropy` and `auroc` as in `classification_metrics` (NaN in place of None), and
-    `precision:NAME`, `recall:NAME`, `f1:NAME` and `auroc:NAME` of each class. Without `areas`,
-    those of AUROC are left out, which take most of the time.
+    `precision:NAME`, `recall:NAME`, `f1:NAME` and `auroc:NAME` of each class, which are NaN for a
+    class without images. Without `areas`, those of AUROC are left out, which take most of the time.
     """
     y, p = checked_arrays(resamples.labels, probabilities, len(resamples.classes))
     if p.ndim != 3:
@@ -94,17 +102,20 @@ def resampled_metrics(
     one_hot = np.eye(len(resamples.classes))
     truth, predicted = one_hot[y][:, None], one_hot[p.argmax(2)].transpose(1, 0, 2)
     hits, support, chosen = total(truth * predicted), total(truth), total(predicted)
+    absent = np.bincount(y, minlength=len(one_hot)) == 0
     by_class = {
         "precision": ratio(hits, chosen, empty=0),
-        "recall": ratio(hits, support, empty=0),
+        "recall": ratio(hits, support, empty=np.nan),
         "f1": ratio(2 * hits, support + chosen, empty=0),
         **({"auroc": _auroc(resamples, p)} if areas else {}),
     }
+    for values in by_class.values():
+        values[..., absent] = np.nan
     size = total(np.ones((len(y), 1)))
     return {
         "accuracy": hits.sum(2) / size,
         "cross_entropy": total(image_losses(y, p).T) / size,
-        **{name: values.mean(2) for name, values in by_class.items()},
+        **{name: _mean_of_classes(values) for name, values in by_class.items()},
         **{
             f"{name}:{of}": values[:, :, i]
             for name, values in by_class.items()
@@ -138,17 +149,26 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     num_seeds, seeds = resamples.levels, resamples.seeds
     full, drawn, once = slice(0, 1), resamples.drawn, np.ones((1, seeds.shape[1]))
     estimate = float(statistic(full, once)[0])
+    not_estimable = Interval(estimate, np.nan, np.nan, np.nan, num_seeds, num_seeds > 1)
+    if not np.isfinite(estimate):
+        return not_estimable
+    without = statistic(resamples.without_one_alone, once)
+    if not np.allclose(without, estimate, rtol=0, atol=ROUNDING):
+        of = ", ".join(resamples.alone)
+        return replace(not_estimable, why=f"only one group (patient) in {of}")
     both = statistic(drawn, seeds) - estimate
     by_groups = statistic(drawn, once) - estimate
     by_seeds = statistic(full, seeds) - estimate
     by_factor = [statistic(full, factor) - estimate for factor in resamples.factors]
     if not (defined := np.isfinite([both, *by_factor]).all(0)).any():
-        return Interval(estimate, np.nan, np.nan, np.nan, num_seeds, num_seeds > 1)
+        return replace(not_estimable, why="undefined on all resamples")
     both, by_groups, by_seeds = both[defined], by_groups[defined], by_seeds[defined]
     by_factor = [values[defined] for values in by_factor]
     v_seeds = _crossed_variance([of.var() for of in by_factor], by_seeds - sum(by_factor))
     v_groups = by_groups.var()
     variance = _crossed_variance([v_seeds, v_groups], both - by_seeds - by_groups)
+    if variance < ROUNDING**2:
+        return replace(not_estimable, why=NO_SPREAD)
     uncertainty = v_seeds**2 / max(num_seeds - 1, 1)
     parts = [(n, (n - 1) * statistic(rows, once).var()) for n, rows in resamples.left_out]
     if (whole := sum(v for _, v in parts)) > 0:
@@ -186,6 +206,14 @@ def _crossed_variance(variances: Sequence[float], interaction: Array) -> float:
     return float(max(sum(variances) - interaction.var(), *variances))
 
 
+def _mean_of_classes(values: Array) -> Array:
+    """Return the means (rows, K) over the classes that have a value on the test set as it is."""
+    occurs = np.isfinite(values[0]).any(0)
+    if not occurs.any():
+        return np.full(values.shape[:2], np.nan)
+    return np.asarray(values[..., occurs].mean(2))
+
+
 def _auroc(resamples: Resamples, probabilities: Array) -> Array:
     """Return one-versus-rest AUROC (rows, K, C): the weighted share of pairs in the right order.
 
@@ -206,5 +234,5 @@ def _auroc(resamples: Resamples, probabilities: Array) -> Array:
         for k, scores in enumerate(probabilities[:, :, i]):
             lead = (np.sign(scores[positive][:, None] - scores[negative]) + 1) / 2
             ordered = np.add.reduceat(np.add.reduceat(lead, rows, axis=0), columns, axis=1)
-            result[:, k, i] = ((a @ ordered) * b).sum(1) / pairs
+            result[:, k, i] = ratio(((a @ ordered) * b).sum(1), pairs, empty=np.nan)
     return result

@@ -24,26 +24,31 @@ def classification_metrics(
     """Return accuracy, macro averages, a table by class and the confusion matrix, as for JSON.
 
     Labels (n,) are positions in `classes`; of probabilities (n, C), the first of equals is
-    predicted. `precision`, `recall`, `f1` and `auroc` are averaged over all of `classes`. A
-    precision, recall or F1 of 0/0 (a class that is never predicted or has no image) counts as 0.
-    `cross_entropy` is the mean of -ln p(label) in nats, with p of at least EPSILON. `auroc` is
-    one-versus-rest; it is None if a class has no image or all images. `confusion` has one row per
-    label and one column per prediction.
+    predicted. `precision`, `recall`, `f1` and `auroc` are averaged over the classes that have
+    images; `classes_averaged` is their number. The precision of a class that is never predicted
+    counts as 0. `cross_entropy` is the mean of -ln p(label) in nats, with p of at least EPSILON.
+    `auroc` is one-versus-rest; it is None if one class has all images. In `per_class`, the values
+    of a class without images are None. `confusion` has one row per label and one column per
+    prediction.
     """
     y, p = checked_arrays(labels, probabilities, len(classes))
     prediction, numbers = p.argmax(1), np.arange(len(classes))
     by_class = precision_recall_fscore_support(y, prediction, labels=numbers, zero_division=0)
     *scores, support = by_class
     scores = dict(zip(("precision", "recall", "f1"), scores, strict=True))
-    complete = ((support > 0) & (support < len(y))).all()
-    areas = [roc_auc_score(y == i, p[:, i]) for i in numbers] if complete else None
+    occurs = np.flatnonzero(support)
+    areas = [roc_auc_score(y == i, p[:, i]) for i in occurs] if len(occurs) > 1 else None
     return {
         "accuracy": float(accuracy_score(y, prediction)),
-        **{name: float(values.mean()) for name, values in scores.items()},
+        **{name: float(values[occurs].mean()) for name, values in scores.items()},
         "cross_entropy": float(image_losses(y, p).mean()),
         "auroc": None if areas is None else float(np.mean(areas)),
+        "classes_averaged": len(occurs),
         "per_class": {
-            name: {metric: float(values[i]) for metric, values in scores.items()}
+            name: {
+                metric: float(values[i]) if support[i] else None
+                for metric, values in scores.items()
+            }
             | {"support": int(support[i])}
             for i, name in enumerate(classes)
         },

@@ -25,8 +25,9 @@ class Line:
     interval by bootstrap does not need that assumption.
 
     Attributes:
-        low, high, p_value: of the slope; NaN if N = 2.
-        lack_of_fit_p: of the F test; NaN if there are only two ratios, or only one run at each.
+        low, high, p_value: of the slope; NaN if N = 2, or if the runs lie on the line.
+        lack_of_fit_p: of the F test; NaN if there are only two ratios, only one run at each, or if
+            the runs at each ratio are equal.
         bad_fit: whether the line leaves more than UNEXPLAINED of the variance among the ratios'
             means, and this is more than the spread of the runs explains (lack_of_fit_p < 0.05). If
             that test is not defined, only the first counts, so that with one run per ratio noise is
@@ -64,7 +65,9 @@ def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
         raise ValueError("a line needs ratios (N,) and values (N,) at two different ratios or more")
     fit = stats.linregress(r, y)
     n = len(r)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 2) * fit.stderr) if n > 2 else np.nan
+    left_over = y - (fit.intercept + fit.slope * r)
+    scatters = n > 2 and (left_over**2).mean() > ROUNDING
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 2) * fit.stderr) if scatters else np.nan
     means = np.bincount(at, y) / np.bincount(at)
     lack = _lack_of_fit(means[at] - (fit.intercept + fit.slope * r), y - means[at], len(levels))
     of_means = stats.linregress(levels, means)
@@ -76,7 +79,7 @@ def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
         r_squared=float(fit.rvalue**2),
         low=float(fit.slope) - half,
         high=float(fit.slope) + half,
-        p_value=float(fit.pvalue) if n > 2 else np.nan,
+        p_value=float(fit.pvalue) if scatters else np.nan,
         lack_of_fit_p=lack,
         bad_fit=bool(coarse and not lack >= 0.05),
     )
@@ -111,5 +114,5 @@ def _lack_of_fit(of_means: Array, within: Array, num_ratios: int) -> float:
         return np.nan
     noise, lack = (within**2).sum() / pure, (of_means**2).sum() / freedom
     if noise < ROUNDING:
-        return 1.0 if lack < ROUNDING else 0.0
+        return np.nan
     return float(stats.f.sf(lack / noise, freedom, pure))
