@@ -1,4 +1,5 @@
 import functools
+import math
 
 import pytest
 import torch
@@ -50,3 +51,27 @@ def test_a_subclass_can_override_network_loss_and_metrics():
     assert module.training_step(batch, 0).item() == 7
     module.validation_step(batch, 0)
     assert set(module.validation_metrics.compute()) == {"top1"}
+
+
+def test_validation_averages_over_the_classes_that_have_images():
+    """A network that is right about two of three classes, of which the third has no image."""
+    logged = {}
+
+    class Right(ClassifierModule):
+        def _logits(self, batch):
+            return 9 * torch.eye(3)[batch.labels]
+
+        def log_dict(self, values):
+            logged.update({name: float(value) for name, value in values.items()})
+
+    module = Right(SMALL, ["a", "b", "c"], settings())
+    for labels in ([0, 1], [1, 1]):
+        images = torch.zeros(len(labels), 3, 39, 39)
+        module.validation_step(Batch(images, torch.tensor(labels), torch.arange(2)), 0)
+    module.on_validation_epoch_end()
+    for name in ("accuracy", "precision", "recall", "f1", "auroc"):
+        assert logged[f"validation/{name}"] == 1
+    module.validation_step(Batch(torch.zeros(1, 3, 39, 39), torch.tensor([2]), torch.arange(1)), 0)
+    module.on_validation_epoch_end()
+    assert logged["validation/recall"] == 1
+    assert math.isnan(logged["validation/auroc"])  # a single class

@@ -15,6 +15,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import write_json, write_text
 from stagetransfer.pipeline.checks import (
     check_copies,
+    check_monitor,
     check_network,
     check_targets,
     check_trainer,
@@ -88,6 +89,7 @@ class ChainRunner:
         for number, stage in enumerate(config.stages, 1):
             check_targets(stage)
             data = stage_data(config, stage)
+            check_monitor(stage, data)
             before = self.stages[-1] if self.stages else None
             key = self._key(stage, data, before.key if before else None)
             epochs = stage_epochs(config, stage, data)

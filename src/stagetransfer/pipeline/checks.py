@@ -43,6 +43,19 @@ def stage_epochs(config: RunConfig, stage: Stage, data: DomainDataModule | Pretr
     return planned_epochs(recipe, config.trainer, data.count("train"), f"stage {stage.name}")
 
 
+def check_monitor(stage: Stage, data: DomainDataModule | Pretrained) -> None:
+    """Raise UserError if the validation images do not allow to compute the stage's monitor."""
+    if isinstance(data, Pretrained):
+        return
+    monitor, occurring = stage.recipe.monitor, {*data.labels("validation").tolist()}
+    if monitor == "auroc" and len(occurring) < 2:
+        raise UserError(
+            f"recipe.monitor=auroc: the {data.count('validation')} validation images of domain."
+            f"{stage.name} are of one class, so no area is defined. Take recipe.monitor=last, or "
+            "put images of other classes into the validation set"
+        )
+
+
 def check_copies(config: RunConfig, target: PreparedStage) -> None:
     """Raise UserError if test_copies asks for random variants that the target does not have."""
     if config.test_copies > 1 and not cast(DomainDataModule, target.data).settings.random_variants:

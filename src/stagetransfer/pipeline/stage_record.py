@@ -28,6 +28,7 @@ def trained_entry(
         "health": health.record,
         "num_train": data.count("train"),
         "num_validation": data.count("validation"),
+        "num_validation_classes": len({*data.labels("validation").tolist()}),
         "fingerprint": data.fingerprint,
     }
 

@@ -23,7 +23,7 @@ from scipy.special import log_softmax, softmax
 
 from stagetransfer.statistics.bootstrap_resamples import Resamples
 from stagetransfer.statistics.intervals import Interval, interval
-from stagetransfer.statistics.metrics import Array, Integers, checked_arrays
+from stagetransfer.statistics.metrics import Array, Integers, checked_arrays, ratio
 
 BINS = 15
 HIGHEST_TEMPERATURE = 100.0
@@ -101,7 +101,7 @@ def resampled_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BI
         confidence, hit = p.max(1), p.argmax(1) == resamples.labels
         gaps = np.zeros((weights.shape[1], bins))
         np.add.at(gaps, (groups, _bin(confidence, bins)), hit - confidence)
-        result.append(np.abs(weights @ gaps).sum(1) / size)
+        result.append(ratio(np.abs(weights @ gaps).sum(1), size, empty=np.nan))
     return np.stack(result, axis=1)
 
 

@@ -111,10 +111,10 @@ def resampled_metrics(
     }
     for values in by_class.values():
         values[..., absent] = np.nan
-    size = total(np.ones((len(y), 1)))
+    size = np.broadcast_to(total(np.ones((len(y), 1))), hits.shape[:2])
     return {
-        "accuracy": hits.sum(2) / size,
-        "cross_entropy": total(image_losses(y, p).T) / size,
+        "accuracy": ratio(hits.sum(2), size, empty=np.nan),
+        "cross_entropy": ratio(total(image_losses(y, p).T), size, empty=np.nan),
         **{name: _mean_of_classes(values) for name, values in by_class.items()},
         **{
             f"{name}:{of}": values[:, :, i]

@@ -37,7 +37,7 @@ class Health:
         chance_loss: ln K, the cross-entropy of equal probabilities.
         last_loss: the mean training loss of the last epoch.
         steps: number of optimiser steps.
-        never_predicted: classes that no validation image was given.
+        never_predicted: classes of validation images that none of them was given.
         dead_relus: for each ReLU, the share of its units (channels) that are 0 on all validation
             images.
         still_improving: whether the validation loss fell until the end; see `_still_improving`.
@@ -117,15 +117,18 @@ def judge(
     predicted, count, losses = probabilities.argmax(1), len(classes), fitted.losses
     recall, low, high = macro_recall_interval(labels, predicted, groups, count)
     chance, chance_loss = 1 / count, math.log(count)
-    never = [name for i, name in enumerate(classes) if not (predicted == i).any()]
-    constant = len({*predicted.tolist()}) == 1
+    images_of = np.bincount(labels, minlength=count)
+    absent = [name for name, images in zip(classes, images_of, strict=True) if not images]
+    never = [
+        name for i, name in enumerate(classes) if name not in absent and not (predicted == i).any()
+    ]
+    constant = len({*predicted.tolist()}) == 1 and len(absent) < count - 1
     verdict = "learned" if low > chance else "not above chance"
     if constant:
         verdict = "constant output"
     if losses.diverged_in is not None:
         verdict = "diverged"
-    fewest = int(np.bincount(labels, minlength=count).min())
-    small = len(labels) < FEW_IMAGES or fewest < 2
+    small = len(labels) < FEW_IMAGES or images_of.min() < 2
     improving = _still_improving(losses.validation)
     remarks = []
     if verdict == "diverged":
@@ -142,6 +145,8 @@ def judge(
         remarks.append("Train longer (recipe.epochs, recipe.min_steps), or use other data.")
     elif never:
         remarks.append(f"Never predicted: {', '.join(never)}.")
+    if absent:
+        remarks.append(f"No validation image of {', '.join(absent)}, which no average includes.")
     if losses.first > chance_loss + FIRST_LOSS_ABOVE:
         remarks.append(
             f"The first loss was {losses.first:.3g}, and {chance_loss:.2f} for equal "

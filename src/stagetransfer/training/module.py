@@ -1,6 +1,7 @@
 """The LightningModule that trains, validates and tests the network of every stage."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, cast
@@ -20,6 +21,7 @@ from torchmetrics.classification import (
     MulticlassF1Score,
     MulticlassPrecision,
     MulticlassRecall,
+    MulticlassStatScores,
 )
 
 from stagetransfer.config.schema import Model, Transfer
@@ -106,6 +108,7 @@ class ClassifierModule(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
+        self.validation_labels = MulticlassStatScores(len(classes), average="none")
         self._frozen: tuple[str, ...] = ()  # blocks that are not trained
         self._fixed: list[str] = []  # modules of the network that stay in eval mode
         self._prefix: tuple[torch.device, FrozenPrefix] | None = None
@@ -124,14 +127,17 @@ class ClassifierModule(pl.LightningModule):
         return F.cross_entropy(logits, labels, weights, label_smoothing=self.label_smoothing)
 
     def configure_metrics(self, num_classes: int) -> MetricCollection:
-        """Return the validation metrics besides the cross-entropy, computed on probabilities."""
+        """Return the validation metrics besides the cross-entropy, computed on probabilities.
+
+        A metric with one value per class is averaged over the classes that have images.
+        """
         return MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-                "precision": MulticlassPrecision(num_classes, average="macro"),
-                "recall": MulticlassRecall(num_classes, average="macro"),
-                "f1": MulticlassF1Score(num_classes, average="macro"),
-                "auroc": MulticlassAUROC(num_classes, average="macro"),
+                "precision": MulticlassPrecision(num_classes, average="none"),
+                "recall": MulticlassRecall(num_classes, average="none"),
+                "f1": MulticlassF1Score(num_classes, average="none"),
+                "auroc": MulticlassAUROC(num_classes, average="none"),
             }
         )
 
@@ -200,14 +206,23 @@ class ClassifierModule(pl.LightningModule):
         logits = self._logits(batch).float()
         self.validation_loss.update(F.cross_entropy(logits, batch.labels), len(batch.labels))
         self.validation_metrics.update(logits.softmax(1), batch.labels)
+        self.validation_labels.update(logits, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
-        loss = self.validation_loss.compute()
-        metrics = {"cross_entropy": loss, **self.validation_metrics.compute()}
+        metrics = {"cross_entropy": self.validation_loss.compute()}
+        occurs = self.validation_labels.compute()[:, -1] > 0
+        with warnings.catch_warnings():
+            # torchmetrics warns of classes without images, whose values do not count here
+            warnings.simplefilter("ignore", UserWarning)
+            computed = self.validation_metrics.compute()
+        for name, values in computed.items():
+            metrics[name] = values[occurs].mean() if values.shape == occurs.shape else values
+        if "auroc" in metrics and occurs.sum() < 2:
+            metrics["auroc"] = torch.full_like(metrics["auroc"], torch.nan)
         self.log_dict({f"validation/{name}": value for name, value in metrics.items()})
-        self.validation_loss.reset()
-        self.validation_metrics.reset()
+        for kept in (self.validation_loss, self.validation_metrics, self.validation_labels):
+            kept.reset()
 
     def on_test_epoch_start(self) -> None:
         self._tested.clear()
