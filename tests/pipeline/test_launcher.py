@@ -212,6 +212,35 @@ def test_a_sweep_lists_its_failed_jobs_and_exits_with_code_1(application, tmp_pa
     assert (tmp_path / "sweep" / "0" / "failure.txt").read_text().startswith("killed by SIGKILL")
 
 
+@pytest.mark.parametrize("subdir", ["run_${hydra.job.num}", "${hydra.job.override_dirname}"])
+def test_folders_of_jobs_with_other_names(application, tmp_path, subdir):
+    done = application("x=fail,succeed", f"hydra.sweep.subdir={subdir}")
+    assert done.returncode == 1
+    assert "#0 x=fail: exit code 1: RuntimeError: a failure" in done.stderr
+    names = ("x=fail", "x=succeed") if "override" in subdir else ("run_0", "run_1")
+    assert (tmp_path / "sweep" / names[0] / "failure.txt").is_file()
+    assert (tmp_path / "sweep" / names[1] / "log.txt").read_text() == "x is succeed\n"
+
+
+def test_a_sweep_folder_that_is_used_again(application, tmp_path):
+    assert application("x=succeed,fail,fail").returncode == 1
+    other = tmp_path / "sweep" / "inner" / "0"
+    other.mkdir(parents=True)
+    for file in (other.parent / "multirun.yaml", other / "job.json", other / "failure.txt"):
+        file.write_text("of another sweep")
+    done = application("x=succeed,succeed")
+    assert done.returncode == 0
+    assert "2 jobs, all finished" in done.stdout
+    assert (other / "job.json").read_text() == "of another sweep"
+
+
+def test_one_folder_for_all_jobs_is_an_error_of_one_line(application, tmp_path):
+    done = application("x=succeed,fail", "hydra.sweep.subdir=same")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: hydra.sweep.subdir=same: each job needs a folder")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_zero_slots_are_an_error_of_one_line(application):
     done = application("x=succeed", "hydra.launcher.slots=0")
     assert done.returncode == 2

@@ -134,13 +134,15 @@ def test_a_finished_sweep_runs_nothing_again(uninterrupted):
 
 
 @pytest.mark.parametrize("launcher", ["basic", "slots"])
-def test_failed_jobs_do_not_end_the_sweep_and_are_listed(tmp_path, launcher):
+@pytest.mark.parametrize("subdir", ["", "job_"])
+def test_failed_jobs_do_not_end_the_sweep_and_are_listed(tmp_path, launcher, subdir):
     overrides = ["ratio=1.5,2", "seed=7", f"hydra/launcher={launcher}"]
+    overrides.append(f"hydra.sweep.subdir={subdir}${{hydra.job.num}}")
     done = train("-m", *overrides, f"paths.outputs={tmp_path}")
     assert done.returncode == 1
     assert "2 of 2 jobs failed" in done.stderr
     for i, ratio in enumerate(("1.5", "2")):
-        (failure,) = tmp_path.glob(f"sweeps/*/{i}/failure.txt")
+        (failure,) = tmp_path.glob(f"sweeps/*/{subdir}{i}/failure.txt")
         (line,) = failure.read_text().splitlines()
         assert line.startswith(f"ratio={ratio}")
         assert f"#{i} ratio={ratio}: {line}" in done.stderr

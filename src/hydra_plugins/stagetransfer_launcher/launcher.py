@@ -19,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class SlotsLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep the config. Called by Hydra."""
-        self.config = config
+        """Keep what `launch` needs. Called by Hydra."""
+        self.context, self.config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -74,8 +74,10 @@ class SlotsLauncher(Launcher):
         devices = visible_devices()
         count = self.slots or len(devices) or 1
         sweep = Path(hydra.sweep.dir).absolute()
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        jobs = [Job(sweep / str(number)) for number in numbers]
+        jobs = [
+            Job(sweep / self._subdir(overrides, number), number)
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
         commands = [
             Command(self._command(job, overrides), job.folder / "log.txt")
             for job, overrides in zip(jobs, job_overrides, strict=True)
@@ -90,16 +92,16 @@ class SlotsLauncher(Launcher):
             start_times[i] = time.monotonic()
             device = device_of_slot(slot, devices)
             where = "" if device is None else f" on GPU {device}"
-            log.info("#%d started%s: %s", numbers[i], where, names[i])
+            log.info("#%d started%s: %s", jobs[i].number, where, names[i])
 
         def on_end(i: int, code: int) -> None:
             seconds = time.monotonic() - start_times[i]
             if code == 0:
-                log.info("#%d finished in %.0f s%s", numbers[i], seconds, result(jobs[i]))
+                log.info("#%d finished in %.0f s%s", jobs[i].number, seconds, result(jobs[i]))
                 return
             if jobs[i].failure is None:
                 jobs[i].fail(cause_of_exit(code, commands[i].output))
-            log.info("#%d failed after %.0f s: %s", numbers[i], seconds, jobs[i].failure)
+            log.info("#%d failed after %.0f s: %s", jobs[i].number, seconds, jobs[i].failure)
 
         try:
             ProcessPool(slot_environments(count, devices)).run(commands, on_start, on_end)
@@ -107,6 +109,17 @@ class SlotsLauncher(Launcher):
             log.info("interrupted: all jobs were ended; the same command continues the sweep")
             sys.exit(130)
         return [JobReturn(list(o), status=JobStatus.COMPLETED) for o in job_overrides]
+
+    def _subdir(self, overrides: Sequence[str], number: int) -> str:
+        """Return `hydra.sweep.subdir` of a job, as Hydra's own launchers resolve it."""
+        from stagetransfer.pipeline.sweep import unresolved_subdir
+
+        if unresolved_subdir(self.config) == "${hydra.job.num}":
+            return str(number)
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.num, config.hydra.job.id = number, str(number)
+        return str(config.hydra.sweep.subdir)
 
     def _command(self, job: Any, overrides: Sequence[str]) -> list[str]:
         """Return the command that runs one job alone, with the options of this process."""
@@ -117,7 +130,8 @@ class SlotsLauncher(Launcher):
             if source.provider in names:
                 package = "pkg://" if source.schema == "pkg" else ""
                 options += [names[source.provider], package + source.path]
-        own = [text for text in hydra.overrides.hydra if not text.startswith("hydra.mode=")]
+        given: Any = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)
+        own = [text for text in given if not text.startswith(("hydra.mode=", "hydra.sweep."))]
         folder = str(job.folder).replace("\\", "\\\\").replace("'", "\\'")
         return [
             *program(),
@@ -126,7 +140,7 @@ class SlotsLauncher(Launcher):
             *own,
             "hydra.mode=RUN",
             f"hydra.run.dir='{folder}'",
-            f"hydra.job.num={job.folder.name}",
+            f"hydra.job.num={job.number}",
         ]
 
 

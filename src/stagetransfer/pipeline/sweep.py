@@ -1,7 +1,7 @@
 """The jobs of a sweep, recorded on disk: their overrides, their runs, and why they failed.
 
-`<sweep>/<number>/` holds job.json and, if the job failed, failure.txt with the cause in one line,
-whichever launcher started the job and wherever it ran.
+The folder of a job (`hydra.sweep.subdir`, by default its number) holds job.json and, if the job
+failed, failure.txt with the cause in one line, whichever launcher started it and wherever it ran.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ OmegaConf.register_new_resolver("blocks", _blocks, replace=True)
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep, identified by its folder."""
+    """One job of a sweep: its folder, and its number."""
 
     folder: Path
+    number: int
 
     @staticmethod
     def current() -> Job | None:
@@ -52,7 +53,7 @@ class Job:
         hydra = HydraConfig.get()
         if OmegaConf.is_missing(hydra.job, "num"):
             return None
-        return Job(Path(hydra.runtime.output_dir))
+        return Job(Path(hydra.runtime.output_dir), int(hydra.job.num))
 
     @property
     def run(self) -> Path | None:
@@ -72,8 +73,13 @@ class Job:
         return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
     def begin(self, overrides: Sequence[str], run: Path | None = None) -> None:
-        """Record the job's overrides and, once it is known, the folder of its run."""
-        record = {"overrides": list(overrides), "run": str(run.absolute()) if run else None}
+        """Record the job's overrides and, once it is known, the folder of its run.
+
+        A failure of an earlier try is forgotten.
+        """
+        (self.folder / "failure.txt").unlink(missing_ok=True)
+        record = {"number": self.number, "overrides": list(overrides)}
+        record["run"] = str(run.absolute()) if run else None
         write_json(self.folder / "job.json", record)
 
     def fail(self, reason: str) -> None:
@@ -90,8 +96,30 @@ class Job:
 
 def jobs(sweep: Path) -> list[Job]:
     """Return the jobs of a sweep that have started, by number."""
-    folders = [path.parent for path in sweep.glob("*/job.json")]
-    return [Job(path) for path in sorted(folders, key=lambda path: int(path.name))]
+    found = [Job(path.parent, int(read_json(path)["number"])) for path in _records(sweep)]
+    return sorted(found, key=lambda job: job.number)
+
+
+def forget_jobs(sweep: Path) -> None:
+    """Remove the records of an earlier sweep in this folder, which are not those of the next."""
+    for path in _records(sweep):
+        path.with_name("failure.txt").unlink(missing_ok=True)
+        path.unlink()
+
+
+def _records(sweep: Path) -> list[Path]:
+    """Return the job.json of each job, but not those of another sweep in a folder below."""
+    inner = [path.parent for path in sweep.rglob("multirun.yaml") if path.parent != sweep]
+    return [
+        path
+        for path in sweep.rglob("job.json")
+        if not any(path.is_relative_to(folder) for folder in inner)
+    ]
+
+
+def unresolved_subdir(config: DictConfig) -> str:
+    """Return `hydra.sweep.subdir` as it was written, such as ${hydra.job.num}."""
+    return str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])  # type: ignore[call-overload, index]
 
 
 def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -115,8 +143,15 @@ class SweepCallback(Callback):
                 f"hydra/launcher={name}: its package is not installed. Install it with "
                 f"pip install 'stagetransfer[{EXTRAS[plugin]}]'"
             )
+        subdir = unresolved_subdir(config)
+        if "${" not in subdir:
+            refuse(
+                f"hydra.sweep.subdir={subdir}: each job needs a folder of its own. Put its number "
+                f"into the name, 'hydra.sweep.subdir={subdir}_${{hydra.job.num}}'"
+            )
         try:  # Hydra writes this file next; its error would not name it
             check_can_be_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
+            forget_jobs(Path(config.hydra.sweep.dir))
             write_text(Path(config.hydra.sweep.dir) / "multirun.yaml", OmegaConf.to_yaml(config))
         except (UserError, OSError) as error:
             exit_if_known(error)
@@ -137,7 +172,7 @@ class SweepCallback(Callback):
             print(f"\n{len(begun)} jobs, all finished")
         for job, label in zip(begun, labels([job.overrides for job in begun]), strict=True):
             if job.failure:
-                print(f"  #{job.folder.name} {label}: {job.failure}", file=sys.stderr)
+                print(f"  #{job.number} {label}: {job.failure}", file=sys.stderr)
         outputs = OmegaConf.select(config, "paths.outputs")
         if outputs is not None:
             _board(Path(outputs))
