@@ -46,6 +46,12 @@ def two_stage(compose_config, outputs):
     return start(compose_config, outputs, "+experiment=two_stage").run()
 
 
+def test_more_devices_than_there_are_are_refused(compose_config, tmp_path):
+    """On a processor, 99 processes would wait for each other."""
+    with pytest.raises(UserError, match=r"trainer.devices=999: there are \d+ "):
+        start(compose_config, tmp_path, "+experiment=scratch", "trainer.devices=999")
+
+
 def test_the_files_of_a_finished_run(two_stage, outputs):
     assert two_stage.parent == outputs / "runs"
     assert two_stage.name.startswith("two_stage-r1-s0-")

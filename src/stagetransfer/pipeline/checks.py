@@ -1,6 +1,7 @@
 """What is settled before a chain runs: its precision, the length of its stages, its classes."""
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import isfunction
@@ -69,8 +70,9 @@ def check_copies(config: RunConfig, target: PreparedStage) -> None:
 def check_trainer(config: RunConfig) -> None:
     """Raise UserError if Lightning refuses a setting of `trainer`, a callback or a logger.
 
-    A Trainer for one device is built: whether there are more is known when the training starts.
+    A Trainer for one device is built: one for several starts their processes.
     """
+    _check_devices(config.trainer.accelerator, config.trainer.devices)
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
         for name, target in getattr(config, group).items():
             _check_class(target, f"{group}.{name}", base)
@@ -78,6 +80,17 @@ def check_trainer(config: RunConfig) -> None:
         build_trainer(replace(config.trainer, devices=1), callbacks=[], logger=False)
     except Exception as error:  # each of Lightning's connectors has exceptions of its own
         raise UserError(f"trainer: {first_line(error)} Change the setting.") from error
+
+
+def _check_devices(accelerator: str, devices: int) -> None:
+    """Refuse more devices than there are: processes would wait for each other, or never end."""
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    there = torch.cuda.device_count() if on_gpu else (os.cpu_count() or 1)
+    if devices > there:
+        kind = "GPUs" if on_gpu else "processor cores"
+        raise UserError(
+            f"trainer.devices={devices}: there are {there} {kind}. Give {there} or fewer"
+        )
 
 
 def _check_class(target: Any, key: str, base: type) -> None:
