@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagetransfer.files import default_folder, filled_folder
-from stagetransfer.reporting import figure5, plots
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Section
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
+from stagetransfer.reporting.figure5 import figure_5_block
 from stagetransfer.reporting.fold_section import fold_sections
 from stagetransfer.reporting.overview_section import overview_section
 from stagetransfer.reporting.pair_tables import pair_blocks
@@ -53,43 +53,39 @@ def make_report(
     """
     found = gather_runs(paths, only=only, conditions=conditions)
     study = Study(found.runs, count, found.conditions)
+    page = _page(study, found.unfinished)
+    if visualization is not None:
+        page.append(visualization_section(visualization))
+    page.sort(key=lambda section: section.appendix)
     out = default_folder(found.outputs, "report") if out is None else out
     with filled_folder(out) as part:
-        _write(study, part, found.unfinished, visualization)
+        write_report("StageTransfer report", page, part)
         stale = _stale_files(out, part)
     for file in stale:
         file.unlink(missing_ok=True)
     return out
 
 
-def _write(
-    study: Study, out: Path, unfinished: Sequence[UnfinishedRun], visualization: Path | None
-) -> None:
+def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
     main = study.main_ratio
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
-    figure = figure5.figure_5(study)
-    plot = plots.save_plot(figure, "figure5", figure5.TITLE, figure5.CAPTION, out)
     page = [
         overview_section(study, unfinished),
         Section(f"Test results at {at}", table_2(study, main)),
         Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
-        *depth_sections(study, out),
-        Section("Less training data", [*table_3(study), plot]),
-        roc_section(study, out),
-        class_section(study, out),
-        training_section(study, curves, out),
-        *calibration_sections(study, out),
+        *depth_sections(study),
+        Section("Less training data", [*table_3(study), figure_5_block(study)]),
+        roc_section(study),
+        class_section(study),
+        training_section(study, curves),
+        *calibration_sections(study),
     ]
     for ratio in reversed(study.ratios[:-1]):
         blocks = [*table_2(study, ratio), *pair_blocks(study, ratio)]
-        blocks.append(learning_curves_block(study, ratio, curves, out))
+        blocks.append(learning_curves_block(study, ratio, curves))
         page.append(Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True))
-    page += fold_sections(study)
-    if visualization is not None:
-        page.append(visualization_section(visualization, out))
-    page.sort(key=lambda section: section.appendix)
-    write_report("StageTransfer report", page, out)
+    return [*page, *fold_sections(study)]
 
 
 def _stale_files(out: Path, new: Path) -> list[Path]:

@@ -1,7 +1,5 @@
 """Results per class: the recall of each class against r, and confusion matrices."""
 
-from pathlib import Path
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,12 +8,12 @@ from numpy.typing import NDArray
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Data, Section, data_frame
+from stagetransfer.reporting.blocks import Data, Plot, Section, data_frame
 from stagetransfer.reporting.figure5 import CAPTION, recall_plot
 from stagetransfer.runs.study import Study
 
 
-def class_section(study: Study, out: Path) -> Section:
+def class_section(study: Study) -> Section:
     """Return the plots of recall and confusion matrices, and the numbers of both."""
     caption = f"{CAPTION} n: number of test images."
     if len(study.classes) > plots.MAX_CLASSES:
@@ -23,10 +21,9 @@ def class_section(study: Study, out: Path) -> Section:
     if study.few:
         caption += f" Fewer than ten groups: {fmt.join(study.few)}."
     title = "Recall of each class against r"
-    recall = plots.save_plot(recall_plot(study), "recall_by_class", title, caption, out)
-    title = "Confusion matrices"
+    recall = Plot("recall_by_class", title, caption, recall_plot(study))
     caption = "Counts summed over seeds. The colour is the share of the images with this label."
-    matrices = plots.save_plot(confusion_plot(study), "confusion", title, caption, out)
+    matrices = Plot("confusion", "Confusion matrices", caption, confusion_plot(study))
     counts = [
         (condition, ratio, label, *row)
         for condition in study.conditions

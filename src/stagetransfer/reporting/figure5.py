@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
+from stagetransfer.reporting.blocks import Plot
 from stagetransfer.runs.study import Study
 
 LABELS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
-TITLE = "Figure 5. Test accuracy and cross-entropy against the training-data ratio r"
 CAPTION = (
     "Mean over seeds with its 95 % interval. Each faint point is one seed; a cross is one that did "
     "not learn."
@@ -24,6 +24,12 @@ CAPTION = (
 def figure_5(study: Study) -> Figure:
     """Return Figure 5; if all runs have one ratio, the conditions are side by side instead."""
     return _plot(study, {metric: f"test {label}" for metric, label in LABELS.items()})
+
+
+def figure_5_block(study: Study) -> Plot:
+    """Return Figure 5 with its title and caption."""
+    title = "Figure 5. Test accuracy and cross-entropy against the training-data ratio r"
+    return Plot("figure5", title, CAPTION, figure_5(study))
 
 
 def recall_plot(study: Study) -> Figure:
@@ -71,19 +77,20 @@ def _draw_condition(axis: Axes, study: Study, condition: str, metric: str) -> No
         step = 0.07 * float(np.diff(study.ratios).min())
         shift = seeds_shift = (index - (len(study.conditions) - 1) / 2) * step
         x = np.array(ratios)
+    colour = style["color"]
     faint: dict[str, Any] = {"alpha": 0.35, "markersize": 3, "markeredgewidth": 0}
     for at, ratio in zip(x, ratios, strict=True):
         runs = study.at(condition, ratio)
         values = study.values(runs, metric)[0]
         at_seeds = np.full(len(values), at + seeds_shift)
         learned = np.array([run.learned for run in runs])
-        axis.plot(at_seeds[learned], values[learned], style.marker, color=style.colour, **faint)
-        axis.plot(at_seeds[~learned], values[~learned], "x", color=style.colour, markersize=5)
+        axis.plot(at_seeds[learned], values[learned], style["marker"], color=colour, **faint)
+        axis.plot(at_seeds[~learned], values[~learned], "x", color=colour, markersize=5)
     estimates, low, high = zip(*((x.estimate, x.low, x.high) for x in found), strict=True)
     if len(ratios) > 1:
-        axis.fill_between(x, low, high, color=style.colour, alpha=0.12, linewidth=0)
+        axis.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
     else:
         # Not an error bar, because the interval may lie beside the estimate.
         x = x + shift
-        axis.vlines(x, low, high, color=style.colour, linewidth=1.2, alpha=0.8)
-    axis.plot(x, estimates, label=plots.label(study, condition), **style.options)
+        axis.vlines(x, low, high, color=colour, linewidth=1.2, alpha=0.8)
+    axis.plot(x, estimates, label=plots.label(study, condition), **style)

@@ -1,19 +1,15 @@
 """ROC curves of each class against the rest: areas, operating points, pairwise comparisons."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Bullets, Data, Section, Table, Text
-from stagetransfer.runs.roc_study import RocMetrics, RocStudy, rows_at
+from stagetransfer.reporting.blocks import Block, Bullets, Data, Plot, Section, Table, Text
+from stagetransfer.reporting.roc_plots import roc_plot
+from stagetransfer.runs.roc_study import RocMetrics, RocStudy
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import POINTS
 
@@ -47,7 +43,7 @@ PAIR_NOTE = (
 )
 
 
-def roc_section(study: Study, out: Path) -> Section:
+def roc_section(study: Study) -> Section:
     """Return the areas, partial areas and sensitivities at the main ratio, with the curves."""
     ratio = study.main_ratio
     title = f"ROC curves at r = {fmt.ratio(ratio)}"
@@ -62,11 +58,10 @@ def roc_section(study: Study, out: Path) -> Section:
     if len(study.classes) > len(classes):
         lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
     others = "ratios, classes" if len(study.ratios) > 1 else "classes"
-    figure = roc_plot(rocs, ratio, metrics, curves)
     blocks: list[Block] = [
         Text(METHOD.format(others=others)),
         *([Bullets(lines)] if lines else []),
-        plots.save_plot(figure, f"roc-r{fmt.ratio(ratio)}", title, CAPTION, out),
+        Plot(f"roc-r{fmt.ratio(ratio)}", title, CAPTION, roc_plot(rocs, ratio, metrics, curves)),
         _table(study, "roc", "Areas and operating points", ["condition", "class"], metrics),
         Data("roc_curves", curves),
     ]
@@ -75,33 +70,6 @@ def roc_section(study: Study, out: Path) -> Section:
         heading = "Pairs of conditions, differences in points"
         blocks.append(_table(study, "roc_pairs", heading, ["pair", "class"], pairs))
     return Section(title, blocks)
-
-
-@mpl.rc_context(STYLE)
-def roc_plot(study: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Return one panel per class and one curve per condition, with intervals as bars."""
-    rates = study.metrics.rates
-    side = 3.4 if len(study.positives) > 1 else 4.6
-    figure, axes = plots.grid(len(study.positives), 4, (side, side))
-    styles = plots.condition_styles(study.study.conditions)
-    for axis, name in zip(axes, study.positives, strict=True):
-        axis.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=0.8)
-        for index, condition in enumerate(study.study.conditions):
-            curve, style = rows_at(curves, condition, ratio, name), styles[condition]
-            if curve.empty:
-                continue
-            x, y = curve["false_positive_rate"], curve["sensitivity"]
-            axis.plot(np.r_[0, x], np.r_[0, y], color=style.colour, linestyle=style.line)
-            points = rows_at(metrics, condition, ratio, name).set_index("figure")
-            points = points.loc[[f"sensitivity_at_{rate:g}" for rate in rates]]
-            # Conditions are moved apart, so that no bar hides another.
-            shifted = np.array(rates) + 0.008 * index
-            label = plots.label(study.study, condition, ratio)
-            plots.draw_operating_points(axis, shifted, points, style, label)
-        axis.set(title=f"{name} against the rest", xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
-    plots.label_axes(figure, "false-positive rate", "sensitivity")
-    plots.legend(figure, axes)
-    return figure
 
 
 def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.DataFrame) -> Table:

@@ -1,22 +1,20 @@
 """The results of `stagetransfer visualize` in the report: CSV as tables, PNG as figures."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from stagetransfer.errors import UserError
-from stagetransfer.files import atomic_path
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Plot, Section, Table
 
 MAX_ROWS = 60
 
 
-def visualization_section(folder: Path, out: Path) -> Section:
-    """Return every CSV and PNG file of a folder; images are copied to visualization/ in `out`."""
+def visualization_section(folder: Path) -> Section:
+    """Return every CSV and PNG file of a folder."""
     tables = [_table(file) for file in sorted(folder.glob("*.csv"))]
-    images = [_image(file, out) for file in sorted(folder.glob("*.png"))]
+    images = [Plot(file.name, file.stem, "", file) for file in sorted(folder.glob("*.png"))]
     if not tables and not images:
         raise UserError(
             f"--visualization {folder}: no CSV or PNG file. Give a folder that stagetransfer "
@@ -38,14 +36,7 @@ def _table(file: Path) -> Table:
     more = f"The first {MAX_ROWS} of {len(data)} rows; all are in the CSV file."
     notes = [more] if len(data) > MAX_ROWS else []
     columns = [str(name) for name in data.columns]
-    return Table(f"visualization-{file.stem}", file.stem, columns, rows, notes, left, data)
-
-
-def _image(file: Path, out: Path) -> Plot:
-    copy = Path("visualization") / file.name
-    with atomic_path(out / copy) as part:
-        shutil.copyfile(file, part)
-    return Plot(file.stem, [copy], "")
+    return Table(f"visualization-{file.stem}", file.stem, columns, rows, notes, data, left)
 
 
 def _cell(value: object) -> str:
