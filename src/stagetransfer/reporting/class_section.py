@@ -27,7 +27,7 @@ def class_section(study: Study) -> Section:
     counts = [
         (condition, ratio, label, *row)
         for condition in study.conditions
-        for ratio in [_highest_ratio(study, condition)]
+        for ratio in [study.at(condition)[-1].ratio]
         for label, row in zip(study.classes, confusion(study, condition, ratio), strict=True)
     ]
     recalls = [
@@ -56,7 +56,7 @@ def confusion_plot(study: Study, at: float | None = None) -> Figure:
     conditions = [name for name in study.conditions if study.at(name, at)]
     figure, axes = plots.grid(len(conditions), 2, (side, 0.9 * side))
     for axis, condition in zip(axes, conditions, strict=True):
-        ratio = _highest_ratio(study, condition) if at is None else at
+        ratio = study.at(condition, at)[-1].ratio
         counts = confusion(study, condition, ratio)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         texts = np.where(counts, counts.astype(str), "") if show_counts else None
@@ -79,7 +79,3 @@ def confusion(study: Study, condition: str, ratio: float) -> NDArray[np.int64]:
     for run in study.at(condition, ratio):
         np.add.at(counts, (study.labels, study.predictions(run)), 1)
     return counts
-
-
-def _highest_ratio(study: Study, condition: str) -> float:
-    return max(run.ratio for run in study.at(condition))

@@ -18,12 +18,7 @@ from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Plot, Section, Table, Text, data_frame
-from stagetransfer.reporting.pair_tables import (
-    PAIR_COLUMNS,
-    difference_cells,
-    pair_records,
-    pair_sentence,
-)
+from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.runs.study import Pair, Study, correct
 from stagetransfer.runs.tuning_depth import SEARCHED, split_depth
 from stagetransfer.runs.verdict import not_learned
@@ -173,13 +168,13 @@ def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFr
 
 
 def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: str) -> list[Table]:
-    rows, records = [], []
+    rows, ratios = [], list[float]()
     for choice in choices:
         ratio = fmt.ratio(choice.ratio)
         for pair in choice.against:
             cells = difference_cells(pair, METRICS)
             rows.append([ratio, _depth(choice.condition), _depth(pair.b), *cells])
-        records += [(choice.ratio, *record) for record in pair_records(choice.against)]
+        ratios += [choice.ratio] * len(choice.against) * len(METRICS)
     if not rows:
         return []
     columns = ["r", "chosen", "compared with"]
@@ -191,7 +186,9 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: st
         "separately for each metric."
     )
     name, title = f"depth-{base}-chosen", f"{base}: comparisons of the chosen depth"
-    data = data_frame(f"ratio chosen against {PAIR_COLUMNS}", records)
+    data = pair_frame([pair for choice in choices for pair in choice.against])
+    data = data.rename(columns={"a": "chosen", "b": "against"})
+    data.insert(0, "ratio", ratios)
     notes = [note, *fmt.few_groups_note(study)]
     return [Table(name, title, columns, rows, notes, left=3, data=data)]
 

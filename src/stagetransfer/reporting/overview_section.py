@@ -38,8 +38,15 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     lines = [
         f"{runs} of {conditions}; r: {ratios}; seeds: {fmt.join(study.seeds)}.",
         *(f"{name}: {' → '.join(study.chains[name])}." for name in study.conditions),
-        *(_test_set(study), source_seeds(study), *_family(study), f"Software: {versions}."),
+        *(_test_set(study), source_seeds(study)),
     ]
+    if pairs := len(list(study.condition_pairs())):
+        which = "asked for" if study.asked_for else "found here"
+        lines.append(
+            f"Holm's correction counts {fmt.count(pairs, 'pair')} of the conditions {which} "
+            f"({fmt.join(study.asked)}), also those that cannot be compared."
+        )
+    lines.append(f"Software: {versions}.")
     problems = []
     for run in unfinished:
         replaced = _place(study, run) in states["finished"]
@@ -138,17 +145,6 @@ def unlike_conditions(study: Study) -> list[str]:
         if len(found) > 1:
             lines.append(f"runs were made with different versions of {name}: {fmt.join(found)}")
     return lines
-
-
-def _family(study: Study) -> list[str]:
-    """Return the line that says over which comparisons p-values are corrected."""
-    if not (pairs := len(list(study.condition_pairs()))):
-        return []
-    which = "asked for" if study.asked_for else "found here"
-    return [
-        f"Holm's correction counts {fmt.count(pairs, 'pair')} of the conditions {which} "
-        f"({fmt.join(study.asked)}), also those that cannot be compared."
-    ]
 
 
 def _place(study: Study, run: UnfinishedRun) -> Place | None:

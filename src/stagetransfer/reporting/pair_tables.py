@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 from math import nan
 
+import pandas as pd
+
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import POINTS, Unit, sentence
 
-PAIR_COLUMNS = "figure difference low high p p_holm seeds seeds_left_out not_compared"
+PAIR_COLUMNS = "a b figure difference low high p p_holm seeds seeds_left_out not_compared"
 MCNEMAR_COLUMNS = ("pair", "seed", "only the first right", "only the second right", "p")
 OTHERS = [name for name in fmt.LABELS if name != "accuracy"]
 
@@ -44,7 +46,7 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
         for seed, test in pair.mcnemar.items():
             counts = map(str, (seed, test.only_a, test.only_b))
             tests.append([title, *counts, fmt.p_value(test.p_value)])
-    data = data_frame(f"a b {PAIR_COLUMNS}", pair_records(pairs))
+    data = pair_frame(pairs)
     few = fmt.few_groups_note(study)
     holm_note = f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, "
     holm_note += "also those that are not compared, separately for each metric."
@@ -93,15 +95,15 @@ def pair_sentence(study: Study, pair: Pair, metric: str, unit: Unit = POINTS) ->
     return sentence(pair.a, pair.b, result, unit=unit, p_value=p_value, few=few, refusal=refusal)
 
 
-def pair_records(pairs: Iterable[Pair]) -> list[tuple[object, ...]]:
-    """Return one row per pair and metric: both conditions, then `PAIR_COLUMNS`."""
-    rows: list[tuple[object, ...]] = []
+def pair_frame(pairs: Iterable[Pair]) -> pd.DataFrame:
+    """Return one row per pair and metric, with `PAIR_COLUMNS`."""
+    rows = []
     for pair in pairs:
         seeds = [" ".join(map(str, of)) for of in (pair.seeds, pair.left_out)]
         for metric, x in pair.metrics.items():
             numbers = (x.estimate, x.low, x.high, x.p_value, pair.holm.get(metric, nan))
             rows.append((pair.a, pair.b, metric, *numbers, *seeds, pair.refusal))
-    return rows
+    return data_frame(PAIR_COLUMNS, rows)
 
 
 def _sentence(study: Study, pair: Pair) -> str:

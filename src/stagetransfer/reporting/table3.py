@@ -10,12 +10,7 @@ import numpy as np
 from stagetransfer import statistics as stats
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
-from stagetransfer.reporting.pair_tables import (
-    PAIR_COLUMNS,
-    difference_cells,
-    pair_records,
-    pair_sentence,
-)
+from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.reporting.published_results import TABLE_3
 from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Pair, Study, correct
@@ -138,7 +133,7 @@ def _differences(study: Study) -> list[Block]:
         lines.append(f"{label}: {pair_sentence(study, pair, metric, unit)}{out}")
         cells = difference_cells(pair, [metric], UNITS)
         rows.append([label, f"{pair.a} - {pair.b}", *cells, str(left_out or fmt.DASH)])
-    data = data_frame(f"a b {PAIR_COLUMNS}", pair_records(pairs))
+    data = pair_frame(pairs)
     data["runs_left_out"] = [len(pair.left_out) for pair in pairs for _ in UNITS]
     columns = "figure a b difference low high p p_holm runs_left_out not_compared"
     data = data.sort_values("figure", kind="stable")[columns.split()]

@@ -15,11 +15,11 @@ from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Plot, Section, Table, Text, data_frame
 from stagetransfer.reporting.figure5 import LABELS
+from stagetransfer.reporting.sources_table import NOT_RECORDED
 from stagetransfer.runs.run import trained_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.training_curves import validation_curve
 
-NOT_RECORDED = "not recorded"
 STAGE_COLUMNS = (
     "stage used distinct reused epochs images_per_second seconds seconds_without_sharing"
 )
