@@ -24,6 +24,7 @@ from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import apply_temperature, ece_interval, fit_temperature, reliability
 from stagetransfer.statistics.calibration import BINS
+from stagetransfer.statistics.metrics import image_losses
 
 FILE = "validation.csv"
 KINDS = ("as trained", "at T")
@@ -90,7 +91,7 @@ def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
         for p in one.probabilities.values():
             ece = ece_interval(resamples, p)
             means.append((ece.estimate, ece.low, ece.high))
-        losses = [_cross_entropy(study, p) for p in one.probabilities.values()]
+        losses = [float(image_losses(study.labels, p).mean()) for p in one.probabilities.values()]
         cells = [fmt.mean(*means[0], digits=2), *(fmt.mean(*ece) for ece in means[1:])]
         condition = fmt.marked(study, one.condition, study.main_ratio)
         rows.append([condition, str(len(t)), *cells, *map(fmt.number, losses)])
@@ -99,12 +100,6 @@ def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
     heads += [f"{name} {kind}" for name in ("ECE", "cross-entropy") for kind in KINDS]
     title = "Calibration on the test set, with temperatures fitted on validation images"
     return Table("calibration", title, heads, rows, NOTES, data=data_frame(columns, records))
-
-
-def _cross_entropy(study: Study, probabilities: NDArray[np.float64]) -> float:
-    """Return the mean over runs and test images in nats."""
-    of_label = probabilities[:, np.arange(len(study.labels)), study.labels]
-    return float(-np.log(np.clip(of_label, 1e-15, None)).mean())
 
 
 def _diagram(study: Study, found: Sequence[_Calibrated]) -> list[Block]:
