@@ -83,7 +83,7 @@ def read_systems(
     for system in found:
         name = system.name if unique else str(system.path)
         if name in systems:
-            raise UserError(f"{found[0].name}: given twice. Give each system once.")
+            raise UserError(f"{system.name}: given twice. Give each system once.")
         cases, hits = list(system.rows["case"]), list(system.rows["lesion"])
         scores = pd.to_numeric(system.rows["score"], errors="coerce").to_numpy()
         try:
@@ -171,7 +171,7 @@ def _read_path(path: Path, table: Path | None, positive: str | None) -> Iterator
     hits = _read_csv(table, ("file", "lesion"))
     for run in runs:
         rows = _run_candidates(run, table, hits, positive)
-        yield _System(run.name, table, rows, table, run)
+        yield _System(run.name, run.folder, rows, table, run)
 
 
 def _run_candidates(
