@@ -13,7 +13,7 @@ def test_the_system_that_is_given_twice_is_named(tmp_path):
     first, twice = tmp_path / "first.csv", tmp_path / "twice.csv"
     for file in (first, twice):
         file.write_text("case,lesion,score\nc,l,1\n")
-    with pytest.raises(UserError, match="^twice: given twice"):
+    with pytest.raises(UserError, match=r"^twice: given twice"):
         read_systems([first, twice, twice], tmp_path / "lesions.csv")
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagetransfer.files import default_folder, filled_folder
+from stagetransfer.reporting import figure5
 from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Section
+from stagetransfer.reporting.blocks import Plot, Section
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
-from stagetransfer.reporting.figure5 import figure_5_block
 from stagetransfer.reporting.fold_section import fold_sections
 from stagetransfer.reporting.overview_section import overview_section
 from stagetransfer.reporting.pair_tables import pair_blocks
@@ -18,9 +18,10 @@ from stagetransfer.reporting.roc_section import roc_section
 from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
 from stagetransfer.reporting.training_section import (
+    images_table,
     learning_curves,
     learning_curves_block,
-    training_section,
+    stages_table,
 )
 from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.gather import gather_runs
@@ -70,15 +71,17 @@ def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
     main = study.main_ratio
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
+    curves_plot = learning_curves_block(study, main, curves)
+    plot = Plot("figure5", figure5.TITLE, figure5.CAPTION, figure5.figure_5(study))
     page = [
         overview_section(study, unfinished),
         Section(f"Test results at {at}", table_2(study, main)),
         Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
         *depth_sections(study),
-        Section("Less training data", [*table_3(study), figure_5_block(study)]),
+        Section("Less training data", [*table_3(study), plot]),
         roc_section(study),
         class_section(study),
-        training_section(study, curves),
+        Section("Training", [images_table(study), curves_plot, stages_table(study)]),
         *calibration_sections(study),
     ]
     for ratio in reversed(study.ratios[:-1]):

@@ -5,8 +5,7 @@ The probabilities are compared before and after temperature scaling (Guo et al. 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
-from operator import attrgetter
+from itertools import chain
 from typing import Any
 
 import matplotlib as mpl
@@ -28,7 +27,6 @@ from stagetransfer.statistics.metrics import image_losses
 
 FILE = "validation.csv"
 KINDS = ("as trained", "at T")
-CONDITION = attrgetter("condition")
 
 NOTES = (
     f"ECE: expected calibration error with {BINS} bins of the highest probability (Guo et al. "
@@ -56,7 +54,8 @@ def calibration_sections(study: Study) -> list[Section]:
     runs = [run for run in at_main if (run.folder / FILE).is_file()]
     if not runs:
         return []
-    found = [_calibrate(study, name, list(of)) for name, of in groupby(runs, CONDITION)]
+    conditions = dict.fromkeys(run.condition for run in runs)
+    found = [_calibrate(study, [run for run in runs if run.condition == of]) for of in conditions]
     blocks: list[Block] = [_table(study, found), *_diagram(study, found)]
     if absent := len(at_main) - len(runs):
         text = (
@@ -67,7 +66,7 @@ def calibration_sections(study: Study) -> list[Section]:
     return [Section(f"Calibration at r = {fmt.ratio(study.main_ratio)}", blocks)]
 
 
-def _calibrate(study: Study, condition: str, runs: Sequence[Run]) -> _Calibrated:
+def _calibrate(study: Study, runs: Sequence[Run]) -> _Calibrated:
     temperatures, trained = [], [study.probabilities(run) for run in runs]
     for run in runs:
         _, _, labels, probabilities = read_predictions(run.folder / FILE, run.classes)
@@ -75,7 +74,7 @@ def _calibrate(study: Study, condition: str, runs: Sequence[Run]) -> _Calibrated
         temperatures.append(fit_temperature(labels, logits))
     scaled = [apply_temperature(p, t) for p, t in zip(trained, temperatures, strict=True)]
     by_kind = dict(zip(KINDS, (np.stack(trained), np.stack(scaled)), strict=True))
-    return _Calibrated(condition, study.seeds_of(runs), temperatures, by_kind)
+    return _Calibrated(runs[0].condition, study.seeds_of(runs), temperatures, by_kind)
 
 
 def _table(study: Study, found: Sequence[_Calibrated]) -> Table:

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Plot
 from stagetransfer.runs.study import Study
 
 LABELS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
+TITLE = "Figure 5. Test accuracy and cross-entropy against the training-data ratio r"
 CAPTION = (
     "Mean over seeds with its 95 % interval. Each faint point is one seed; a cross is one that did "
     "not learn."
@@ -24,12 +24,6 @@ CAPTION = (
 def figure_5(study: Study) -> Figure:
     """Return Figure 5; if all runs have one ratio, the conditions are side by side instead."""
     return _plot(study, {metric: f"test {label}" for metric, label in LABELS.items()})
-
-
-def figure_5_block(study: Study) -> Plot:
-    """Return Figure 5 with its title and caption."""
-    title = "Figure 5. Test accuracy and cross-entropy against the training-data ratio r"
-    return Plot("figure5", title, CAPTION, figure_5(study))
 
 
 def recall_plot(study: Study) -> Figure:

@@ -34,11 +34,19 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     runs = fmt.count(len(study.runs), "finished run")
     conditions = fmt.count(len(study.conditions), "condition")
     ratios = fmt.join(map(fmt.ratio, study.ratios))
+    images, classes = f"{len(study.labels)} images", f"{len(study.classes)} classes"
+    groups = f"{study.num_groups} groups (patients), {classes}."
+    if study.groups is None:
+        groups = (
+            f"{classes}. The groups are unknown, so images are resampled as if each were from "
+            "another patient. If they are not, the intervals are too narrow."
+        )
     versions = fmt.join(f"{name} {x}" for name, x in sorted(study.runs[0].versions.items()))
     lines = [
         f"{runs} of {conditions}; r: {ratios}; seeds: {fmt.join(study.seeds)}.",
         *(f"{name}: {' → '.join(study.chains[name])}." for name in study.conditions),
-        *(_test_set(study), source_seeds(study)),
+        f"Test set: {images} of {groups}",
+        source_seeds(study),
     ]
     if pairs := len(list(study.condition_pairs())):
         which = "asked for" if study.asked_for else "found here"
@@ -171,13 +179,3 @@ def _runs_table(study: Study, states: Mapping[str, set[Place]]) -> Table:
     )
     columns = ["condition", "r", *states]
     return Table("runs", "Runs by seed", columns, rows, [note], data_frame(columns, rows), 2)
-
-
-def _test_set(study: Study) -> str:
-    images, classes = f"{len(study.labels)} images", f"{len(study.classes)} classes"
-    if study.groups is None:
-        return (
-            f"Test set: {images} of {classes}. The groups are unknown, so images are resampled as "
-            "if each were from another patient. If they are not, the intervals are too narrow."
-        )
-    return f"Test set: {images} of {study.num_groups} groups (patients), {classes}."

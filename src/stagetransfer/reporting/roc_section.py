@@ -1,7 +1,6 @@
 """ROC curves of each class against the rest: areas, operating points, pairwise comparisons."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -74,15 +73,20 @@ def roc_section(study: Study) -> Section:
 
 def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.DataFrame) -> Table:
     """Return a table with one row per class and condition (or pair), and one column per metric."""
-    metric = data["figure"].where(data["method"] == "bootstrap", data["method"])
     cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for column, row in zip(metric, data.to_dict("records"), strict=True):
-        first, last = (str(row[key]) for key in by)
-        place = (first, "all" if row.get("not_compared") else last)
-        cells.setdefault(place, {})[column] = _cell(row)
-    if "pair" not in by:
-        ratio = float(data["ratio"].iloc[0])
-        cells = {(fmt.marked(study, a, ratio), b): found for (a, b), found in cells.items()}
+    for row in data.to_dict("records"):
+        column = row["figure"] if row["method"] == "bootstrap" else row["method"]
+        first, of_class = (str(row[key]) for key in by)
+        numbers = (row["estimate"], row["low"], row["high"])
+        if refusal := row.get("not_compared"):  # said once, in the first column
+            of_class = "all"
+            cell = f"not compared: {refusal}" if column == "auroc" else fmt.DASH
+        elif "pair" in by:
+            cell = f"{fmt.difference(*numbers, POINTS)}\np {fmt.p_value(row['p_holm'])}"
+        else:
+            first = fmt.marked(study, first, row["ratio"])
+            cell = fmt.mean(*numbers)
+        cells.setdefault((first, of_class), {})[column] = cell
     rows = [[*place, *(found[column] for column in LABELS)] for place, found in cells.items()]
     more = f"The first {MAX_ROWS} of {len(rows)} rows; all are in the CSV file."
     notes = [
@@ -93,13 +97,3 @@ def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.Data
     columns = [*by, *LABELS.values()]
     title = f"{title}{fmt.dagger(study)}"
     return Table(name, title, columns, rows[:MAX_ROWS], notes, left=2, data=data)
-
-
-def _cell(row: Mapping[Hashable, Any]) -> str:
-    if row.get("not_compared"):  # said once, in the first column
-        first = row["figure"] == "auroc" and row["method"] == "bootstrap"
-        return f"not compared: {row['not_compared']}" if first else fmt.DASH
-    numbers = (row["estimate"], row["low"], row["high"])
-    if "p_holm" not in row:
-        return fmt.mean(*numbers)
-    return f"{fmt.difference(*numbers, POINTS)}\np {fmt.p_value(row['p_holm'])}"

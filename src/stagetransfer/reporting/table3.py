@@ -1,6 +1,6 @@
 """Table 3: the slope of each metric against the ratio r, and the differences of slopes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from math import nan
@@ -50,18 +50,17 @@ def table_3(study: Study) -> list[Block]:
         return [Text("No condition has finished runs at two ratios, so there is no slope to fit.")]
     slopes = [_slope(study, name, metric) for metric in UNITS for name in sloped]
     data = data_frame(SLOPE_COLUMNS, slopes)
+    rows = []
+    for row in data.to_dict("records"):
+        slope = fmt.mean(row["slope"], row["low"], row["high"])
+        fit = "two ratios only" if row["ratios"] == 2 else "bad" if row["bad_fit"] else "good"
+        if row["not_fitted"]:
+            slope, fit = f"not fitted: {row['not_fitted']}", fmt.DASH
+        place = [fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])]
+        textbook = fmt.interval(row["textbook_low"], row["textbook_high"])
+        r_squared, paper = fmt.number(row["r_squared"], 2), fmt.number(row["paper"], 4)
+        rows.append([*place, slope, textbook, r_squared, fit, paper])
     flat = [name for name in study.conditions if name not in sloped]
-    rows = [
-        [
-            *(fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])),
-            fmt.mean(row["slope"], row["low"], row["high"])
-            if not row["not_fitted"]
-            else f"not fitted: {row['not_fitted']}",
-            fmt.interval(row["textbook_low"], row["textbook_high"]),
-            *(fmt.number(row["r_squared"], 2), _fit(row), fmt.number(row["paper"], 4)),
-        ]
-        for row in data.to_dict("records")
-    ]
     a = f"A{fmt.dagger(study)}"
     columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit", "paper"]
     flat_note = f"No slope, since all runs have one ratio: {fmt.join(flat)}."
@@ -97,14 +96,6 @@ def _series(
     return study.resamples(distinct), stats.RatioSeries(
         study.values(runs, metric), ratios, positions
     )
-
-
-def _fit(row: Mapping[object, object]) -> str:
-    if row["not_fitted"]:
-        return fmt.DASH
-    if row["ratios"] == 2:
-        return "two ratios only"
-    return "bad" if row["bad_fit"] else "good"
 
 
 def _slope_pair(study: Study, a: str, b: str) -> Pair:

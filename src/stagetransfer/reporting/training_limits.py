@@ -77,11 +77,9 @@ def _remarks(study: Study) -> Iterator[str]:
         yield f"{condition}, {stage}: {remarks[0]} ({len(remarks)} of {count}{alike})"
 
 
-def _rates(study: Study) -> Iterator[str]:
-    """Yield what the searches of learning rate and epochs chose, by condition and ratio."""
-    without = Counter(run.condition for run in trained_runs(study.runs) if not run.search_rates)
-    if without.total() == len(trained_runs(study.runs)):
-        return
+def _rates(study: Study) -> list[str]:
+    """Return what the searches of learning rate and epochs chose, by condition and ratio."""
+    lines = []
     for condition, ratio in product(study.conditions, study.ratios):
         runs = trained_runs(study.at(condition, ratio))
         if not (found := [run.search_rates for run in runs if run.search_rates]):
@@ -90,11 +88,13 @@ def _rates(study: Study) -> Iterator[str]:
         texts = [f"{lr:g} and {epochs} (in {fmt.count(n, 'run')})" for (lr, epochs), n in chosen]
         tried = fmt.join(sorted({len(x["tried"]) for x in found}))
         monitor = str(found[0]["monitor"])
-        yield (
+        lines.append(
             f"{condition}, r = {fmt.ratio(ratio)}: the learning rate and the number of epochs were "
             f"chosen among {tried} settings by validation {fmt.LABELS.get(monitor, monitor)}: "
             f"{'; '.join(texts)}."
         )
-    if without:
+    without = Counter(run.condition for run in trained_runs(study.runs) if not run.search_rates)
+    if lines and without:
         texts = [f"{name} ({fmt.count(n, 'run')})" for name, n in without.items()]
-        yield f"no search of the learning rate and the number of epochs: {fmt.join(texts)}."
+        lines.append(f"no search of the learning rate and the number of epochs: {fmt.join(texts)}.")
+    return lines

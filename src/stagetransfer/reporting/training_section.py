@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Plot, Section, Table, Text, data_frame
+from stagetransfer.reporting.blocks import Block, Plot, Table, Text, data_frame
 from stagetransfer.reporting.figure5 import LABELS
 from stagetransfer.reporting.sources_table import NOT_RECORDED
 from stagetransfer.runs.run import trained_runs
@@ -23,12 +23,6 @@ from stagetransfer.runs.training_curves import validation_curve
 STAGE_COLUMNS = (
     "stage used distinct reused epochs images_per_second seconds seconds_without_sharing"
 )
-
-
-def training_section(study: Study, curves: pd.DataFrame) -> Section:
-    """Return images, the `learning_curves` at the main ratio, and stages."""
-    plot = learning_curves_block(study, study.main_ratio, curves)
-    return Section("Training", [images_table(study), plot, stages_table(study)])
 
 
 def learning_curves(study: Study) -> pd.DataFrame:

@@ -30,14 +30,13 @@ def _table(file: Path) -> Table:
         cause = str(error).splitlines()[0]
         raise UserError(f"{file}: not a valid CSV file ({cause}). Correct or remove it.") from error
     shown = data.head(MAX_ROWS)
-    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    rows = [
+        [fmt.number(value, 4) if isinstance(value, float) else str(value) for value in row]
+        for row in shown.itertuples(index=False)
+    ]
     text = [not pd.api.types.is_numeric_dtype(data[name]) for name in data.columns]
     left = text.index(False) if False in text else len(text)
     more = f"The first {MAX_ROWS} of {len(data)} rows; all are in the CSV file."
     notes = [more] if len(data) > MAX_ROWS else []
     columns = [str(name) for name in data.columns]
     return Table(f"visualization-{file.stem}", file.stem, columns, rows, notes, data, left)
-
-
-def _cell(value: object) -> str:
-    return fmt.number(value, 4) if isinstance(value, float) else str(value)
