@@ -62,8 +62,8 @@ def _plot(study: Study, curves: pd.DataFrame) -> Figure:
                 continue
             seeds = chosen.pivot(index="epoch", columns="seed", values=metric)
             axis.plot(seeds.index, seeds, color=style["color"], alpha=0.25, linewidth=0.8)
-            label = plots.label(study, condition, float(chosen["ratio"].iloc[0]))
-            options = {"markevery": max(1, len(seeds) // 8), "label": label, **style}
+            name = plots.label(study, condition, float(chosen["ratio"].iloc[0]))
+            options = {"markevery": max(1, len(seeds) // 8), "label": name, **style}
             axis.plot(seeds.index, seeds.mean(axis=1), **options)
         axis.set(xlabel="epoch", ylabel=f"validation {label}")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
