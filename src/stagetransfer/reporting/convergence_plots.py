@@ -40,10 +40,9 @@ def convergence_table(curves: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for run, curve in curves.groupby(RUN_COLUMNS, sort=False):
         found = convergence(curve["batches"], curve["auroc"])
-        all_batches = curve["batches"].max()
-        learned = run[RUN_COLUMNS.index("learned")]
+        *_, learned = run
         reached = (found.target, found.batches) if learned else (nan, nan)
-        rows.append((*run, found.final, *reached, all_batches))
+        rows.append((*run, found.final, *reached, curve["batches"].max()))
     columns = [*RUN_COLUMNS, "final_auroc", "target_auroc", "batches", "all_batches"]
     return data_frame(columns, rows)
 

@@ -20,9 +20,9 @@ def roc_plot(rocs: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.Dat
     """Return one panel per class and one curve per condition, with intervals as bars."""
     side = 3.4 if len(rocs.positives) > 1 else 4.6
     figure, axes = plots.grid(len(rocs.positives), 4, (side, side))
+    styles = plots.condition_styles(rocs.study.conditions)
     for axis, name in zip(axes, rocs.positives, strict=True):
         axis.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=0.8)
-        styles = plots.condition_styles(rocs.study.conditions)
         for index, condition in enumerate(rocs.study.conditions):
             chosen = "condition == @condition and ratio == @ratio and `class` == @name"
             curve, points = curves.query(chosen), metrics.query(chosen)
@@ -32,8 +32,7 @@ def roc_plot(rocs: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.Dat
             # Conditions are moved apart, so that no bar hides another.
             rates = np.array(rocs.metrics.rates) + 0.008 * index
             label = plots.label(rocs.study, condition, ratio)
-            style = styles[condition]
-            _draw_curve(axis, np.r_[0, x], np.r_[0, y], rates, points, style, label=label)
+            _draw_curve(axis, np.r_[0, x], np.r_[0, y], rates, points, styles[condition], label)
         axis.set(title=f"{name} against the rest", xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
     plots.label_axes(figure, "false-positive rate", "sensitivity")
     plots.legend(figure, axes)
@@ -52,7 +51,7 @@ def froc_plot(result: FrocComparison, *, by_case: bool = False) -> Figure:
         curve, points = (t[t["system"] == system] for t in (result.curves, result.figures))
         y = np.interp(x, curve["false_positives_per_case"], curve["sensitivity"])
         # Systems are moved apart, so that no bar hides another.
-        _draw_curve(axis, x, y, rates * 1.04**index, points, style, label=system)
+        _draw_curve(axis, x, y, rates * 1.04**index, points, style, system)
     axis.set_xscale("log", base=2)
     axis.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
     axis.set(xlim=(low, high), ylim=(-0.02, 1.04))
