@@ -1,5 +1,7 @@
 """The calibration section of the report, which needs runs with validation predictions."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ def write_validation(folder, factor):
     """Write validation predictions for a run, with logits that are `factor` times too large."""
     table = pd.read_csv(folder / "predictions.csv")
     columns = [name for name in table if name.startswith("p_")]
-    logs = factor * np.log(table[columns].to_numpy())
+    logs = factor * np.log(np.clip(table[columns].to_numpy(), 1e-300, None))
     p = np.exp(logs - logs.max(1, keepdims=True))
     table[columns] = p / p.sum(1, keepdims=True)
     table["id"] = "validation/" + table["id"]
@@ -64,3 +66,22 @@ def test_there_is_no_section_without_validation_predictions(tmp_path):
     make_run(tmp_path, "scratch", 1.0, 0)
     folder = make_report([tmp_path], count=50)
     assert "Calibration" not in (folder / "report.md").read_text()
+
+
+def test_the_cross_entropy_is_that_of_table_2_also_for_impossible_labels(tmp_path):
+    folder = make_run(tmp_path, "scratch", 1.0, 0)
+    table = pd.read_csv(folder / "predictions.csv")
+    row = table.index[table["label"] == table["prediction"]][0]
+    columns = [name for name in table if name.startswith("p_")]
+    table.loc[row, columns] = 0.0
+    table.loc[row, next(n for n in columns if n != f"p_{table.loc[row, 'label']}")] = 1.0
+    table.to_csv(folder / "predictions.csv", index=False)
+    correct = (table[columns].idxmax(axis=1).str.removeprefix("p_") == table["label"]).mean()
+    record = json.loads((folder / "metrics.json").read_text())
+    record["test"]["accuracy"] = correct
+    (folder / "metrics.json").write_text(json.dumps(record))
+    write_validation(folder, 1.0)
+    tables = make_report([tmp_path], count=50) / "tables"
+    main = pd.read_csv(tables / "table2.csv").set_index("figure")
+    (calibrated,) = pd.read_csv(tables / "calibration.csv")["cross_entropy_trained"]
+    assert calibrated == pytest.approx(main.loc["cross_entropy", "mean"], abs=1e-12)

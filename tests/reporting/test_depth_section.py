@@ -120,7 +120,7 @@ def test_runs_that_searched_their_depth_form_one_condition_and_are_not_chosen(tm
         make_run(tmp_path, "natural", seed=seed, tune_from=layer, validation=low)
     study, _ = study_of(tmp_path)
     assert study.conditions == [*NAMES[:2], "natural searched"]
-    (section,) = depth_sections(study, tmp_path / "report")
+    (section,) = depth_sections(study)
     assert "conv1-fc8 at r = 1" in section.blocks[0].text
     table = next(block for block in section.blocks if block.kind == "table")
     assert [row[0] for row in table.rows] == ["conv1-fc8", "conv4-fc8", "searched"]
@@ -131,7 +131,7 @@ def test_there_is_no_section_with_only_one_finished_depth(tmp_path):
     make_run(tmp_path, "natural", tune_from="conv4", finished=False)
     study, _ = study_of(tmp_path)
     assert study.conditions == [NAMES[0]]
-    assert depth_sections(study, tmp_path / "report") == []
+    assert depth_sections(study) == []
 
 
 def test_freezing_options_are_ignored_from_scratch(tmp_path):

@@ -11,13 +11,18 @@ from statsmodels.api import OLS, add_constant
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from made_runs import CLASSES, make_run, make_sweep
+from made_runs import CLASSES, add_learning_curve, make_run, make_sweep
 from stagetransfer.reporting.formatting import LABELS
 from stagetransfer.reporting.overview_section import places_by_state, source_seeds
 from stagetransfer.reporting.pair_tables import pair_blocks
 from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
-from stagetransfer.reporting.training_section import images_table, stages_table
+from stagetransfer.reporting.training_section import (
+    images_table,
+    learning_curves,
+    learning_curves_block,
+    stages_table,
+)
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Replicate
@@ -195,6 +200,14 @@ def test_each_distinct_stage_is_counted_once(tmp_path):
     assert data.loc["1-natural", ["used", "distinct", "reused"]].tolist() == [6, 1, 4]
     assert data["seconds"].sum() == (1 + 1 + 6) * 100
     assert data["seconds_without_sharing"].sum() == (6 + 3 + 6) * 100
+
+
+def test_the_axes_of_learning_curves_are_named_after_their_metrics(tmp_path):
+    add_learning_curve(make_run(tmp_path, "natural"))
+    study, _ = study_of(tmp_path)
+    plot = learning_curves_block(study, 1.0, learning_curves(study))
+    found = [axis.get_ylabel() for axis in plot.figure.axes]
+    assert found == ["validation cross-entropy (nats)", "validation accuracy"]
 
 
 @pytest.mark.parametrize(

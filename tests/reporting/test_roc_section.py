@@ -16,7 +16,7 @@ from stagetransfer.runs.study import Study
 
 def section_of(outputs, count=200):
     study = Study(read_runs(find_runs([outputs]))[0], count)
-    section = roc_section(study, outputs / "report")
+    section = roc_section(study)
     return section, {block.name: block for block in section.blocks if isinstance(block, Table)}
 
 
@@ -76,7 +76,7 @@ def test_conditions_are_compared_in_area_and_at_operating_points(sweep):
 def test_the_plot_and_the_sentences(sweep):
     section, _ = section_of(sweep)
     (plot,) = (block for block in section.blocks if isinstance(block, Plot))
-    assert all((sweep / "report" / file).is_file() for file in plot.files)
+    assert len(plot.figure.axes) == 3
     (bullets,) = (block for block in section.blocks if isinstance(block, Bullets))
     assert len(bullets.lines) == 3
     assert bullets.lines[0].startswith("r = 1, AUROC of CON: two_stage - scratch: ")

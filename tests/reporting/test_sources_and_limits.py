@@ -145,4 +145,4 @@ def test_with_source_seeds_that_follow_the_intervals_include_source_training(tmp
 def test_the_csv_has_one_row_per_stage(tmp_path):
     make_run(tmp_path, "two_stage", health={}, source_health={})
     (table,) = sources_table(study_of(tmp_path))
-    assert list(table.frame["stage"]) == ["1-natural", "2-texture"]
+    assert list(table.data["stage"]) == ["1-natural", "2-texture"]

@@ -50,7 +50,7 @@ def test_only_runs_that_are_in_the_comparison_count(tmp_path):
     make_run(tmp_path, "scratch", seed=2, dead=True)
     match = study_of(tmp_path).match("natural", "scratch", 1.0)
     assert match.refusal == ""
-    assert [run.seed for run in match.left_out] == [2]
+    assert [of.seed for of in match.left_out] == [2]
 
 
 def test_the_family_is_all_pairs_of_the_conditions_asked_for(sweep):
@@ -135,10 +135,10 @@ def test_runs_that_differ_in_the_source_seed_alone_are_reported_together(crossed
     assert study.crossed
     match = study.match("two_stage", "natural", 1.0)
     assert match.seeds == tuple(Replicate(s, t) for s in (0, 1, 2) for t in (4, 5))
-    assert [run.replicate for run in match.a] == [run.replicate for run in match.b]
+    assert [run.replicate for run in match.of_a] == [run.replicate for run in match.of_b]
     with_scratch = study.match("natural", "scratch", 1.0)
     assert with_scratch.seeds == match.seeds
-    assert [run.seed for run in with_scratch.b] == [0, 0, 1, 1, 2, 2]
+    assert [run.seed for run in with_scratch.of_b] == [0, 0, 1, 1, 2, 2]
     assert study.seeds_of(study.at("scratch")) == tuple(Replicate(s) for s in (0, 1, 2))
     assert study.interval("natural", 1.0, "accuracy").seeds == 2  # the fewer of 3 and 2
     assert study.interval("scratch", 1.0, "accuracy").seeds == 3

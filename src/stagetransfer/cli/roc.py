@@ -62,7 +62,7 @@ def roc(
         raise UserError("--mcclish: there is no partial area to rescale. Add --partial RATE.")
 
     from stagetransfer.reporting.plots import write_curve_files
-    from stagetransfer.reporting.roc_section import roc_plot
+    from stagetransfer.reporting.roc_plots import roc_plot
     from stagetransfer.runs.gather import gather_runs
     from stagetransfer.runs.roc_study import RocMetrics, RocStudy
     from stagetransfer.runs.study import Study

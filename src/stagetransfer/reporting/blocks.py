@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,28 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]  # as shown; a cell may have a second line, after a newline
-    notes: Sequence[str] = ()
+    notes: Sequence[str]
+    data: pd.DataFrame  # the content of the CSV file
     left: int = 1  # the number of columns with text, which are aligned to the left
-    data: pd.DataFrame | None = None  # the content of the CSV file; None: the cells as shown
     kind: str = "table"
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The content of the CSV file."""
-        if self.data is not None:
-            return self.data
-        return data_frame(self.columns, self.rows).replace("\n", " ", regex=True)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure."""
+    """A figure, written to plots/<name>.png and .svg; or an image file, which is copied."""
 
+    name: str
     title: str
-    files: Sequence[Path]  # below the report's folder; Markdown shows the first, HTML the last
     caption: str
+    figure: Figure | Path
     kind: str = "plot"
+
+    @property
+    def files(self) -> list[Path]:
+        """The files below the report's folder: Markdown shows the first, HTML the last."""
+        if isinstance(self.figure, Path):
+            return [Path("visualization", self.figure.name)]
+        return [Path("plots", f"{self.name}{suffix}") for suffix in (".png", ".svg")]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Data:
     """The numbers of a plot: written to tables/<name>.csv, but not shown on the page."""
 
     name: str
-    frame: pd.DataFrame
+    data: pd.DataFrame
     kind: str = "data"
 
 

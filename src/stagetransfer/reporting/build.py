@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagetransfer.files import default_folder, filled_folder
-from stagetransfer.reporting import figure5, plots
+from stagetransfer.reporting import figure5
 from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Section
+from stagetransfer.reporting.blocks import Plot, Section
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
@@ -18,9 +18,10 @@ from stagetransfer.reporting.roc_section import roc_section
 from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
 from stagetransfer.reporting.training_section import (
+    images_table,
     learning_curves,
     learning_curves_block,
-    training_section,
+    stages_table,
 )
 from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.gather import gather_runs
@@ -53,43 +54,41 @@ def make_report(
     """
     found = gather_runs(paths, only=only, conditions=conditions)
     study = Study(found.runs, count, found.conditions)
+    page = _page(study, found.unfinished)
+    if visualization is not None:
+        page.append(visualization_section(visualization))
+    page.sort(key=lambda section: section.appendix)
     out = default_folder(found.outputs, "report") if out is None else out
     with filled_folder(out) as part:
-        _write(study, part, found.unfinished, visualization)
+        write_report("StageTransfer report", page, part)
         stale = _stale_files(out, part)
     for file in stale:
         file.unlink(missing_ok=True)
     return out
 
 
-def _write(
-    study: Study, out: Path, unfinished: Sequence[UnfinishedRun], visualization: Path | None
-) -> None:
+def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
     main = study.main_ratio
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
-    figure = figure5.figure_5(study)
-    plot = plots.save_plot(figure, "figure5", figure5.TITLE, figure5.CAPTION, out)
+    curves_plot = learning_curves_block(study, main, curves)
+    plot = Plot("figure5", figure5.TITLE, figure5.CAPTION, figure5.figure_5(study))
     page = [
         overview_section(study, unfinished),
         Section(f"Test results at {at}", table_2(study, main)),
         Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
-        *depth_sections(study, out),
+        *depth_sections(study),
         Section("Less training data", [*table_3(study), plot]),
-        roc_section(study, out),
-        class_section(study, out),
-        training_section(study, curves, out),
-        *calibration_sections(study, out),
+        roc_section(study),
+        class_section(study),
+        Section("Training", [images_table(study), curves_plot, stages_table(study)]),
+        *calibration_sections(study),
     ]
     for ratio in reversed(study.ratios[:-1]):
         blocks = [*table_2(study, ratio), *pair_blocks(study, ratio)]
-        blocks.append(learning_curves_block(study, ratio, curves, out))
+        blocks.append(learning_curves_block(study, ratio, curves))
         page.append(Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True))
-    page += fold_sections(study)
-    if visualization is not None:
-        page.append(visualization_section(visualization, out))
-    page.sort(key=lambda section: section.appendix)
-    write_report("StageTransfer report", page, out)
+    return [*page, *fold_sections(study)]
 
 
 def _stale_files(out: Path, new: Path) -> list[Path]:

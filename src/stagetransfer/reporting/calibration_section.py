@@ -5,7 +5,7 @@ The probabilities are compared before and after temperature scaling (Guo et al. 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import matplotlib as mpl
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from stagetransfer.figures import COLOURS, STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Data, Section, Table, Text, data_frame
+from stagetransfer.reporting.blocks import Block, Data, Plot, Section, Table, Text, data_frame
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import apply_temperature, ece_interval, fit_temperature, reliability
 from stagetransfer.statistics.calibration import BINS
+from stagetransfer.statistics.metrics import image_losses
 
 FILE = "validation.csv"
+KINDS = ("as trained", "at T")
 
 NOTES = (
     f"ECE: expected calibration error with {BINS} bins of the highest probability (Guo et al. "
@@ -43,19 +45,19 @@ class _Calibrated:
     condition: str
     seeds: tuple[Replicate, ...]
     temperatures: list[float]  # one per run
-    trained: NDArray[np.float64]  # test probabilities (runs, images, classes), not scaled
-    scaled: NDArray[np.float64]  # the same at each run's own temperature
+    probabilities: dict[str, NDArray[np.float64]]  # by `KINDS`: (runs, test images, classes)
 
 
-def calibration_sections(study: Study, out: Path) -> list[Section]:
+def calibration_sections(study: Study) -> list[Section]:
     """Return the section at the main ratio; none if no run has validation predictions."""
-    runs = {name: study.at(name, study.main_ratio) for name in study.conditions}
-    with_file = {name: [r for r in of if (r.folder / FILE).is_file()] for name, of in runs.items()}
-    found = [_calibrate(study, name, of) for name, of in with_file.items() if of]
-    if not found:
+    at_main = [run for run in study.runs if run.ratio == study.main_ratio]
+    runs = [run for run in at_main if (run.folder / FILE).is_file()]
+    if not runs:
         return []
-    blocks: list[Block] = [_table(study, found), *_diagram(study, found, out)]
-    if absent := sum(map(len, runs.values())) - sum(map(len, with_file.values())):
+    conditions = dict.fromkeys(run.condition for run in runs)
+    found = [_calibrate(study, [run for run in runs if run.condition == of]) for of in conditions]
+    blocks: list[Block] = [_table(study, found), *_diagram(study, found)]
+    if absent := len(at_main) - len(runs):
         text = (
             f"{fmt.count(absent, 'run')} without {FILE} left out; earlier versions did not write "
             "this file. `stagetransfer predict` writes it."
@@ -64,15 +66,15 @@ def calibration_sections(study: Study, out: Path) -> list[Section]:
     return [Section(f"Calibration at r = {fmt.ratio(study.main_ratio)}", blocks)]
 
 
-def _calibrate(study: Study, condition: str, runs: Sequence[Run]) -> _Calibrated:
+def _calibrate(study: Study, runs: Sequence[Run]) -> _Calibrated:
     temperatures, trained = [], [study.probabilities(run) for run in runs]
     for run in runs:
         _, _, labels, probabilities = read_predictions(run.folder / FILE, run.classes)
         logits = np.log(np.clip(probabilities, 1e-300, None))
         temperatures.append(fit_temperature(labels, logits))
     scaled = [apply_temperature(p, t) for p, t in zip(trained, temperatures, strict=True)]
-    seeds = study.seeds_of(runs)
-    return _Calibrated(condition, seeds, temperatures, np.stack(trained), np.stack(scaled))
+    by_kind = dict(zip(KINDS, (np.stack(trained), np.stack(scaled)), strict=True))
+    return _Calibrated(runs[0].condition, study.seeds_of(runs), temperatures, by_kind)
 
 
 def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
@@ -83,33 +85,27 @@ def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
     )
     rows, records = [], []
     for one in found:
-        t = one.temperatures
-        temperature = (float(np.mean(t)), min(t), max(t))
-        resamples = study.resamples(one.seeds)
-        results = [ece_interval(resamples, p) for p in (one.trained, one.scaled)]
-        eces = [(ece.estimate, ece.low, ece.high) for ece in results]
-        losses = [_cross_entropy(study, p) for p in (one.trained, one.scaled)]
-        cells = [fmt.mean(*temperature, digits=2), *(fmt.mean(*ece) for ece in eces)]
+        t, resamples = one.temperatures, study.resamples(one.seeds)
+        means = [(float(np.mean(t)), min(t), max(t))]
+        for p in one.probabilities.values():
+            ece = ece_interval(resamples, p)
+            means.append((ece.estimate, ece.low, ece.high))
+        losses = [float(image_losses(study.labels, p).mean()) for p in one.probabilities.values()]
+        cells = [fmt.mean(*means[0], digits=2), *(fmt.mean(*ece) for ece in means[1:])]
         condition = fmt.marked(study, one.condition, study.main_ratio)
         rows.append([condition, str(len(t)), *cells, *map(fmt.number, losses)])
-        records.append((one.condition, len(t), *temperature, *eces[0], *eces[1], *losses))
-    heads = ["condition", "seeds", "T [lowest, highest]", "ECE as trained", "ECE at T"]
-    heads += ["cross-entropy as trained", "cross-entropy at T"]
+        records.append((one.condition, len(t), *chain(*means), *losses))
+    heads = ["condition", "seeds", "T [lowest, highest]"]
+    heads += [f"{name} {kind}" for name in ("ECE", "cross-entropy") for kind in KINDS]
     title = "Calibration on the test set, with temperatures fitted on validation images"
     return Table("calibration", title, heads, rows, NOTES, data=data_frame(columns, records))
 
 
-def _cross_entropy(study: Study, probabilities: NDArray[np.float64]) -> float:
-    """Return the mean over runs and test images in nats."""
-    of_label = probabilities[:, np.arange(len(study.labels)), study.labels]
-    return float(-np.log(np.clip(of_label, 1e-15, None)).mean())
-
-
-def _diagram(study: Study, found: Sequence[_Calibrated], out: Path) -> list[Block]:
+def _diagram(study: Study, found: Sequence[_Calibrated]) -> list[Block]:
     """Return the reliability diagram and its numbers; the seeds of a condition are pooled."""
     bins = []
     for one in found:
-        for kind, p in (("as trained", one.trained), ("at T", one.scaled)):
+        for kind, p in one.probabilities.items():
             labels = np.tile(study.labels, len(p))
             pooled = reliability(labels, p.reshape(len(labels), -1))
             counts = pooled.count.astype(int)
@@ -120,7 +116,7 @@ def _diagram(study: Study, found: Sequence[_Calibrated], out: Path) -> list[Bloc
         "Test images grouped by their highest probability; seeds are pooled. The area of a mark is "
         "the share of images in its bin. On the diagonal, the probabilities are calibrated."
     )
-    plot = plots.save_plot(_plot(study, data), "reliability", "Reliability diagram", caption, out)
+    plot = Plot("reliability", "Reliability diagram", caption, _plot(study, data))
     return [plot, Data("reliability", data)]
 
 
@@ -130,7 +126,7 @@ def _plot(study: Study, data: pd.DataFrame) -> Figure:
     figure, axes = plots.grid(len(conditions), 4, (2.9, 2.9))
     for axis, condition in zip(axes, conditions, strict=True):
         axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
-        for kind, colour, marker in (("as trained", COLOURS[2], "o"), ("at T", COLOURS[1], "s")):
+        for kind, colour, marker in zip(KINDS, (COLOURS[2], COLOURS[1]), "os", strict=True):
             bins = data[(data["condition"] == condition) & (data["kind"] == kind)]
             x, y, area = bins["confidence"], bins["accuracy"], 300 * bins["images"]
             axis.plot(x, y, color=colour, linewidth=1)

@@ -1,7 +1,5 @@
 """Results per class: the recall of each class against r, and confusion matrices."""
 
-from pathlib import Path
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,12 +8,12 @@ from numpy.typing import NDArray
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Data, Section, data_frame
+from stagetransfer.reporting.blocks import Data, Plot, Section, data_frame
 from stagetransfer.reporting.figure5 import CAPTION, recall_plot
 from stagetransfer.runs.study import Study
 
 
-def class_section(study: Study, out: Path) -> Section:
+def class_section(study: Study) -> Section:
     """Return the plots of recall and confusion matrices, and the numbers of both."""
     caption = f"{CAPTION} n: number of test images."
     if len(study.classes) > plots.MAX_CLASSES:
@@ -23,14 +21,13 @@ def class_section(study: Study, out: Path) -> Section:
     if study.few:
         caption += f" Fewer than ten groups: {fmt.join(study.few)}."
     title = "Recall of each class against r"
-    recall = plots.save_plot(recall_plot(study), "recall_by_class", title, caption, out)
-    title = "Confusion matrices"
+    recall = Plot("recall_by_class", title, caption, recall_plot(study))
     caption = "Counts summed over seeds. The colour is the share of the images with this label."
-    matrices = plots.save_plot(confusion_plot(study), "confusion", title, caption, out)
+    matrices = Plot("confusion", "Confusion matrices", caption, confusion_plot(study))
     counts = [
         (condition, ratio, label, *row)
         for condition in study.conditions
-        for ratio in [_highest_ratio(study, condition)]
+        for ratio in [study.at(condition)[-1].ratio]
         for label, row in zip(study.classes, confusion(study, condition, ratio), strict=True)
     ]
     recalls = [
@@ -59,7 +56,7 @@ def confusion_plot(study: Study, at: float | None = None) -> Figure:
     conditions = [name for name in study.conditions if study.at(name, at)]
     figure, axes = plots.grid(len(conditions), 2, (side, 0.9 * side))
     for axis, condition in zip(axes, conditions, strict=True):
-        ratio = _highest_ratio(study, condition) if at is None else at
+        ratio = study.at(condition, at)[-1].ratio
         counts = confusion(study, condition, ratio)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         texts = np.where(counts, counts.astype(str), "") if show_counts else None
@@ -82,7 +79,3 @@ def confusion(study: Study, condition: str, ratio: float) -> NDArray[np.int64]:
     for run in study.at(condition, ratio):
         np.add.at(counts, (study.labels, study.predictions(run)), 1)
     return counts
-
-
-def _highest_ratio(study: Study, condition: str) -> float:
-    return max(run.ratio for run in study.at(condition))

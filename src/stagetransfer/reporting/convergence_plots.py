@@ -23,15 +23,11 @@ RUN_COLUMNS = ["condition", "ratio", "seed", "source_seed", "fold", "learned"]
 
 def validation_auc(run: Run) -> pd.DataFrame:
     """Return a run's validation AUC by mini-batches, one row per epoch; empty if not logged."""
-    curve = validation_curve(run)
-    if "auroc" not in curve:
-        return pd.DataFrame(columns=pd.Index([*RUN_COLUMNS, "batches", "auroc"]))
-    curve = curve[["batches", "auroc"]].dropna()
-    fold = "" if run.fold is None else str(run.fold)
+    curve = validation_curve(run).reindex(columns=["batches", "auroc"]).dropna()
     source_seed = run.replicate.source_seed
-    places = (*run.place, "" if source_seed is None else str(source_seed), fold, run.learned)
-    run_cells = dict(zip(RUN_COLUMNS, places, strict=True))
-    return pd.DataFrame({**run_cells, **curve})
+    seeds = ["" if of is None else str(of) for of in (source_seed, run.fold)]
+    place = dict(zip(RUN_COLUMNS, (*run.place, *seeds, run.learned), strict=True))
+    return pd.DataFrame({**place, **curve})
 
 
 def convergence_table(curves: pd.DataFrame) -> pd.DataFrame:
@@ -44,10 +40,9 @@ def convergence_table(curves: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for run, curve in curves.groupby(RUN_COLUMNS, sort=False):
         found = convergence(curve["batches"], curve["auroc"])
-        all_batches = curve["batches"].max()
-        learned = run[RUN_COLUMNS.index("learned")]
+        *_, learned = run
         reached = (found.target, found.batches) if learned else (nan, nan)
-        rows.append((*run, found.final, *reached, all_batches))
+        rows.append((*run, found.final, *reached, curve["batches"].max()))
     columns = [*RUN_COLUMNS, "final_auroc", "target_auroc", "batches", "all_batches"]
     return data_frame(columns, rows)
 
@@ -71,17 +66,18 @@ def convergence_plot(
                 continue
             seeds = ["seed", "source_seed", "fold"]
             by_seed = chosen.pivot(index="batches", columns=seeds, values="auroc")
+            colour = style["color"]
             for seed in by_seed:
-                axis.plot(by_seed[seed].dropna(), color=style.colour, alpha=0.25, linewidth=0.8)
-            axis.plot(by_seed.dropna().mean(axis=1), color=style.colour, linestyle=style.line)
+                axis.plot(by_seed[seed].dropna(), color=colour, alpha=0.25, linewidth=0.8)
+            mean = by_seed.dropna().mean(axis=1)
+            axis.plot(mean, color=colour, linestyle=style["linestyle"])
             # A run that did not learn is drawn, but did not converge.
             reached = table[table["learned"]].merge(chosen, on=[*RUN_COLUMNS, "batches"])
-            axis.plot(reached["batches"], reached["auroc"], style.marker, color=style.colour)
-            failed = (~table["learned"] & (table["ratio"] == ratio))[
-                table["condition"] == condition
-            ]
-            mark = f" ({failed.sum()} did not learn)" if failed.any() else ""
-            axis.plot([], [], label=f"{condition}{mark}", **style.options)
+            axis.plot(reached["batches"], reached["auroc"], style["marker"], color=colour)
+            at = table[(table["ratio"] == ratio) & (table["condition"] == condition)]
+            failed = (~at["learned"]).sum()
+            mark = f" ({failed} did not learn)" if failed else ""
+            axis.plot([], [], label=f"{condition}{mark}", **style)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))

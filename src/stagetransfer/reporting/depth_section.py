@@ -6,8 +6,7 @@ the chosen depth. It is compared with fine-tuning the whole network and with tra
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -18,12 +17,11 @@ from matplotlib.patches import Rectangle
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
-from stagetransfer.reporting.pair_tables import PAIR_COLUMNS, difference_cells, pair_records
+from stagetransfer.reporting.blocks import Block, Plot, Section, Table, Text, data_frame
+from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.runs.study import Pair, Study, correct
 from stagetransfer.runs.tuning_depth import SEARCHED, split_depth
 from stagetransfer.runs.verdict import not_learned
-from stagetransfer.statistics import sentence
 
 METRICS = ("accuracy", "auroc")
 
@@ -42,11 +40,11 @@ class Choice:
     against: list[Pair]
 
 
-def depth_sections(study: Study, out: Path) -> list[Section]:
+def depth_sections(study: Study) -> list[Section]:
     """Return one section for each condition with runs of at least two depths; often none."""
     found = Counter(split_depth(name)[0] for name in study.conditions if _is_depth(name))
     bases = [base for base, depths in found.items() if depths > 1]
-    return [Section(f"How deep to fine-tune: {base}", _blocks(study, base, out)) for base in bases]
+    return [Section(f"How deep to fine-tune: {base}", _blocks(study, base)) for base in bases]
 
 
 def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choice], bool]:
@@ -92,17 +90,9 @@ def summary(study: Study, base: str, choices: Sequence[Choice], metric: str) -> 
     parts = []
     for choice in choices:
         best = _depth(choice.condition)
-        compared = [
-            sentence(
-                *(best, _depth(pair.b), pair.metrics[metric]),
-                p_value=pair.holm.get(metric),
-                few=study.too_few,
-                refusal=pair.refusal,
-            )
-            for pair in choice.against
-        ]
-        details = f" ({'; '.join(compared)})" if compared else ""
-        parts.append(f"{best} at r = {fmt.ratio(choice.ratio)}{details}")
+        named = [replace(pair, a=best, b=_depth(pair.b)) for pair in choice.against]
+        compared = "; ".join(pair_sentence(study, pair, metric) for pair in named)
+        parts.append(f"{best} at r = {fmt.ratio(choice.ratio)} ({compared})")
     label = fmt.LABELS[metric]
     return f"Best fine-tuned blocks of {base}, chosen by {label}: {'; '.join(parts)}."
 
@@ -133,7 +123,7 @@ def depth_plot(
     return figure
 
 
-def _blocks(study: Study, base: str, out: Path) -> list[Block]:
+def _blocks(study: Study, base: str) -> list[Block]:
     of_base = [name for name in study.conditions if split_depth(name)[0] == base]
     names = [*of_base, *(name for name in study.conditions if len(study.chains[name]) == 1)]
     depths = [name for name in of_base if _is_depth(name)]
@@ -146,10 +136,9 @@ def _blocks(study: Study, base: str, out: Path) -> list[Block]:
     title = f"{base}: test metrics by fine-tuned blocks and training-data ratio"
     caption = "Means over seeds. A frame marks the depth with the best "
     caption += f"{fmt.LABELS[metric]} {source}."
-    figure = depth_plot(study, data, names, choices)
     return [
         Text(summary(study, base, choices, metric)),
-        plots.save_plot(figure, f"depth-{base}", title, caption, out),
+        Plot(f"depth-{base}", title, caption, depth_plot(study, data, names, choices)),
         *(_metric_table(study, base, names, data[data["figure"] == name]) for name in METRICS),
         *_choice_table(study, base, choices, source),
     ]
@@ -179,15 +168,13 @@ def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFr
 
 
 def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: str) -> list[Table]:
-    rows, records = [], []
+    rows, ratios = [], list[float]()
     for choice in choices:
         ratio = fmt.ratio(choice.ratio)
         for pair in choice.against:
-            cells = [cell for name in METRICS for cell in difference_cells(pair, name)]
-            if pair.refusal:
-                cells[0] = f"not compared: {pair.refusal}"
+            cells = difference_cells(pair, METRICS)
             rows.append([ratio, _depth(choice.condition), _depth(pair.b), *cells])
-        records += [(choice.ratio, *record) for record in pair_records(choice.against)]
+        ratios += [choice.ratio] * len(choice.against) * len(METRICS)
     if not rows:
         return []
     columns = ["r", "chosen", "compared with"]
@@ -199,7 +186,9 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: st
         "separately for each metric."
     )
     name, title = f"depth-{base}-chosen", f"{base}: comparisons of the chosen depth"
-    data = data_frame(f"ratio chosen against {PAIR_COLUMNS}", records)
+    data = pair_frame([pair for choice in choices for pair in choice.against])
+    data = data.rename(columns={"a": "chosen", "b": "against"})
+    data.insert(0, "ratio", ratios)
     notes = [note, *fmt.few_groups_note(study)]
     return [Table(name, title, columns, rows, notes, left=3, data=data)]
 

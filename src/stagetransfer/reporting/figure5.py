@@ -71,19 +71,20 @@ def _draw_condition(axis: Axes, study: Study, condition: str, metric: str) -> No
         step = 0.07 * float(np.diff(study.ratios).min())
         shift = seeds_shift = (index - (len(study.conditions) - 1) / 2) * step
         x = np.array(ratios)
+    colour = style["color"]
     faint: dict[str, Any] = {"alpha": 0.35, "markersize": 3, "markeredgewidth": 0}
     for at, ratio in zip(x, ratios, strict=True):
         runs = study.at(condition, ratio)
         values = study.values(runs, metric)[0]
         at_seeds = np.full(len(values), at + seeds_shift)
         learned = np.array([run.learned for run in runs])
-        axis.plot(at_seeds[learned], values[learned], style.marker, color=style.colour, **faint)
-        axis.plot(at_seeds[~learned], values[~learned], "x", color=style.colour, markersize=5)
+        axis.plot(at_seeds[learned], values[learned], style["marker"], color=colour, **faint)
+        axis.plot(at_seeds[~learned], values[~learned], "x", color=colour, markersize=5)
     estimates, low, high = zip(*((x.estimate, x.low, x.high) for x in found), strict=True)
     if len(ratios) > 1:
-        axis.fill_between(x, low, high, color=style.colour, alpha=0.12, linewidth=0)
+        axis.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
     else:
         # Not an error bar, because the interval may lie beside the estimate.
         x = x + shift
-        axis.vlines(x, low, high, color=style.colour, linewidth=1.2, alpha=0.8)
-    axis.plot(x, estimates, label=plots.label(study, condition), **style.options)
+        axis.vlines(x, low, high, color=colour, linewidth=1.2, alpha=0.8)
+    axis.plot(x, estimates, label=plots.label(study, condition), **style)

@@ -13,7 +13,6 @@ FEW_IN_FOLD = (
     "At least one fold has fewer than ten groups of some class. The intervals of single folds are "
     "rough; use the pooled ones."
 )
-COLUMNS = ("condition", "ratio", "fold", "figure", "images")
 POOLED = (
     "The test set is {count} folds of one split file (digest {digest}). Each run was trained on "
     "all folds but one and tested on that one. All results in this report use the pooled "
@@ -45,17 +44,17 @@ def fold_sections(study: Study) -> list[Section]:
 
 def _table(study: Study, folds: list[Study], ratio: float) -> Table:
     rows, records = [], []
+    parts = {str(i): fold for i, fold in enumerate(folds)} | {"pooled": study}
     for condition in (name for name in study.conditions if study.at(name, ratio)):
-        parts = {str(i): fold for i, fold in enumerate(folds)} | {"pooled": study}
         for name, part in parts.items():
             images, groups = len(part.labels), "" if part.groups is None else str(part.num_groups)
             found = {metric: part.interval(condition, ratio, metric) for metric in fmt.LABELS}
             means = [fmt.mean(x.estimate, x.low, x.high) for x in found.values()]
             first = fmt.marked(part, condition, ratio)
             rows.append([first, name, str(images), groups, *means])
+            place = {"condition": condition, "ratio": ratio, "fold": name}
             for metric, x in found.items():
-                place = (condition, ratio, name, metric, images)
-                records.append(dict(zip(COLUMNS, place, strict=True)) | asdict(x))
+                records.append({**place, "figure": metric, "images": images, **asdict(x)})
         spread = [
             np.std([fold.interval(condition, ratio, metric).estimate for fold in folds], ddof=1)
             for metric in fmt.LABELS

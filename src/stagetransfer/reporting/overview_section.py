@@ -1,10 +1,10 @@
 """Which runs the report compares, which have no result, and how the intervals are computed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text
+from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text, data_frame
 from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.reporting.training_limits import training_limits
 from stagetransfer.runs.comparability import differences
@@ -22,6 +22,8 @@ METHOD = (
     "a failed training says nothing about a condition."
 )
 
+ASKED_FOR = "it was asked for, so its pairs count in Holm's correction"
+
 Place = tuple[str, float, Replicate]
 """Condition, ratio and seeds."""
 
@@ -32,25 +34,37 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     runs = fmt.count(len(study.runs), "finished run")
     conditions = fmt.count(len(study.conditions), "condition")
     ratios = fmt.join(map(fmt.ratio, study.ratios))
+    images, classes = f"{len(study.labels)} images", f"{len(study.classes)} classes"
+    groups = f"{study.num_groups} groups (patients), {classes}."
+    if study.groups is None:
+        groups = (
+            f"{classes}. The groups are unknown, so images are resampled as if each were from "
+            "another patient. If they are not, the intervals are too narrow."
+        )
     versions = fmt.join(f"{name} {x}" for name, x in sorted(study.runs[0].versions.items()))
     lines = [
         f"{runs} of {conditions}; r: {ratios}; seeds: {fmt.join(study.seeds)}.",
         *(f"{name}: {' → '.join(study.chains[name])}." for name in study.conditions),
-        *(_test_set(study), source_seeds(study), *_family(study), f"Software: {versions}."),
+        f"Test set: {images} of {groups}",
+        source_seeds(study),
     ]
-    done, other = states["finished"], " (replaced by another run that is finished)"
-    problems = [
-        *(
-            f"{x.folder.name}: {x.reason}{other if done & {*_place(study, x)} else ''}"
-            for x in unfinished
-        ),
-        *(f"{c}, r = {fmt.ratio(r)}, seed {s}: no run" for c, r, s in sorted(states["missing"])),
-        *(
-            f"{name}: no finished run; it was asked for, so its pairs count in Holm's correction"
-            for name in study.asked
-            if name not in study.conditions
-        ),
-    ]
+    if pairs := len(list(study.condition_pairs())):
+        which = "asked for" if study.asked_for else "found here"
+        lines.append(
+            f"Holm's correction counts {fmt.count(pairs, 'pair')} of the conditions {which} "
+            f"({fmt.join(study.asked)}), also those that cannot be compared."
+        )
+    lines.append(f"Software: {versions}.")
+    problems = []
+    for run in unfinished:
+        replaced = _place(study, run) in states["finished"]
+        other = " (replaced by another run that is finished)" if replaced else ""
+        problems.append(f"{run.folder.name}: {run.reason}{other}")
+    for condition, ratio, of in sorted(states["missing"]):
+        problems.append(f"{condition}, r = {fmt.ratio(ratio)}, seed {of}: no run")
+    for name in study.asked:
+        if name not in study.conditions:
+            problems.append(f"{name}: no finished run; {ASKED_FOR}")
     blocks: list[Block] = [Bullets(lines)]
     for title, warnings in (
         ("Not included in the results below, because there is no result:", problems),
@@ -72,17 +86,17 @@ def places_by_state(study: Study, unfinished: Sequence[UnfinishedRun]) -> dict[s
         (run.condition, run.ratio, of): run
         for run, of in zip(study.runs, study.seeds_of(study.runs), strict=True)
     }
-    waiting, failed = (
-        {
-            place
-            for run in unfinished
-            if bool(run.cause) == has_cause
-            for place in _place(study, run)
-        }
-        - finished.keys()
-        for has_cause in (False, True)
-    )
-    there = {*finished, *waiting, *failed}
+    states: dict[str, set[Place]] = {
+        "finished": {*finished},
+        "did not learn": {place for place, run in finished.items() if not run.learned},
+        "unfinished": set(),
+        "failed": set(),
+    }
+    for run in unfinished:
+        place = _place(study, run)
+        if place is not None and place not in finished:
+            states["failed" if run.cause else "unfinished"].add(place)
+    there = set[Place]().union(*states.values())
     conditions, ratios, seeds = (set(values) for values in zip(*there, strict=True))
     crossed = {of for of in seeds if of.source_seed is not None}
     with_source = {name for name, _, of in there if of in crossed}
@@ -91,21 +105,15 @@ def places_by_state(study: Study, unfinished: Sequence[UnfinishedRun]) -> dict[s
         for name, ratio in product(conditions, ratios)
         for of in (crossed if name in with_source else {Replicate(of.seed) for of in seeds})
     }
-    return {
-        "finished": {*finished},
-        "did not learn": {place for place, run in finished.items() if not run.learned},
-        "unfinished": waiting,
-        "failed": failed,
-        "missing": every - there,
-    }
+    return states | {"missing": every - there}
 
 
 def source_seeds(study: Study) -> str:
     """Return a sentence on whether the seed of the source stages was fixed."""
     runs = [run for run in study.runs if len(run.chain) > 1]
+    seeds = {run.source_seed for run in runs}
     if not runs:
         return "No run has a source stage."
-    seeds = {run.source_seed for run in runs}
     if None in seeds:
         return "source_seed: not recorded in all runs."
     found = fmt.join(sorted(map(str, seeds)))
@@ -115,19 +123,19 @@ def source_seeds(study: Study) -> str:
             "and a run counts as often as its seed times as often as its source seed is drawn. The "
             "intervals include the variance of source training. 1/0 is seed 1 with source seed 0."
         )
-    match len(seeds) == 1, all(run.source_seed == run.seed for run in runs):
-        case True, True:
-            return f"source_seed: {found}, equal to the only seed."
-        case True, False:
-            return (
-                f"source_seed: fixed at {found}. All seeds share one set of source stages, so the "
-                "intervals do not include the variance of source training."
-            )
-        case False, True:
-            return (
-                "source_seed: follows the seed. Each seed has its own source stages, so the "
-                "intervals include the variance of source training."
-            )
+    follows = all(run.source_seed == run.seed for run in runs)
+    if len(seeds) == 1 and follows:
+        return f"source_seed: {found}, equal to the only seed."
+    if len(seeds) == 1:
+        return (
+            f"source_seed: fixed at {found}. All seeds share one set of source stages, so the "
+            "intervals do not include the variance of source training."
+        )
+    if follows:
+        return (
+            "source_seed: follows the seed. Each seed has its own source stages, so the "
+            "intervals include the variance of source training."
+        )
     return f"source_seed: mixed ({found}). Compare the conditions with care."
 
 
@@ -147,23 +155,13 @@ def unlike_conditions(study: Study) -> list[str]:
     return lines
 
 
-def _family(study: Study) -> list[str]:
-    """Return the line that says over which comparisons p-values are corrected."""
-    if not (pairs := len(list(study.condition_pairs()))):
-        return []
-    which = "asked for" if study.asked_for else "found here"
-    return [
-        f"Holm's correction counts {fmt.count(pairs, 'pair')} of the conditions {which} "
-        f"({fmt.join(study.asked)}), also those that cannot be compared."
-    ]
-
-
-def _place(study: Study, run: UnfinishedRun) -> Iterator[Place]:
-    """Yield the place of a run without a result, if its config holds it."""
-    if run.place is not None:
-        has_source = study.crossed and len(run.config.get("chain") or ()) > 1
-        source_seed = run.config.get("source_seed") if has_source else None
-        yield *run.place[:2], Replicate(run.place[2], source_seed)
+def _place(study: Study, run: UnfinishedRun) -> Place | None:
+    """Return the place of a run without a result, if its config holds it."""
+    if run.place is None:
+        return None
+    has_source = study.crossed and len(run.config.get("chain") or ()) > 1
+    source_seed = run.config.get("source_seed") if has_source else None
+    return *run.place[:2], Replicate(run.place[2], source_seed)
 
 
 def _runs_table(study: Study, states: Mapping[str, set[Place]]) -> Table:
@@ -179,14 +177,5 @@ def _runs_table(study: Study, states: Mapping[str, set[Place]]) -> Table:
         "are not compared. missing: no run has this condition, ratio and seed, but each of the "
         "three occurs in other runs."
     )
-    return Table("runs", "Runs by seed", ["condition", "r", *states], rows, [note], left=2)
-
-
-def _test_set(study: Study) -> str:
-    images, classes = f"{len(study.labels)} images", f"{len(study.classes)} classes"
-    if study.groups is None:
-        return (
-            f"Test set: {images} of {classes}. The groups are unknown, so images are resampled as "
-            "if each were from another patient. If they are not, the intervals are too narrow."
-        )
-    return f"Test set: {images} of {study.num_groups} groups (patients), {classes}."
+    columns = ["condition", "r", *states]
+    return Table("runs", "Runs by seed", columns, rows, [note], data_frame(columns, rows), 2)

@@ -1,14 +1,16 @@
 """Pairwise comparisons of conditions at one ratio, on the same test images and seeds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import nan
+
+import pandas as pd
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
 from stagetransfer.runs.study import Pair, Study
-from stagetransfer.statistics import sentence
+from stagetransfer.statistics import POINTS, Unit, sentence
 
-PAIR_COLUMNS = "figure difference low high p p_holm seeds seeds_left_out not_compared"
+PAIR_COLUMNS = "a b figure difference low high p p_holm seeds seeds_left_out not_compared"
 MCNEMAR_COLUMNS = ("pair", "seed", "only the first right", "only the second right", "p")
 OTHERS = [name for name in fmt.LABELS if name != "accuracy"]
 
@@ -32,21 +34,19 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
         return [Text(f"No two conditions have finished runs at {at}, so none can be compared.")]
     rows, others, tests = [], [], []
     for pair in pairs:
-        title, left_out = f"{pair.a} - {pair.b}", fmt.join(pair.left_out)
-        if pair.refusal:
-            refused = f"not compared: {pair.refusal}"
-            rows.append([title, fmt.join(pair.seeds), left_out, refused, *[fmt.DASH] * 3])
-            others.append([title, refused, *[fmt.DASH] * (len(OTHERS) - 1)])
-            continue
-        mcnemar = ", ".join(fmt.p_value(test.p_value) for test in pair.mcnemar.values())
-        accuracy = difference_cells(pair, "accuracy")
-        rows.append([title, fmt.join(pair.seeds), left_out, *accuracy, mcnemar])
-        cells = [difference_cells(pair, metric) for metric in OTHERS]
-        others.append([title, *(f"{shown}\np {corrected}" for shown, _, corrected in cells)])
+        title = f"{pair.a} - {pair.b}"
+        seeds = (fmt.join(pair.seeds), fmt.join(pair.left_out))
+        mcnemar = fmt.join(fmt.p_value(test.p_value) for test in pair.mcnemar.values())
+        rows.append([title, *seeds, *difference_cells(pair, ["accuracy"]), mcnemar])
+        cells = difference_cells(pair, OTHERS)
+        shown = cells[::3]
+        if not pair.refusal:
+            shown = [f"{x}\np {corrected}" for x, corrected in zip(shown, cells[2::3], strict=True)]
+        others.append([title, *shown])
         for seed, test in pair.mcnemar.items():
             counts = map(str, (seed, test.only_a, test.only_b))
             tests.append([title, *counts, fmt.p_value(test.p_value)])
-    data = data_frame(f"a b {PAIR_COLUMNS}", pair_records(pairs))
+    data = pair_frame(pairs)
     few = fmt.few_groups_note(study)
     holm_note = f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, "
     holm_note += "also those that are not compared, separately for each metric."
@@ -71,28 +71,43 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
     return blocks
 
 
-def difference_cells(pair: Pair, metric: str) -> tuple[str, str, str]:
-    """Return a pair's difference with its interval, the p-value and Holm's p-value as texts."""
-    found = pair.metrics[metric]
-    shown = fmt.difference(found.estimate, found.low, found.high, fmt.UNITS[metric])
-    return shown, fmt.p_value(found.p_value), fmt.p_value(pair.holm.get(metric))
+def difference_cells(
+    pair: Pair, metrics: Iterable[str], units: Mapping[str, Unit] = fmt.UNITS
+) -> list[str]:
+    """Return for each metric the difference with its interval, the p-value and Holm's p-value.
+
+    Of a pair that is not compared, the first cell says why, and the others are empty.
+    """
+    cells = []
+    for metric in metrics:
+        x = pair.metrics[metric]
+        cells += [fmt.difference(x.estimate, x.low, x.high, units[metric])]
+        cells += [fmt.p_value(x.p_value), fmt.p_value(pair.holm.get(metric))]
+    if pair.refusal:
+        cells[0] = f"not compared: {pair.refusal}"
+    return cells
 
 
-def pair_records(pairs: Iterable[Pair]) -> list[tuple[object, ...]]:
-    """Return one row per pair and metric: both conditions, then `PAIR_COLUMNS`."""
-    rows: list[tuple[object, ...]] = []
+def pair_sentence(study: Study, pair: Pair, metric: str, unit: Unit = POINTS) -> str:
+    """Return the comparison in one metric as a sentence, or why there is none."""
+    p_value, few = pair.holm.get(metric), study.too_few
+    result, refusal = pair.metrics[metric], pair.refusal
+    return sentence(pair.a, pair.b, result, unit=unit, p_value=p_value, few=few, refusal=refusal)
+
+
+def pair_frame(pairs: Iterable[Pair]) -> pd.DataFrame:
+    """Return one row per pair and metric, with `PAIR_COLUMNS`."""
+    rows = []
     for pair in pairs:
         seeds = [" ".join(map(str, of)) for of in (pair.seeds, pair.left_out)]
         for metric, x in pair.metrics.items():
             numbers = (x.estimate, x.low, x.high, x.p_value, pair.holm.get(metric, nan))
             rows.append((pair.a, pair.b, metric, *numbers, *seeds, pair.refusal))
-    return rows
+    return data_frame(PAIR_COLUMNS, rows)
 
 
 def _sentence(study: Study, pair: Pair) -> str:
-    accuracy, corrected = pair.metrics["accuracy"], pair.holm.get("accuracy")
-    few, refusal = study.too_few, pair.refusal
-    text = sentence(pair.a, pair.b, accuracy, p_value=corrected, few=few, refusal=refusal)
+    text = pair_sentence(study, pair, "accuracy")
     if pair.refusal or not pair.left_out:
         return text
     seeds = f"seed{'s' * (len(pair.left_out) > 1)} {fmt.join(pair.left_out)}"

@@ -4,44 +4,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from stagetransfer.figures import COLOURS, LINES, MARKERS, save_figure
 from stagetransfer.files import csv_text, write_text
-from stagetransfer.reporting.blocks import Plot
 from stagetransfer.runs.study import PAPER_ORDER, Study
 
 MAX_CLASSES = 20
 """The largest number of classes that are drawn one by one."""
 
 
-class LineStyle(NamedTuple):
-    """The style of one condition in every plot."""
-
-    colour: str
-    marker: str
-    line: str | tuple[int, tuple[int, ...]]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The style as keyword arguments of `Axes.plot`."""
-        return {"color": self.colour, "marker": self.marker, "linestyle": self.line}
-
-
-def line_styles(names: Iterable[str]) -> dict[str, LineStyle]:
-    """Return one style for each name, in the order of the names."""
+def line_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the style of each name, as arguments of `Axes.plot`, in the order of the names."""
     styles = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
-    return {name: LineStyle(*style) for name, style in zip(names, styles, strict=False)}
+    return {
+        name: {"color": colour, "marker": marker, "linestyle": line}
+        for name, (colour, marker, line) in zip(names, styles, strict=False)
+    }
 
 
-def condition_styles(conditions: Sequence[str]) -> dict[str, LineStyle]:
+def condition_styles(conditions: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the style of each condition; the paper's four conditions have fixed styles."""
     return line_styles(dict.fromkeys([*PAPER_ORDER, *conditions]))
 
@@ -89,15 +78,6 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     figure.legend(found.values(), found, loc="outside upper center", ncols=columns, handlelength=3)
 
 
-def draw_operating_points(
-    axis: Axes, rates: ArrayLike, points: pd.DataFrame, style: LineStyle, label: str
-) -> None:
-    """Mark a curve at some rates and in the legend; `points` has estimate, low, high by rate."""
-    axis.vlines(rates, points["low"], points["high"], color=style.colour, linewidth=1)
-    axis.plot(rates, points["estimate"], style.marker, color=style.colour, markersize=4)
-    axis.plot([], [], label=label, **style.options)
-
-
 def draw_heat_map(
     axis: Axes,
     values: NDArray[np.float64],
@@ -122,12 +102,6 @@ def draw_heat_map(
         dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
         axis.text(column, row, text, color="white" if dark else "black", **centre)
     return image
-
-
-def save_plot(figure: Figure, stem: str, title: str, caption: str, out: Path) -> Plot:
-    """Write plots/<stem>.png and .svg below `out`; return the block that shows them."""
-    files = save_figure(figure, out / "plots" / stem)
-    return Plot(title, [file.relative_to(out) for file in files], caption)
 
 
 def write_curve_files(

@@ -5,13 +5,16 @@ report.html holds all its images, so that it can be sent as a single file.
 
 import base64
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
-from stagetransfer.files import csv_text, write_text
+from stagetransfer.figures import save_figure
+from stagetransfer.files import atomic_path, csv_text, write_text
 from stagetransfer.reporting.blocks import Data, Plot, Section, Table
 
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -24,21 +27,10 @@ TEX = {
 
 
 def write_report(title: str, page: Sequence[Section], out: Path) -> None:
-    """Write the page and its tables into `out`; each file is complete or absent."""
-    for table in (block for section in page for block in section.blocks):
-        if isinstance(table, Table | Data):
-            write_text(out / "tables" / f"{table.name}.csv", csv_text(table.frame))
-        if isinstance(table, Table):
-            template = _environment(out).get_template("table.tex.jinja")
-            write_text(out / "tables" / f"{table.name}.tex", template.render(table=table))
-    for name in ("report.md", "report.html"):
-        template = _environment(out, html=name.endswith("html")).get_template(f"{name}.jinja")
-        write_text(out / name, template.render(title=title, sections=page))
-
-
-def _environment(out: Path, html: bool = False) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("stagetransfer.reporting"), autoescape=html, undefined=StrictUndefined,
+    """Write the page, its plots and its tables into `out`; each file is complete or absent."""
+    templates = Environment(
+        loader=PackageLoader("stagetransfer.reporting"), undefined=StrictUndefined,
+        autoescape=select_autoescape(["html.jinja"]),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
 
@@ -47,8 +39,22 @@ def _environment(out: Path, html: bool = False) -> Environment:
         content = base64.b64encode(file.read_bytes()).decode("ascii")
         return f"data:{MEDIA[file.suffix]};base64,{content}"
 
-    environment.filters.update(embedded=embedded, tex=tex, md=_markdown, lines=_html_lines)
-    return environment
+    templates.filters.update(embedded=embedded, tex=tex, md=_markdown, lines=_html_lines)
+    for block in (block for section in page for block in section.blocks):
+        match block:
+            case Plot(figure=Figure() as figure):
+                save_figure(figure, out / "plots" / block.name)
+            case Plot(figure=Path() as image):
+                with atomic_path(out / block.files[0]) as part:
+                    shutil.copyfile(image, part)
+            case Table() | Data():
+                write_text(out / "tables" / f"{block.name}.csv", csv_text(block.data))
+        if isinstance(block, Table):
+            text = templates.get_template("table.tex.jinja").render(table=block)
+            write_text(out / "tables" / f"{block.name}.tex", text)
+    for name in ("report.md", "report.html"):
+        text = templates.get_template(f"{name}.jinja").render(title=title, sections=page)
+        write_text(out / name, text)
 
 
 def tex(cell: str) -> str:

@@ -1,19 +1,14 @@
 """ROC curves of each class against the rest: areas, operating points, pairwise comparisons."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Bullets, Data, Section, Table, Text
-from stagetransfer.runs.roc_study import RocMetrics, RocStudy, rows_at
+from stagetransfer.reporting.blocks import Block, Bullets, Data, Plot, Section, Table, Text
+from stagetransfer.reporting.roc_plots import roc_plot
+from stagetransfer.runs.roc_study import RocMetrics, RocStudy
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import POINTS
 
@@ -47,7 +42,7 @@ PAIR_NOTE = (
 )
 
 
-def roc_section(study: Study, out: Path) -> Section:
+def roc_section(study: Study) -> Section:
     """Return the areas, partial areas and sensitivities at the main ratio, with the curves."""
     ratio = study.main_ratio
     title = f"ROC curves at r = {fmt.ratio(ratio)}"
@@ -62,11 +57,10 @@ def roc_section(study: Study, out: Path) -> Section:
     if len(study.classes) > len(classes):
         lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
     others = "ratios, classes" if len(study.ratios) > 1 else "classes"
-    figure = roc_plot(rocs, ratio, metrics, curves)
     blocks: list[Block] = [
         Text(METHOD.format(others=others)),
         *([Bullets(lines)] if lines else []),
-        plots.save_plot(figure, f"roc-r{fmt.ratio(ratio)}", title, CAPTION, out),
+        Plot(f"roc-r{fmt.ratio(ratio)}", title, CAPTION, roc_plot(rocs, ratio, metrics, curves)),
         _table(study, "roc", "Areas and operating points", ["condition", "class"], metrics),
         Data("roc_curves", curves),
     ]
@@ -77,44 +71,22 @@ def roc_section(study: Study, out: Path) -> Section:
     return Section(title, blocks)
 
 
-@mpl.rc_context(STYLE)
-def roc_plot(study: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Return one panel per class and one curve per condition, with intervals as bars."""
-    rates = study.metrics.rates
-    side = 3.4 if len(study.positives) > 1 else 4.6
-    figure, axes = plots.grid(len(study.positives), 4, (side, side))
-    styles = plots.condition_styles(study.study.conditions)
-    for axis, name in zip(axes, study.positives, strict=True):
-        axis.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=0.8)
-        for index, condition in enumerate(study.study.conditions):
-            curve, style = rows_at(curves, condition, ratio, name), styles[condition]
-            if curve.empty:
-                continue
-            x, y = curve["false_positive_rate"], curve["sensitivity"]
-            axis.plot(np.r_[0, x], np.r_[0, y], color=style.colour, linestyle=style.line)
-            points = rows_at(metrics, condition, ratio, name).set_index("figure")
-            points = points.loc[[f"sensitivity_at_{rate:g}" for rate in rates]]
-            # Conditions are moved apart, so that no bar hides another.
-            shifted = np.array(rates) + 0.008 * index
-            label = plots.label(study.study, condition, ratio)
-            plots.draw_operating_points(axis, shifted, points, style, label)
-        axis.set(title=f"{name} against the rest", xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
-    plots.label_axes(figure, "false-positive rate", "sensitivity")
-    plots.legend(figure, axes)
-    return figure
-
-
 def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.DataFrame) -> Table:
     """Return a table with one row per class and condition (or pair), and one column per metric."""
-    metric = data["figure"].where(data["method"] == "bootstrap", data["method"])
     cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for column, row in zip(metric, data.to_dict("records"), strict=True):
-        first, last = (str(row[key]) for key in by)
-        place = (first, "all" if row.get("not_compared") else last)
-        cells.setdefault(place, {})[column] = _cell(row)
-    if "pair" not in by:
-        ratio = float(data["ratio"].iloc[0])
-        cells = {(fmt.marked(study, a, ratio), b): found for (a, b), found in cells.items()}
+    for row in data.to_dict("records"):
+        column = row["figure"] if row["method"] == "bootstrap" else row["method"]
+        first, of_class = (str(row[key]) for key in by)
+        numbers = (row["estimate"], row["low"], row["high"])
+        if refusal := row.get("not_compared"):  # said once, in the first column
+            of_class = "all"
+            cell = f"not compared: {refusal}" if column == "auroc" else fmt.DASH
+        elif "pair" in by:
+            cell = f"{fmt.difference(*numbers, POINTS)}\np {fmt.p_value(row['p_holm'])}"
+        else:
+            first = fmt.marked(study, first, row["ratio"])
+            cell = fmt.mean(*numbers)
+        cells.setdefault((first, of_class), {})[column] = cell
     rows = [[*place, *(found[column] for column in LABELS)] for place, found in cells.items()]
     more = f"The first {MAX_ROWS} of {len(rows)} rows; all are in the CSV file."
     notes = [
@@ -125,13 +97,3 @@ def _table(study: Study, name: str, title: str, by: Sequence[str], data: pd.Data
     columns = [*by, *LABELS.values()]
     title = f"{title}{fmt.dagger(study)}"
     return Table(name, title, columns, rows[:MAX_ROWS], notes, left=2, data=data)
-
-
-def _cell(row: Mapping[Hashable, Any]) -> str:
-    if row.get("not_compared"):  # said once, in the first column
-        first = row["figure"] == "auroc" and row["method"] == "bootstrap"
-        return f"not compared: {row['not_compared']}" if first else fmt.DASH
-    numbers = (row["estimate"], row["low"], row["high"])
-    if "p_holm" not in row:
-        return fmt.mean(*numbers)
-    return f"{fmt.difference(*numbers, POINTS)}\np {fmt.p_value(row['p_holm'])}"

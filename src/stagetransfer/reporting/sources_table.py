@@ -1,13 +1,14 @@
 """The source stages beside their conditions: what each reached on validation data, and chance."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Table, data_frame
-from stagetransfer.runs.run import Run
+from stagetransfer.runs.run import Run, trained_runs
 from stagetransfer.runs.study import Study
 
 NOT_RECORDED = "not recorded"
@@ -22,32 +23,29 @@ NOTE = (
 )
 
 
-class Source(NamedTuple):
-    """One source stage of a condition: its entry of metrics.json, and the runs that used it."""
+@dataclass
+class Source:
+    """One source stage of a condition, what it recorded (or nothing), and the runs that used it."""
 
     condition: str
     stage: str  # position and domain, such as "1-natural"
-    entry: Mapping[str, Any]
-    users: list[Run]
-    reused: int  # in how many of them it came from the store
-
-    @property
-    def health(self) -> Mapping[str, Any]:
-        """What the stage recorded about its training; empty if it did not."""
-        return self.entry.get("health") or {}
+    entry: Mapping[str, Any]  # of metrics.json
+    health: Mapping[str, Any]
+    validation: Mapping[str, Any]
+    users: list[Run] = field(default_factory=list)
+    reused: int = 0  # in how many of them it came from the store
 
 
 def find_sources(study: Study) -> list[Source]:
     """Return the source stages by condition and place in the chain, each distinct key once."""
     found: dict[tuple[str, str, str], Source] = {}
-    for run in (part for pooled in study.runs for part in pooled.parts):
-        condition = run.condition
+    for run in trained_runs(study.runs):
         for number, entry in enumerate(run.stages[:-1], 1):
-            stage = f"{number}-{entry['name']}"
-            key = condition, stage, str(entry["key"])
-            before = found.get(key, Source(condition, stage, entry, [], 0))
-            reused = before.reused + bool(entry["reused"])
-            found[key] = before._replace(users=[*before.users, run], reused=reused)
+            key = run.condition, f"{number}-{entry['name']}", str(entry["key"])
+            health, validation = entry.get("health") or {}, entry.get("validation") or {}
+            source = found.setdefault(key, Source(*key[:2], entry, health, validation))
+            source.users.append(run)
+            source.reused += bool(entry["reused"])
     order = {name: i for i, name in enumerate(study.conditions)}
     return sorted(found.values(), key=lambda source: (order[source.condition], source.stage))
 
@@ -67,48 +65,48 @@ def sources_table(study: Study) -> list[Table]:
 
 
 def _cells(sources: Sequence[Source]) -> list[str]:
-    records = [source.entry.get("validation") or {} for source in sources]
-    accuracies = [float(x["accuracy"]) for x in records if x.get("accuracy") is not None]
-    recalls = [float(x["recall"]) for x in records if x.get("recall") is not None]
     healths = [source.health for source in sources if source.health]
-    learned = sum(bool(health["learned"]) for health in healths)
     if any(source.entry.get("weights") for source in sources):
         first = [NOT_RECORDED] * 3 + ["published weights"]
     else:
-        recall = _mean_and_range(recalls)
+        recall = _mean_and_range(sources, "recall")
         if len(sources) == len(healths) == 1:
             recall = fmt.mean(*(healths[0][name] for name in ("recall", "low", "high")))
-        verdict = fmt.join(sorted({health["verdict"] for health in healths}))
-        counted = verdict if len(healths) == 1 else f"{learned} of {len(healths)}\n{verdict}"
-        all_learned = len(healths) == len(sources) == learned
         chances = sorted({fmt.number(health["chance"]) for health in healths})
-        first = [
-            _mean_and_range(accuracies),
-            recall,
-            fmt.join(chances) if chances else NOT_RECORDED,
-            "yes" if all_learned else counted if healths else NOT_RECORDED,
-        ]
+        chance = fmt.join(chances) if chances else NOT_RECORDED
+        learned = sum(bool(health["learned"]) for health in healths)
+        verdict = fmt.join(sorted({health["verdict"] for health in healths}))
+        if len(healths) > 1:
+            verdict = f"{learned} of {len(healths)}\n{verdict}"
+        verdict = verdict if healths else NOT_RECORDED
+        verdict = "yes" if learned == len(sources) else verdict
+        first = [_mean_and_range(sources, "accuracy"), recall, chance, verdict]
     runs = [run for source in sources for run in source.users]
-    seeds = fmt.join(sorted({run.source_seed for run in runs if run.source_seed is not None}))
     reused = sum(source.reused for source in sources)
-    return [*first, str(len(sources)), seeds, f"{reused} of {fmt.count(len(runs), 'run')}"]
+    counts = f"{reused} of {fmt.count(len(runs), 'run')}"
+    return [*first, str(len(sources)), fmt.join(_source_seeds(runs)), counts]
 
 
-def _mean_and_range(values: Sequence[float]) -> str:
-    """Return one value, or the mean of several with their range on a second line."""
+def _mean_and_range(sources: Sequence[Source], metric: str) -> str:
+    """Return a validation metric, or the mean of several with their range on a second line."""
+    found = [source.validation.get(metric) for source in sources]
+    values = [float(value) for value in found if value is not None]
     if len(values) < 2:
         return fmt.number(values[0]) if values else NOT_RECORDED
     ends = f"{fmt.number(min(values))} to {fmt.number(max(values))}"
     return f"{fmt.number(float(np.mean(values)))}\n{ends}"
 
 
+def _source_seeds(runs: Sequence[Run]) -> list[int]:
+    return sorted({run.source_seed for run in runs if run.source_seed is not None})
+
+
 def _record(source: Source) -> list[object]:
     """Return a row of `COLUMNS`; empty where the stage has no record."""
-    health, validation = source.health, source.entry.get("validation") or {}
-    seeds = sorted({run.source_seed for run in source.users if run.source_seed is not None})
+    seeds = " ".join(map(str, _source_seeds(source.users)))
+    recall = source.health.get("recall", source.validation.get("recall"))
     return [
-        *(source.condition, source.stage, source.entry["key"], " ".join(map(str, seeds))),
-        *(len(source.users), source.reused, source.entry.get("weights")),
-        *(validation.get("accuracy"), health.get("recall", validation.get("recall"))),
-        *(health.get(name) for name in ("low", "high", "chance", "verdict")),
+        *(source.condition, source.stage, source.entry["key"], seeds, len(source.users)),
+        *(source.reused, source.entry.get("weights"), source.validation.get("accuracy"), recall),
+        *(source.health.get(name) for name in ("low", "high", "chance", "verdict")),
     ]

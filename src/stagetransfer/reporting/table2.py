@@ -1,6 +1,6 @@
 """Table 2 at one ratio: the test metrics of each condition, and their spread over seeds."""
 
-from collections.abc import Sequence
+from itertools import product
 from math import isfinite, nan
 
 import pandas as pd
@@ -28,12 +28,10 @@ def table_2(study: Study, ratio: float) -> list[Block]:
 
     At r = 1 the results of Suzuki et al. 2018 are beside those of the runs.
     """
-    present = [name for name in study.conditions if study.at(name, ratio)]
-    absent = [name for name in study.conditions if name not in present]
-    data = _data(study, ratio, present)
+    data = _data(study, ratio)
     rows, spread = [], []
-    for condition in present:
-        metrics = data[data["condition"] == condition].to_dict("records")
+    for name, of_condition in data.groupby("condition", sort=False):
+        condition, metrics = str(name), of_condition.to_dict("records")
         means = [fmt.mean(x["mean"], x["low"], x["high"]) for x in metrics]
         papers = [fmt.number(x["paper"], 4) for x in metrics]
         seeds = fmt.seeds(study, study.at(condition, ratio))
@@ -46,6 +44,7 @@ def table_2(study: Study, ratio: float) -> list[Block]:
             numbers = [fmt.number(x["mean"]), fmt.number(x["sd"]), extremes]
             spread.append([*place, *numbers, fmt.interval(x["low"], x["high"]), paper])
     at, suffix = f"r = {fmt.ratio(ratio)}", fmt.table_suffix(study, ratio)
+    absent = [name for name in study.conditions if not study.at(name, ratio)]
     one_seed = data[data["seeds"] == 1]["condition"].unique()
     groups = "groups unknown" if study.groups is None else fmt.count(study.num_groups, "group")
     images = fmt.count(len(study.labels), "test image")
@@ -67,13 +66,12 @@ def table_2(study: Study, ratio: float) -> list[Block]:
     return [table, Table(name, title, columns, spread, notes, left=2, data=data)]
 
 
-def _data(study: Study, ratio: float, conditions: Sequence[str]) -> pd.DataFrame:
+def _data(study: Study, ratio: float) -> pd.DataFrame:
     groups = None if study.groups is None else study.num_groups
     test_set = (len(study.labels), groups, bool(study.few))
     rows = []
-    for condition in conditions:
-        runs = study.at(condition, ratio)
-        for metric in fmt.LABELS:
+    for condition, metric in product(study.conditions, fmt.LABELS):
+        if runs := study.at(condition, ratio):
             values = study.values(runs, metric)[0]
             result = study.interval(condition, ratio, metric)
             sd = values.std(ddof=1) if len(values) > 1 else nan

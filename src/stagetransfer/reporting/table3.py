@@ -1,30 +1,22 @@
 """Table 3: the slope of each metric against the ratio r, and the differences of slopes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from math import nan
 
 import numpy as np
 
+from stagetransfer import statistics as stats
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
+from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.reporting.published_results import TABLE_3
 from stagetransfer.runs.run import Replicate, Run
-from stagetransfer.runs.study import Study
+from stagetransfer.runs.study import Pair, Study, correct
 from stagetransfer.runs.verdict import not_learned
-from stagetransfer.statistics import (
-    PER_RATIO,
-    Interval,
-    RatioSeries,
-    Resamples,
-    Unit,
-    fit_line,
-    holm,
-    sentence,
-    slope_difference,
-    slope_interval,
-)
 
-UNITS = {"accuracy": PER_RATIO, "cross_entropy": Unit("nats per unit of r", 1, 3)}
+UNITS = {"accuracy": stats.PER_RATIO, "cross_entropy": stats.Unit("nats per unit of r", 1, 3)}
 """The metrics of Table 3, with the units of their slopes."""
 
 SLOPE_COLUMNS = (
@@ -58,18 +50,17 @@ def table_3(study: Study) -> list[Block]:
         return [Text("No condition has finished runs at two ratios, so there is no slope to fit.")]
     slopes = [_slope(study, name, metric) for metric in UNITS for name in sloped]
     data = data_frame(SLOPE_COLUMNS, slopes)
+    rows = []
+    for row in data.to_dict("records"):
+        slope = fmt.mean(row["slope"], row["low"], row["high"])
+        fit = "two ratios only" if row["ratios"] == 2 else "bad" if row["bad_fit"] else "good"
+        if row["not_fitted"]:
+            slope, fit = f"not fitted: {row['not_fitted']}", fmt.DASH
+        place = [fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])]
+        textbook = fmt.interval(row["textbook_low"], row["textbook_high"])
+        r_squared, paper = fmt.number(row["r_squared"], 2), fmt.number(row["paper"], 4)
+        rows.append([*place, slope, textbook, r_squared, fit, paper])
     flat = [name for name in study.conditions if name not in sloped]
-    rows = [
-        [
-            *(fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])),
-            fmt.mean(row["slope"], row["low"], row["high"])
-            if not row["not_fitted"]
-            else f"not fitted: {row['not_fitted']}",
-            fmt.interval(row["textbook_low"], row["textbook_high"]),
-            *(fmt.number(row["r_squared"], 2), _fit(row), fmt.number(row["paper"], 4)),
-        ]
-        for row in data.to_dict("records")
-    ]
     a = f"A{fmt.dagger(study)}"
     columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit", "paper"]
     flat_note = f"No slope, since all runs have one ratio: {fmt.join(flat)}."
@@ -87,8 +78,8 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     paper = TABLE_3[metric].get(condition, nan)
     if reason := not_learned(runs):
         return *place, *[nan] * 9, None, paper, reason
-    fitted = fit_line(ratios, study.values(runs, metric)[0])
-    result = slope_interval(*_series(study, seeds, runs, metric))
+    fitted = stats.fit_line(ratios, study.values(runs, metric)[0])
+    result = stats.slope_interval(*_series(study, seeds, runs, metric))
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)
@@ -97,50 +88,46 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
 
 def _series(
     study: Study, seeds: Sequence[Replicate], runs: Sequence[Run], metric: str
-) -> tuple[Resamples, RatioSeries]:
+) -> tuple[stats.Resamples, stats.RatioSeries]:
     """Return the resamples of the distinct seeds, and the runs, each at its ratio and seed."""
     distinct = list(dict.fromkeys(seeds))
     positions = np.array([distinct.index(of) for of in seeds])
     ratios = np.array([run.ratio for run in runs])
-    return study.resamples(distinct), RatioSeries(study.values(runs, metric), ratios, positions)
+    return study.resamples(distinct), stats.RatioSeries(
+        study.values(runs, metric), ratios, positions
+    )
 
 
-def _fit(row: Mapping[object, object]) -> str:
-    if row["not_fitted"]:
-        return fmt.DASH
-    if row["ratios"] == 2:
-        return "two ratios only"
-    return "bad" if row["bad_fit"] else "good"
+def _slope_pair(study: Study, a: str, b: str) -> Pair:
+    """Return the differences of slopes of two conditions, without a correction."""
+    pair = study.match(a, b)
+    if not pair.refusal and len(pair.seeds) == len({*pair.seeds}):
+        pair = replace(pair, refusal="no seed has both at two ratios")
+
+    def difference(metric: str) -> stats.Interval:
+        resamples, x = _series(study, pair.seeds, pair.of_a, metric)
+        _, y = _series(study, pair.seeds, pair.of_b, metric)
+        return stats.slope_difference(resamples, x, y)
+
+    pair.compare(UNITS, difference)
+    return pair
 
 
 def _differences(study: Study) -> list[Block]:
     """Return the differences of slopes, with Holm's correction over all pairs of conditions."""
-    lines, rows, records = [], [], []
-    for metric, unit in UNITS.items():
-        label, found = fmt.LABELS[metric], []
-        for a, b in study.condition_pairs():
-            match, result = study.match(a, b), Interval.undefined()
-            refusal = match.refusal
-            if not refusal and len(match.seeds) == len({*match.seeds}):
-                refusal = "no seed has both at two ratios"
-            if not refusal:
-                resamples, x = _series(study, match.seeds, match.a, metric)
-                _, y = _series(study, match.seeds, match.b, metric)
-                result = slope_difference(resamples, x, y)
-            found.append((a, b, result, len(match.left_out), refusal))
-        corrected = holm([result.p_value for _, _, result, _, _ in found], len(found))
-        for (a, b, result, left_out, refusal), p in zip(found, corrected, strict=True):
-            text = sentence(a, b, result, unit=unit, p_value=p, few=study.too_few, refusal=refusal)
-            out = f"; {fmt.count(left_out, 'run')} left out" if left_out and not refusal else ""
-            lines.append(f"{label}: {text}{out}")
-            numbers = (result.estimate, result.low, result.high)
-            cells = [fmt.difference(*numbers, unit), fmt.p_value(result.p_value), fmt.p_value(p)]
-            if refusal:
-                cells[0] = f"not compared: {refusal}"
-            rows.append([label, f"{a} - {b}", *cells, str(left_out) if left_out else fmt.DASH])
-            records.append((metric, a, b, *numbers, result.p_value, p, left_out, refusal))
+    pairs = [_slope_pair(study, a, b) for a, b in study.condition_pairs()]
+    correct(pairs, [*UNITS])
+    lines, rows = [], []
+    for (metric, unit), pair in product(UNITS.items(), pairs):
+        label, left_out = fmt.LABELS[metric], len(pair.left_out)
+        out = f"; {fmt.count(left_out, 'run')} left out" if left_out and not pair.refusal else ""
+        lines.append(f"{label}: {pair_sentence(study, pair, metric, unit)}{out}")
+        cells = difference_cells(pair, [metric], UNITS)
+        rows.append([label, f"{pair.a} - {pair.b}", *cells, str(left_out or fmt.DASH)])
+    data = pair_frame(pairs)
+    data["runs_left_out"] = [len(pair.left_out) for pair in pairs for _ in UNITS]
     columns = "figure a b difference low high p p_holm runs_left_out not_compared"
-    data = data_frame(columns, records)
+    data = data.sort_values("figure", kind="stable")[columns.split()]
     difference = f"difference of A{fmt.dagger(study)}"
     heads = ["metric", "pair", difference, "p", "p (Holm)", "runs left out"]
     notes = [DIFFERENCE_NOTE, *fmt.few_groups_note(study)]

@@ -9,7 +9,6 @@ from contextlib import closing, suppress
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -43,19 +42,16 @@ def write_board(outputs: Path, count: int = 2000) -> Path:
     """
     found = gather_runs([outputs])
     study = Study(found.runs, count)
-    tests = {
-        run.name: {name: float(study.values([run], name)[0, 0]) for name in METRICS}
-        for run in study.runs
-    }
     board = default_folder(found.outputs, "board")
     with atomic_folder(board, replace=True) as part:
-        _write_sweep(part / "figure5", study, tests)
+        _write_sweep(part / "figure5", study)
         for run in study.runs:
-            _write_run(part / run.name, board / run.name, run, tests[run.name])
+            test = {name: float(study.values([run], name)[0, 0]) for name in METRICS}
+            _write_run(part / run.name, board / run.name, run, test)
     return board
 
 
-def _write_sweep(folder: Path, study: Study, tests: Mapping[str, Mapping[str, float]]) -> None:
+def _write_sweep(folder: Path, study: Study) -> None:
     """Write what all runs share: the columns of the HParams tab, and Figure 5."""
     columns: dict[str, set[Any]] = {}
     for run in study.runs:
@@ -73,7 +69,7 @@ def _write_sweep(folder: Path, study: Study, tests: Mapping[str, Mapping[str, fl
         with _writer(folder / condition) as writer:
             for ratio, name in product(study.ratios, CURVES):
                 if runs := study.at(condition, ratio):
-                    value = mean(tests[run.name][name] for run in runs)
+                    value = float(study.values(runs, name)[0].mean())
                     _add(writer, _scalar(f"figure5/{name}", value), round(100 * ratio))
 
 

@@ -2,12 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.sources_table import find_sources
-from stagetransfer.runs.run import LEARNED, Run
+from stagetransfer.runs.run import LEARNED, trained_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.verdict import not_learned
 
@@ -25,7 +25,8 @@ def training_limits(study: Study) -> list[str]:
 def _sources(study: Study) -> Iterator[str]:
     verdicts: dict[tuple[str, str], list[str]] = {}
     for source in find_sources(study):
-        verdicts.setdefault(source[:2], []).append(source.health.get("verdict", LEARNED))
+        verdict = source.health.get("verdict", LEARNED)
+        verdicts.setdefault((source.condition, source.stage), []).append(verdict)
     for (condition, stage), found in verdicts.items():
         if failed := [verdict for verdict in found if verdict != LEARNED]:
             yield (
@@ -41,7 +42,7 @@ def _flags(study: Study) -> Iterator[str]:
         {
             name: (sum(bool(run.health.get(flag)) for run in runs), len(runs))
             for name in study.conditions
-            if (runs := [part for part in _parts(study.at(name)) if part.health])
+            if (runs := [run for run in trained_runs(study.at(name)) if run.health])
         }
         for flag in ("still_improving", "few_validation_images")
     )
@@ -60,7 +61,7 @@ def _counts(by_condition: Mapping[str, tuple[int, int]]) -> str:
 
 def _remarks(study: Study) -> Iterator[str]:
     """Yield the remarks of all stages, each once; remarks that differ in numbers alone are one."""
-    healths = [((run.condition, "target stage"), run.health) for run in _parts(study.runs)]
+    healths = [((run.condition, "target stage"), run.health) for run in trained_runs(study.runs)]
     healths += [
         ((of.condition, f"source stage {of.stage}"), of.health) for of in find_sources(study)
     ]
@@ -76,28 +77,24 @@ def _remarks(study: Study) -> Iterator[str]:
         yield f"{condition}, {stage}: {remarks[0]} ({len(remarks)} of {count}{alike})"
 
 
-def _rates(study: Study) -> Iterator[str]:
-    """Yield what the searches of learning rate and epochs chose, by condition and ratio."""
-    without = Counter(run.condition for run in _parts(study.runs) if not run.search_rates)
-    if without.total() == len(list(_parts(study.runs))):
-        return
+def _rates(study: Study) -> list[str]:
+    """Return what the searches of learning rate and epochs chose, by condition and ratio."""
+    lines = []
     for condition, ratio in product(study.conditions, study.ratios):
-        runs = _parts(study.at(condition, ratio))
+        runs = trained_runs(study.at(condition, ratio))
         if not (found := [run.search_rates for run in runs if run.search_rates]):
             continue
         chosen = Counter((x["lr"], x["epochs"]) for x in found).most_common()
         texts = [f"{lr:g} and {epochs} (in {fmt.count(n, 'run')})" for (lr, epochs), n in chosen]
         tried = fmt.join(sorted({len(x["tried"]) for x in found}))
         monitor = str(found[0]["monitor"])
-        yield (
+        lines.append(
             f"{condition}, r = {fmt.ratio(ratio)}: the learning rate and the number of epochs were "
             f"chosen among {tried} settings by validation {fmt.LABELS.get(monitor, monitor)}: "
             f"{'; '.join(texts)}."
         )
-    if without:
+    without = Counter(run.condition for run in trained_runs(study.runs) if not run.search_rates)
+    if lines and without:
         texts = [f"{name} ({fmt.count(n, 'run')})" for name, n in without.items()]
-        yield f"no search of the learning rate and the number of epochs: {fmt.join(texts)}."
-
-
-def _parts(runs: Iterable[Run]) -> Iterator[Run]:
-    return (part for run in runs for part in run.parts)
+        lines.append(f"no search of the learning rate and the number of epochs: {fmt.join(texts)}.")
+    return lines

@@ -1,7 +1,8 @@
 """Training: images per class, learning curves, and the stages with their time."""
 
+from collections.abc import Mapping
 from math import nan
-from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,21 +13,16 @@ from matplotlib.ticker import MaxNLocator
 from stagetransfer.figures import STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Section, Table, Text, data_frame
+from stagetransfer.reporting.blocks import Block, Plot, Table, Text, data_frame
 from stagetransfer.reporting.figure5 import LABELS
+from stagetransfer.reporting.sources_table import NOT_RECORDED
+from stagetransfer.runs.run import trained_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.training_curves import validation_curve
 
-NOT_RECORDED = "not recorded"
 STAGE_COLUMNS = (
     "stage used distinct reused epochs images_per_second seconds seconds_without_sharing"
 )
-
-
-def training_section(study: Study, curves: pd.DataFrame, out: Path) -> Section:
-    """Return images, the `learning_curves` at the main ratio, and stages."""
-    plot = learning_curves_block(study, study.main_ratio, curves, out)
-    return Section("Training", [images_table(study), plot, stages_table(study)])
 
 
 def learning_curves(study: Study) -> pd.DataFrame:
@@ -45,7 +41,7 @@ def learning_curves(study: Study) -> pd.DataFrame:
     return pd.concat(tables) if tables else data_frame(["condition", "ratio", "seed", *columns], [])
 
 
-def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame, out: Path) -> Block:
+def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame) -> Block:
     """Return the learning curves at a ratio; a line of text if no run has them."""
     at = fmt.ratio(ratio)
     curves = curves[curves["ratio"] == ratio]
@@ -53,7 +49,7 @@ def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame, out:
         return Text(f"No learning curves at r = {at}: the runs hold no metrics.csv.")
     name, title = f"learning_curves-r{at}", f"Learning curves of the target stage at r = {at}"
     caption = "On validation data, by epoch. Thin lines are seeds; thick lines are their mean."
-    return plots.save_plot(_plot(study, curves), name, title, caption, out)
+    return Plot(name, title, caption, _plot(study, curves))
 
 
 @mpl.rc_context(STYLE)
@@ -65,9 +61,9 @@ def _plot(study: Study, curves: pd.DataFrame) -> Figure:
             if chosen.empty:
                 continue
             seeds = chosen.pivot(index="epoch", columns="seed", values=metric)
-            axis.plot(seeds.index, seeds, color=style.colour, alpha=0.25, linewidth=0.8)
-            label = plots.label(study, condition, float(chosen["ratio"].iloc[0]))
-            options = {"markevery": max(1, len(seeds) // 8), "label": label, **style.options}
+            axis.plot(seeds.index, seeds, color=style["color"], alpha=0.25, linewidth=0.8)
+            name = plots.label(study, condition, float(chosen["ratio"].iloc[0]))
+            options = {"markevery": max(1, len(seeds) // 8), "label": name, **style}
             axis.plot(seeds.index, seeds.mean(axis=1), **options)
         axis.set(xlabel="epoch", ylabel=f"validation {label}")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -78,7 +74,7 @@ def _plot(study: Study, curves: pd.DataFrame) -> Figure:
 def images_table(study: Study) -> Table:
     """Return the numbers of training images per class at each ratio, and of test images."""
     records = []
-    for run in (part for pooled in study.runs for part in pooled.parts):
+    for run in trained_runs(study.runs):
         recorded = run.num_train_per_class or {}
         of_classes = map(recorded.get, study.classes)
         records.append((run.ratio, run.seed, run.condition, run.num_train, *of_classes))
@@ -100,14 +96,15 @@ def images_table(study: Study) -> Table:
 
 def stages_table(study: Study) -> Table:
     """Return how often each stage was trained and used, and the time saved by sharing stages."""
-    runs = [part for pooled in study.runs for part in pooled.parts]
-    entries = [((i, s["name"]), s) for run in runs for i, s in enumerate(run.stages, 1)]
+    by_place: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for run in trained_runs(study.runs):
+        for number, stage in enumerate(run.stages, 1):
+            by_place.setdefault((number, stage["name"]), []).append(stage)
     rows, records = [], []
-    for place in sorted(dict.fromkeys(place for place, _ in entries), key=lambda place: place[0]):
-        used = [stage for of, stage in entries if of == place]
+    for (number, name), used in sorted(by_place.items(), key=lambda item: item[0][0]):
         distinct = list({stage["key"]: stage for stage in used}.values())
         reused = sum(bool(stage["reused"]) for stage in used)
-        counts = (f"{place[0]}-{place[1]}", len(used), len(distinct), reused)
+        counts = (f"{number}-{name}", len(used), len(distinct), reused)
         epochs = fmt.join(sorted({int(stage["epochs"]) for stage in distinct}))
         speeds = [float(s["images_per_second"]) for s in distinct if s["images_per_second"]]
         speed = float(np.mean(speeds)) if speeds else nan

@@ -1,22 +1,20 @@
 """The results of `stagetransfer visualize` in the report: CSV as tables, PNG as figures."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from stagetransfer.errors import UserError
-from stagetransfer.files import atomic_path
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Plot, Section, Table
 
 MAX_ROWS = 60
 
 
-def visualization_section(folder: Path, out: Path) -> Section:
-    """Return every CSV and PNG file of a folder; images are copied to visualization/ in `out`."""
+def visualization_section(folder: Path) -> Section:
+    """Return every CSV and PNG file of a folder."""
     tables = [_table(file) for file in sorted(folder.glob("*.csv"))]
-    images = [_image(file, out) for file in sorted(folder.glob("*.png"))]
+    images = [Plot(file.name, file.stem, "", file) for file in sorted(folder.glob("*.png"))]
     if not tables and not images:
         raise UserError(
             f"--visualization {folder}: no CSV or PNG file. Give a folder that stagetransfer "
@@ -32,21 +30,13 @@ def _table(file: Path) -> Table:
         cause = str(error).splitlines()[0]
         raise UserError(f"{file}: not a valid CSV file ({cause}). Correct or remove it.") from error
     shown = data.head(MAX_ROWS)
-    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    rows = [
+        [fmt.number(value, 4) if isinstance(value, float) else str(value) for value in row]
+        for row in shown.itertuples(index=False)
+    ]
     text = [not pd.api.types.is_numeric_dtype(data[name]) for name in data.columns]
     left = text.index(False) if False in text else len(text)
     more = f"The first {MAX_ROWS} of {len(data)} rows; all are in the CSV file."
     notes = [more] if len(data) > MAX_ROWS else []
     columns = [str(name) for name in data.columns]
-    return Table(f"visualization-{file.stem}", file.stem, columns, rows, notes, left, data)
-
-
-def _image(file: Path, out: Path) -> Plot:
-    copy = Path("visualization") / file.name
-    with atomic_path(out / copy) as part:
-        shutil.copyfile(file, part)
-    return Plot(file.stem, [copy], "")
-
-
-def _cell(value: object) -> str:
-    return fmt.number(value, 4) if isinstance(value, float) else str(value)
+    return Table(f"visualization-{file.stem}", file.stem, columns, rows, notes, data, left)

@@ -1,6 +1,6 @@
 """Which runs can be compared: those with the same test set, and with one recipe per condition."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from stagetransfer.config.identity import role_of
@@ -34,9 +34,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
         check_same_recipe(of_condition.setdefault(run.condition, run), run, ignore_place=True)
 
 
-def check_same_recipe(
-    a: Run, b: Run, *, ignore_place: bool = False, ignore: Collection[str] = ()
-) -> None:
+def check_same_recipe(a: Run, b: Run, *, ignore_place: bool = False) -> None:
     """Raise a UserError if two runs of one condition differ in their chains or by `differences`."""
     both = f"{a.name} and {b.name}: one condition, but"
     if a.chain != b.chain:
@@ -44,7 +42,7 @@ def check_same_recipe(
             f"{both} the chains {'-'.join(a.chain)} and {'-'.join(b.chain)}. Give one of them "
             "another condition=."
         )
-    if unlike := differences(a, b, ignore_place=ignore_place, ignore=ignore):
+    if unlike := differences(a, b, ignore_place=ignore_place):
         raise UserError(
             f"{both} they differ in {_describe(unlike)}; they must not be averaged. Select one of "
             "them with --only KEY=VALUE, or give one another condition=."
@@ -66,18 +64,15 @@ def check_unique(a: Run, b: Run, shared: str) -> None:
     )
 
 
-def differences(
-    a: Run, b: Run, *, ignore_place: bool = False, ignore: Collection[str] = ()
-) -> dict[str, tuple[Any, Any]]:
+def differences(a: Run, b: Run, *, ignore_place: bool = False) -> dict[str, tuple[Any, Any]]:
     """Return the config keys in which two runs differ, with both values.
 
-    Settings of a domain or stage that only one of the chains has do not count, nor do the keys in
-    `ignore` and, with `ignore_place`, a run's ratio and seeds. The settings that decide the tuning
-    depth are summed up as "tuned layers", unless both runs belong to one condition whose name holds
-    the depth.
+    Settings of a domain or stage that only one of the chains has do not count, nor do, with
+    `ignore_place`, a run's ratio and seeds. The settings that decide the tuning depth are summed up
+    as "tuned layers", unless both runs belong to one condition whose name holds the depth.
     """
     # The chain is compared by itself; a bare "stage" is an empty mapping.
-    ignored = {"chain", "stage", *ignore, *depth_settings(a.chain[-1], b.chain[-1])}
+    ignored = {"chain", "stage", *depth_settings(a.chain[-1], b.chain[-1])}
     ignored_roles = {"idle", "place"} if ignore_place else {"idle"}
     shared_stages = {*a.chain} & {*b.chain}
     result = {}

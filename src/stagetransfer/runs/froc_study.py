@@ -1,11 +1,11 @@
 """FROC curves of one or more detection systems, from their candidates and the list of lesions."""
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,16 @@ class FrocComparison:
     sentences: list[str]
     notes: list[str]
     rates: tuple[float, ...]
+
+
+class _System(NamedTuple):
+    """The candidates of one system: their case, lesion and score."""
+
+    name: str
+    path: Path  # its name if two systems have the same one
+    rows: pd.DataFrame
+    source: Path  # the file to correct after an error
+    run: Run | None = None
 
 
 def read_systems(
@@ -63,33 +73,32 @@ def read_systems(
                 "set, or remove the column split."
             )
     known = list(zip(listed["case"], listed["lesion"], strict=True))
-    candidates, runs = _read_candidates(paths, table, positive)
+    found = [system for path in paths for system in _read_path(path, table, positive)]
     try:  # without candidates first, to find the errors of this file
         stats.collect_detections([], [], [], all_lesions=known)
     except ValueError as error:
         raise UserError(f"{lesions}: {error}. List each lesion and each case once.") from error
-    systems = {}
-    for name, (source, rows) in candidates.items():
-        cases, hits = list(rows["case"]), list(rows["lesion"])
-        scores = pd.to_numeric(rows["score"], errors="coerce").to_numpy()
+    unique = len({system.name for system in found}) == len(found)
+    systems: dict[str, Detections] = {}
+    for system in found:
+        name = system.name if unique else str(system.path)
+        if name in systems:
+            raise UserError(f"{system.name}: given twice. Give each system once.")
+        cases, hits = list(system.rows["case"]), list(system.rows["lesion"])
+        scores = pd.to_numeric(system.rows["score"], errors="coerce").to_numpy()
         try:
-            found = stats.collect_detections(cases, hits, scores, all_lesions=known)
+            systems[name] = stats.collect_detections(cases, hits, scores, all_lesions=known)
         except ValueError as error:
-            raise UserError(f"{source}: {error}. Correct this file or {lesions}.") from error
+            raise UserError(f"{system.source}: {error}. Correct this file or {lesions}.") from error
         if by_case:
-            merged = ["any" if count else "" for count in found.lesions]
-            of_cases = list(zip(found.cases, merged, strict=True))
+            of_cases = sorted({(case, "any" if lesion else "") for case, lesion in known})
             hits = ["any" if hit else "" for hit in hits]
-            found = stats.collect_detections(cases, hits, scores, all_lesions=of_cases)
-        systems[name] = found
-    return systems, runs
+            systems[name] = stats.collect_detections(cases, hits, scores, all_lesions=of_cases)
+    return systems, {name: of.run for name, of in zip(systems, found, strict=True) if of.run}
 
 
 def compare_systems(
-    systems: Mapping[str, Detections],
-    rates: Sequence[float],
-    count: int = 2000,
-    runs: Mapping[str, Run] = MappingProxyType({}),
+    systems: Mapping[str, Detections], rates: Sequence[float], count: int, runs: Mapping[str, Run]
 ) -> FrocComparison:
     """Return sensitivities with 95 % intervals, and the differences between all pairs of systems.
 
@@ -113,8 +122,8 @@ def compare_systems(
             result = stats.interval(resamples, values[system][:, :, i]).clipped()
             figures.append((system, metric, result.estimate, result.low, result.high))
         curve = stats.froc(found)
-        points = zip(curve.thresholds, curve.false_positives[0], curve.sensitivity[0], strict=True)
-        curves += [(system, *point) for point in points]
+        rows = zip(curve.thresholds, curve.false_positives[0], curve.sensitivity[0], strict=True)
+        curves += [(system, *row) for row in rows]
         if (end := curve.false_positives[0, -1]) < max(rates):
             notes.append(
                 f"{system}: its candidates end at {end:.3g} false positives a case; at higher "
@@ -128,49 +137,28 @@ def compare_systems(
         if refusal:
             sentences.append(stats.sentence(a, b, Interval.undefined(), refusal=refusal))
         for i, metric in enumerate(metrics):
-            gap = stats.difference(resamples, values[a][:, :, i], values[b][:, :, i])
-            gap = Interval.undefined() if refusal else gap
-            numbers = (gap.estimate, gap.low, gap.high, gap.p_value)
-            pairs.append((a, b, metric, *numbers, refusal))
+            gap = Interval.undefined()
             if not refusal:
+                gap = stats.difference(resamples, values[a][:, :, i], values[b][:, :, i])
                 # A table has no seeds, so the sentence must not mention them.
                 text = stats.sentence(a, b, replace(gap, seeds_resampled=True), few=too_few)
                 sentences.append(f"{metric}: {text}")
+            pairs.append((a, b, metric, gap.estimate, gap.low, gap.high, gap.p_value, refusal))
+    numbers = ["figure", "estimate", "low", "high"]
+    points = ["threshold", "false_positives_per_case", "sensitivity"]
     return FrocComparison(
-        _data_frame("system figure estimate low high", figures),
-        _data_frame("system threshold false_positives_per_case sensitivity", curves),
-        _data_frame("a b figure estimate low high p not_compared", pairs),
+        pd.DataFrame(figures, columns=["system", *numbers]),
+        pd.DataFrame(curves, columns=["system", *points]),
+        pd.DataFrame(pairs, columns=["a", "b", *numbers, "p", "not_compared"]),
         sentences,
         notes,
         tuple(rates),
     )
 
 
-def _data_frame(columns: str, rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=pd.Index(columns.split()))
-
-
-def _read_candidates(
-    paths: Sequence[Path], table: Path | None, positive: str | None
-) -> tuple[dict[str, tuple[Path, pd.DataFrame]], dict[str, Run]]:
-    """Return by system: the file to correct after an error, and columns case, lesion, score.
-
-    The second mapping holds the systems that are runs.
-    """
-    found = [system for path in paths for system in _read_path(path, table, positive)]
-    names = [name for name, _, _, _ in found]
-    unique = len(set(names)) == len(names)
-    systems = {name if unique else str(path): (path, rows) for name, path, rows, _ in found}
-    if len(systems) < len(found):
-        raise UserError(f"{names[0]}: given twice. Give each system once.")
-    return systems, {name if unique else str(path): run for name, path, _, run in found if run}
-
-
-def _read_path(
-    path: Path, table: Path | None, positive: str | None
-) -> Iterator[tuple[str, Path, pd.DataFrame, Run | None]]:
+def _read_path(path: Path, table: Path | None, positive: str | None) -> Iterator[_System]:
     if not path.is_dir():
-        yield path.stem, path, _read_csv(path, ("case", "lesion", "score")), None
+        yield _System(path.stem, path, _read_csv(path, ("case", "lesion", "score")), path)
         return
     runs, _ = read_runs(find_runs([path]))
     if not runs:
@@ -182,7 +170,8 @@ def _read_path(
         )
     hits = _read_csv(table, ("file", "lesion"))
     for run in runs:
-        yield run.name, table, _run_candidates(run, table, hits, positive), run
+        rows = _run_candidates(run, table, hits, positive)
+        yield _System(run.name, run.folder, rows, table, run)
 
 
 def _run_candidates(
@@ -205,8 +194,8 @@ def _run_candidates(
     if lacking := [name for name in run.ids if name not in lesion]:
         raise UserError(f"{table}: no row for {lacking[0]}, a test image of {run.name}. Add it.")
     scores = run.probabilities[:, run.classes.index(positive)]
-    rows = zip(run.groups, [lesion[name] for name in run.ids], scores, strict=True)
-    return _data_frame("case lesion score", rows)
+    hit = [lesion[name] for name in run.ids]
+    return pd.DataFrame({"case": run.groups, "lesion": hit, "score": scores})
 
 
 def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -57,12 +57,14 @@ def pool_folds(
 
 def _pool(folds: Sequence[Run]) -> Run:
     """Return one run with the predictions of all folds in their order, else as the first fold."""
-    first = folds[0]
-    fold_key = f"domain.{first.chain[-1]}.fold"
+    fold_key = f"domain.{folds[0].chain[-1]}.fold"
+    configs = ({k: v for k, v in run.config.items() if k != fold_key} for run in folds)
+    alike = [replace(run, config=config) for run, config in zip(folds, configs, strict=True)]
+    first = alike[0]
     tested_by: dict[str, Run] = {}
-    for run in folds:
+    for run in alike:
         check_same_data(first, run)
-        check_same_recipe(first, run, ignore=(fold_key,))
+        check_same_recipe(first, run)
         for name in run.ids:
             if tested_by.setdefault(name, run) is not run:
                 raise UserError(
@@ -79,7 +81,6 @@ def _pool(folds: Sequence[Run]) -> Run:
         groups=groups if all(run.groups for run in folds) else None,
         labels=np.concatenate([run.labels for run in folds]),
         probabilities=np.concatenate([run.probabilities for run in folds]),
-        config={key: value for key, value in first.config.items() if key != fold_key},
         splits={**_splits(first), "fold": None},
         folds=tuple(folds),
         verdict=verdict,

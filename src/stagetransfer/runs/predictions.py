@@ -43,7 +43,6 @@ def read_predictions(
     if known.any() and not known.all():
         some = "some images have a group and some have none"
         raise UserError(f"{file}: {some}. Give every image a group, or none.")
-    position = {name: i for i, name in enumerate(classes)}
-    labels = np.array([position[label] for label in table["label"]], np.int64)
+    labels = pd.Index(classes).get_indexer(pd.Index(table["label"])).astype(np.int64)
     groups = tuple(table["group"]) if known.all() else None
     return tuple(table["id"]), groups, labels, probabilities

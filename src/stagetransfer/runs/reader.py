@@ -6,6 +6,7 @@ names the cause.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     file = folder / "metrics.json"
     record = read_json(file, CURE)
     check_texts(record, file)
-    try:
+    with _understood(file):
         stages, classes = record["stages"], record["classes"]
         for name in (record["condition"], *record["chain"], *(one["key"] for one in stages)):
             if not is_folder_name(name):
@@ -66,10 +67,6 @@ def read_record(folder: Path) -> dict[str, Any]:
         if not 0 < record["ratio"] <= 1 or ((record.get("splits") or {}).get("folds") or 0) > 1000:
             raise ValueError("a ratio that is not a share, or more than 1,000 folds")
         _ = f"{record['seed']:d} {stages[-1]['fingerprint']}"
-    except KeyError as error:
-        raise _no_key(file, error) from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise _unreadable(folder, error) from error
     return record
 
 
@@ -110,14 +107,13 @@ def _is_run(folder: Path) -> bool:
 
 
 def _read_run(folder: Path) -> Run:
-    record = read_record(folder)
-    try:
-        classes = tuple(str(name) for name in record["classes"])
-        ids, groups, labels, probabilities = read_predictions(folder / "predictions.csv", classes)
-        accuracy = float(record["test"]["accuracy"])
+    record, file = read_record(folder), folder / "predictions.csv"
+    with _understood(folder / "metrics.json"):
+        classes = tuple(record["classes"])
+        ids, groups, labels, probabilities = read_predictions(file, classes)
         run = Run(
             folder=folder,
-            condition=str(record["condition"]),
+            condition=record["condition"],
             chain=tuple(record["chain"]),
             ratio=round(float(record["ratio"]), 9),
             seed=int(record["seed"]),
@@ -136,20 +132,13 @@ def _read_run(folder: Path) -> Run:
             search_rates=record.get("search_rates"),
             blocks=_blocks(record),
         )
-        _ = run.fingerprint
-    except KeyError as error:
-        raise _no_key(folder / "metrics.json", error) from error
-    except (ValueError, TypeError, IndexError, AttributeError) as error:
-        raise _unreadable(folder, error) from error
-    if abs(float((probabilities.argmax(1) == labels).mean()) - accuracy) > 1e-9:
-        raise UserError(
-            f"{folder / 'predictions.csv'}: its accuracy is not that of metrics.json, so one of "
-            "the two was changed. Run again with force=true."
-        )
-    try:
+        accuracy = float((probabilities.argmax(1) == labels).mean())
+        if abs(accuracy - float(record["test"]["accuracy"])) > 1e-9:
+            raise UserError(
+                f"{file}: its accuracy is not that of metrics.json, so one of the two was changed. "
+                "Run again with force=true."
+            )
         return replace(run, verdict=judge(run))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise _unreadable(folder, error) from error
 
 
 def stage_blocks(stage: Mapping[str, Any], kind: str) -> list[str]:
@@ -174,13 +163,17 @@ def _blocks(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return blocks
 
 
-def _no_key(file: Path, error: KeyError) -> UserError:
-    wrote = "another version of this package wrote it"
-    return UserError(f"{file}: no key {error}; {wrote}. Leave the run out, or run it again.")
-
-
-def _unreadable(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder / 'metrics.json'}: cannot be read ({error}). {CURE}")
+@contextmanager
+def _understood(file: Path) -> Iterator[None]:
+    """Raise UserError in place of what the unexpected content of metrics.json leads to."""
+    try:
+        yield
+    except KeyError as error:
+        wrote = "another version of this package wrote it"
+        cure = "Leave the run out, or run it again."
+        raise UserError(f"{file}: no key {error}; {wrote}. {cure}") from error
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(f"{file}: cannot be read ({error}). {CURE}") from error
 
 
 def _read_unfinished(folder: Path) -> UnfinishedRun:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from stagetransfer import statistics as stats
 from stagetransfer.errors import UserError
 from stagetransfer.runs.run import Replicate, Run
-from stagetransfer.runs.study import Match, Study
+from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import Curve, Interval
 from stagetransfer.statistics.metrics import Array
 
 GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves are averaged and drawn
+DELONG = "DeLong"  # the area with the interval of images alone, beside that of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,15 @@ class RocStudy:
         rows = []
         for place, runs, name in self._places():
             seeds = self.study.seeds_of(runs)
+            resamples = self.study.resamples(seeds)
             failed = [of for of, run in zip(seeds, runs, strict=True) if not run.learned]
             last = {"not_learned": " ".join(map(str, failed))}
-            for metric, values in self._resampled(runs, name).items():
-                result = stats.interval(self.study.resamples(seeds), values).clipped()
+            for metric in self.metrics.names:
+                result = stats.interval(resamples, self._resampled(runs, name, metric)).clipped()
                 # Whether a metric is 0 is no question of interest, so there is no p-value.
-                result = replace(result, p_value=np.nan)
-                rows.append(_row(place, metric, result, seeds, "bootstrap") | last)
+                rows.append(_row(place, metric, replace(result, p_value=np.nan), seeds) | last)
             by_images = stats.delong(*self._scores(runs, name))
-            rows.append(_row(place, "auroc", by_images, seeds, "DeLong") | last)
+            rows.append(_row(place, DELONG, by_images, seeds) | last)
         return pd.DataFrame(rows)
 
     def pairs(self) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -112,17 +114,18 @@ class RocStudy:
         study, rows = self.study, list[dict[str, Any]]()
         areas, refusals = dict[int, Interval](), list[str]()
         for ratio, (a, b) in product(self.ratios, study.condition_pairs()):
-            match = study.match(a, b, ratio)
-            last = {"not_compared": match.refusal}
-            if match.refusal:
-                text = stats.sentence(a, b, Interval.undefined(), refusal=match.refusal)
+            pair = study.match(a, b, ratio)
+            if pair.refusal:
+                text = stats.sentence(a, b, Interval.undefined(), refusal=pair.refusal)
                 refusals.append(f"r = {ratio:g}: {text}")
             for name in self.positives:
                 place = {"a": a, "b": b, "ratio": ratio, "class": name}
-                for metric, method, result in self._differences(match, name):
-                    if metric == "auroc" and method == "bootstrap" and not match.refusal:
-                        areas[len(rows)] = result
-                    rows.append(_row(place, metric, result, match.seeds, method) | last)
+                pair.compare([*self.metrics.names, DELONG], partial(self._difference, pair, name))
+                if not pair.refusal:
+                    areas[len(rows)] = pair.metrics["auroc"]
+                for metric, result in pair.metrics.items():
+                    row = _row(place, metric, result, pair.seeds)
+                    rows.append(row | {"not_compared": pair.refusal})
         table = pd.DataFrame(rows)
         if rows:  # each pair has a row in each group, so that the size of the family is right
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
@@ -136,21 +139,13 @@ class RocStudy:
             sentences.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {text}")
         return table, sentences, refusals
 
-    def _differences(self, match: Match, name: str) -> Iterator[tuple[str, str, Interval]]:
-        """Yield metric, method and difference; not defined if the runs are not to be compared."""
-        if match.refusal:
-            places = [
-                *((metric, "bootstrap") for metric in self.metrics.names),
-                ("auroc", "DeLong"),
-            ]
-            yield from ((*place, Interval.undefined()) for place in places)
-            return
-        a, b = (self._resampled(runs, name) for runs in (match.a, match.b))
-        resamples = self.study.resamples(match.seeds)
-        for metric in self.metrics.names:
-            yield metric, "bootstrap", stats.difference(resamples, a[metric], b[metric])
-        (positive, x), (_, y) = (self._scores(runs, name) for runs in (match.a, match.b))
-        yield "auroc", "DeLong", stats.delong_difference(positive, x, y)
+    def _difference(self, pair: Pair, name: str, metric: str) -> Interval:
+        runs = pair.of_a, pair.of_b
+        if metric == DELONG:
+            (positive, x), (_, y) = (self._scores(of, name) for of in runs)
+            return stats.delong_difference(positive, x, y)
+        a, b = (self._resampled(of, name, metric) for of in runs)
+        return stats.difference(self.study.resamples(pair.seeds), a, b)
 
     def curves(self) -> pd.DataFrame:
         """Return the curves, each the mean over seeds at the false-positive rates of GRID.
@@ -172,15 +167,15 @@ class RocStudy:
             if runs := self.study.at(condition, ratio):
                 yield {"condition": condition, "ratio": ratio, "class": name}, runs, name
 
-    def _resampled(self, runs: Sequence[Run], name: str) -> dict[str, Array]:
-        """Return each metric of K runs on every resample, (1 + B + D, K)."""
-        resamples, measure = self.study.test_resamples, self.metrics.measure
+    def _resampled(self, runs: Sequence[Run], name: str, metric: str) -> Array:
+        """Return a metric of K runs on every resample, (1 + B + D, K)."""
+        resamples, place = self.study.test_resamples, self.metrics.names.index(metric)
         for run in runs:
             if (run.name, name) not in self._values:
-                values = stats.resampled_roc(resamples, *self._scores([run], name), measure)
+                scores = self._scores([run], name)
+                values = stats.resampled_roc(resamples, *scores, self.metrics.measure)
                 self._values[run.name, name] = values[:, 0]
-        stacked = np.stack([self._values[run.name, name] for run in runs], axis=1)
-        return {metric: stacked[:, :, i] for i, metric in enumerate(self.metrics.names)}
+        return np.stack([self._values[run.name, name][:, place] for run in runs], axis=1)
 
     def _scores(self, runs: Sequence[Run], name: str) -> tuple[NDArray[np.bool_], Array]:
         """Return which images are positive (n,), and their scores in K runs (K, n)."""
@@ -189,15 +184,10 @@ class RocStudy:
         return self.study.labels == column, np.stack(scores)
 
 
-def rows_at(table: pd.DataFrame, condition: str, ratio: float, name: str) -> pd.DataFrame:
-    """Return the rows of one condition, ratio and class."""
-    chosen = (table["condition"] == condition) & (table["class"] == name)
-    return table[chosen & (table["ratio"] == ratio)]
-
-
 def _row(
-    place: dict[str, Any], metric: str, result: Interval, of: Sequence[Replicate], method: str
+    place: dict[str, Any], metric: str, result: Interval, seeds: Sequence[Replicate]
 ) -> dict[str, Any]:
+    figure, method = ("auroc", DELONG) if metric == DELONG else (metric, "bootstrap")
     numbers = {"estimate": result.estimate, "low": result.low, "high": result.high}
-    last = {"p": result.p_value, "seeds": " ".join(map(str, of)), "method": method}
-    return {**place, "figure": metric, **numbers, **last}
+    last = {"p": result.p_value, "seeds": " ".join(map(str, seeds)), "method": method}
+    return {**place, "figure": figure, **numbers, **last}

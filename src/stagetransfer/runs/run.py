@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,6 +112,11 @@ class Run:
         """The metrics of all test images, as in `test` of metrics.json."""
         found = classification_metrics(self.labels, self.probabilities, self.classes)
         return {name: found[name] for name in METRICS}
+
+
+def trained_runs(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that were trained: those of the folds in place of each pooled run."""
+    return [part for run in runs for part in run.parts]
 
 
 @dataclass(frozen=True)

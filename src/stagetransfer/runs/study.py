@@ -1,7 +1,7 @@
 """All finished runs of a report as one study: one test set and one set of resamples."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, product
 from typing import Any
@@ -20,39 +20,31 @@ PAPER_ORDER = tuple(CONDITIONS.values())
 
 
 @dataclass(frozen=True)
-class Match:
-    """The runs of conditions a and b that agree in ratio and seeds, in the same order.
-
-    Every comparison of conditions begins here. If `refusal` is not empty, it says why the runs must
-    not be compared; a comparison with a run that did not learn would say nothing about conditions.
-    `left_out` are the runs that only one of the two conditions has.
-    """
-
-    a: list[Run]
-    b: list[Run]
-    seeds: tuple[Replicate, ...]
-    left_out: list[Run]
-    refusal: str
-
-
-@dataclass(frozen=True)
 class Pair:
-    """Condition a compared with condition b, on the seeds that both have.
+    """Condition a compared with condition b, on the runs that agree in ratio and seeds.
 
-    `metrics` are the differences a - b, `mcnemar` has one test per seed. `left_out` are the seeds
-    that only one of the two has. `holm` are p-values with Holm's correction over all pairs of the
-    study's conditions, of each metric whose interval is defined. If the pair was not compared,
-    `refusal` says why, the differences are not defined and the rest is empty.
+    Every comparison of conditions begins here. `of_a` and `of_b` are these runs, in the same order,
+    and `left_out` the seeds of the runs that only one of the two has. If `refusal` is not empty, it
+    says why the runs must not be compared; a comparison with a run that did not learn would say
+    nothing about conditions. `metrics` are the differences a - b, not defined after a refusal.
+    `mcnemar` has one test per seed, and `holm` the p-values of `correct`.
     """
 
     a: str
     b: str
+    of_a: list[Run]
+    of_b: list[Run]
     seeds: tuple[Replicate, ...]
     left_out: tuple[Replicate, ...]
-    metrics: dict[str, Interval]
-    mcnemar: dict[Replicate, McNemar]
-    holm: dict[str, float]
     refusal: str
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    mcnemar: dict[Replicate, McNemar] = field(default_factory=dict)
+    holm: dict[str, float] = field(default_factory=dict)
+
+    def compare(self, metrics: Iterable[str], difference: Callable[[str], Interval]) -> None:
+        """Enter the difference in each metric, unless the pair must not be compared."""
+        for name in metrics:
+            self.metrics[name] = Interval.undefined() if self.refusal else difference(name)
 
 
 class Study:
@@ -61,8 +53,8 @@ class Study:
     The test images are sorted by id; their `groups` are None where none are known. `few` has the
     number of groups of each class with fewer than ten. `asked` are the conditions whose pairs are
     the question of the study, also those without a run; `asked_for` tells whether the user named
-    them. `crossed` tells whether the source seed
-    varies on its own: some seed has runs with several source seeds.
+    them. `crossed` tells whether the source seed varies on its own: some seed has runs with several
+    source seeds.
     """
 
     def __init__(
@@ -77,12 +69,12 @@ class Study:
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
-        self.conditions = list(dict.fromkeys(run.condition for run in sorted(runs, key=run_order)))
+        self.runs = sorted(runs, key=run_order)
+        self.conditions = list(dict.fromkeys(run.condition for run in self.runs))
         self.asked_for, self.asked = bool(conditions), list(conditions or self.conditions)
         self.chains = {run.condition: run.chain for run in runs}
         self.ratios = sorted({run.ratio for run in runs})
         self.seeds = sorted({run.seed for run in runs})
-        self.runs = sorted(runs, key=run_order)
         self.few = stats.few_groups(self.labels, self.groups, self.classes)
         pairs = {run.replicate for run in runs if run.replicate.source_seed is not None}
         self.crossed = len(pairs) > len({seed for seed, _ in pairs})
@@ -116,30 +108,27 @@ class Study:
         """Return the seeds of each run, with the source seed where it varies on its own."""
         return tuple(run.replicate if self.crossed else Replicate(run.seed) for run in runs)
 
-    def match(self, a: str, b: str, ratio: float | None = None) -> Match:
+    def match(self, a: str, b: str, ratio: float | None = None) -> Pair:
         """Match the runs of two conditions at a ratio, or at all ratios, by ratio and seeds.
 
         If source seeds vary, a run from scratch is matched with each source seed of its seed.
         """
-        of_a, of_b = self.at(a, ratio), self.at(b, ratio)
+        found = {name: self.at(name, ratio) for name in (a, b)}
         matched = [
             (shared, x, y)
-            for x, y in product(of_a, of_b)
+            for x, y in product(*found.values())
             if x.ratio == y.ratio and (shared := _shared(*self.seeds_of((x, y))))
         ]
-        matched.sort(key=lambda found: (found[1].ratio, *map(_or_first, found[0])))
-        runs_a, runs_b = [x for _, x, _ in matched], [y for _, _, y in matched]
-        used = {run.name for run in (*runs_a, *runs_b)}
+        matched.sort(key=lambda match: (match[1].ratio, *map(_or_first, match[0])))
+        of_a, of_b = [x for _, x, _ in matched], [y for _, _, y in matched]
+        used = {run.name for run in (*of_a, *of_b)}
+        left_out = [run for runs in found.values() for run in runs if run.name not in used]
         at = "" if ratio is None else f" at r = {ratio:g}"
-        absent = [f"{name} has no finished run{at}" for name in (a, b) if not self.at(name, ratio)]
+        absent = [f"{name} has no finished run{at}" for name, runs in found.items() if not runs]
         refusal = "; ".join(absent) or ("" if matched else "no seed in common")
-        return Match(
-            runs_a,
-            runs_b,
-            tuple(seeds for seeds, _, _ in matched),
-            [run for run in (*of_a, *of_b) if run.name not in used],
-            refusal or why_not_compared((a, runs_a), (b, runs_b)),
-        )
+        refusal = refusal or why_not_compared((a, of_a), (b, of_b))
+        seeds = tuple(shared for shared, _, _ in matched)
+        return Pair(a, b, of_a, of_b, seeds, self.seeds_of(left_out), refusal)
 
     def resamples(self, seeds: Sequence[Replicate]) -> Resamples:
         """Return the resamples for runs with these seeds, with the same test sets for any of them.
@@ -199,20 +188,18 @@ class Study:
 
     def pair(self, a: str, b: str, ratio: float, metrics: Sequence[str]) -> Pair:
         """Return the comparison of two conditions at a ratio, without a correction."""
-        match = self.match(a, b, ratio)
-        left_out = tuple(dict.fromkeys(self.seeds_of(match.left_out)))
-        if match.refusal:
-            undefined = dict.fromkeys(metrics, Interval.undefined())
-            return Pair(a, b, match.seeds, left_out, undefined, {}, {}, match.refusal)
-        result = Pair(a, b, match.seeds, left_out, {}, {}, {}, "")
-        resamples = self.resamples(match.seeds)
-        for metric in metrics:
-            of_a, of_b = self.values(match.a, metric), self.values(match.b, metric)
-            result.metrics[metric] = stats.difference(resamples, of_a, of_b)
-        for x, y, seeds in zip(match.a, match.b, match.seeds, strict=True):
-            predicted = self.predictions(x), self.predictions(y)
-            result.mcnemar[seeds] = stats.mcnemar(self.labels, *predicted)
-        return result
+        pair = self.match(a, b, ratio)
+
+        def difference(metric: str) -> Interval:
+            of_a, of_b = (self.values(runs, metric) for runs in (pair.of_a, pair.of_b))
+            return stats.difference(self.resamples(pair.seeds), of_a, of_b)
+
+        pair.compare(metrics, difference)
+        if not pair.refusal:
+            for seeds, x, y in zip(pair.seeds, pair.of_a, pair.of_b, strict=True):
+                predicted = self.predictions(x), self.predictions(y)
+                pair.mcnemar[seeds] = stats.mcnemar(self.labels, *predicted)
+        return pair
 
     @cached_property
     def test_resamples(self) -> Resamples:
