@@ -5,6 +5,7 @@ from itertools import product
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text, data_frame
+from stagetransfer.reporting.data_limits import data_limits
 from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.reporting.training_limits import training_limits
 from stagetransfer.runs.comparability import differences
@@ -68,7 +69,10 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     blocks: list[Block] = [Bullets(lines)]
     for title, warnings in (
         ("Not included in the results below, because there is no result:", problems),
-        ("Limits of the comparison:", [*unlike_conditions(study), *training_limits(study)]),
+        (
+            "Limits of the comparison:",
+            [*unlike_conditions(study), *data_limits(study), *training_limits(study)],
+        ),
     ):
         if warnings:
             blocks += [Text(title, kind="warning"), Bullets(warnings, kind="problems")]

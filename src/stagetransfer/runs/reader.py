@@ -130,6 +130,7 @@ def _read_run(folder: Path) -> Run:
             config=_read_config(folder),
             splits=record.get("splits"),
             search_rates=record.get("search_rates"),
+            identical_images=record.get("identical_images"),
             blocks=_blocks(record),
         )
         accuracy = float((probabilities.argmax(1) == labels).mean())

@@ -42,6 +42,7 @@ class Run:
         folds: the runs that this one pools (`pool_folds`); empty for a run that was trained.
         search_rates: what a search of the learning rate and the epochs tried and chose; or None.
         blocks: the names of the tensors of each block of the network, from the input on.
+        identical_images: copies among the target's images (`data.Copies.record`); None if unknown.
         verdict: LEARNED, or how the target stage failed (`verdict.judge`).
     """
 
@@ -65,6 +66,7 @@ class Run:
     folds: tuple[Run, ...] = ()
     search_rates: Mapping[str, Any] | None = None
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    identical_images: Mapping[str, Any] | None = None
     verdict: str = LEARNED
 
     @property

@@ -83,6 +83,11 @@ class Study:
         self._intervals: dict[tuple[str, float, str], Interval] = {}
 
     @property
+    def absent(self) -> list[str]:
+        """The classes without test images, which no average includes."""
+        return [name for i, name in enumerate(self.classes) if i not in self.labels]
+
+    @property
     def main_ratio(self) -> float:
         """The greatest ratio, which is 1 in a complete sweep."""
         return self.ratios[-1]

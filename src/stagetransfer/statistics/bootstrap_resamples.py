@@ -151,13 +151,14 @@ def divide_strata(holds: Flags) -> Integers:
 def few_groups(
     labels: ArrayLike, groups: ArrayLike | None, classes: Sequence[str]
 ) -> dict[str, int]:
-    """Return the classes with fewer than MIN_GROUPS groups, and how many they have.
+    """Return the classes that occur in fewer than MIN_GROUPS groups, and in how many.
 
     A few patients do not show how patients differ: intervals of these classes and of macro averages
     are not reliable.
     """
     holders = _classes_of_groups(labels, groups, len(classes))[2].sum(0)
-    return {name: int(n) for name, n in zip(classes, holders, strict=True) if n < MIN_GROUPS}
+    counts = zip(classes, holders.tolist(), strict=True)
+    return {name: number for name, number in counts if 0 < number < MIN_GROUPS}
 
 
 def _classes_of_groups(
