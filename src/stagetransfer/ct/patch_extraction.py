@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.annotations import Annotations, Region
-from stagetransfer.ct.csv_annotations import CsvAnnotations
+from stagetransfer.ct.annotations import Region
 from stagetransfer.ct.find_series import find_series
 from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.label_table import LabelTable, read_label_table
-from stagetransfer.ct.mask_annotations import MaskAnnotations
+from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
 from stagetransfer.ct.volume import UnreadableSlice, Volume
@@ -69,7 +68,7 @@ class Extraction:
         problems: what was left out.
         without_patch: annotations too small for `size` and `coverage`.
         unannotated: number of series without annotations.
-        other_files: files below the input that are not images.
+        other_files: number of files below the input that are not images.
     """
 
     settings: PatchSettings
@@ -78,7 +77,7 @@ class Extraction:
     problems: Problems
     without_patch: tuple[str, ...]
     unannotated: int
-    other_files: tuple[str, ...]
+    other_files: int
 
 
 def extract_patches(
@@ -112,8 +111,7 @@ def extract_patches(
     problems = Problems()
     exclude = [annotations, *([] if labels is None else [labels])]
     found = find_series(root, problems, by_folder=by_folder, scale=scale, exclude=exclude)
-    kind = CsvAnnotations if annotations.suffix.lower() == ".csv" else MaskAnnotations
-    annotated: Annotations = kind(annotations, found.volumes, names, problems)
+    annotated = open_annotations(annotations, found.volumes, names, problems)
     extractor = _Extractor(settings, problems)
     unannotated = 0
     for number, volume in enumerate(found.volumes):
@@ -129,17 +127,18 @@ def extract_patches(
 
 def check_spacing(volume: Volume, settings: PatchSettings, problems: Problems) -> bool:
     """Return whether the series' pixel spacing allows such patches; if not, record a problem."""
-    if settings.spacing is not None and volume.spacing is None:
+    if volume.spacing is None:
+        if settings.spacing is None:
+            return True
         text = "the pixel spacing is unknown. Give --png-spacing, or omit --spacing and --field"
         problems.add("series without spacing", volume.where, text)
         return False
-    if settings.spacing is None and not volume.has_square_pixels:
-        assert volume.spacing is not None
-        sides = " x ".join(f"{side:g}" for side in volume.spacing)
-        text = f"pixels of {sides} mm are not square. Give --spacing or --field"
-        problems.add("series of non-square pixels", volume.where, text)
-        return False
-    return True
+    row, column = volume.spacing
+    if settings.spacing is not None or abs(row / column - 1) <= 1e-3:
+        return True
+    text = f"pixels of {row:g} x {column:g} mm are not square. Give --spacing or --field"
+    problems.add("series of non-square pixels", volume.where, text)
+    return False
 
 
 _Place = tuple[int, int, str, str | None]  # top, left, label, split

@@ -170,7 +170,7 @@ class _Writer:
             location = tables.SliceLocation(volume.files[index], number + 1, index)
             self._write_slice(part, location, found, truth.get(index))
             maps[self.source.path(volume, index)] = found.labels
-        if options.seg and volume.sop_uids:
+        if options.seg and volume.instances:
             # Imported here, because highdicom is large and only needed for --seg.
             from stagetransfer.inference.dicom_seg_writer import write_segmentation
 
