@@ -188,6 +188,8 @@ def build_volumes(
     `damaged` are folders with files whose header could not be read: their series may lack slices.
     For `by_folder`, see `find_series`.
     """
+    if by_folder:
+        headers = [replace(one, patient=folder_patient(one.where)) for one in headers]
     series: defaultdict[str, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         series[header.series_uid].append(header)
@@ -196,19 +198,14 @@ def build_volumes(
         # The first file identifies the series in messages, as a folder may hold several series.
         where = f"series of {min(one.where for one in group)} ({len(group)} files)"
         with problems.recording(where):
-            volumes.append(_volume(group, where, by_folder, damaged, problems))
+            volumes.append(_volume(group, where, damaged, problems))
     return volumes
 
 
 def _volume(
-    group: list[SliceHeader],
-    where: str,
-    by_folder: bool,
-    damaged: Collection[str],
-    problems: Problems,
+    group: list[SliceHeader], where: str, damaged: Collection[str], problems: Problems
 ) -> Volume:
-    patients = {folder_patient(one.where) if by_folder else one.patient for one in group}
-    _check_series(group, patients)
+    _check_series(group)
     first = group[0]
     folders = {str(PurePosixPath(one.where).parent) for one in group}
     kept = _one_per_position(group, problems)
@@ -225,7 +222,7 @@ def _volume(
 
     return Volume(
         where=where,
-        patient=patients.pop(),
+        patient=first.patient,
         identity=first.series_uid,
         names=frozenset([first.series_uid, first.series_number, *folders]) - {"", "."},
         files=tuple(one.where for one in kept),
@@ -238,11 +235,12 @@ def _volume(
     )
 
 
-def _check_series(group: list[SliceHeader], patients: set[str]) -> None:
-    """Raise Unusable if the slices are not one axial series."""
+def _check_series(group: list[SliceHeader]) -> None:
+    """Raise Unusable if the slices are not one axial series of one patient."""
     first = group[0]
-    if len(patients) > 1 or patients == {""}:
-        text = "no PatientID" if patients == {""} else "files of several patients"
+    several = any(one.patient != first.patient for one in group)
+    if several or not first.patient:
+        text = "files of several patients" if several else "no PatientID"
         raise Unusable("series without one patient", f"{text}. Consider --patient folder")
     if any(np.abs(one.normal - first.normal).max() > 1e-2 for one in group):
         raise Unusable("series of mixed orientations", "slices of different orientations")

@@ -1,9 +1,10 @@
 """Annotations from label masks: indexed PNG per slice, NIfTI per series, or DICOM SEG."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ _NO_SERIES = "masks of no series"
 _OUTSIDE = "annotations outside the image"
 _UNREADABLE = "unreadable masks"
 apply_affine = nifti.nib.affines.apply_affine
+T = TypeVar("T")
+# Yields the regions of a mask, given its file, its name for messages and its series.
+Reader = Callable[[Path, str, Volume], Iterator[Region]]
 
 
 def open_annotations(
@@ -47,9 +51,7 @@ class MaskAnnotations:
         self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
     ) -> None:
         self._volumes, self._labels, self._problems = volumes, labels, problems
-        # By number of the series: a mask's name for messages, and what yields its regions.
-        self._readers: defaultdict[int, list[tuple[str, partial[Iterator[Region]]]]]
-        self._readers = defaultdict(list)
+        self._masks: defaultdict[int, list[tuple[Path, str, Reader]]] = defaultdict(list)
         self._single = path.is_file()  # a single file is matched without its folder
         self._slices: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for number, volume in enumerate(volumes):
@@ -57,7 +59,7 @@ class MaskAnnotations:
                 name = PurePosixPath(slice_file).with_suffix("")
                 self._slices[name.name if self._single else str(name)].append((number, index))
         files = [path] if self._single else sorted(one for one in path.rglob("*") if one.is_file())
-        masks = 0
+        any_mask = False
         for file in files:
             where, is_nifti = relative_name(file, path), nifti.is_nifti(file)
             if is_nifti or file.suffix.lower() == ".png":
@@ -66,31 +68,31 @@ class MaskAnnotations:
                         f"{file}: its values are numbers without names. Name them with --labels, a "
                         "CSV of value,label"
                     )
-                assign = self._assign_nifti if is_nifti else self._assign_png
+                find = self._find_nifti if is_nifti else self._find_png
             elif dicom.is_dicom(file):
-                assign = self._assign_seg
+                find = self._find_seg
             else:
                 continue
-            masks += 1
+            any_mask = True
             with problems.recording(where):
-                assign(file, where)
-        if not masks:
+                for number, reader in find(file, where):
+                    self._masks[number].append((file, where, reader))
+        if not any_mask:
             raise UserError(f"{path}: no masks in PNG, NIfTI or DICOM SEG, and not a CSV")
 
     def regions_of(self, volume: int) -> Iterator[Region]:
         """Yield the regions of a series, given its number in the list of series."""
-        for where, reader in self._readers[volume]:
+        for file, where, reader in self._masks[volume]:
             with self._problems.recording(where):
-                yield from reader()
+                yield from reader(file, where, self._volumes[volume])
 
-    def _assign_png(self, file: Path, where: str) -> None:
+    def _find_png(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+        """Return the number of the mask's series, and what reads the mask."""
         found = self._slices.get(str(PurePosixPath(where).with_suffix("")), [])
-        _check_unique(len(found), "slice")
-        [(number, index)] = found
-        reader = partial(self._read_png, file, where, self._volumes[number], index)
-        self._readers[number].append((where, reader))
+        number, index = _only_one(found, "slice")
+        return [(number, partial(self._read_png, index=index))]
 
-    def _assign_nifti(self, file: Path, where: str) -> None:
+    def _find_nifti(self, file: Path, where: str) -> list[tuple[int, Reader]]:
         name = nifti.stem(where)
         only_one = self._single and len(self._volumes) == 1
         found = [
@@ -99,12 +101,9 @@ class MaskAnnotations:
             if only_one
             or name in {PurePosixPath(one).name if self._single else one for one in volume.names}
         ]
-        _check_unique(len(found), "series")
-        [number] = found
-        reader = partial(self._read_nifti, file, where, self._volumes[number])
-        self._readers[number].append((where, reader))
+        return [(_only_one(found, "series"), self._read_nifti)]
 
-    def _assign_seg(self, file: Path, where: str) -> None:
+    def _find_seg(self, file: Path, where: str) -> list[tuple[int, Reader]]:
         try:
             segmentation = read_segmentation(file)
         except ValueError as error:
@@ -112,9 +111,7 @@ class MaskAnnotations:
         found = [n for n, one in enumerate(self._volumes) if one.identity in segmentation.series]
         if not found:
             raise Unusable(_NO_SERIES, "the series it segments is not in the input")
-        for number in found:
-            reader = partial(self._read_seg, file, where, self._volumes[number])
-            self._readers[number].append((where, reader))
+        return [(number, self._read_seg) for number in found]
 
     def _read_png(self, file: Path, where: str, volume: Volume, index: int) -> Iterator[Region]:
         try:
@@ -194,10 +191,11 @@ class MaskAnnotations:
         return names
 
 
-def _check_unique(count: int, what: str) -> None:
-    if count != 1:
-        text = f"{what} of this name: {count or 'none'}. Name the mask like its {what}"
+def _only_one(found: Sequence[T], what: str) -> T:
+    if len(found) != 1:
+        text = f"{what} of this name: {len(found) or 'none'}. Name the mask like its {what}"
         raise Unusable(_NO_SERIES, text)
+    return found[0]
 
 
 def _locate(
