@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from stagetransfer.figures import new_figure
 from stagetransfer.inference.label_map import DISCLAIMER, OUTSIDE, LabelMap
@@ -100,11 +101,12 @@ def patch_figure(
 
 def _lung_area(lung: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Return the lungs' bounding box with a margin; the whole slice if there is no lung."""
-    sides = []
-    for axis, length in enumerate(lung.shape):
-        filled = np.flatnonzero(lung.any(axis=1 - axis)) if lung.any() else [0, length]
-        sides.append(slice(max(filled[0] - _MARGIN, 0), min(filled[-1] + 1 + _MARGIN, length)))
-    return sides[0], sides[1]
+    boxes = ndimage.find_objects(lung.astype(np.int8)) or [tuple(slice(0, n) for n in lung.shape)]
+    rows, columns = (
+        slice(max(side.start - _MARGIN, 0), min(side.stop + _MARGIN, length))
+        for side, length in zip(boxes[0], lung.shape, strict=True)
+    )
+    return rows, columns
 
 
 def _add_title(figure: Figure, title: str) -> None:
