@@ -15,6 +15,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from stagetransfer.ct.dicom_file import read_checked
 from stagetransfer.ct.input_problems import Problems, Unusable, first_line, relative_name
@@ -67,10 +68,10 @@ def read_header(path: Path, root: Path, problems: Problems) -> SliceHeader | Non
         except Exception as error:  # pydicom raises many types on damaged bytes
             text = f"not readable as DICOM ({first_line(error)})"
             raise Unusable("unreadable files", text) from error
-        if "SOPClassUID" in data and data.SOPClassUID.name == "Media Storage Directory Storage":
+        if data.get("SOPClassUID") == MediaStorageDirectoryStorage:
             return None
-        _check_slice(data, damage)
         try:
+            _check_slice(data, damage)
             header = _header(path, where, data, damage)
         except (TypeError, ValueError, OverflowError) as error:
             text = f"bad geometry ({first_line(error)})"
