@@ -167,7 +167,7 @@ class _Writer:
             at = {"file": volume.files[index], "series": number + 1, "slice": index}
             self._write_slice(part, at, found, truth.get(index))
             maps[self.source.path(volume, index)] = found.labels
-        if options.seg and volume.instances:
+        if options.seg and volume.instances and maps:
             # Imported here, because highdicom is large and only needed for --seg.
             from stagetransfer.inference.dicom_seg_writer import write_segmentation
 
