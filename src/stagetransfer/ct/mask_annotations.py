@@ -131,7 +131,9 @@ class MaskAnnotations:
             grid = nifti.read_nifti(file)
         except UnreadableSlice as error:
             raise Unusable(_UNREADABLE, str(error)) from error
-        scaled = grid.stored * grid.slope + grid.intercept if grid.slope != 1 else grid.stored
+        scaled = grid.stored
+        if (grid.slope, grid.intercept) != (1, 0):
+            scaled = scaled * grid.slope + grid.intercept
         values = np.rint(scaled).astype(np.int64)
         if np.abs(values - scaled).max() > 1e-3:
             raise Unusable(_UNREADABLE, "its values are not whole numbers")
