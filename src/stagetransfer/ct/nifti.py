@@ -45,17 +45,13 @@ def read_nifti(path: Path) -> Grid:
     try:
         _check_header(path)
         image = nib.load(path)
-        shape = image.shape
-        if len(shape) == 4 and shape[3] == 1:
-            image, shape = nib.four_to_three(image)[0], shape[:3]
+        shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
         if len(shape) != 3 or 0 in shape:
             raise ValueError(f"{len(shape)} dimensions of sizes {shape}, not a volume")
         affine = np.asarray(image.affine, dtype=np.float64)
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise ValueError("its affine matrix is not invertible")
-        proxy = image.dataobj
-        scaled = not hasattr(proxy, "get_unscaled")  # four_to_three returns a scaled array
-        stored = np.asarray(proxy if scaled else proxy.get_unscaled())
+        stored = np.asarray(image.dataobj.get_unscaled()).reshape(shape)
     except Exception as error:  # nibabel, gzip and zlib have their own exceptions
         raise UnreadableSlice(f"not readable as NIfTI ({first_line(error)})") from error
     if stored.dtype.kind not in "iuf":
@@ -66,8 +62,8 @@ def read_nifti(path: Path) -> Grid:
     )
     return Grid(
         orientations.apply_orientation(stored, turn),
-        1.0 if scaled else float(proxy.slope),
-        0.0 if scaled else float(proxy.inter),
+        float(image.dataobj.slope),
+        float(image.dataobj.inter),
         _TO_DICOM @ affine @ orientations.inv_ornt_aff(turn, shape),
     )
 
