@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stagetransfer.ct import dicom, nifti, png_slices
@@ -12,14 +12,6 @@ from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 
 
-@dataclass(frozen=True)
-class FoundSeries:
-    """The series, ordered by their first file, and the number of files that are not images."""
-
-    volumes: tuple[Volume, ...]
-    other_files: int
-
-
 def find_series(
     root: Path,
     problems: Problems,
@@ -27,10 +19,10 @@ def find_series(
     by_folder: bool = False,
     scale: PngScale | None = None,
     exclude: Collection[Path] = (),
-) -> FoundSeries:
-    """Return every CT series in a file, or in a folder and its subfolders.
+) -> tuple[tuple[Volume, ...], int]:
+    """Return every CT series in a file or folder, and the number of files that are not images.
 
-    The pixels of DICOM and PNG slices are decoded later.
+    The series are ordered by their first file. Pixels of DICOM and PNG are decoded later.
 
     Args:
         problems: receives the files and series that cannot be used.
@@ -75,7 +67,7 @@ def find_series(
     volumes += dicom.build_volumes(headers, by_folder, damaged, problems)
     if not volumes and len(problems.lines) == problems_before:
         raise UserError(f"{root}: holds no DICOM, NIfTI or PNG file of a CT series")
-    return FoundSeries(tuple(sorted(volumes, key=lambda one: one.files[0])), other_files)
+    return tuple(sorted(volumes, key=lambda one: one.files[0])), other_files
 
 
 def list_files(root: Path, exclude: Collection[Path]) -> list[Path]:

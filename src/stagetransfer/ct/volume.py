@@ -1,6 +1,7 @@
 """A CT series as slices in Hounsfield units (HU), with pixel spacing, positions and names.
 
-    for volume in find_series(Path("scans"), problems).volumes:
+    volumes, _ = find_series(Path("scans"), problems)
+    for volume in volumes:
         hu = volume.read_slice(12)      # (H, W) float64, HU
 
 Slices are oriented as in DICOM: in an axial slice of a supine patient, rows run to the patient's

@@ -5,13 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagetransfer.ct import dicom, nifti
+from stagetransfer.ct import PatchSettings, PngScale, Problems, Volume, dicom, nifti
 from stagetransfer.ct.find_series import find_series, list_files
-from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
-from stagetransfer.ct.png_slices import PngScale
-from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
 
@@ -69,9 +66,9 @@ def find_input(
     sizes = {path: size for path in files if (size := _size_of_8_bit_image(path))}
     volumes: tuple[Volume, ...] = ()
     if not sizes or any(_may_be_slice(path) for path in files if path not in sizes):
-        volumes = find_series(
+        volumes, _ = find_series(
             root, problems, by_folder=by_folder, scale=scale, exclude=[*exclude, *sizes]
-        ).volumes
+        )
     kept = []
     for path, (width, height) in sizes.items():
         if max(width, height) <= _MAX_SCALE * settings.size:

@@ -6,12 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.annotations import Annotations, Point
-from stagetransfer.ct.input_problems import Problems
-from stagetransfer.ct.label_table import LabelTable
+from stagetransfer.ct import Annotations, LabelTable, Point, Problems, Raster, Volume
 from stagetransfer.ct.mask_annotations import MaskAnnotations
-from stagetransfer.ct.roi_patches import Raster
-from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 from stagetransfer.inference.label_map import OUTSIDE, LabelMap
 

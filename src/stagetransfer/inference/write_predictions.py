@@ -21,13 +21,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from stagetransfer.ct.annotations import Annotations
-from stagetransfer.ct.input_problems import Problems, relative_name
-from stagetransfer.ct.label_table import LabelTable
+from stagetransfer.ct import Annotations, LabelTable, PatchSettings, Problems, Volume
+from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.patch_dataset import check_output_folder
-from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.ct.volume import UnreadableSlice, Volume
+from stagetransfer.ct.volume import UnreadableSlice
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
