@@ -210,8 +210,8 @@ def _volume(
     first = group[0]
     folders = {str(PurePosixPath(one.where).parent) for one in group}
     kept = _one_per_position(group, problems)
-    geometry = Geometry(np.array([one.origin for one in kept]), first.right, first.down, np.inf)
-    gap, missing = missing_slices(geometry.heights)
+    origins = np.array([one.origin for one in kept])
+    gap, missing = missing_slices(origins @ first.normal)
     if missing:
         text = f"slices missing between the others: {missing}"
         problems.add("missing slices", where, text, missing)
@@ -229,7 +229,7 @@ def _volume(
         files=tuple(one.where for one in kept),
         shape=first.shape,
         spacing=first.spacing,
-        geometry=replace(geometry, gap=gap),
+        geometry=Geometry(origins, first.right, first.down, gap),
         read_slice=read_slice,
         instances=tuple(one.instance for one in kept),
         complete=not missing and folders.isdisjoint(damaged),

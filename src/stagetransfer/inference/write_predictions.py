@@ -195,7 +195,7 @@ class _Writer:
             return
         stem = f"{series:02d}-{index:04d}"
         title = f"{self.options.run}: series {series}, slice {index}"
-        _save(slice_figure(found, self.names, shares, title, truth), part / stem)
+        _save(slice_figure(found, shares, title, truth), part / stem)
         for position in self.options.explained:
             figure, x, y = explanation_figure(self.classifier, found, position, index)
             _save(figure, part / f"reason-{stem}-{x:g}-{y:g}")
