@@ -126,6 +126,17 @@ def test_a_nifti_mask_is_placed_by_its_position(box, tmp_path, axes):
     assert_same_data_set(box, tmp_path, *given)
 
 
+def test_a_nifti_mask_with_an_intercept(box, tmp_path):
+    affine = np.diag([-0.7, -0.7, 2.5, 1])
+    affine[:3, 3] = [30, 20, -100]
+    image = nib.Nifti1Image(mask().transpose(2, 1, 0) + 10, affine)
+    image.header.set_slope_inter(1, -10)
+    nib.save(image, tmp_path / "mask.nii")
+    assert nib.load(tmp_path / "mask.nii").get_fdata().max() == 5
+    given = ["--annotations", tmp_path / "mask.nii", "--labels", labels(tmp_path)]
+    assert_same_data_set(box, tmp_path, *given)
+
+
 def test_a_finer_nifti_mask_of_a_part(box, tmp_path):
     # Half the pixel size, and a part of two slices: the mask fits only by its position.
     part = mask()[1:3, 4:64, 10:90].repeat(2, axis=1).repeat(2, axis=2)

@@ -88,6 +88,23 @@ def test_a_file_that_is_not_a_slice(tmp_path, good, name):
     assert skipped(tmp_path, good) == ({kind: 1}, ["0", "3"])
 
 
+def test_a_slice_with_an_empty_sop_class_is_read(tmp_path, good):
+    path = tmp_path / "in" / "good" / "00.dcm"
+    data = dcmread(path)
+    data.SOPClassUID = ""
+    data.save_as(path)
+    assert skipped(tmp_path, good) == ({}, ["0", "3"])
+
+
+def test_a_number_of_frames_that_is_no_number(tmp_path, good):
+    path = tmp_path / "in" / "x" / "other.dcm"
+    save(dataset(phantom()[0] + 1024, uid=f"{ROOT}.2", number=2, NumberOfFrames=77), path)
+    path.write_bytes(path.read_bytes().replace(b"IS\x02\x0077", b"IS\x02\x00zz"))
+    [line] = refused(tmp_path, good)
+    assert line.startswith("error: x/other.dcm: bad geometry (")
+    assert skipped(tmp_path, good) == ({"files with an incomplete header": 1}, ["0", "3"])
+
+
 @pytest.mark.parametrize("syntax", [None, RLELossless, JPEG2000Lossless])
 @pytest.mark.parametrize("share", [0.5, 0.99])
 def test_a_file_with_truncated_pixels(tmp_path, good, syntax, share):

@@ -239,6 +239,15 @@ def test_16_bit_png_gives_the_patches_of_dicom(tmp_path):
     assert images(contents(tmp_path / "out")) == images(dicom)
 
 
+def test_a_png_whose_name_has_a_digit_that_is_no_number(tmp_path):
+    (tmp_path / "png").mkdir()
+    Image.fromarray(np.full((40, 40), 1000, np.uint16)).save(tmp_path / "png" / "cm².png")
+    given = table(tmp_path / "a.csv", "x,y,label", "20,20,NOR")
+    arguments = ["--annotations", given, "--png-rescale", "1/-1024", "--out", tmp_path / "out"]
+    code, _, lines = run(tmp_path / "png", *arguments)
+    assert (code, lines) == (0, [])
+
+
 def images(files):
     return [data for name, data in files.items() if name.endswith(".png")]
 

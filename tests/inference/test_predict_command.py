@@ -292,8 +292,8 @@ def test_another_precision_is_named(trained, scans, tmp_path):
     assert "trainer.precision=64-true" in lines[-1]
 
 
-def truncated(folder):
-    save(dataset(body()[0] + 1024, spacing=SPACING), folder / "x.dcm")
+def truncated(folder, **header):
+    save(dataset(body()[0] + 1024, spacing=SPACING, **header), folder / "x.dcm")
     content = (folder / "x.dcm").read_bytes()
     (folder / "x.dcm").write_bytes(content[:-5000])
 
@@ -370,6 +370,14 @@ def test_nothing_is_written_if_everything_is_left_out(trained, tmp_path):
     assert code == 2
     assert lines[-1].startswith(f"error: {tmp_path / 'in'}: nothing was read")
     assert {one.name for one in tmp_path.iterdir()} == {"in"}
+
+
+def test_a_series_without_a_readable_slice_has_no_seg(trained, scans, tmp_path):
+    folder = shutil.copytree(scans, tmp_path / "in" / "a").parent
+    (folder / "b").mkdir()
+    truncated(folder / "b", uid=f"{ROOT}.5", number=5)
+    good(trained, folder, "--seg", "--skip-bad", "--stride", 16, "--out", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").glob("*.seg.dcm")] == ["01.seg.dcm"]
 
 
 def test_a_slice_that_cannot_be_decoded_leaves_no_files(trained, tmp_path):

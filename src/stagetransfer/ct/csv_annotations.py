@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from stagetransfer.ct.annotations import Point, Polygon, Region
-from stagetransfer.ct.input_problems import Problems
+from stagetransfer.ct.input_problems import Problems, Unusable
 from stagetransfer.ct.label_table import LabelTable, read_csv
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
@@ -28,10 +28,6 @@ _SPLITS = ("train", "validation", "test")
 _SLICE_COLUMNS = ("slice", "instance", "z")
 _NO_SLICE = "annotations of no slice"
 _BAD_NUMBER = "annotations with a bad number"
-
-
-class _BadRow(Exception):
-    """A problem of one row: the kind of problem, and what is wrong."""
 
 
 class CsvAnnotations:
@@ -64,10 +60,8 @@ class CsvAnnotations:
         self._regions: defaultdict[int, list[Region]] = defaultdict(list)
         for line, cells in rows:
             where = f"{path} line {line}"
-            try:
+            with problems.recording(where):
                 self._add(where, cells)
-            except _BadRow as bad:
-                problems.add(bad.args[0], where, bad.args[1])
 
     def regions_of(self, volume: int) -> list[Region]:
         """Return the regions of a series, given its number in the list of series."""
@@ -79,11 +73,11 @@ class CsvAnnotations:
             return
         if not label:
             text = f"no name for label {cells['label']!r}"
-            raise _BadRow("annotations without a known label", text)
+            raise Unusable("annotations without a known label", text)
         split = cells.get("split") or None
         if "split" in cells and split not in _SPLITS:
             text = f"split must be one of {', '.join(_SPLITS)}"
-            raise _BadRow("annotations of no known split", text)
+            raise Unusable("annotations of no known split", text)
         number = self._find_volume(cells)
         volume = self._volumes[number]
         index = _slice_index(volume, cells)
@@ -92,7 +86,7 @@ class CsvAnnotations:
         height, width = volume.shape
         if (corners < -0.5).any() or (corners > (width - 0.5, height - 0.5)).any():
             text = f"the annotation extends beyond the slice of {width} x {height} pixels"
-            raise _BadRow("annotations outside the image", text)
+            raise Unusable("annotations outside the image", text)
         self._regions[number].append(Region(index, label, shape, where, split))
 
     def _find_volume(self, cells: dict[str, str]) -> int:
@@ -108,12 +102,12 @@ class CsvAnnotations:
         ]
         named = " ".join(f"{key} {value}" for key, value in given.items() if value)
         if not found:
-            raise _BadRow("annotations of no series", f"no series matches {named or 'the row'}")
+            raise Unusable("annotations of no series", f"no series matches {named or 'the row'}")
         if len(found) > 1:
             first, second = (self._volumes[number].where for number in found[:2])
             text = f"{named or 'the row'} matches {len(found)} series, for example {first} and "
             text += f"{second}. Name one by file, folder, UID or patient"
-            raise _BadRow("annotations of several series", text)
+            raise Unusable("annotations of several series", text)
         return found[0]
 
 
@@ -129,29 +123,30 @@ def _slice_index(volume: Volume, cells: dict[str, str]) -> int:
     if column is None:
         if own is not None or len(volume) == 1:
             return own or 0
-        raise _BadRow(_NO_SLICE, "the row names no slice. Fill in slice, instance or z")
+        raise Unusable(_NO_SLICE, "the row names no slice. Fill in slice, instance or z")
     value = _number(cells, column)
     if column == "slice":
         if not volume.complete:
             text = "slice numbers are uncertain where slices are missing. Use instance, z or file"
-            raise _BadRow("annotations of an uncertain slice", text)
+            raise Unusable("annotations of an uncertain slice", text)
         if value not in range(len(volume)):
-            raise _BadRow(_NO_SLICE, f"slice {value:g} is not one of 0 to {len(volume) - 1}")
+            raise Unusable(_NO_SLICE, f"slice {value:g} is not one of 0 to {len(volume) - 1}")
         index = int(value)
     elif column == "instance":
         count = volume.instances.count(int(value))
         if count != 1:
-            raise _BadRow(_NO_SLICE, f"{count or 'no'} slices have the instance number {value:g}")
+            raise Unusable(_NO_SLICE, f"{count or 'no'} slices have the instance number {value:g}")
         index = volume.instances.index(int(value))
     else:
         if volume.geometry is None:
-            raise _BadRow(_NO_SLICE, "z, but the series has no positions. Use slice or file")
+            raise Unusable(_NO_SLICE, "z, but the series has no positions. Use slice or file")
         heights = volume.geometry.origins[:, 2]
         index = int(np.abs(heights - value).argmin())
         if abs(heights[index] - value) > 0.501 * volume.geometry.depth:
-            raise _BadRow(_NO_SLICE, f"no slice at z {value:g} mm")
+            raise Unusable(_NO_SLICE, f"no slice at z {value:g} mm")
     if own is not None and own != index:
-        raise _BadRow(_NO_SLICE, f"{column} {value:g} is not the slice of {file}. Omit one of them")
+        text = f"{column} {value:g} is not the slice of {file}. Omit one of them"
+        raise Unusable(_NO_SLICE, text)
     return index
 
 
@@ -163,16 +158,16 @@ def _shape(cells: dict[str, str]) -> Point | Polygon:
         except ValueError:
             vertices = np.zeros((0, 0))
         if len(vertices) < 3 or vertices.shape[1:] != (2,):
-            raise _BadRow(_BAD_NUMBER, 'points must be three or more pairs as "x y; x y; x y"')
+            raise Unusable(_BAD_NUMBER, 'points must be three or more pairs as "x y; x y; x y"')
         if not np.isfinite(vertices).all():
-            raise _BadRow(_BAD_NUMBER, "points must be finite")
+            raise Unusable(_BAD_NUMBER, "points must be finite")
         return Polygon(vertices)
     x, y = _number(cells, "x"), _number(cells, "y")
     if not cells.get("width") and not cells.get("height"):
         return Point(x, y)
     width, height = _number(cells, "width"), _number(cells, "height")
     if width <= 0 or height <= 0:
-        raise _BadRow(_BAD_NUMBER, "width and height must be greater than 0")
+        raise Unusable(_BAD_NUMBER, "width and height must be greater than 0")
     left, top = x - 0.5, y - 0.5  # the outer edges of the first pixel
     right, bottom = left + width, top + height
     return Polygon(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
@@ -184,5 +179,5 @@ def _number(cells: dict[str, str], column: str) -> float:
     except ValueError:
         value = float("nan")
     if not np.isfinite(value):
-        raise _BadRow(_BAD_NUMBER, f"{column} must be a number, not {cells.get(column, '')!r}")
+        raise Unusable(_BAD_NUMBER, f"{column} must be a number, not {cells.get(column, '')!r}")
     return value

@@ -15,9 +15,10 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from stagetransfer.ct.dicom_file import read_checked
-from stagetransfer.ct.input_problems import Problems, first_line, relative_name
+from stagetransfer.ct.input_problems import Problems, Unusable, first_line, relative_name
 from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume, missing_slices
 
 _REQUIRED = (
@@ -60,44 +61,45 @@ class SliceHeader:
 def read_header(path: Path, root: Path, problems: Problems) -> SliceHeader | None:
     """Return the header of a file, or None after recording why the file is not a usable slice."""
     where = relative_name(path, root)
-    try:
-        data, damage = _read(path)
-    except Exception as error:  # pydicom raises many types on damaged bytes
-        problems.add("unreadable files", where, f"not readable as DICOM ({first_line(error)})")
-        return None
-    if "SOPClassUID" in data and data.SOPClassUID.name == "Media Storage Directory Storage":
-        return None
-    header, problem = None, _why_unusable(data, damage)
-    if problem is None:
+    header = None
+    with problems.recording(where):
         try:
+            data, damage = _read(path)
+        except Exception as error:  # pydicom raises many types on damaged bytes
+            text = f"not readable as DICOM ({first_line(error)})"
+            raise Unusable("unreadable files", text) from error
+        if data.get("SOPClassUID") == MediaStorageDirectoryStorage:
+            return None
+        try:
+            _check_slice(data, damage)
             header = _header(path, where, data, damage)
-            problem = ("truncated files", damage) if damage else None
         except (TypeError, ValueError, OverflowError) as error:
-            problem = "files with an incomplete header", f"bad geometry ({first_line(error)})"
-    if problem is not None:
-        problems.add(problem[0], where, problem[1])
+            text = f"bad geometry ({first_line(error)})"
+            raise Unusable("files with an incomplete header", text) from error
+        if damage:
+            problems.add("truncated files", where, damage)
     return header
 
 
-def _why_unusable(data: Dataset, damage: str) -> tuple[str, str] | None:
-    """Return the kind of problem and its text; None if the file is a CT slice."""
+def _check_slice(data: Dataset, damage: str) -> None:
+    """Raise Unusable if the file is not a CT slice, or its header is incomplete."""
     modality = str(data.get("Modality", "")) or "missing"
     if modality != "CT":
         shown = modality if modality.isalnum() and len(modality) <= 7 else "unknown"
-        return "files of another modality", f"modality {shown}, not CT"
+        raise Unusable("files of another modality", f"modality {shown}, not CT")
     if "LOCALIZER" in list(data.get("ImageType") or ()):
-        return "localizers", "a localizer (scout view), not a slice"
+        raise Unusable("localizers", "a localizer (scout view), not a slice")
     if str(data.get("BurnedInAnnotation") or "NO").upper() == "YES":
-        return "files with burned-in text", "text is burned into its pixels"
+        raise Unusable("files with burned-in text", "text is burned into its pixels")
     if int(data.get("NumberOfFrames") or 1) > 1:
-        return "multi-frame files", "enhanced multi-frame CT. Convert it to one file per slice"
+        text = "enhanced multi-frame CT. Convert it to one file per slice"
+        raise Unusable("multi-frame files", text)
     missing = [name for name in _REQUIRED if data.get(name) in (None, "")]
     if missing:
         header = "the header of a truncated file" if damage else "the header"
-        return "files with an incomplete header", f"no {', '.join(missing)} in {header}"
+        raise Unusable("files with an incomplete header", f"no {', '.join(missing)} in {header}")
     if not str(data.get("RescaleType") or "HU").startswith("HU"):
-        return "files not in Hounsfield units", "its rescale type is not HU"
-    return None
+        raise Unusable("files not in Hounsfield units", "its rescale type is not HU")
 
 
 def _read(path: Path) -> tuple[Dataset, str]:
@@ -187,28 +189,29 @@ def build_volumes(
     `damaged` are folders with files whose header could not be read: their series may lack slices.
     For `by_folder`, see `find_series`.
     """
+    if by_folder:
+        headers = [replace(one, patient=folder_patient(one.where)) for one in headers]
     series: defaultdict[str, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         series[header.series_uid].append(header)
-    built = (_volume(group, by_folder, damaged, problems) for group in series.values())
-    return [volume for volume in built if volume is not None]
+    volumes = []
+    for group in series.values():
+        # The first file identifies the series in messages, as a folder may hold several series.
+        where = f"series of {min(one.where for one in group)} ({len(group)} files)"
+        with problems.recording(where):
+            volumes.append(_volume(group, where, damaged, problems))
+    return volumes
 
 
 def _volume(
-    group: list[SliceHeader], by_folder: bool, damaged: Collection[str], problems: Problems
-) -> Volume | None:
-    # The first file identifies the series in messages, because a folder may hold several series.
-    where = f"series of {min(one.where for one in group)} ({len(group)} files)"
-    patients = {folder_patient(one.where) if by_folder else one.patient for one in group}
-    problem = _inconsistency(group, patients)
-    if problem is not None:
-        problems.add(problem[0], where, problem[1])
-        return None
+    group: list[SliceHeader], where: str, damaged: Collection[str], problems: Problems
+) -> Volume:
+    _check_series(group)
     first = group[0]
     folders = {str(PurePosixPath(one.where).parent) for one in group}
     kept = _one_per_position(group, problems)
-    geometry = Geometry(np.array([one.origin for one in kept]), first.right, first.down, np.inf)
-    gap, missing = missing_slices(geometry.heights)
+    origins = np.array([one.origin for one in kept])
+    gap, missing = missing_slices(origins @ first.normal)
     if missing:
         text = f"slices missing between the others: {missing}"
         problems.add("missing slices", where, text, missing)
@@ -220,38 +223,37 @@ def _volume(
 
     return Volume(
         where=where,
-        patient=patients.pop(),
+        patient=first.patient,
         identity=first.series_uid,
         names=frozenset([first.series_uid, first.series_number, *folders]) - {"", "."},
         files=tuple(one.where for one in kept),
         shape=first.shape,
         spacing=first.spacing,
-        geometry=replace(geometry, gap=gap),
+        geometry=Geometry(origins, first.right, first.down, gap),
         read_slice=read_slice,
         instances=tuple(one.instance for one in kept),
-        sop_uids=tuple(one.sop_uid for one in kept),
         complete=not missing and folders.isdisjoint(damaged),
     )
 
 
-def _inconsistency(group: list[SliceHeader], patients: set[str]) -> tuple[str, str] | None:
-    """Return the kind of problem and its text if the slices are not one axial series."""
+def _check_series(group: list[SliceHeader]) -> None:
+    """Raise Unusable if the slices are not one axial series of one patient."""
     first = group[0]
-    if len(patients) > 1 or patients == {""}:
-        text = "no PatientID" if patients == {""} else "files of several patients"
-        return "series without one patient", f"{text}. Consider --patient folder"
+    several = any(one.patient != first.patient for one in group)
+    if several or not first.patient:
+        text = "files of several patients" if several else "no PatientID"
+        raise Unusable("series without one patient", f"{text}. Consider --patient folder")
     if any(np.abs(one.normal - first.normal).max() > 1e-2 for one in group):
-        return "series of mixed orientations", "slices of different orientations"
+        raise Unusable("series of mixed orientations", "slices of different orientations")
     if any(
         one.shape != first.shape
         or not np.allclose(one.spacing, first.spacing, rtol=1e-3)
         or np.abs(one.right - first.right).max() > 1e-2
         for one in group
     ):
-        return "series of mixed grids", "slices of different sizes or pixel spacings"
+        raise Unusable("series of mixed grids", "slices of different sizes or pixel spacings")
     if abs(first.normal[2]) < 0.8:
-        return "series that are not axial", "its slices are not axial"
-    return None
+        raise Unusable("series that are not axial", "its slices are not axial")
 
 
 def _one_per_position(group: list[SliceHeader], problems: Problems) -> list[SliceHeader]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stagetransfer.ct import dicom, nifti, png_slices
@@ -12,14 +12,6 @@ from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 
 
-@dataclass(frozen=True)
-class FoundSeries:
-    """The series, ordered by their first file, and the files that are not images."""
-
-    volumes: tuple[Volume, ...]
-    other_files: tuple[str, ...]
-
-
 def find_series(
     root: Path,
     problems: Problems,
@@ -27,10 +19,10 @@ def find_series(
     by_folder: bool = False,
     scale: PngScale | None = None,
     exclude: Collection[Path] = (),
-) -> FoundSeries:
-    """Return every CT series in a file, or in a folder and its subfolders.
+) -> tuple[tuple[Volume, ...], int]:
+    """Return every CT series in a file or folder, and the number of files that are not images.
 
-    The pixels of DICOM and PNG slices are decoded later.
+    The series are ordered by their first file. Pixels of DICOM and PNG are decoded later.
 
     Args:
         problems: receives the files and series that cannot be used.
@@ -45,13 +37,14 @@ def find_series(
     headers: list[dicom.SliceHeader] = []
     volumes: list[Volume] = []
     png_files: list[Path] = []
-    other_files: list[str] = []
+    other_files = 0
     damaged: set[str] = set()
     problems_before = len(problems.lines)
     for path in list_files(root, exclude):
+        where = relative_name(path, root)
         if nifti.is_nifti(path):
-            volume = nifti.read_volume(path, root, problems)
-            volumes += [] if volume is None else [volume]
+            with problems.recording(where):
+                volumes.append(nifti.read_volume(path, where))
         elif path.suffix.lower() == ".png":
             png_files.append(path)
         elif dicom.is_dicom(path):
@@ -59,9 +52,9 @@ def find_series(
             header = dicom.read_header(path, root, problems)
             headers += [] if header is None else [header]
             if problems.counts["unreadable files"] > unreadable:
-                damaged.add(os.path.dirname(relative_name(path, root)) or ".")
+                damaged.add(os.path.dirname(where) or ".")
         else:
-            other_files.append(relative_name(path, root))
+            other_files += 1
     if png_files:
         if scale is None:
             raise UserError(
@@ -74,7 +67,7 @@ def find_series(
     volumes += dicom.build_volumes(headers, by_folder, damaged, problems)
     if not volumes and len(problems.lines) == problems_before:
         raise UserError(f"{root}: holds no DICOM, NIfTI or PNG file of a CT series")
-    return FoundSeries(tuple(sorted(volumes, key=lambda one: one.files[0])), tuple(other_files))
+    return tuple(sorted(volumes, key=lambda one: one.files[0])), other_files
 
 
 def list_files(root: Path, exclude: Collection[Path]) -> list[Path]:

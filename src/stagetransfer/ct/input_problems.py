@@ -1,10 +1,20 @@
 """Problems of the input: collected with one line each, and counted by kind."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stagetransfer.errors import UserError, one_line
+
+
+class Unusable(Exception):
+    """A part of the input is left out; for the kind of problem and the text see `Problems.add`."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass
@@ -26,6 +36,14 @@ class Problems:
         """
         self.lines.append(one_line(f"{where}: {text}"))
         self.counts[kind] += count
+
+    @contextmanager
+    def recording(self, where: object) -> Iterator[None]:
+        """Record the `Unusable` that ends the block, and continue after the block."""
+        try:
+            yield
+        except Unusable as problem:
+            self.add(problem.kind, where, str(problem))
 
     def check(self, skip_bad: bool) -> None:
         """Raise `BadInput` if there are problems and the user did not ask to leave them out."""

@@ -1,17 +1,20 @@
 """Annotations from label masks: indexed PNG per slice, NIfTI per series, or DICOM SEG."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from stagetransfer.ct import dicom, nifti
-from stagetransfer.ct.annotations import CroppedMask, Region
+from stagetransfer.ct.annotations import Annotations, CroppedMask, Region
+from stagetransfer.ct.csv_annotations import CsvAnnotations
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
-from stagetransfer.ct.input_problems import Problems, first_line, relative_name
+from stagetransfer.ct.input_problems import Problems, Unusable, first_line, relative_name
 from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
 from stagetransfer.errors import UserError
@@ -21,6 +24,17 @@ _NO_SERIES = "masks of no series"
 _OUTSIDE = "annotations outside the image"
 _UNREADABLE = "unreadable masks"
 apply_affine = nifti.nib.affines.apply_affine
+T = TypeVar("T")
+# Yields the regions of a mask, given its file, its name for messages and its series.
+Reader = Callable[[Path, str, Volume], Iterator[Region]]
+
+
+def open_annotations(
+    path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
+) -> Annotations:
+    """Open a CSV of points, boxes and polygons, or a mask or folder of masks."""
+    kind = CsvAnnotations if path.suffix.lower() == ".csv" else MaskAnnotations
+    return kind(path, volumes, labels, problems)
 
 
 class MaskAnnotations:
@@ -37,7 +51,7 @@ class MaskAnnotations:
         self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
     ) -> None:
         self._volumes, self._labels, self._problems = volumes, labels, problems
-        self._readers: defaultdict[int, list[partial[Iterator[Region]]]] = defaultdict(list)
+        self._masks: defaultdict[int, list[tuple[Path, str, Reader]]] = defaultdict(list)
         self._single = path.is_file()  # a single file is matched without its folder
         self._slices: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for number, volume in enumerate(volumes):
@@ -45,7 +59,7 @@ class MaskAnnotations:
                 name = PurePosixPath(slice_file).with_suffix("")
                 self._slices[name.name if self._single else str(name)].append((number, index))
         files = [path] if self._single else sorted(one for one in path.rglob("*") if one.is_file())
-        masks = 0
+        any_mask = False
         for file in files:
             where, is_nifti = relative_name(file, path), nifti.is_nifti(file)
             if is_nifti or file.suffix.lower() == ".png":
@@ -54,26 +68,31 @@ class MaskAnnotations:
                         f"{file}: its values are numbers without names. Name them with --labels, a "
                         "CSV of value,label"
                     )
-                (self._assign_nifti if is_nifti else self._assign_png)(file, where)
+                find = self._find_nifti if is_nifti else self._find_png
             elif dicom.is_dicom(file):
-                self._assign_seg(file, where)
+                find = self._find_seg
             else:
                 continue
-            masks += 1
-        if not masks:
+            any_mask = True
+            with problems.recording(where):
+                for number, reader in find(file, where):
+                    self._masks[number].append((file, where, reader))
+        if not any_mask:
             raise UserError(f"{path}: no masks in PNG, NIfTI or DICOM SEG, and not a CSV")
 
     def regions_of(self, volume: int) -> Iterator[Region]:
         """Yield the regions of a series, given its number in the list of series."""
-        for reader in self._readers[volume]:
-            yield from reader()
+        for file, where, reader in self._masks[volume]:
+            with self._problems.recording(where):
+                yield from reader(file, where, self._volumes[volume])
 
-    def _assign_png(self, file: Path, where: str) -> None:
+    def _find_png(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+        """Return the number of the mask's series, and what reads the mask."""
         found = self._slices.get(str(PurePosixPath(where).with_suffix("")), [])
-        if self._is_unique(len(found), where, "slice"):
-            self._readers[found[0][0]].append(partial(self._read_png, file, where, *found[0]))
+        number, index = _only_one(found, "slice")
+        return [(number, partial(self._read_png, index=index))]
 
-    def _assign_nifti(self, file: Path, where: str) -> None:
+    def _find_nifti(self, file: Path, where: str) -> list[tuple[int, Reader]]:
         name = nifti.stem(where)
         only_one = self._single and len(self._volumes) == 1
         found = [
@@ -82,69 +101,47 @@ class MaskAnnotations:
             if only_one
             or name in {PurePosixPath(one).name if self._single else one for one in volume.names}
         ]
-        if self._is_unique(len(found), where, "series"):
-            self._readers[found[0]].append(partial(self._read_nifti, file, where, found[0]))
+        return [(_only_one(found, "series"), self._read_nifti)]
 
-    def _is_unique(self, count: int, where: str, what: str) -> bool:
-        if count != 1:
-            text = f"{what} of this name: {count or 'none'}. Name the mask like its {what}"
-            self._problems.add(_NO_SERIES, where, text)
-        return count == 1
-
-    def _assign_seg(self, file: Path, where: str) -> None:
+    def _find_seg(self, file: Path, where: str) -> list[tuple[int, Reader]]:
         try:
             segmentation = read_segmentation(file)
         except ValueError as error:
-            self._problems.add(_UNREADABLE, where, str(error))
-            return
+            raise Unusable(_UNREADABLE, str(error)) from error
         found = [n for n, one in enumerate(self._volumes) if one.identity in segmentation.series]
         if not found:
-            self._problems.add(_NO_SERIES, where, "the series it segments is not in the input")
-        for number in found:
-            self._readers[number].append(partial(self._read_seg, file, where, number))
+            raise Unusable(_NO_SERIES, "the series it segments is not in the input")
+        return [(number, self._read_seg) for number in found]
 
-    def _read_png(self, file: Path, where: str, number: int, index: int) -> Iterator[Region]:
+    def _read_png(self, file: Path, where: str, volume: Volume, index: int) -> Iterator[Region]:
         try:
             with open_image(file) as image:
                 if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
                     raise ValueError(f"an image of mode {image.mode}, not of indices")
                 values = np.asarray(image).astype(np.int64)
         except (OSError, ValueError, SyntaxError) as error:
-            self._problems.add(_UNREADABLE, where, f"not readable ({first_line(error)})")
-            return
-        shape = self._volumes[number].shape
-        if values.shape != shape:
-            sizes = " and ".join(f"{w} x {h}" for h, w in (values.shape, shape))
-            self._problems.add(_OUTSIDE, where, f"mask and slice differ in size: {sizes} pixels")
-            return
+            raise Unusable(_UNREADABLE, f"not readable ({first_line(error)})") from error
+        if values.shape != volume.shape:
+            sizes = " and ".join(f"{w} x {h}" for h, w in (values.shape, volume.shape))
+            raise Unusable(_OUTSIDE, f"mask and slice differ in size: {sizes} pixels")
         yield from _regions(index, values, self._names_of_values(values, where), where)
 
-    def _read_nifti(self, file: Path, where: str, number: int) -> Iterator[Region]:
-        volume = self._volumes[number]
+    def _read_nifti(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
         try:
             grid = nifti.read_nifti(file)
         except UnreadableSlice as error:
-            self._problems.add(_UNREADABLE, where, str(error))
-            return
-        scaled = grid.stored * grid.slope + grid.intercept if grid.slope != 1 else grid.stored
+            raise Unusable(_UNREADABLE, str(error)) from error
+        scaled = grid.stored
+        if (grid.slope, grid.intercept) != (1, 0):
+            scaled = scaled * grid.slope + grid.intercept
         values = np.rint(scaled).astype(np.int64)
         if np.abs(values - scaled).max() > 1e-3:
-            self._problems.add(_UNREADABLE, where, "its values are not whole numbers")
-            return
+            raise Unusable(_UNREADABLE, "its values are not whole numbers")
         if volume.geometry is None:
             text = "the series has no positions. Give PNG masks, named like its slices"
-            self._problems.add(_NO_SERIES, where, text)
-            return
+            raise Unusable(_NO_SERIES, text)
         names = self._names_of_values(values, where)
-        labelled = [int(value) for value in names]
-        reached: set[int] = set()
-        outside = 0
-        for depth in range(values.shape[2]):  # layer by layer, to save memory
-            voxels = np.argwhere(np.isin(values[:, :, depth], labelled))
-            points = apply_affine(grid.affine, np.insert(voxels, 2, depth, axis=1))
-            slices, missed = _locate(points, volume)
-            reached.update(slices.tolist())
-            outside += missed
+        reached, outside = _locate(values, grid.affine, names, volume)
         if outside:
             text = f"{outside} labelled voxels lie outside its series' slices"
             self._problems.add(_OUTSIDE, where, text)
@@ -154,12 +151,11 @@ class MaskAnnotations:
                 plane = _sample(values, grid.affine, volume, index)
                 yield from _regions(index, plane, names, f"{where} slice {index}")
 
-    def _read_seg(self, file: Path, where: str, number: int) -> Iterator[Region]:
-        volume = self._volumes[number]
+    def _read_seg(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
         geometry = volume.geometry
         assert geometry is not None  # a DICOM series always has one
         segmentation = read_segmentation(file)
-        found = {str(number): (label, str(number)) for number, label in segmentation.labels.items()}
+        found = {number: (label, str(number)) for number, label in segmentation.labels.items()}
         names = self._names(found, "segment", where)
         for frame in segmentation.frames:
             if np.abs(np.cross(frame.right, frame.down) @ geometry.right) > 1e-2:
@@ -174,20 +170,19 @@ class MaskAnnotations:
             steps = (frame.right * column, frame.down * row, geometry.normal * geometry.depth)
             affine = nifti.nib.affines.from_matvec(np.column_stack(steps), frame.origin)
             grid = frame.values.T[:, :, None]
-            voxels = np.argwhere(np.isin(grid, [int(segment) for segment in names]))
-            _, outside = _locate(apply_affine(affine, voxels), volume)
+            _, outside = _locate(grid, affine, names, volume)
             if outside:
                 self._problems.add(_OUTSIDE, where, f"{outside} pixels lie outside the slice")
             plane = _sample(grid, affine, volume, index)
             yield from _regions(index, plane, names, f"{where} slice {index}")
 
-    def _names_of_values(self, values: NDArray[np.int64], where: str) -> dict[str, str]:
-        found = map(str, np.unique(values[values != 0]).tolist())
-        return self._names({value: (value,) for value in found}, "value", where)
+    def _names_of_values(self, values: NDArray[np.int64], where: str) -> dict[int, str]:
+        found = np.unique(values[values != 0]).tolist()
+        return self._names({value: (str(value),) for value in found}, "value", where)
 
-    def _names(self, found: Mapping[str, tuple[str, ...]], kind: str, where: str) -> dict[str, str]:
+    def _names(self, found: Mapping[int, tuple[str, ...]], kind: str, where: str) -> dict[int, str]:
         """Return the labels of a mask's values, without excluded values."""
-        names: dict[str, str] = {}
+        names: dict[int, str] = {}
         for value, candidates in found.items():
             label = self._labels.name_of(*candidates)
             if label is None:
@@ -198,18 +193,37 @@ class MaskAnnotations:
         return names
 
 
-def _locate(points: Floats, volume: Volume) -> tuple[NDArray[np.int64], int]:
-    """Return the slices that contain points (N, 3) in mm, and how many points no slice contains."""
+def _only_one(found: Sequence[T], what: str) -> T:
+    if len(found) != 1:
+        text = f"{what} of this name: {len(found) or 'none'}. Name the mask like its {what}"
+        raise Unusable(_NO_SERIES, text)
+    return found[0]
+
+
+def _locate(
+    values: NDArray[np.int64], affine: Floats, names: Mapping[int, str], volume: Volume
+) -> tuple[set[int], int]:
+    """Return the slices that contain a mask's labelled voxels, and how many voxels none contains.
+
+    The affine matrix (4, 4) leads from voxels (x, y, z) to mm.
+    """
     geometry = volume.geometry
     assert geometry is not None
     assert volume.spacing is not None
-    slices = geometry.nearest_slice(points @ geometry.normal)
-    shift = points - geometry.origins[slices]
-    x, y = shift @ geometry.right / volume.spacing[1], shift @ geometry.down / volume.spacing[0]
     height, width = volume.shape
-    inside = (slices >= 0) & (np.abs(x - (width - 1) / 2) <= width / 2 + 1e-3)
-    inside &= np.abs(y - (height - 1) / 2) <= height / 2 + 1e-3
-    return np.unique(slices[inside]), int((~inside).sum())
+    reached: set[int] = set()
+    outside = 0
+    for depth in range(values.shape[2]):  # layer by layer, to save memory
+        voxels = np.argwhere(np.isin(values[:, :, depth], list(names)))
+        points = apply_affine(affine, np.insert(voxels, 2, depth, axis=1))
+        slices = geometry.nearest_slice(points @ geometry.normal)
+        shift = points - geometry.origins[slices]
+        x, y = shift @ geometry.right / volume.spacing[1], shift @ geometry.down / volume.spacing[0]
+        inside = (slices >= 0) & (np.abs(x - (width - 1) / 2) <= width / 2 + 1e-3)
+        inside &= np.abs(y - (height - 1) / 2) <= height / 2 + 1e-3
+        reached.update(slices[inside].tolist())
+        outside += int((~inside).sum())
+    return reached, outside
 
 
 def _sample(
@@ -232,13 +246,11 @@ def _sample(
 
 
 def _regions(
-    index: int, values: NDArray[np.int64], names: dict[str, str], where: str
+    index: int, values: NDArray[np.int64], names: Mapping[int, str], where: str
 ) -> Iterator[Region]:
     """Yield one region per value that occurs on a slice (H, W)."""
     for value, label in names.items():
-        mask = values == int(value)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows):
-            top, left = int(rows[0]), int(columns[0])
-            cropped = mask[top : rows[-1] + 1, left : columns[-1] + 1].copy()
-            yield Region(index, label, CroppedMask(top, left, cropped), where)
+        mask = values == value
+        for box in ndimage.find_objects(mask.astype(np.int8)):
+            shape = CroppedMask(box[0].start, box[1].start, mask[box].copy())
+            yield Region(index, label, shape, where)

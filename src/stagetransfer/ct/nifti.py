@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.input_problems import Problems, first_line, relative_name
+from stagetransfer.ct.input_problems import Unusable, first_line
 from stagetransfer.ct.volume import MAX_VALUES, Floats, Geometry, UnreadableSlice, Volume
 from stagetransfer.files import check_size, require_file
 
@@ -45,17 +45,13 @@ def read_nifti(path: Path) -> Grid:
     try:
         _check_header(path)
         image = nib.load(path)
-        shape = image.shape
-        if len(shape) == 4 and shape[3] == 1:
-            image, shape = nib.four_to_three(image)[0], shape[:3]
+        shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
         if len(shape) != 3 or 0 in shape:
             raise ValueError(f"{len(shape)} dimensions of sizes {shape}, not a volume")
         affine = np.asarray(image.affine, dtype=np.float64)
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise ValueError("its affine matrix is not invertible")
-        proxy = image.dataobj
-        scaled = not hasattr(proxy, "get_unscaled")  # four_to_three returns a scaled array
-        stored = np.asarray(proxy if scaled else proxy.get_unscaled())
+        stored = np.asarray(image.dataobj.get_unscaled()).reshape(shape)
     except Exception as error:  # nibabel, gzip and zlib have their own exceptions
         raise UnreadableSlice(f"not readable as NIfTI ({first_line(error)})") from error
     if stored.dtype.kind not in "iuf":
@@ -66,8 +62,8 @@ def read_nifti(path: Path) -> Grid:
     )
     return Grid(
         orientations.apply_orientation(stored, turn),
-        1.0 if scaled else float(proxy.slope),
-        0.0 if scaled else float(proxy.inter),
+        float(image.dataobj.slope),
+        float(image.dataobj.inter),
         _TO_DICOM @ affine @ orientations.inv_ornt_aff(turn, shape),
     )
 
@@ -105,23 +101,19 @@ def write_nifti(path: Path, planes: NDArray[Any], spacing: tuple[float, float, f
 _read_cached = lru_cache(maxsize=1)(read_nifti)
 
 
-def read_volume(path: Path, root: Path, problems: Problems) -> Volume | None:
-    """Return a NIfTI file as a series, or None after recording why it is not a usable one.
+def read_volume(path: Path, where: str) -> Volume:
+    """Return a NIfTI file as a series named `where`, or raise Unusable.
 
     The whole file is read at once, because only this shows whether it is truncated.
     """
-    where = relative_name(path, root)
     try:
         grid = read_nifti(path)
     except UnreadableSlice as error:
-        problems.add("unreadable files", where, str(error))
-        return None
+        raise Unusable("unreadable files", str(error)) from error
     sides = np.linalg.norm(grid.affine[:3, :3], axis=0)
     directions = grid.affine[:3, :3] / sides
     if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-2:
-        text = "its affine matrix is sheared. Resample the volume"
-        problems.add("series of mixed grids", where, text)
-        return None
+        raise Unusable("series of mixed grids", "its affine matrix is sheared. Resample the volume")
     width, height, depth = grid.stored.shape
     origins = grid.affine[:3, 3] + np.arange(depth)[:, None] * grid.affine[:3, 2]
     gap = float(sides[2]) if depth > 1 else float("inf")

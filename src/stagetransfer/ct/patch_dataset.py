@@ -102,7 +102,7 @@ def summarise(extraction: Extraction, name_of: Callable[[str], str]) -> dict[str
         "left_out": dict(sorted(extraction.problems.counts.items())),
         "annotations_without_patch": len(extraction.without_patch),
         "series_without_annotation": extraction.unannotated,
-        "other_files": len(extraction.other_files),
+        "other_files": extraction.other_files,
         "same_place_dropped": kinds["same place"],
         "same_pixels": kinds["same pixels"],
         "classes_overlap": kinds["classes overlap"],

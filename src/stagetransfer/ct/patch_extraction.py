@@ -10,19 +10,18 @@ else of a header is kept except pixels and spacing.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.annotations import Annotations, Region
-from stagetransfer.ct.csv_annotations import CsvAnnotations
+from stagetransfer.ct.annotations import Region
 from stagetransfer.ct.find_series import find_series
 from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.label_table import LabelTable, read_label_table
-from stagetransfer.ct.mask_annotations import MaskAnnotations
+from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
 from stagetransfer.ct.volume import UnreadableSlice, Volume
@@ -60,25 +59,81 @@ class Duplicate:
     share: float
 
 
-@dataclass(frozen=True)
+_Place = tuple[int, int, str, str | None]  # top, left, label, split
+
+
+@dataclass
 class Extraction:
     """The patches in memory, and what the summary reports about them.
 
     Attributes:
-        patches: ordered by series, slice, row and column.
         problems: what was left out.
+        patches: ordered by series, slice, row and column.
         without_patch: annotations too small for `size` and `coverage`.
         unannotated: number of series without annotations.
-        other_files: files below the input that are not images.
+        other_files: number of files below the input that are not images.
     """
 
     settings: PatchSettings
-    patches: tuple[Patch, ...]
-    duplicates: tuple[Duplicate, ...]
-    problems: Problems
-    without_patch: tuple[str, ...]
-    unannotated: int
-    other_files: tuple[str, ...]
+    problems: Problems = field(default_factory=Problems)
+    patches: list[Patch] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
+    without_patch: list[str] = field(default_factory=list)
+    unannotated: int = 0
+    other_files: int = 0
+
+    def add(self, volume: Volume, regions: Iterable[Region]) -> None:
+        """Take the patches of a series."""
+        raster = Raster.with_spacing(volume.shape, volume.spacing, self.settings.spacing)
+        places: defaultdict[int, list[_Place]] = defaultdict(list)
+        counts: Counter[int] = Counter()
+        for region in regions:
+            counts[region.index] += 1
+            if not is_shown(region.label) or len(region.label) > 200:
+                text = "its label is too long, or has a line break or a character that is not shown"
+                self.problems.add("annotations with an unusable label", region.where, text)
+                continue
+            corners = patch_corners(region, raster, self.settings)
+            if corners is None:
+                text = f"the patch of {self.settings.size} pixels around it leaves the slice"
+                self.problems.add("annotations outside the image", region.where, text)
+            elif not corners:
+                self.without_patch.append(region.where)
+            for top, left in corners or []:
+                places[region.index].append((top, left, region.label, region.split))
+        for index in sorted(places):
+            self._add_slice(volume, raster, index, places[index], counts[index])
+        self.unannotated += not counts
+
+    def _add_slice(
+        self, volume: Volume, raster: Raster, index: int, places: list[_Place], regions: int
+    ) -> None:
+        reach, last = self.settings.neighbours, len(volume.files) - 1
+        near = [min(max(i, 0), last) for i in range(index - reach, index + reach + 1)]
+        try:
+            planes = [
+                apply_window(raster.resample(volume.read_slice(i)), self.settings) for i in near
+            ]
+            grey = np.stack(planes, axis=-1) if reach else planes[0]
+        except UnreadableSlice as error:
+            kind = "annotations on unreadable slices"
+            text = f"{error}; the slice has {regions} annotations"
+            self.problems.add(kind, volume.files[index], text, regions)
+            return
+        size = self.settings.size
+        spacing = self.settings.spacing or (volume.spacing[0] if volume.spacing else None)
+        numbers: dict[tuple[int, int, str], int] = {}
+        for top, left, label, split in sorted(places, key=lambda place: place[:3]):
+            number = numbers.setdefault((top, left, label), len(self.patches))
+            if number < len(self.patches):
+                self.duplicates.append(Duplicate("same place", number, number, 1.0))
+                continue
+            image = grey[top : top + size, left : left + size].copy()
+            x, y = raster.to_slice(np.array([left, top]) + (size - 1) / 2).tolist()
+            patient, series = volume.patient, volume.identity
+            self.patches.append(
+                Patch(image, label, patient, series, index, x, y, spacing, split, (top, left))
+            )
 
 
 def extract_patches(
@@ -109,103 +164,36 @@ def extract_patches(
             f"{root}: given both as input and as annotations. Keep masks in their own folder"
         )
     names = LabelTable() if labels is None else read_label_table(labels)
-    problems = Problems()
+    extraction = Extraction(settings)
+    problems = extraction.problems
     exclude = [annotations, *([] if labels is None else [labels])]
-    found = find_series(root, problems, by_folder=by_folder, scale=scale, exclude=exclude)
-    kind = CsvAnnotations if annotations.suffix.lower() == ".csv" else MaskAnnotations
-    annotated: Annotations = kind(annotations, found.volumes, names, problems)
-    extractor = _Extractor(settings, problems)
-    unannotated = 0
-    for number, volume in enumerate(found.volumes):
-        if check_spacing(volume, settings, problems):
-            unannotated += not extractor.add(volume, annotated.regions_of(number))
-    patches, without = tuple(extractor.patches), tuple(extractor.without_patch)
-    _check_splits(patches)
-    duplicates = (*extractor.dropped, *_class_overlaps(patches), *_same_pixels(patches))
-    return Extraction(
-        settings, patches, duplicates, problems, without, unannotated, found.other_files
+    volumes, extraction.other_files = find_series(
+        root, problems, by_folder=by_folder, scale=scale, exclude=exclude
     )
+    annotated = open_annotations(annotations, volumes, names, problems)
+    for number, volume in enumerate(volumes):
+        if check_spacing(volume, settings, problems):
+            extraction.add(volume, annotated.regions_of(number))
+    _check_splits(extraction.patches)
+    extraction.duplicates += _class_overlaps(extraction.patches)
+    extraction.duplicates += _same_pixels(extraction.patches)
+    return extraction
 
 
 def check_spacing(volume: Volume, settings: PatchSettings, problems: Problems) -> bool:
     """Return whether the series' pixel spacing allows such patches; if not, record a problem."""
-    if settings.spacing is not None and volume.spacing is None:
+    if volume.spacing is None:
+        if settings.spacing is None:
+            return True
         text = "the pixel spacing is unknown. Give --png-spacing, or omit --spacing and --field"
         problems.add("series without spacing", volume.where, text)
         return False
-    if settings.spacing is None and not volume.has_square_pixels:
-        assert volume.spacing is not None
-        sides = " x ".join(f"{side:g}" for side in volume.spacing)
-        text = f"pixels of {sides} mm are not square. Give --spacing or --field"
-        problems.add("series of non-square pixels", volume.where, text)
-        return False
-    return True
-
-
-_Place = tuple[int, int, str, str | None]  # top, left, label, split
-
-
-class _Extractor:
-    """Collects the patches of one series after another."""
-
-    def __init__(self, settings: PatchSettings, problems: Problems) -> None:
-        self.settings, self.problems = settings, problems
-        self.patches: list[Patch] = []
-        self.dropped: list[Duplicate] = []
-        self.without_patch: list[str] = []
-
-    def add(self, volume: Volume, regions: Iterable[Region]) -> bool:
-        """Take the patches of a series; return whether it has an annotation."""
-        raster = Raster.with_spacing(volume.shape, volume.spacing, self.settings.spacing)
-        places: defaultdict[int, list[_Place]] = defaultdict(list)
-        counts: Counter[int] = Counter()
-        for region in regions:
-            counts[region.index] += 1
-            if not is_shown(region.label) or len(region.label) > 200:
-                text = "its label is too long, or has a line break or a character that is not shown"
-                self.problems.add("annotations with an unusable label", region.where, text)
-                continue
-            corners = patch_corners(region, raster, self.settings)
-            if corners is None:
-                text = f"the patch of {self.settings.size} pixels around it leaves the slice"
-                self.problems.add("annotations outside the image", region.where, text)
-            elif not corners:
-                self.without_patch.append(region.where)
-            for top, left in corners or []:
-                places[region.index].append((top, left, region.label, region.split))
-        for index in sorted(places):
-            self._add_slice(volume, raster, index, places[index], counts[index])
-        return bool(counts)
-
-    def _add_slice(
-        self, volume: Volume, raster: Raster, index: int, places: list[_Place], regions: int
-    ) -> None:
-        reach, last = self.settings.neighbours, len(volume.files) - 1
-        near = [min(max(i, 0), last) for i in range(index - reach, index + reach + 1)]
-        try:
-            planes = [
-                apply_window(raster.resample(volume.read_slice(i)), self.settings) for i in near
-            ]
-            grey = np.stack(planes, axis=-1) if reach else planes[0]
-        except UnreadableSlice as error:
-            kind = "annotations on unreadable slices"
-            text = f"{error}; the slice has {regions} annotations"
-            self.problems.add(kind, volume.files[index], text, regions)
-            return
-        size = self.settings.size
-        spacing = self.settings.spacing or (volume.spacing[0] if volume.spacing else None)
-        numbers: dict[tuple[int, int, str], int] = {}
-        for top, left, label, split in sorted(places, key=lambda place: place[:3]):
-            number = numbers.setdefault((top, left, label), len(self.patches))
-            if number < len(self.patches):
-                self.dropped.append(Duplicate("same place", number, number, 1.0))
-                continue
-            image = grey[top : top + size, left : left + size].copy()
-            x, y = raster.to_slice(np.array([left, top]) + (size - 1) / 2).tolist()
-            patient, series = volume.patient, volume.identity
-            self.patches.append(
-                Patch(image, label, patient, series, index, x, y, spacing, split, (top, left))
-            )
+    row, column = volume.spacing
+    if settings.spacing is not None or abs(row / column - 1) <= 1e-3:
+        return True
+    text = f"pixels of {row:g} x {column:g} mm are not square. Give --spacing or --field"
+    problems.add("series of non-square pixels", volume.where, text)
+    return False
 
 
 def _check_splits(patches: Iterable[Patch]) -> None:
@@ -221,7 +209,7 @@ def _check_splits(patches: Iterable[Patch]) -> None:
         )
 
 
-def _class_overlaps(patches: tuple[Patch, ...]) -> list[Duplicate]:
+def _class_overlaps(patches: Sequence[Patch]) -> list[Duplicate]:
     """Return the pairs of patches of different classes that share pixels of one slice."""
     slices: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for number, patch in enumerate(patches):
@@ -239,7 +227,7 @@ def _class_overlaps(patches: tuple[Patch, ...]) -> list[Duplicate]:
     return found
 
 
-def _same_pixels(patches: tuple[Patch, ...]) -> list[Duplicate]:
+def _same_pixels(patches: Sequence[Patch]) -> list[Duplicate]:
     """Return the patches with the same pixels as an earlier patch at a different place."""
     first: dict[bytes, int] = {}
     found = []

@@ -87,5 +87,6 @@ def _volume(
 
 def _natural_order(path: Path) -> list[tuple[bool, int, str]]:
     """Sort a2 before a10."""
-    parts = "".join(c if c.isdigit() else f" {c} " for c in path.name).split()
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    # Not `isdigit`, which is true of ² too.
+    parts = "".join(c if c.isdecimal() else f" {c} " for c in path.name).split()
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]

@@ -153,13 +153,13 @@ def _grid_corners(mask: Mask, settings: PatchSettings) -> Corners:
     size = settings.size
     step = max(1, round(size * (1 - settings.overlap)))
     starts = []
-    for axis in (0, 1):
-        filled = np.flatnonzero(mask.any(axis=1 - axis))
-        first, length = int(filled[0]), int(filled[-1] - filled[0] + 1)
+    [box] = ndimage.find_objects(mask.astype(np.int8))
+    for side, extent in zip(box, mask.shape, strict=True):
+        length = side.stop - side.start
         count = max(1, (length - size) // step + 1)
-        start = first + (length - size - (count - 1) * step) // 2
+        start = side.start + (length - size - (count - 1) * step) // 2
         # Patches of a region at the border are moved into the slice.
-        start = min(max(start, 0), mask.shape[axis] - size - (count - 1) * step)
+        start = min(max(start, 0), extent - size - (count - 1) * step)
         starts.append([start + i * step for i in range(count)])
     shares = patch_coverage(mask, size)
     return [(y, x) for y in starts[0] for x in starts[1] if shares[y, x] >= settings.coverage]

@@ -1,6 +1,7 @@
 """A CT series as slices in Hounsfield units (HU), with pixel spacing, positions and names.
 
-    for volume in find_series(Path("scans"), problems).volumes:
+    volumes, _ = find_series(Path("scans"), problems)
+    for volume in volumes:
         hu = volume.read_slice(12)      # (H, W) float64, HU
 
 Slices are oriented as in DICOM: in an axial slice of a supine patient, rows run to the patient's
@@ -79,7 +80,6 @@ class Volume:
         geometry: the positions of the slices; None if unknown.
         read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
         instances: DICOM instance numbers, None where there is none; empty for other formats.
-        sop_uids: DICOM SOP instance UIDs; empty for other formats.
         complete: False if slices may be missing, so that slice numbers are uncertain.
     """
 
@@ -93,16 +93,10 @@ class Volume:
     geometry: Geometry | None
     read_slice: Callable[[int], Floats]
     instances: tuple[int | None, ...] = ()
-    sop_uids: tuple[str, ...] = ()
     complete: bool = True
 
     def __len__(self) -> int:
         return len(self.files)
-
-    @property
-    def has_square_pixels(self) -> bool:
-        """Whether the pixels are as wide as high (within 0.1 %), or of unknown shape."""
-        return self.spacing is None or abs(self.spacing[0] / self.spacing[1] - 1) <= 1e-3
 
 
 def missing_slices(heights: Floats) -> tuple[float, int]:

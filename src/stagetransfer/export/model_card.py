@@ -32,14 +32,14 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
         record=run.record,
         model=run.config.model,
         precision=run.config.trainer.precision,
+        domain=run.config.stages[-1].domain,
+        study=study,
         stages=[_stage(entry) for entry in run.record["stages"]],
         classes=_classes(run, study),
         metrics=[(title, *_estimate(run, study, name)) for name, title in fmt.LABELS.items()],
         images=fmt.count(len(study.labels), "image"),
         groups=None if study.groups is None else fmt.count(study.num_groups, "group"),
         unit="images" if study.groups is None else "patients",
-        crop=run.config.stages[-1].domain.get("crop"),
-        limits=_limits(run, study),
         agreement=agreement,
         licence=licence,
     )
@@ -50,57 +50,24 @@ def _estimate(run: RestoredRun, study: Study, metric: str) -> tuple[str, str]:
     return fmt.number(result.estimate), fmt.interval(result.low, result.high)
 
 
-def _classes(run: RestoredRun, study: Study) -> list[list[str]]:
-    """Return the cells of the table of classes."""
+def _classes(run: RestoredRun, study: Study) -> list[list[object]]:
+    """Return the rows of the table of classes."""
     trained: Mapping[str, int] = run.record.get("num_train_per_class") or {}
     rows = []
     for label, name in enumerate(study.classes):
         tested = study.labels == label
         groups = fmt.DASH if study.groups is None else len(np.unique(study.groups[tested]))
-        row = [name, trained.get(name, fmt.DASH), tested.sum(), groups]
-        row += _estimate(run, study, f"recall:{name}") if tested.any() else [fmt.DASH] * 2
-        rows.append([str(cell) for cell in row])
+        recall = _estimate(run, study, f"recall:{name}") if tested.any() else (fmt.DASH, fmt.DASH)
+        rows.append([name, trained.get(name, fmt.DASH), tested.sum(), groups, *recall])
     return rows
 
 
-def _stage(entry: Mapping[str, Any]) -> dict[str, str]:
+def _stage(entry: Mapping[str, Any]) -> list[object]:
     """Return a stage's row; of weights from a file, the file's name without its folder."""
     kinds = ("carried", "reinitialised", "frozen")
-    blocks = {kind: ", ".join(stage_blocks(entry, kind)) or fmt.DASH for kind in kinds}
+    blocks = [fmt.join(stage_blocks(entry, kind)) for kind in kinds]
     if weights := entry.get("weights"):
         images = f"weights of {Path(weights).name}"
     else:
         images = f"{entry['num_train']} and {entry['num_validation']}"
-    return {"name": str(entry["name"]), "images": images, "epochs": str(entry["epochs"]), **blocks}
-
-
-def _limits(run: RestoredRun, study: Study) -> list[str]:
-    lines = []
-    if run.config.stages[-1].domain.get("layout") == "embedded":
-        lines.append(
-            "Trained and tested on generated images: it says nothing about images of patients."
-        )
-    lines += [
-        "Tested on images from the same source as the training images. Other scanners, "
-        "reconstruction kernels, fields of view, windows and populations were not tested.",
-        "It knows only the classes above and assigns one of them to any image. Its probabilities "
-        "are not calibrated.",
-        "The intervals resample the patients of a single training. They do not include the "
-        "variation between trainings with different seeds.",
-    ]
-    if study.groups is None:
-        lines.append(
-            "The patients are unknown, so each image was resampled as if it were a patient of its "
-            "own. If several images come from one patient, the intervals are too narrow."
-        )
-    if study.few:
-        lines.append(f"Fewer than ten {study.too_few}: the intervals there are not reliable.")
-    if not study.runs[0].learned:
-        lines.insert(0, f"This network did not learn its task: {study.runs[0].verdict}.")
-    splits = run.record.get("splits")
-    if splits and splits["folds"]:
-        lines.append(
-            f"Trained without fold {splits['fold']} of {splits['folds']} and tested on it: the "
-            "metrics are those of this fold alone."
-        )
-    return lines
+    return [entry["name"], images, entry["epochs"], *blocks]

@@ -11,10 +11,12 @@ Two marks take precedence over the classes:
   not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -26,7 +28,6 @@ from stagetransfer.models import Backbone
 from stagetransfer.training.machine import autocast
 
 NEIGHBOURS = 10
-FAMILIAR_SHARE = 0.95
 MIN_PROBABILITY = 0.5
 
 
@@ -49,6 +50,23 @@ class WindowPredictions:
     def most_probable(self) -> NDArray[np.int64]:
         """(N,) the most probable class, whether marked or not."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
+
+    def table(self, names: tuple[str, ...], first: Mapping[str, Any]) -> pd.DataFrame:
+        """Return one row per window: the columns `first`, then those of its prediction.
+
+        These are opinion (class or mark), class (the most probable), distance and p_<class>. The
+        names are those of the codes.
+        """
+        p = self.probabilities.T
+        return pd.DataFrame(
+            {
+                **first,
+                "opinion": [names[code] for code in self.codes],
+                "class": [names[code] for code in self.most_probable],
+                "distance": self.distances,
+                **{f"p_{name}": p[code] for code, name in enumerate(names[: len(p)])},
+            }
+        )
 
 
 class CalibratedClassifier:

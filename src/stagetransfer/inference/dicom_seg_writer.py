@@ -31,9 +31,6 @@ def write_segmentation(
     present = [code for code in range(len(names)) if (stack == code).any()]
     if not present:
         raise UserError(f"--seg: {path.name}: no window of this series was read. Omit --seg")
-    values = np.zeros(stack.shape, np.uint8)
-    for segment, code in enumerate(present, 1):
-        values[stack == code] = segment
     algorithm = hd.AlgorithmIdentificationSequence(
         name="StageTransfer",
         version=version("stagetransfer"),
@@ -56,7 +53,7 @@ def write_segmentation(
     try:
         segmentation = hd.seg.Segmentation(
             source_images=[dcmread(file) for file in maps],
-            pixel_array=values,
+            pixel_array=np.stack([stack == code for code in present], axis=-1),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=segments,
             series_instance_uid=hd.UID(),

@@ -4,7 +4,8 @@ Codes 0, 1, ... are the run's classes, followed by two marks: "uncertain", and "
 data" (see `stagetransfer.inference.calibrated_classifier`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,3 +49,15 @@ def label_shares(labels: LabelMap, names: Sequence[str]) -> dict[str, float]:
     """Return the share of each code in the labelled pixels; NaN if no pixel is labelled."""
     counts = np.bincount(labels[labels != OUTSIDE].astype(np.int64), minlength=len(names))
     return dict(zip(names, (counts / (counts.sum() or np.nan)).tolist(), strict=True))
+
+
+def total_shares(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    """Return the share of each code in the lung pixels of all slices that have windows.
+
+    A row holds one slice's numbers of windows and lung pixels, and the shares of the codes.
+    """
+    read = [row for row in rows if row["windows"]]
+    pixels = sum(row["lung_pixels"] for row in read)
+    if not pixels:
+        return {}
+    return {name: sum(row[name] * row["lung_pixels"] for row in read) / pixels for name in names}

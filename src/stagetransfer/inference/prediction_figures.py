@@ -10,12 +10,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from stagetransfer.figures import new_figure
 from stagetransfer.inference.label_map import DISCLAIMER, OUTSIDE, LabelMap
 from stagetransfer.inference.slice_prediction import SlicePrediction
 
 RGB = NDArray[np.float64]
+Colour = tuple[float, float, float]
 
 # After Okabe & Ito 2008, without black and further apart, because they are blended with grey.
 _CLASS_COLOURS = ("#e02000", "#f0e442", "#cc79a7", "#1f3fe0", "#30e8ff", "#ff8c00", "#009e53")
@@ -24,7 +26,7 @@ _OPACITY = 0.5
 _MARGIN = 12  # pixels around the lungs
 
 
-def label_colours(classes: int) -> list[tuple[float, float, float]]:
+def label_colours(classes: int) -> list[Colour]:
     """Return the colours of the classes, then of the two marks."""
     colours: Iterable[Any] = _CLASS_COLOURS[:classes]
     if classes > len(_CLASS_COLOURS):
@@ -32,30 +34,26 @@ def label_colours(classes: int) -> list[tuple[float, float, float]]:
     return [to_rgb(colour) for colour in (*colours, *_MARK_COLOURS)]
 
 
-def overlay(grey: NDArray[np.uint8], labels: LabelMap, classes: int) -> RGB:
+def overlay(grey: NDArray[np.uint8], labels: LabelMap, colours: Sequence[Colour]) -> RGB:
     """Return (H, W, 3) in [0, 1]: the slice, blended with the colours of the label map."""
     image = np.repeat(grey[:, :, None] / 255, 3, axis=2)
     inside = labels != OUTSIDE
-    colours = np.array(label_colours(classes))[labels[inside]]
-    image[inside] = (1 - _OPACITY) * image[inside] + _OPACITY * colours
+    image[inside] = (1 - _OPACITY) * image[inside] + _OPACITY * np.array(colours)[labels[inside]]
     return image
 
 
 def slice_figure(
-    prediction: SlicePrediction,
-    names: Sequence[str],
-    shares: Mapping[str, float],
-    title: str,
-    truth: LabelMap | None = None,
+    prediction: SlicePrediction, shares: Mapping[str, float], title: str, truth: LabelMap | None
 ) -> Figure:
     """Draw the slice, its label map, the truth if known, and a legend with shares of the lung."""
-    classes, grey = len(names) - 2, prediction.grey
+    colours = label_colours(len(shares) - 2)
+    grey = prediction.grey
     panels = {
         "slice": np.repeat(grey[:, :, None] / 255, 3, axis=2),
-        "prediction": overlay(grey, prediction.labels, classes),
+        "prediction": overlay(grey, prediction.labels, colours),
     }
     if truth is not None:
-        panels["truth"] = overlay(grey, truth, classes)
+        panels["truth"] = overlay(grey, truth, colours)
     area = _lung_area(prediction.lung)
     aspect = (area[0].stop - area[0].start) / (area[1].stop - area[1].start)
     figure = new_figure(4.2 * len(panels) + 1.9, 4.2 * aspect + 0.9)
@@ -65,8 +63,8 @@ def slice_figure(
         axis.set_title(name, fontsize=9)
         axis.axis("off")
     handles = [
-        Patch(facecolor=colour, edgecolor="#444444", label=f"{name}  {100 * shares[name]:.1f} %")
-        for name, colour in zip(names, label_colours(classes), strict=True)
+        Patch(facecolor=colour, edgecolor="#444444", label=f"{name}  {100 * share:.1f} %")
+        for (name, share), colour in zip(shares.items(), colours, strict=True)
     ]
     figure.legend(
         handles=handles, loc="outside right center", fontsize=8, frameon=False,
@@ -100,11 +98,12 @@ def patch_figure(
 
 def _lung_area(lung: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Return the lungs' bounding box with a margin; the whole slice if there is no lung."""
-    sides = []
-    for axis, length in enumerate(lung.shape):
-        filled = np.flatnonzero(lung.any(axis=1 - axis)) if lung.any() else [0, length]
-        sides.append(slice(max(filled[0] - _MARGIN, 0), min(filled[-1] + 1 + _MARGIN, length)))
-    return sides[0], sides[1]
+    boxes = ndimage.find_objects(lung.astype(np.int8)) or [tuple(slice(0, n) for n in lung.shape)]
+    rows, columns = (
+        slice(max(side.start - _MARGIN, 0), min(side.stop + _MARGIN, length))
+        for side, length in zip(boxes[0], lung.shape, strict=True)
+    )
+    return rows, columns
 
 
 def _add_title(figure: Figure, title: str) -> None:

@@ -5,13 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagetransfer.ct import dicom, nifti
+from stagetransfer.ct import PatchSettings, PngScale, Problems, Volume, dicom, nifti
 from stagetransfer.ct.find_series import find_series, list_files
-from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
-from stagetransfer.ct.png_slices import PngScale
-from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
 
@@ -66,13 +63,22 @@ def find_input(
     if not root.exists():
         raise UserError(f"{root}: no such file or folder. Give a patch, a slice or a folder")
     files = list_files(root, exclude)
-    patches = [path for path in files if _is_patch(path)]
+    sizes = {path: size for path in files if (size := _size_of_8_bit_image(path))}
     volumes: tuple[Volume, ...] = ()
-    if not patches or any(_may_be_slice(path) for path in set(files) - set(patches)):
-        volumes = find_series(
-            root, problems, by_folder=by_folder, scale=scale, exclude=[*exclude, *patches]
-        ).volumes
-    kept = [path for path in patches if _has_patch_size(path, root, settings, problems)]
+    if not sizes or any(_may_be_slice(path) for path in files if path not in sizes):
+        volumes, _ = find_series(
+            root, problems, by_folder=by_folder, scale=scale, exclude=[*exclude, *sizes]
+        )
+    kept = []
+    for path, (width, height) in sizes.items():
+        if max(width, height) <= _MAX_SCALE * settings.size:
+            kept.append(path)
+            continue
+        text = (
+            f"an 8-bit image of {width} x {height} pixels, not a patch of {settings.size}. "
+            "Give slices as DICOM, NIfTI or 16-bit PNG"
+        )
+        problems.add("pictures larger than a patch", relative_name(path, root), text)
     if series is not None:
         chosen, kept = [_find_named(volumes, series)], []
     else:
@@ -81,31 +87,19 @@ def find_input(
     return PredictionInput(root, volumes, tuple(chosen), tuple(kept))
 
 
-def _is_patch(path: Path) -> bool:
+def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
+    """Return width and height; None if the file is no such image."""
     if path.suffix.lower() not in _IMAGE_SUFFIXES:
-        return False
+        return None
     try:
         with open_image(path) as image:
-            return image.mode in _MODES_8_BIT
+            return image.size if image.mode in _MODES_8_BIT else None
     except (OSError, SyntaxError):
-        return False
+        return None
 
 
 def _may_be_slice(path: Path) -> bool:
     return path.suffix.lower() == ".png" or nifti.is_nifti(path) or dicom.is_dicom(path)
-
-
-def _has_patch_size(path: Path, root: Path, settings: PatchSettings, problems: Problems) -> bool:
-    with open_image(path) as image:
-        width, height = image.size
-    if max(width, height) <= _MAX_SCALE * settings.size:
-        return True
-    text = (
-        f"an 8-bit image of {width} x {height} pixels, not a patch of {settings.size}. "
-        "Give slices as DICOM, NIfTI or 16-bit PNG"
-    )
-    problems.add("pictures larger than a patch", relative_name(path, root), text)
-    return False
 
 
 def _find_named(volumes: Sequence[Volume], series: str) -> int:

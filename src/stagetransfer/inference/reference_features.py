@@ -27,8 +27,6 @@ from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_path, csv_text, open_image, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
-    FAMILIAR_SHARE,
-    MIN_PROBABILITY,
     NEIGHBOURS,
     CalibratedClassifier,
     neighbour_distance,
@@ -70,30 +68,20 @@ class Reference:
     side: int
     precision: str
 
-    @property
-    def temperature(self) -> float:
-        """The temperature fitted to the validation images."""
-        return fit_temperature(self.labels, self.logits)
-
-    def max_distance(self, familiar: float = FAMILIAR_SHARE) -> float:
-        """Return the distance within which this share of the validation images lies."""
-        return float(np.quantile(self.distances, familiar, method="higher"))
-
     def classifier(
-        self,
-        run: RestoredRun,
-        *,
-        certain: float = MIN_PROBABILITY,
-        familiar: float = FAMILIAR_SHARE,
-        device: str = "cpu",
+        self, run: RestoredRun, *, certain: float, familiar: float, device: str
     ) -> CalibratedClassifier:
-        """Return the run's network as a calibrated classifier."""
+        """Return the run's network as a classifier, calibrated with the validation images.
+
+        Windows whose greatest probability is below `certain` are marked, and those whose distance
+        is greater than that of the share `familiar` of the validation images.
+        """
         return CalibratedClassifier(
             run.network(),
             tuple(run.record["classes"]),
-            temperature=self.temperature,
+            temperature=fit_temperature(self.labels, self.logits),
             features=self.features,
-            max_distance=self.max_distance(familiar),
+            max_distance=float(np.quantile(self.distances, familiar, method="higher")),
             min_probability=certain,
             mean=run.config.model.mean,
             std=run.config.model.std,

@@ -6,13 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.annotations import Annotations, Point
-from stagetransfer.ct.csv_annotations import CsvAnnotations
-from stagetransfer.ct.input_problems import Problems
-from stagetransfer.ct.label_table import LabelTable
+from stagetransfer.ct import Annotations, LabelTable, Point, Problems, Raster, Volume
 from stagetransfer.ct.mask_annotations import MaskAnnotations
-from stagetransfer.ct.roi_patches import Raster
-from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 from stagetransfer.inference.label_map import OUTSIDE, LabelMap
 
@@ -26,19 +21,7 @@ class _EveryValueIsLung(LabelTable):
 
 def open_lung_masks(path: Path, volumes: Sequence[Volume], problems: Problems) -> Annotations:
     """Open the lung masks in PNG, NIfTI or DICOM SEG; every value except 0 is lung."""
-    if not path.exists():
-        raise UserError(f"--mask {path}: no such file or folder")
     return MaskAnnotations(path, volumes, _EveryValueIsLung({}), problems)
-
-
-def open_truth(
-    path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
-) -> Annotations:
-    """Open labelled masks, or a CSV of boxes and polygons, in the formats of `extract`."""
-    if not path.exists():
-        raise UserError(f"--truth {path}: no such file or folder")
-    kind = CsvAnnotations if path.suffix.lower() == ".csv" else MaskAnnotations
-    return kind(path, volumes, labels, problems)
 
 
 def lung_by_slice(

@@ -12,7 +12,7 @@ out/summary.json   what was read, how, and what was left out
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,24 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from stagetransfer.ct.annotations import Annotations
-from stagetransfer.ct.input_problems import Problems, relative_name
-from stagetransfer.ct.label_table import LabelTable
+from stagetransfer.ct import Annotations, LabelTable, PatchSettings, Problems, Volume
+from stagetransfer.ct.input_problems import relative_name
+from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.patch_dataset import check_output_folder
-from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.ct.volume import UnreadableSlice, Volume
+from stagetransfer.ct.volume import UnreadableSlice
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
 from stagetransfer.files import atomic_folder, csv_text, write_json, write_text
-from stagetransfer.inference import prediction_tables as tables
-from stagetransfer.inference import user_masks
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import explanation_figure
-from stagetransfer.inference.label_map import DISCLAIMER, LabelMap
+from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, total_shares
 from stagetransfer.inference.lung_mask import lung_mask
 from stagetransfer.inference.prediction_figures import patch_figure, slice_figure
 from stagetransfer.inference.prediction_input import PredictionInput
 from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
+from stagetransfer.inference.user_masks import lung_by_slice, open_lung_masks, truth_by_slice
 
 
 @dataclass(frozen=True)
@@ -104,28 +102,25 @@ class _Writer:
     report: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        options, volumes = self.options, self.source.volumes
+        options, volumes, problems = self.options, self.source.volumes, self.problems
         self.names = self.classifier.label_names
         self.lungs: Annotations | None = None
         self.truth: Annotations | None = None
         if options.lung_masks is not None:
-            self.lungs = user_masks.open_lung_masks(options.lung_masks, volumes, self.problems)
+            self.lungs = open_lung_masks(options.lung_masks, volumes, problems)
         if options.truth is not None:
-            labels = options.labels
-            self.truth = user_masks.open_truth(options.truth, volumes, labels, self.problems)
+            self.truth = open_annotations(options.truth, volumes, options.labels, problems)
         self.agreement = Agreement(self.classifier.classes)
         self.rows: list[dict[str, Any]] = []
         self.windows: list[pd.DataFrame] = []
         self.patches: list[pd.DataFrame] = []
-        self.explanations = 0
-        self.segmentations = 0
 
     def write(self, part: Path) -> dict[str, Any]:
         for number in self.source.chosen:
             self._write_series(part, number)
         for number, path in enumerate(self.source.patches, 1):
             self._write_patch(part, number, path)
-        self._check_results()
+        self._check_results(part)
         if self.rows:
             _write_csv(pd.DataFrame(self.rows), part / "shares.csv")
             _write_csv(pd.concat(self.windows), part / "windows.csv")
@@ -147,9 +142,9 @@ class _Writer:
         volume, options, classes = self.source.volumes[number], self.options, self.agreement.classes
         lungs, truth = None, dict[int, LabelMap]()
         if self.lungs is not None:
-            lungs = user_masks.lung_by_slice(self.lungs, number, volume)
+            lungs = lung_by_slice(self.lungs, number, volume)
         if self.truth is not None:
-            truth = user_masks.truth_by_slice(self.truth, number, volume, classes, self.problems)
+            truth = truth_by_slice(self.truth, number, volume, classes, self.problems)
         self.problems.check(options.skip_bad)
         maps: dict[Path, LabelMap] = {}
         for index in self._slices(volume):
@@ -167,16 +162,15 @@ class _Writer:
             if index in truth:
                 labels = found.labels, found.labels_without_marks
                 self.agreement.add(volume.patient, truth[index], *labels)
-            location = tables.SliceLocation(volume.files[index], number + 1, index)
-            self._write_slice(part, location, found, truth.get(index))
+            at = {"file": volume.files[index], "series": number + 1, "slice": index}
+            self._write_slice(part, at, found, truth.get(index))
             maps[self.source.path(volume, index)] = found.labels
-        if options.seg and volume.sop_uids:
+        if options.seg and volume.instances and maps:
             # Imported here, because highdicom is large and only needed for --seg.
             from stagetransfer.inference.dicom_seg_writer import write_segmentation
 
             path = part / f"{number + 1:02d}.seg.dcm"
             write_segmentation(path, maps, self.names, options.run, 9000 + number)
-            self.segmentations += 1
 
     def _slices(self, volume: Volume) -> list[int]:
         last = len(volume) - 1
@@ -186,24 +180,25 @@ class _Writer:
         return list(self.options.slices or range(len(volume)))
 
     def _write_slice(
-        self,
-        part: Path,
-        location: tables.SliceLocation,
-        prediction: SlicePrediction,
-        truth: LabelMap | None,
+        self, part: Path, at: dict[str, Any], found: SlicePrediction, truth: LabelMap | None
     ) -> None:
-        row = tables.share_row(location, prediction, self.names)
-        self.rows.append(row)
-        self.windows.append(tables.window_table(location, prediction, self.names))
-        self.report(f"series {location.series} slice {location.index}: {row['windows']} windows")
-        if not row["windows"]:
+        """Add a slice to the tables, and draw it; `at` are the first columns of its rows."""
+        series, index = at["series"], at["slice"]
+        windows = len(found.predictions)
+        shares = label_shares(found.labels, self.names)
+        lung_pixels = int(found.lung.sum())
+        self.rows.append({**at, "windows": windows, "lung_pixels": lung_pixels, **shares})
+        x, y = found.centres.T
+        self.windows.append(found.predictions.table(self.names, {**at, "x": x, "y": y}))
+        self.report(f"series {series} slice {index}: {windows} windows")
+        if not windows:
             return
-        title = f"{self.options.run}: series {location.series}, slice {location.index}"
-        _save(slice_figure(prediction, self.names, row, title, truth), part / location.stem)
-        for at in self.options.explained:
-            figure, x, y = explanation_figure(self.classifier, prediction, at, location.index)
-            _save(figure, part / f"reason-{location.stem}-{x:g}-{y:g}")
-            self.explanations += 1
+        stem = f"{series:02d}-{index:04d}"
+        title = f"{self.options.run}: series {series}, slice {index}"
+        _save(slice_figure(found, shares, title, truth), part / stem)
+        for position in self.options.explained:
+            figure, x, y = explanation_figure(self.classifier, found, position, index)
+            _save(figure, part / f"reason-{stem}-{x:g}-{y:g}")
 
     def _write_patch(self, part: Path, number: int, path: Path) -> None:
         where = relative_name(path, self.source.root)
@@ -215,9 +210,7 @@ class _Writer:
         pixels = torch.from_numpy(image.copy())
         batch = pixels[None, None] if image.ndim == 2 else pixels.permute(2, 0, 1)[None]
         predictions = self.classifier([batch])
-        table = tables.prediction_table(predictions, self.names)
-        table.insert(0, "file", where)
-        self.patches.append(table)
+        self.patches.append(predictions.table(self.names, {"file": where}))
         label = self.names[predictions.codes[0]]
         self.report(f"patch {number}: {label}")
         title = f"{self.options.run}: patch {number}"
@@ -225,22 +218,22 @@ class _Writer:
         figure = patch_figure(image, classes, probabilities, label, title)
         _save(figure, part / f"patch-{number:04d}")
 
-    def _check_results(self) -> None:
+    def _check_results(self, part: Path) -> None:
         options = self.options
         if not self.rows and not self.patches:
             raise UserError(
                 f"{self.source.root}: nothing was read, because everything in it was left out. "
                 "Correct the problems listed above"
             )
-        if options.seg and not self.segmentations:
+        if options.seg and not any(part.glob("*.seg.dcm")):
             raise UserError("--seg: no DICOM series was read. Omit --seg for NIfTI and PNG")
-        if options.explained and not self.explanations:
+        if options.explained and not any(part.glob("reason-*")):
             raise UserError("--reason: no window was read, so there is nothing to explain")
         if self.truth is not None and not self.agreement.slices:
             raise UserError("--truth: it labels none of the slices that were read")
 
     def _summary(self) -> dict[str, Any]:
-        cut = asdict(self.options.patches)
+        cut = ("size", "level", "width", "spacing", "coverage")
         return {
             "notice": DISCLAIMER,
             "run": self.options.run,
@@ -250,14 +243,14 @@ class _Writer:
             "windows": sum(row["windows"] for row in self.rows),
             "patches": len(self.patches),
             "slices_with_truth": self.agreement.slices,
-            "shares": tables.total_shares(self.rows, self.names),
+            "shares": total_shares(self.rows, self.names),
             "left_out": dict(sorted(self.problems.counts.items())),
             "temperature": self.classifier.temperature,
             "certain": self.classifier.min_probability,
             "distance_limit": self.classifier.max_distance,
             "stride": self.options.stride,
             "lung_mask": "threshold" if self.options.lung_masks is None else "given",
-            "cut": {key: cut[key] for key in ("size", "level", "width", "spacing", "coverage")},
+            "cut": {key: getattr(self.options.patches, key) for key in cut},
         }
 
 
