@@ -264,12 +264,12 @@ def test_a_box_may_cover_the_whole_slice(tmp_path, good):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column 'label'. The columns are: none"),
+        ("", "no column 'label'; there are none"),
         ("x,y,label\n", "no rows"),
         ("x,label\n1,NOR\n", "no columns x and y, and no column points"),
         ("x,y,width,label\n1,1,1,NOR\n", "width without height"),
         ("x,y,slice,z,label\n1,1,1,1,NOR\n", "columns slice and z both name the slice"),
-        ("x,y,label\n1,1\n", "line 2: 2 cells, but the header has 3"),
+        ("x,y,label\n1,1\n", "line 2: 2 cells, the header has 3"),
         ("x,y,label\n\xff", "not a readable CSV"),
     ],
 )

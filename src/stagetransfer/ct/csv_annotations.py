@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stagetransfer.csv_records import records
 from stagetransfer.ct.annotations import Point, Polygon, Region
 from stagetransfer.ct.input_problems import Problems, Unusable
-from stagetransfer.ct.label_table import LabelTable, read_csv
+from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 
@@ -36,7 +37,7 @@ class CsvAnnotations:
     def __init__(
         self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
     ) -> None:
-        rows = read_csv(path, ["label"])
+        rows = list(records(path, ["label"], "give the right path"))
         if not rows:
             raise UserError(f"{path}: no rows. Add one row per annotation")
         columns = rows[0][1]

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stagetransfer.csv_records import records
 from stagetransfer.data.holdout import check_disjoint
-from stagetransfer.data.layouts.csv_table import check_not_missing, records
+from stagetransfer.data.layouts.csv_table import check_not_missing
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
 from stagetransfer.data.layouts.rows import check_spellings
 from stagetransfer.data.samples import SPLITS, Samples
@@ -103,7 +104,7 @@ def read_split_file(path: Path) -> SplitFile:
     groups: dict[str, str] = {}
     cure = f"write it with stagetransfer split ... --out {path}"
     part_column = ""
-    for line, cells in records(path, (), ("id", "file", "fold", "split", "group"), cure):
+    for line, cells in records(path, (), cure, once=("id", "file", "fold", "split", "group")):
         where = f"{path} line {line}"
         id_column = _only_column(path, cells, "id", "file")
         part_column = _only_column(path, cells, "fold", "split")

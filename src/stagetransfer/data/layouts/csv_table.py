@@ -1,18 +1,16 @@
 """A CSV table of images."""
 
-import csv
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from stagetransfer.csv_records import records
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
 from stagetransfer.data.layouts.rows import Limit, Row, check_classes, choose_classes, to_samples
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
-from stagetransfer.files import require_file, restored
 
 _NEEDED = ("file", "label")
-_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 # What programs write for a missing value, in lower case.
 _MISSING = frozenset(["nan", "na", "n/a", "#n/a", "<na>", "null", "nat"])
 
@@ -37,7 +35,7 @@ def read_csv(
     rows: list[Row] = []
     line_of: dict[str, int] = {}
     cure = "name it with options.table=..."
-    for line, cells in records(path, _NEEDED, (*_NEEDED, "patient", "split"), cure):
+    for line, cells in records(path, _NEEDED, cure, once=(*_NEEDED, "patient", "split")):
         row = _row(root, f"{path} line {line}", cells, classes)
         if line_of.setdefault(row.id, line) != line:
             raise UserError(f"{path} line {line}: {row.id} is in line {line_of[row.id]} already")
@@ -89,41 +87,3 @@ def check_not_missing(where: str, cells: Mapping[str, str | None]) -> None:
                 f"{where}: the {name} {text!r} stands for a missing value; fill the cell, or "
                 "choose another name if it is meant as one"
             )
-
-
-def records(
-    path: Path, needed: Sequence[str], once: Sequence[str], cure: str
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line numbers and stripped cells by column; pandas would lose the line numbers.
-
-    Cells are separated by commas, semicolons or tabs, whichever the header has most of, and the
-    names of columns are taken in lower case. The columns `needed` must exist, and those of `once`
-    not twice. `cure` says what to do if there is no such file.
-    """
-    try:
-        require_file(path)
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            separator = max(_SEPARATORS, key=first.count)  # the comma, if there is none
-            reader = csv.reader(file, strict=True, delimiter=separator)
-            header = [name.strip().lower() for name in next(reader, [])]
-            if missing := [name for name in needed if name not in header]:
-                there = ", ".join(header) or "none"
-                raise UserError(f"{path}: no column {missing[0]!r}; there are {there}")
-            if doubled := [name for name in once if header.count(name) > 1]:
-                raise UserError(f"{path}: two columns {doubled[0]!r}; keep one")
-            for cells in reader:
-                if not cells:
-                    continue  # an empty line
-                if len(cells) != len(header):
-                    raise UserError(
-                        f"{path} line {reader.line_num}: {len(cells)} cells, the header has "
-                        f"{len(header)}; put a cell with a {_SEPARATORS[separator]} in quotes"
-                    )
-                texts = (restored(cell.strip()) for cell in cells)
-                yield reader.line_num, dict(zip(header, texts, strict=True))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such table; {cure}") from error
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a readable CSV ({error})") from error

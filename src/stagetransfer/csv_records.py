@@ -1,0 +1,55 @@
+"""Rows of a CSV from any program, with their line numbers."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stagetransfer.errors import UserError
+from stagetransfer.files import require_file, restored
+
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+
+def records(
+    path: Path, needed: Sequence[str], cure: str, *, once: Sequence[str] | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line numbers and stripped cells by column; pandas would lose the line numbers.
+
+    Cells are separated by commas, semicolons or tabs, whichever the header has most of, and the
+    names of columns are taken in lower case.
+
+    Args:
+        needed: columns that must exist.
+        cure: what to do if there is no such file.
+        once: columns that must not occur twice; None: all.
+
+    Raises:
+        UserError: the file is no such table; the message names the line.
+    """
+    try:
+        require_file(path)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            separator = max(_SEPARATORS, key=first.count)  # the comma, if there is none
+            reader = csv.reader(file, strict=True, delimiter=separator)
+            header = [name.strip().lower() for name in next(reader, [])]
+            if missing := [name for name in needed if name not in header]:
+                there = ", ".join(header) or "none"
+                raise UserError(f"{path}: no column {missing[0]!r}; there are {there}")
+            if doubled := [name for name in once or header if header.count(name) > 1]:
+                raise UserError(f"{path}: two columns {doubled[0]!r}; keep one")
+            for cells in reader:
+                if not cells:
+                    continue  # an empty line
+                if len(cells) != len(header):
+                    raise UserError(
+                        f"{path} line {reader.line_num}: {len(cells)} cells, the header has "
+                        f"{len(header)}; put a cell with a {_SEPARATORS[separator]} in quotes"
+                    )
+                texts = (restored(cell.strip()) for cell in cells)
+                yield reader.line_num, dict(zip(header, texts, strict=True))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such table; {cure}") from error
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a readable CSV ({error})") from error
