@@ -5,11 +5,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from stagetransfer.config.schema import Model
 from stagetransfer.models.accelerate import accelerate
 from stagetransfer.models.alexnet import AlexNet, alexnet_backbone
 from stagetransfer.models.backbone import Backbone, InputSpec
 from stagetransfer.models.blocked_linear import BlockedLinear
-from stagetransfer.models.build import NetworkSettings, build_backbone, input_spec
+from stagetransfer.models.build import build_backbone, input_spec
 from stagetransfer.models.copy_blocks import copy_blocks
 from stagetransfer.models.frozen_prefix import FrozenPrefix, NoSplit, fixed_modules
 from stagetransfer.models.inflate import inflate
@@ -28,7 +29,6 @@ __all__ = [
     "FrozenPrefix",
     "InputSpec",
     "LocalResponseNorm",
-    "NetworkSettings",
     "NoSplit",
     "WinogradConv2d",
     "accelerate",
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-def read_weights(source: str | Path, model: NetworkSettings) -> Mapping[str, Tensor]:
+def read_weights(source: str | Path, model: Model) -> Mapping[str, Tensor]:
     """Return published or stored weights for the network of these settings, under its names.
 
     See `load_weights` for AlexNet and `load_library_weights` for all others.

@@ -1,35 +1,19 @@
 """The network that the settings of a run describe."""
 
-from typing import Any, Protocol
-
+from stagetransfer.config.schema import Model
 from stagetransfer.models.accelerate import accelerate
 from stagetransfer.models.alexnet import alexnet_backbone
 from stagetransfer.models.backbone import Backbone, InputSpec
 from stagetransfer.models.library_networks import timm_backbone, torchvision_backbone
 
 
-class NetworkSettings(Protocol):
-    """The settings of a network; see `stagetransfer.config.schema.Model`."""
-
-    library: str
-    name: str | None
-    options: dict[str, Any]
-    variant: str
-    groups: int | None
-    lrn_after_pool: bool | None
-    input_size: int
-    dropout: float
-    mean: list[float]
-    std: list[float]
-
-
-def input_spec(model: NetworkSettings) -> InputSpec:
+def input_spec(model: Model) -> InputSpec:
     """Return the input that the settings state."""
     (r, g, b), (x, y, z) = model.mean, model.std
     return InputSpec(model.input_size, (r, g, b), (x, y, z))
 
 
-def build_backbone(model: NetworkSettings, num_classes: int, *, winograd: bool = True) -> Backbone:
+def build_backbone(model: Model, num_classes: int, *, winograd: bool = True) -> Backbone:
     """Return the network with the library's own initial values and our faster operators.
 
     Args:
