@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import torch
 from torch import nn
@@ -115,18 +116,12 @@ def alexnet_backbone(
     num_classes: int,
     variant: str = "paper",
     *,
-    groups: int | None = None,
-    lrn_after_pool: bool | None = None,
-    dropout: float = 0.5,
     input: InputSpec | None = None,
+    **options: Any,
 ) -> Backbone:
-    """Return a new `AlexNet` as a backbone; the arguments are those of the network."""
+    """Return a new `AlexNet` as a backbone; the options are those of the network."""
     input = input or InputSpec(227)
-    net = AlexNet(
-        num_classes, variant, groups=groups, lrn_after_pool=lrn_after_pool,
-        input_size=input.size, dropout=dropout,
-    )  # fmt: skip
-    return as_backbone(net, input)
+    return as_backbone(AlexNet(num_classes, variant, input_size=input.size, **options), input)
 
 
 def as_backbone(net: AlexNet, input: InputSpec | None = None) -> Backbone:
