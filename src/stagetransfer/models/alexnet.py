@@ -9,7 +9,7 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -149,14 +149,6 @@ def variant_settings(variant: str) -> VariantSettings:
     if variant not in _VARIANTS:
         raise UserError(f"model.variant={variant}: unknown. Use one of {', '.join(_VARIANTS)}.")
     return _VARIANTS[variant]
-
-
-def check_layers(layers: Iterable[str]) -> list[str]:
-    """Return the layer names as a list; an unknown name is a UserError."""
-    names = list(layers)
-    if unknown := [name for name in names if name not in LAYERS]:
-        raise UserError(f"layers={unknown}: unknown. Use some of {', '.join(LAYERS)}.")
-    return names
 
 
 def _pool5_side(settings: VariantSettings, input_size: int) -> int:

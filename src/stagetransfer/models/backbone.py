@@ -89,11 +89,6 @@ class Backbone(nn.Module):
         return len(self.net.get_parameter(f"{self.head}.weight"))
 
     @property
-    def first_convolution(self) -> nn.Conv2d:
-        """The first convolution in the order of the modules."""
-        return next(one for one in self.net.modules() if isinstance(one, nn.Conv2d))
-
-    @property
     def feature_map(self) -> str:
         """The module with the last output (N, C, H, W), H and W above 1, before the classifier.
 

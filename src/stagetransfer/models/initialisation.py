@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.alexnet import LAYERS, AlexNet, check_layers, variant_settings
+from stagetransfer.models.alexnet import LAYERS, AlexNet, variant_settings
 from stagetransfer.models.backbone import Backbone, evaluation_mode
 from stagetransfer.names import SCHEMES
 
@@ -35,7 +35,9 @@ def initialise(
     been used, so each stage needs its own seed. Without a generator, PyTorch's global generator
     draws one seed.
     """
-    names = check_layers(layers)
+    names = list(layers)
+    if unknown := [name for name in names if name not in LAYERS]:
+        raise UserError(f"layers={unknown}: unknown. Use some of {', '.join(LAYERS)}.")
     if scheme not in SCHEMES:
         raise UserError(f"model.initialisation={scheme}: unknown. Use one of {', '.join(SCHEMES)}.")
     seed = generator.initial_seed() if generator is not None else int(torch.randint(2**62, ()))

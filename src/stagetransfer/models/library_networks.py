@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,10 +26,7 @@ def torchvision_backbone(
     if name not in zoo.list_models(module=zoo):
         raise _unknown(name, zoo.list_models(module=zoo), "torchvision")
     keywords = {**_WITHOUT_AUXILIARY.get(name, {}), **options}
-
-    def build() -> nn.Module:
-        return _built(name, zoo.get_model, num_classes=num_classes, **keywords)
-
+    build = partial(_built, name, zoo.get_model, num_classes=num_classes, **keywords)
     net = build()
     head = [n for n, one in net.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)][-1]
     return _backbone(net, parts(net), [head], input, build)
@@ -39,29 +37,20 @@ def timm_backbone(
 ) -> Backbone:
     """Return a network of timm, such as convnext_tiny, with its own initial values."""
     import timm
-    from timm.models import (
-        get_notrace_functions,
-        get_notrace_modules,
-        group_parameters,
-        is_model,
-    )
+    from timm.models import get_notrace_functions, get_notrace_modules, group_parameters
 
-    if not is_model(name):
+    if not timm.is_model(name):
         raise _unknown(name, timm.list_models(), "timm")
-    keywords = dict(options)
-
-    def build() -> nn.Module:
-        return _built(name, timm.create_model, num_classes=num_classes, **keywords)
-
+    build = partial(_built, name, timm.create_model, num_classes=num_classes, **options)
     net: Any = build()
     stated = net.pretrained_cfg
     if not hasattr(net, "group_matcher") or not stated.get("classifier"):
         raise UserError(f"model.name={name}: timm states no blocks of this network. Use another.")
     if input.size != stated["input_size"][-1] and stated.get("fixed_input_size"):
-        keywords.setdefault("img_size", input.size)
+        build = partial(build, **{"img_size": input.size, **options})
         net = build()
-    heads = stated["classifier"]
-    heads = [heads] if isinstance(heads, str) else [*heads]
+    classifier = stated["classifier"]
+    heads = [classifier] if isinstance(classifier, str) else [*classifier]
     groups = group_parameters(net, net.group_matcher(coarse=True))
     return _backbone(
         net, with_buffers(net, groups.values()), heads, input, build,
