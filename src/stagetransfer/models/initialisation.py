@@ -1,9 +1,10 @@
 """Initial weights: Caffe's Gaussian tables, Xavier, Kaiming and LSUV, for all layers or some."""
 
-import functools
 import hashlib
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -67,19 +68,14 @@ def scale_outputs(backbone: Backbone, images: Tensor, blocks: Iterable[str] | No
     layers = {name: name for name in chosen} if isinstance(backbone.net, AlexNet) else {}
     if head in chosen:
         layers[head] = backbone.head
-    handles = []
-    for block, layer in layers.items():
-        module = backbone.net.get_submodule(layer)
-        if isinstance(module.bias, Tensor):
-            module.bias.zero_()
-        goal = 0.1 if block == head else 1.0
-        handles.append(module.register_forward_hook(functools.partial(_scale, goal=goal)))
-    try:
-        with evaluation_mode(backbone):
-            backbone(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, evaluation_mode(backbone):
+        for block, layer in layers.items():
+            module = backbone.net.get_submodule(layer)
+            if isinstance(module.bias, Tensor):
+                module.bias.zero_()
+            goal = 0.1 if block == head else 1.0
+            stack.enter_context(module.register_forward_hook(partial(_scale, goal=goal)))
+        backbone(images)
 
 
 def _scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor, *, goal: float) -> Tensor:
