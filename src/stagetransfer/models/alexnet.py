@@ -107,7 +107,6 @@ class AlexNet(nn.Sequential):
         classifier = _classifier(settings, num_features, num_classes, dropout)
         super().__init__(OrderedDict(features | classifier))
         self.variant = variant
-        self.groups = groups
         self.input_size = input_size
         self.num_classes = num_classes
 
