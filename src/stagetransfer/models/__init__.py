@@ -1,10 +1,10 @@
 """Networks of all families as `Backbone`: blocks, operators, initial weights, weight files."""
 
 from stagetransfer.models.accelerate import accelerate
-from stagetransfer.models.alexnet import AlexNet, alexnet_backbone
+from stagetransfer.models.alexnet import AlexNet
 from stagetransfer.models.backbone import Backbone, InputSpec
 from stagetransfer.models.blocked_linear import BlockedLinear
-from stagetransfer.models.build import build_backbone
+from stagetransfer.models.build import alexnet_backbone, build_backbone
 from stagetransfer.models.copy_blocks import copy_blocks
 from stagetransfer.models.frozen_prefix import FrozenPrefix, NoSplit, fixed_modules
 from stagetransfer.models.inflate import inflate

@@ -9,16 +9,12 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
-import torch
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.backbone import Backbone, InputSpec
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 """The layers that have parameters (a weight and a bias each), from the input on."""
@@ -109,38 +105,6 @@ class AlexNet(nn.Sequential):
         self.variant = variant
         self.input_size = input_size
         self.num_classes = num_classes
-
-
-def alexnet_backbone(
-    num_classes: int,
-    variant: str = "paper",
-    *,
-    input: InputSpec | None = None,
-    **options: Any,
-) -> Backbone:
-    """Return a new `AlexNet` as a backbone; the options are those of the network."""
-    input = input or InputSpec(227)
-    return as_backbone(AlexNet(num_classes, variant, input_size=input.size, **options), input)
-
-
-def as_backbone(net: AlexNet, input: InputSpec | None = None) -> Backbone:
-    """Return the network as a backbone: its blocks are its layers, its classifier fc7 and fc8."""
-    from stagetransfer.models.initialisation import initialise
-
-    def initialise_blocks(net: nn.Module, layers: Sequence[str], scheme: str, seed: int) -> None:
-        assert isinstance(net, AlexNet)
-        initialise(net, scheme, layers, torch.Generator().manual_seed(seed))
-
-    return Backbone(
-        net,
-        blocks={layer: [f"{layer}.weight", f"{layer}.bias"] for layer in LAYERS},
-        head=LAYERS[-1],
-        classifier=LAYERS[-2:],
-        input=input or InputSpec(net.input_size),
-        initialise=initialise_blocks,
-        feature_map="pool5",
-        taps={layer: f"relu{number}" for number, layer in enumerate(LAYERS[:-1], start=1)},
-    )
 
 
 def variant_settings(variant: str) -> VariantSettings:

@@ -11,9 +11,10 @@ from torch import nn
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.models.accelerate import accelerate
-from stagetransfer.models.alexnet import alexnet_backbone
+from stagetransfer.models.alexnet import LAYERS, AlexNet
 from stagetransfer.models.backbone import Backbone, InputSpec
 from stagetransfer.models.block_structure import arranged, parts, with_buffers
+from stagetransfer.models.initialisation import initialise
 
 # torchvision's families whose training needs auxiliary outputs, which are left out.
 _WITHOUT_AUXILIARY = {"googlenet": {"aux_logits": False, "init_weights": True}}
@@ -43,6 +44,37 @@ def build_backbone(model: Model, num_classes: int) -> Backbone:
         backbone = make(str(model.name), num_classes, spec, model.options)
     accelerate(backbone.net)
     return backbone
+
+
+def alexnet_backbone(
+    num_classes: int,
+    variant: str = "paper",
+    *,
+    input: InputSpec | None = None,
+    **options: Any,
+) -> Backbone:
+    """Return a new `AlexNet` as a backbone; the options are those of the network."""
+    input = input or InputSpec(227)
+    return as_backbone(AlexNet(num_classes, variant, input_size=input.size, **options), input)
+
+
+def as_backbone(net: AlexNet, input: InputSpec | None = None) -> Backbone:
+    """Return the network as a backbone: its blocks are its layers, its classifier fc7 and fc8."""
+
+    def initialise_blocks(net: nn.Module, layers: Sequence[str], scheme: str, seed: int) -> None:
+        assert isinstance(net, AlexNet)
+        initialise(net, scheme, layers, torch.Generator().manual_seed(seed))
+
+    return Backbone(
+        net,
+        blocks={layer: [f"{layer}.weight", f"{layer}.bias"] for layer in LAYERS},
+        head=LAYERS[-1],
+        classifier=LAYERS[-2:],
+        input=input or InputSpec(net.input_size),
+        initialise=initialise_blocks,
+        feature_map="pool5",
+        taps={layer: f"relu{number}" for number, layer in enumerate(LAYERS[:-1], start=1)},
+    )
 
 
 def _torchvision_backbone(
@@ -97,7 +129,7 @@ def _backbone(
 ) -> Backbone:
     blocks = arranged(net, groups, heads)
 
-    def initialise(net: nn.Module, names: Sequence[str], scheme: str, seed: int) -> None:
+    def initialise_blocks(net: nn.Module, names: Sequence[str], scheme: str, seed: int) -> None:
         """Copy the blocks of a new network, which the library has initialised."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -110,7 +142,7 @@ def _backbone(
 
     return Backbone(
         net, blocks=blocks, head=heads[0], classifier=[list(blocks)[-1]], input=input,
-        initialise=initialise, **tracing,
+        initialise=initialise_blocks, **tracing,
     )  # fmt: skip
 
 

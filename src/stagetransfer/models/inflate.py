@@ -35,9 +35,8 @@ class InflatedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         slices, reach = self._stack[0].slices, len(self.weight) // 2
-        stacks = x.view(-1, slices, *x.shape[1:])
-        first, last = stacks[:, :1].expand(-1, reach, -1, -1, -1), stacks[:, -1:]
-        padded = torch.cat((first, stacks, last.expand(-1, reach, -1, -1, -1)), 1)
+        numbers = torch.arange(-reach, slices + reach).clamp(0, slices - 1)
+        padded = x.view(-1, slices, *x.shape[1:])[:, numbers]
         own = self.convolution
         settings: Any = (None, own.stride, own.padding, own.dilation, own.groups)
         results = (
