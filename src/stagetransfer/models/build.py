@@ -85,8 +85,8 @@ def _torchvision_backbone(
 
     if name not in zoo.list_models(module=zoo):
         raise _unknown(name, zoo.list_models(module=zoo), "torchvision")
-    keywords = {**_WITHOUT_AUXILIARY.get(name, {}), **options}
-    build = partial(_built, name, zoo.get_model, num_classes=num_classes, **keywords)
+    options = {**_WITHOUT_AUXILIARY.get(name, {}), **options}
+    build = partial(_built, zoo.get_model, name, num_classes, options)
     net = build()
     head = [n for n, one in net.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)][-1]
     return _backbone(net, parts(net), [head], input, build)
@@ -101,13 +101,14 @@ def _timm_backbone(
 
     if not timm.is_model(name):
         raise _unknown(name, timm.list_models(), "timm")
-    build = partial(_built, name, timm.create_model, num_classes=num_classes, **options)
+    build = partial(_built, timm.create_model, name, num_classes, options)
     net: Any = build()
     stated = net.pretrained_cfg
     if not hasattr(net, "group_matcher") or not stated.get("classifier"):
         raise UserError(f"model.name={name}: timm states no blocks of this network. Use another.")
     if input.size != stated["input_size"][-1] and stated.get("fixed_input_size"):
-        build = partial(build, **{"img_size": input.size, **options})
+        options = {"img_size": input.size, **options}
+        build = partial(_built, timm.create_model, name, num_classes, options)
         net = build()
     classifier = stated["classifier"]
     heads = [classifier] if isinstance(classifier, str) else [*classifier]
@@ -146,12 +147,14 @@ def _backbone(
     )  # fmt: skip
 
 
-def _built(name: str, make: Callable[..., nn.Module], **keywords: Any) -> nn.Module:
+def _built(
+    make: Callable[..., nn.Module], name: str, num_classes: int, options: Mapping[str, Any]
+) -> nn.Module:
     try:
-        return make(name, **keywords)
+        return make(name, num_classes=num_classes, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UserError(
-            f"model.name={name}, model.options={keywords}: the network cannot be made "
+            f"model.name={name}, model.options={dict(options)}: the network cannot be made "
             f"({str(error).splitlines()[0]}). Change an option."
         ) from error
 
