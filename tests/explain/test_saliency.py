@@ -12,6 +12,7 @@ from torch import nn
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.explain import deconvnet, desalinet, salinet
+from stagetransfer.explain.image_grids import first_filters
 from stagetransfer.explain.saliency import default_method
 from stagetransfer.models import (
     AlexNet,
@@ -365,7 +366,7 @@ def test_networks_without_relu_have_salinet_alone(library, name, size, found):
     (expected,) = torch.autograd.grad(scores[:, 2].sum(), leaf)
     assert close(salinet(network, images, seed=("class", 2)), expected)
     # Up to the first convolution there is no activation, so all methods are the gradient.
-    first = next(n for n, one in network.net.named_modules() if one is network.first_convolution)
+    first, _ = first_filters(network)
     assert torch.equal(desalinet(network, images, first), salinet(network, images, first))
 
 

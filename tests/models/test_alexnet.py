@@ -5,7 +5,8 @@ from torch import nn
 
 from stagetransfer.errors import UserError
 from stagetransfer.models import AlexNet, copy_blocks
-from stagetransfer.models.alexnet import LAYERS, as_backbone
+from stagetransfer.models.alexnet import LAYERS
+from stagetransfer.models.build import as_backbone
 from stagetransfer.names import VARIANTS
 
 PARAMETERS = {  # FACTS, section 3

@@ -147,6 +147,14 @@ def test_a_network_that_cannot_be_traced_says_so():
     assert {n for n, m in backbone.net.named_modules() if isinstance(m, norms)} <= {*fixed}
 
 
+@pytest.mark.parametrize(("library", "name"), [("torchvision", "resnet18"), ("timm", "resnet10t")])
+@pytest.mark.parametrize("option", ["num_classes", "name", "make", "nonsense"])
+def test_options_that_the_network_cannot_have_are_refused(library, name, option):
+    line = rf"model\.options={{'{option}': 3}}: the network cannot be made"
+    with pytest.raises(UserError, match=line):
+        build_backbone(Model(library, name, options={option: 3}), CLASSES)
+
+
 def test_features_of_the_head():
     for backbone in (build("torchvision:resnet18", 64), alexnet_backbone(3, input=InputSpec(67))):
         images = torch.randn(2, 3, backbone.input.size, backbone.input.size)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from stagetransfer.errors import UserError
 from stagetransfer.models import AlexNet, copy_blocks, load_weights
-from stagetransfer.models.alexnet import as_backbone
+from stagetransfer.models.build import as_backbone
 from stagetransfer.models.caffe_weights import CAFFE_MEAN, fold_input, read_caffemodel, read_npy
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from stagetransfer.errors import UserError
 from stagetransfer.models import AlexNet, copy_blocks, load_weights
-from stagetransfer.models.alexnet import LAYERS, as_backbone
+from stagetransfer.models.alexnet import LAYERS
+from stagetransfer.models.build import as_backbone
 from stagetransfer.models.weight_files import expand_groups
 
 

@@ -10,7 +10,7 @@ measures of maps and features (`edge_energy`, `ssim`, `rank_correlation`, `linea
 
 from stagetransfer.explain.backward_seed import Seed
 from stagetransfer.explain.colour_scales import SCALES, input_to_rgb, saliency_to_rgb
-from stagetransfer.explain.compared_runs import ComparedRuns, open_compared_runs
+from stagetransfer.explain.compared_runs import open_compared_runs
 from stagetransfer.explain.edge_energy import EdgeRule, edge_energy, edge_share_of_area, edges
 from stagetransfer.explain.image_grids import image_grid
 from stagetransfer.explain.log_feature_images import LogFeatureImages
@@ -23,7 +23,6 @@ from stagetransfer.explain.weight_randomisation import cascading_randomisation, 
 __all__ = [
     "METHODS",
     "SCALES",
-    "ComparedRuns",
     "EdgeRule",
     "LogFeatureImages",
     "SaliencyMethod",

@@ -1,4 +1,4 @@
-"""Run a network up to a layer, and take a signal from there back to the image by changed rules.
+"""Run a network up to a layer, so that a signal goes back to the image by changed rules.
 
 A rule is a function that is called in the place of one of PyTorch's, such as a ReLU with another
 backward pass. It applies wherever the network calls that function, so that any network will do.
@@ -42,34 +42,6 @@ class Rules(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         self.called.add(name.rstrip("_"))
         return self.functions.get(name, func)(*args, **(kwargs or {}))
-
-
-def backpropagate(
-    network: nn.Module,
-    images: Tensor,
-    layer: str | None,
-    seed: Callable[[Tensor, str], Tensor],
-    rules: Rules,
-) -> Tensor:
-    """Return the signal at the network's input (N, C, H, W) that `seed` starts at a layer.
-
-    `seed` gets the layer's output and name. If `layer` is None, the network's output is used.
-
-    Raises:
-        UserError: unusable images, or as `layer_output`.
-    """
-    if images.dim() != 4 or not images.is_floating_point():
-        raise UserError(
-            f"images: their shape is {tuple(images.shape)} and their type {images.dtype}. "
-            "Use (N, C, H, W) floating point."
-        )
-    # Autocast would give a layer's input, weight and output different types.
-    autocast_off = torch.autocast(images.device.type, enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), autocast_off:
-        # Autograd refuses tensors that were created in inference mode; their copies are normal.
-        x = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
-        y = layer_output(network, x, layer, rules)
-        return torch.autograd.grad(y, x, seed(y.detach(), layer or "the network"))[0]
 
 
 def layer_output(network: nn.Module, images: Tensor, layer: str | None, rules: Rules) -> Tensor:

@@ -28,10 +28,7 @@ Seed = (
 
 def is_class(seed: Seed) -> bool:
     """Return whether the seed starts at the network's output."""
-    match seed:
-        case "class" | ("class", *_):
-            return True
-    return False
+    return seed == "class" or (isinstance(seed, tuple) and seed[:1] == ("class",))
 
 
 def seed_signal(features: Tensor, layer: str, seed: Seed) -> Tensor:

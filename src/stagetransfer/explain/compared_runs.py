@@ -116,6 +116,7 @@ def open_compared_runs(
             f"ratio {ratio:g}, seeds {list(seeds) or 'any'}: no finished run has them. "
             "Give another --ratio or --seed."
         )
+    expected = _common(runs[0])
     seen: dict[tuple[str, int], RestoredRun] = {}
     for run in runs:
         other = seen.setdefault((run.condition, run.seed), run)
@@ -124,7 +125,6 @@ def open_compared_runs(
                 f"{other.folder.name} and {run.folder.name}: both are {run.name}, with different "
                 "settings. Give the folders of the runs that belong together."
             )
-        expected = _common(runs[0])
         for name, value in _common(run).items():
             if value != expected[name]:
                 raise UserError(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stagetransfer.errors import UserError
 from stagetransfer.figures import new_figure
@@ -47,8 +47,8 @@ def image_grid(
 
 def first_filters(network: Backbone) -> tuple[str, Tensor]:
     """Return the name and the filters (F, C, h, w) of a network's first convolution."""
-    first = network.first_convolution
-    return next(name for name, one in network.net.named_modules() if one is first), first.weight
+    modules = network.net.named_modules()
+    return next((name, one.weight) for name, one in modules if isinstance(one, nn.Conv2d))
 
 
 def tiled_filters(weight: Tensor) -> Image:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain.backward_rules import Rules, backpropagate, layer_output
+from stagetransfer.explain.backward_rules import Rules, layer_output
 from stagetransfer.explain.backward_seed import Seed, is_class, seed_signal
 from stagetransfer.models import Backbone, LocalResponseNorm
 
@@ -127,18 +127,25 @@ def _saliency(
         if not isinstance(network, Backbone):
             raise UserError("layer: a plain network states no feature map. Name one of its layers.")
         layer = network.feature_map
-    rules = _SaliencyRules(method, lrn)
-
-    def start(features: Tensor, name: str) -> Tensor:
+    if images.dim() != 4 or not images.is_floating_point():
+        raise UserError(
+            f"images: their shape is {tuple(images.shape)} and their type {images.dtype}. "
+            "Use (N, C, H, W) floating point."
+        )
+    rules, name = _SaliencyRules(method, lrn), layer or "the network"
+    # Autocast would give a layer's input, weight and output different types.
+    autocast_off = torch.autocast(images.device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), autocast_off:
+        # Autograd refuses tensors that were created in inference mode; their copies are normal.
+        x = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
+        y = layer_output(network, x, layer, rules)
         if method != "salinet" and (others := rules.other_activations):
             net = network.net if isinstance(network, Backbone) else network
             raise UserError(
                 f"{method}: {type(net).__name__} has no ReLU up to the output of {name}, but "
                 f"{', '.join(others)}. Use salinet."
             )
-        return seed_signal(features, name, seed)
-
-    return backpropagate(network, images, layer, start, rules)
+        return torch.autograd.grad(y, x, seed_signal(y.detach(), name, seed))[0]
 
 
 class _SaliencyRules(Rules):

@@ -34,13 +34,9 @@ def cascading_randomisation(
         yield block, network
 
 
-def randomised(
-    network: Backbone, seed: int = CONTROL_SEED, from_block: str | None = None
-) -> Backbone:
-    """Return the copy that `cascading_randomisation` yields for a block; None: the first block."""
-    network.check_blocks("from_block", [from_block] if from_block else [])
-    first = network.blocks.index(from_block) if from_block else 0
+def randomised(network: Backbone, seed: int = CONTROL_SEED) -> Backbone:
+    """Return the copy with all blocks re-initialised, the last of `cascading_randomisation`."""
     scheme = "kaiming" if isinstance(network.net, AlexNet) else "own"
     network = copy.deepcopy(network)
-    network.initialise(scheme, seed, network.blocks[first:])
+    network.initialise(scheme, seed)
     return network

@@ -9,15 +9,12 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-import torch
 from torch import nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.backbone import Backbone, InputSpec
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 """The layers that have parameters (a weight and a bias each), from the input on."""
@@ -106,47 +103,8 @@ class AlexNet(nn.Sequential):
         classifier = _classifier(settings, num_features, num_classes, dropout)
         super().__init__(OrderedDict(features | classifier))
         self.variant = variant
-        self.groups = groups
         self.input_size = input_size
         self.num_classes = num_classes
-
-
-def alexnet_backbone(
-    num_classes: int,
-    variant: str = "paper",
-    *,
-    groups: int | None = None,
-    lrn_after_pool: bool | None = None,
-    dropout: float = 0.5,
-    input: InputSpec | None = None,
-) -> Backbone:
-    """Return a new `AlexNet` as a backbone; the arguments are those of the network."""
-    input = input or InputSpec(227)
-    net = AlexNet(
-        num_classes, variant, groups=groups, lrn_after_pool=lrn_after_pool,
-        input_size=input.size, dropout=dropout,
-    )  # fmt: skip
-    return as_backbone(net, input)
-
-
-def as_backbone(net: AlexNet, input: InputSpec | None = None) -> Backbone:
-    """Return the network as a backbone: its blocks are its layers, its classifier fc7 and fc8."""
-    from stagetransfer.models.initialisation import initialise
-
-    def initialise_blocks(net: nn.Module, layers: Sequence[str], scheme: str, seed: int) -> None:
-        assert isinstance(net, AlexNet)
-        initialise(net, scheme, layers, torch.Generator().manual_seed(seed))
-
-    return Backbone(
-        net,
-        blocks={layer: [f"{layer}.weight", f"{layer}.bias"] for layer in LAYERS},
-        head=LAYERS[-1],
-        classifier=LAYERS[-2:],
-        input=input or InputSpec(net.input_size),
-        initialise=initialise_blocks,
-        feature_map="pool5",
-        taps={layer: f"relu{number}" for number, layer in enumerate(LAYERS[:-1], start=1)},
-    )
 
 
 def variant_settings(variant: str) -> VariantSettings:
@@ -154,14 +112,6 @@ def variant_settings(variant: str) -> VariantSettings:
     if variant not in _VARIANTS:
         raise UserError(f"model.variant={variant}: unknown. Use one of {', '.join(_VARIANTS)}.")
     return _VARIANTS[variant]
-
-
-def check_layers(layers: Iterable[str]) -> list[str]:
-    """Return the layer names as a list; an unknown name is a UserError."""
-    names = list(layers)
-    if unknown := [name for name in names if name not in LAYERS]:
-        raise UserError(f"layers={unknown}: unknown. Use some of {', '.join(LAYERS)}.")
-    return names
 
 
 def _pool5_side(settings: VariantSettings, input_size: int) -> int:

@@ -89,11 +89,6 @@ class Backbone(nn.Module):
         return len(self.net.get_parameter(f"{self.head}.weight"))
 
     @property
-    def first_convolution(self) -> nn.Conv2d:
-        """The first convolution in the order of the modules."""
-        return next(one for one in self.net.modules() if isinstance(one, nn.Conv2d))
-
-    @property
     def feature_map(self) -> str:
         """The module with the last output (N, C, H, W), H and W above 1, before the classifier.
 
@@ -110,8 +105,8 @@ class Backbone(nn.Module):
                         if isinstance(y, Tensor) and y.dim() == 4 and min(y.shape[2:]) > 1:
                             spatial.append(part)
 
-                    handle = self.net.get_submodule(part).register_forward_hook(hook)
-                    stack.callback(handle.remove)
+                    module = self.net.get_submodule(part)
+                    stack.enter_context(module.register_forward_hook(hook))
                 size = self.input.size
                 self(torch.zeros(1, 3, size, size).to(next(self.parameters())))
             self._feature_map = spatial[-1] if spatial else parts[-1]
@@ -172,11 +167,8 @@ class Backbone(nn.Module):
         """Return the features that the head gets, (N, F), and the logits (N, classes)."""
         found: list[Tensor] = []
         head = self.net.get_submodule(self.head)
-        handle = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
-        try:
+        with head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0])):
             logits = self(images)
-        finally:
-            handle.remove()
         return found[0].flatten(1), logits
 
     @contextmanager
@@ -192,6 +184,6 @@ class Backbone(nn.Module):
 
         with ExitStack() as stack:
             for block in self.blocks if blocks is None else blocks:
-                handle = self.module_of(block).register_forward_hook(keep(block))
-                stack.callback(handle.remove)
+                hooked = self.module_of(block).register_forward_hook(keep(block))
+                stack.enter_context(hooked)
             yield outputs

@@ -97,10 +97,6 @@ def arranged(
 
 
 def _normalises(net: nn.Module, names: Sequence[str]) -> bool:
-    """Whether the tensors belong to normalisations alone: none has two dimensions or more."""
-    owners = {name.rpartition(".")[0] for name in names}
-    return all(
-        value is None or value.dim() < 2
-        for owner in owners
-        for value in net.get_submodule(owner)._parameters.values()
-    )
+    """Whether the tensors belong to normalisations alone: no parameter has two dimensions."""
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    return all(parameters[name].dim() < 2 for name in names if name in parameters)

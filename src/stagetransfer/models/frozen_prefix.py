@@ -5,7 +5,8 @@ different operations. In each graph, everything that depends on a tuned paramete
 to the rest. So does dropout whose output only the rest uses: it is part of the first tuned block.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,17 +83,15 @@ class FrozenPrefix:
     def rest(self, features: Tensor, *, training: bool) -> Tensor:
         """Return the logits (N, classes) from features (N, F)."""
         assert self._values is not None, "call `features` first"
-        features = features.clone()  # networks may work in place
+        lengths = [math.prod(value.shape) for value in self._values if value.shape is not None]
+        tensors = iter(torch.split(features.clone(), lengths, 1))  # networks may work in place
         arguments: list[Any] = []
-        start = 0
         for value in self._values:
             if value.shape is None:
                 per_image = value.per_image
                 arguments.append(per_image * len(features) if per_image else value.constant)
                 continue
-            length = torch.Size(value.shape).numel()
-            rows = features[:, start : start + length]
-            start += length
+            rows = next(tensors)
             if value.channels_last:
                 c, h, w = value.shape
                 arguments.append(rows.reshape(-1, h, w, c).permute(0, 3, 1, 2))
@@ -167,16 +166,15 @@ def _trace(backbone: Backbone, training: bool) -> fx.Graph:
     except Exception as error:  # tracing fails in as many ways as networks are written
         raise NoSplit(f"it cannot be traced ({type(error).__name__})") from error
     _, *others = [node for node in graph.nodes if node.op == "placeholder"]
-    for node in others:  # further arguments of `forward`; they keep their default values
-        for user in list(node.users):
-            for name in ("args", "kwargs"):
-                setattr(user, name, fx.map_arg(getattr(user, name), _default_of(node)))
+    # Further arguments of `forward` keep their default values.
+    defaults = {node: node.args[0] for node in others}
+    for user in {user for node in others for user in node.users}:
+        for name in ("args", "kwargs"):
+            values = fx.map_arg(getattr(user, name), lambda node: defaults.get(node, node))
+            setattr(user, name, values)
+    for node in others:
         graph.erase_node(node)
     return graph
-
-
-def _default_of(argument: fx.Node) -> Callable[[fx.Node], Any]:
-    return lambda node: argument.args[0] if node is argument else node
 
 
 def _rest(graph: fx.Graph, backbone: Backbone, tuned: Collection[str]) -> set[fx.Node]:

@@ -7,12 +7,15 @@ A stack of equal slices therefore gives the logits of the image.
 """
 
 import copy
+import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagetransfer.models.backbone import Backbone
+from stagetransfer.models.winograd import WinogradConv2d
 
 
 class InflatedConv2d(nn.Module):
@@ -24,30 +27,24 @@ class InflatedConv2d(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, depth: int, stack: "Inflated") -> None:
         super().__init__()
-        self.convolution = copy.deepcopy(convolution)
-        self.weight = nn.Parameter(
-            convolution.weight.detach().expand(depth, -1, -1, -1, -1) / depth
-        )
+        self.convolution = convolution
+        weight = convolution.weight.detach()
+        self.weight = nn.Parameter(weight.expand(depth, -1, -1, -1, -1) / depth)
         del self.convolution.weight
         self._stack = [stack]  # in a list, so that it is no module of this one
 
     def forward(self, x: Tensor) -> Tensor:
         slices, reach = self._stack[0].slices, len(self.weight) // 2
-        stacks = x.view(-1, slices, *x.shape[1:])
-        first, last = stacks[:, :1].expand(-1, reach, -1, -1, -1), stacks[:, -1:]
-        padded = torch.cat((first, stacks, last.expand(-1, reach, -1, -1, -1)), 1)
-        result: Tensor | None = None
-        for offset, weight in enumerate(self.weight):
-            one = self._convolve(padded[:, offset : offset + slices].flatten(0, 1), weight)
-            result = one if result is None else result + one
-        assert result is not None
-        bias = self.convolution.bias
-        return result if bias is None else result + bias[:, None, None]
-
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        numbers = torch.arange(-reach, slices + reach).clamp(0, slices - 1)
+        padded = x.view(-1, slices, *x.shape[1:])[:, numbers]
         own = self.convolution
-        padding = own.padding if isinstance(own.padding, str) else tuple(own.padding)
-        return F.conv2d(x, weight, None, own.stride, padding, own.dilation, own.groups)
+        settings: Any = (None, own.stride, own.padding, own.dilation, own.groups)
+        results = (
+            F.conv2d(padded[:, offset : offset + slices].flatten(0, 1), weight, *settings)
+            for offset, weight in enumerate(self.weight)
+        )
+        result = functools.reduce(torch.add, results)
+        return result if own.bias is None else result + own.bias[:, None, None]
 
 
 class Inflated(nn.Module):
@@ -58,8 +55,10 @@ class Inflated(nn.Module):
         self.slices = 1
         self.net = copy.deepcopy(backbone.net)
         for name, module in list(self.net.named_modules()):
-            plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros"
-            if plain and max(module.kernel_size) > 1 and _is_plain(module):
+            # Other subclasses may compute something else.
+            if type(module) not in (nn.Conv2d, WinogradConv2d) or module.padding_mode != "zeros":
+                continue
+            if max(module.kernel_size) > 1:
                 self.net.set_submodule(name, InflatedConv2d(module, depth, self))
 
     def forward(self, volumes: Tensor) -> Tensor:
@@ -67,13 +66,6 @@ class Inflated(nn.Module):
         self.slices = volumes.shape[2]
         logits: Tensor = self.net(volumes.transpose(1, 2).flatten(0, 1))
         return logits.view(-1, self.slices, logits.shape[1]).mean(1)
-
-
-def _is_plain(convolution: nn.Conv2d) -> bool:
-    """Whether a subclass computes what `torch.nn.Conv2d` does."""
-    from stagetransfer.models.winograd import WinogradConv2d
-
-    return type(convolution) in (nn.Conv2d, WinogradConv2d)
 
 
 def inflate(backbone: Backbone, depth: int = 3) -> Inflated:

@@ -1,15 +1,16 @@
 """Initial weights: Caffe's Gaussian tables, Xavier, Kaiming and LSUV, for all layers or some."""
 
-import functools
 import hashlib
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.alexnet import LAYERS, AlexNet, check_layers, variant_settings
+from stagetransfer.models.alexnet import LAYERS, AlexNet, variant_settings
 from stagetransfer.models.backbone import Backbone, evaluation_mode
 from stagetransfer.names import SCHEMES
 
@@ -35,7 +36,9 @@ def initialise(
     been used, so each stage needs its own seed. Without a generator, PyTorch's global generator
     draws one seed.
     """
-    names = check_layers(layers)
+    names = list(layers)
+    if unknown := [name for name in names if name not in LAYERS]:
+        raise UserError(f"layers={unknown}: unknown. Use some of {', '.join(LAYERS)}.")
     if scheme not in SCHEMES:
         raise UserError(f"model.initialisation={scheme}: unknown. Use one of {', '.join(SCHEMES)}.")
     seed = generator.initial_seed() if generator is not None else int(torch.randint(2**62, ()))
@@ -65,19 +68,14 @@ def scale_outputs(backbone: Backbone, images: Tensor, blocks: Iterable[str] | No
     layers = {name: name for name in chosen} if isinstance(backbone.net, AlexNet) else {}
     if head in chosen:
         layers[head] = backbone.head
-    handles = []
-    for block, layer in layers.items():
-        module = backbone.net.get_submodule(layer)
-        if isinstance(module.bias, Tensor):
-            module.bias.zero_()
-        goal = 0.1 if block == head else 1.0
-        handles.append(module.register_forward_hook(functools.partial(_scale, goal=goal)))
-    try:
-        with evaluation_mode(backbone):
-            backbone(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, evaluation_mode(backbone):
+        for block, layer in layers.items():
+            module = backbone.net.get_submodule(layer)
+            if isinstance(module.bias, Tensor):
+                module.bias.zero_()
+            goal = 0.1 if block == head else 1.0
+            stack.enter_context(module.register_forward_hook(partial(_scale, goal=goal)))
+        backbone(images)
 
 
 def _scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor, *, goal: float) -> Tensor:

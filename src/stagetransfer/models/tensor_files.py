@@ -1,14 +1,23 @@
 """The tensors in a file of PyTorch or safetensors, read without running code of the file."""
 
+import json
+import logging
 import re
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from stagetransfer.errors import UserError
+from stagetransfer.models.backbone import InputSpec
+
+log = logging.getLogger(__name__)
+
+METADATA_KEY = "stagetransfer"
+"""Key in the metadata of an exported .safetensors file. Its value is a JSON object with what the
+tensors do not say: mean, std, classes and so on."""
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pth.tar", ".safetensors")
 # Under which keys a file may hold its state dict, and what may precede the names in it.
@@ -21,11 +30,12 @@ def has_tensors(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the named tensors in a file, and the metadata of a safetensors file.
+def read_tensors(path: Path, own: InputSpec) -> dict[str, Tensor]:
+    """Return the named tensors in a file, for a network whose input is `own`.
 
     Raises:
-        UserError: the file is damaged, holds no tensors, or holds numbers that are not finite.
+        UserError: the file is damaged, holds no tensors, holds numbers that are not finite, or
+            states another input, which files of other tools do not.
     """
     if path.suffix.lower() == ".safetensors":
         tensors, metadata = _read_safetensors(path)
@@ -37,7 +47,34 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"{path}: {name} has values that are not finite numbers. Use another file, because "
                 "this network diverged in its training."
             )
-    return tensors, metadata
+    check_input(path, _stated_input(path, metadata, own), own)
+    return tensors
+
+
+def _stated_input(path: Path, metadata: Mapping[str, str], own: InputSpec) -> InputSpec:
+    """Return the input that an exported file states, with `own` for what it does not state."""
+    try:
+        stated = json.loads(metadata.get(METADATA_KEY, "{}"))
+        mean, std = (tuple(map(float, stated.get(k, getattr(own, k)))) for k in ("mean", "std"))
+        return InputSpec(int(stated.get("input_size", own.size)), mean, std)  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: its description can't be read. Export it again.") from error
+
+
+def check_input(source: object, expected: InputSpec, own: InputSpec) -> None:
+    """Refuse weights for another normalisation; say so if they are for another size of images.
+
+    An `own.size` of 0 is unknown, and not compared.
+    The mean cannot be folded into a first convolution that pads its input with zeros.
+    """
+    if (expected.mean, expected.std) != (own.mean, own.std):
+        raise UserError(
+            f"{source}: these weights expect input of mean={list(expected.mean)}, "
+            f"std={list(expected.std)}. Set model.mean and model.std to these."
+        )
+    if own.size and expected.size != own.size:
+        text = "  %s: made for images of %d pixels, used for %d (model.input_size)"
+        log.info(text, source, expected.size, own.size)
 
 
 def without_prefix(tensors: Mapping[str, Tensor], known: Collection[str]) -> dict[str, Tensor]:
@@ -45,19 +82,12 @@ def without_prefix(tensors: Mapping[str, Tensor], known: Collection[str]) -> dic
 
     What is removed is what makes the most names known.
     """
-    best = dict(tensors)
-    pending, seen = [""], {""}
-    while pending:
-        prefix = pending.pop()
-        renamed = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-        if len(renamed.keys() & {*known}) > len(best.keys() & {*known}):
-            best = renamed
-        for more in _PREFIXES:
-            longer = prefix + more
-            if longer not in seen and any(name.startswith(longer) for name in tensors):
-                seen.add(longer)
-                pending.append(longer)
-    return best
+    wanted, prefixes = {*known}, [""]
+    for prefix in prefixes:  # which grow meanwhile
+        longer = {prefix + more for more in _PREFIXES}.difference(prefixes)
+        prefixes += sorted(one for one in longer if any(name.startswith(one) for name in tensors))
+    best = max(prefixes, key=lambda one: len(wanted & {name.removeprefix(one) for name in tensors}))
+    return {name.removeprefix(best): tensor for name, tensor in tensors.items()}
 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:
@@ -94,6 +124,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({first_sentence(error)}).") from error
     except SafetensorError as error:
         raise UserError(
             f"{path}: damaged, or not a safetensors file ({first_sentence(error)}). "
@@ -104,3 +136,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def first_sentence(error: Exception) -> str:
     """Return the start of an error message, because PyTorch's can fill a page."""
     return re.split(r"(?<=\w)[.\n]\s|\n", str(error).strip())[0][:200]
+
+
+def shortened(names: Iterable[str]) -> str:
+    """Return the first names in a list, and how many there are more."""
+    first, rest = sorted(names)[:8], sorted(names)[8:]
+    return (", ".join(first) or "none") + (f" and {len(rest)} more" if rest else "")

@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,17 +12,12 @@ from stagetransfer.errors import UserError
 from stagetransfer.models.alexnet import GROUPED, LAYERS, variant_settings
 from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
-from stagetransfer.models.published_weights import (
-    check_input,
-    shortened,
-    stated_input,
-    torchvision_weights,
-)
 from stagetransfer.models.tensor_files import (
     SUFFIXES,
     first_sentence,
     has_tensors,
     read_tensors,
+    shortened,
     without_prefix,
 )
 
@@ -78,10 +73,7 @@ def load_weights(
                 f"{path}: has Caffe's AlexNet, not torchvision's. Set the variant to paper, bvlc "
                 "or caffenet."
             )
-        try:
-            found = _read(path, mean, std)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({first_sentence(error)}).") from error
+        found = _read(path, mean, std)
     state = {name: found[name] for name in sorted(_OWN_NAMES & found.keys())}
     if not state:
         raise UserError(
@@ -93,6 +85,25 @@ def load_weights(
     if (settings.groups if groups is None else groups) == 1:
         _expand_all_groups(state)
     return state
+
+
+def torchvision_weights(name: str) -> tuple[dict[str, Tensor], InputSpec]:
+    """Return torchvision's first weights of a network, and the input that they expect."""
+    from torchvision.models import get_model_weights
+
+    weights: Any = next(iter(get_model_weights(name)))
+    given = weights.transforms()
+    try:
+        content = weights.get_state_dict(
+            progress=False, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except Exception as error:  # no connection, no cache, or a damaged file in the cache
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        raise UserError(
+            f"weights=torchvision: could neither be read from {place} nor downloaded "
+            f"({first_sentence(error)}). Download {weights.url} elsewhere and put it there."
+        ) from error
+    return content, InputSpec(int(given.crop_size[0]), tuple(given.mean), tuple(given.std))
 
 
 def expand_groups(weight: Tensor, groups: int) -> Tensor:
@@ -119,10 +130,8 @@ def _expand_all_groups(state: dict[str, Tensor]) -> None:
 
 def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
     if has_tensors(path):
-        tensors, metadata = read_tensors(path)
         own = InputSpec(0, tuple(mean), tuple(std))  # type: ignore[arg-type]
-        check_input(path, replace(stated_input(path, metadata, own), size=0), own)
-        return _renamed(tensors)
+        return _renamed(read_tensors(path, own))
     if path.suffix not in _CAFFE_READERS:
         suffixes = ", ".join([*_CAFFE_READERS, *SUFFIXES])
         raise UserError(f"{path}: unknown kind of weights file. Use one of {suffixes}.")
