@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stagetransfer.data.image_files import read_image
 from stagetransfer.data.samples import Samples
 from stagetransfer.files import open_image
+from stagetransfer.image_files import read_image
 
 
 class Batch(NamedTuple):

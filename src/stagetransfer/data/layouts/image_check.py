@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.image_files import read_image
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.image_files import read_image
 
 _CHUNK = 256  # files per task: one task for each of a million files would take gigabytes
 

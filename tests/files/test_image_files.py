@@ -8,11 +8,11 @@ import pytest
 import torchvision
 from PIL import Image
 
-from stagetransfer.data.image_files import OPAQUE, TURNED, read_image
 from stagetransfer.data.images import decode
 from stagetransfer.data.layouts import check_images, read
 from stagetransfer.data.layouts.folder_walk import SUFFIXES
 from stagetransfer.errors import UserError
+from stagetransfer.image_files import OPAQUE, TURNED, read_image
 
 RANDOM = np.random.default_rng(0)
 COLOURS = RANDOM.integers(0, 256, (24, 24, 3), dtype=np.uint8)
