@@ -167,7 +167,7 @@ def test_a_loss_without_interval_is_shown_with_its_reason():
     drawn = resample([0, 1], None, ("a", "b"), seeds=1, count=20)
     values = resampled_metrics(drawn, [[[0.9, 0.1], [0.3, 0.7]]])["cross_entropy"]
     found = difference(drawn, values, values - 0.25)
-    assert "+0.250 nats; interval and p not estimable" in sentence("x", "y", found, unit=NATS)
+    assert "+0.250 nats; its interval is not estimable" in sentence("x", "y", found, unit=NATS)
 
 
 def test_holm_keeps_what_is_not_estimable():

@@ -13,11 +13,11 @@ def data_limits(study: Study) -> list[str]:
             f"no test image of {fmt.join(absent)}: averages are over {present} of "
             f"{len(study.classes)} classes."
         )
-    if alone := [name for name, number in study.few.items() if number == 1]:
+    if study.alone:
         unit = "image" if study.groups is None else "group (patient)"
         lines.append(
-            f"only one {unit} in {fmt.join(alone)}: the interval and the p-value of each figure "
-            f"that depends on them are not estimable ({fmt.DASH} in the tables)."
+            f"only one {unit} in {fmt.join(study.alone)}: how sure the figures are that depend on "
+            f"these classes cannot be estimated ({fmt.DASH} in the tables)."
         )
     found = study.runs[0].identical_images or {}
     for kind, meaning in (

@@ -79,12 +79,12 @@ def table_suffix(study: Study, at: float) -> str:
 
 def dagger(study: Study) -> str:
     """Return the mark for the headings of intervals that are not reliable, else an empty text."""
-    return " †" if study.few else ""
+    return " †" if study.few and not study.without_spread else ""
 
 
 def few_groups_note(study: Study) -> list[str]:
     """Return the warning below every table with intervals; empty if no class has few groups."""
-    if not study.few:
+    if not dagger(study):
         return []
     return [
         f"† Not reliable: fewer than ten {study.too_few}. The intervals and p-values do not show "

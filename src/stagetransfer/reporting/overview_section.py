@@ -23,6 +23,11 @@ METHOD = (
     "a failed training says nothing about a condition."
 )
 
+NO_METHOD = (
+    "No interval and no test is shown: the test images of each class are of a single patient, so "
+    "nothing is known about how patients differ. More patients are needed for any conclusion."
+)
+
 ASKED_FOR = "it was asked for, so its pairs count in Holm's correction"
 
 Place = tuple[str, float, Replicate]
@@ -77,7 +82,7 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
         if warnings:
             blocks += [Text(title, kind="warning"), Bullets(warnings, kind="problems")]
     blocks += [_runs_table(study, states), *sources_table(study)]
-    blocks.append(Text(METHOD.format(count=study.count)))
+    blocks.append(Text(NO_METHOD if study.without_spread else METHOD.format(count=study.count)))
     return Section("Runs", blocks)
 
 

@@ -54,9 +54,13 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
     columns = ["pair", "seeds", "seeds left out", f"points{fmt.dagger(study)}", "p", "p (Holm)"]
     columns.append("p (McNemar) per seed")
     notes = [ACCURACY_NOTE, holm_note, *few]
+    differences = Text("Differences in accuracy (first condition minus second):")
+    sentences = Bullets([_sentence(study, pair) for pair in pairs])
+    if study.without_spread:  # the sentences say so
+        return [differences, sentences]
     blocks: list[Block] = [
-        Text("Differences in accuracy (first condition minus second):"),
-        Bullets([_sentence(study, pair) for pair in pairs]),
+        differences,
+        sentences,
         Table(f"pairs{suffix}", f"{title}: accuracy", columns, rows, notes, data=data),
     ]
     if tests:

@@ -64,7 +64,7 @@ def roc_section(study: Study) -> Section:
         _table(study, "roc", "Areas and operating points", ["condition", "class"], metrics),
         Data("roc_curves", curves),
     ]
-    if len(pairs):
+    if len(pairs) and not study.without_spread:
         pairs = pairs.assign(pair=pairs["a"] + " - " + pairs["b"])
         heading = "Pairs of conditions, differences in points"
         blocks.append(_table(study, "roc_pairs", heading, ["pair", "class"], pairs))

@@ -124,6 +124,8 @@ def _differences(study: Study) -> list[Block]:
         lines.append(f"{label}: {pair_sentence(study, pair, metric, unit)}{out}")
         cells = difference_cells(pair, [metric], UNITS)
         rows.append([label, f"{pair.a} - {pair.b}", *cells, str(left_out or fmt.DASH)])
+    if study.without_spread:  # the sentences say so
+        return [Bullets(lines)]
     data = pair_frame(pairs)
     data["runs_left_out"] = [len(pair.left_out) for pair in pairs for _ in UNITS]
     columns = "figure a b difference low high p p_holm runs_left_out not_compared"

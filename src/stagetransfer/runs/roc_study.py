@@ -18,6 +18,7 @@ from stagetransfer.statistics import Curve, Interval
 from stagetransfer.statistics.metrics import Array
 
 GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves are averaged and drawn
+ONE_PATIENT = "all images of a side are of one patient"
 DELONG = "DeLong"  # the area with the interval of images alone, beside that of the bootstrap
 
 
@@ -99,7 +100,7 @@ class RocStudy:
                 result = stats.interval(resamples, self._resampled(runs, name, metric)).clipped()
                 # Whether a metric is 0 is no question of interest, so there is no p-value.
                 rows.append(_row(place, metric, replace(result, p_value=np.nan), seeds) | last)
-            by_images = stats.delong(*self._scores(runs, name))
+            by_images = self._if_independent(name, stats.delong(*self._scores(runs, name)))
             rows.append(_row(place, DELONG, by_images, seeds) | last)
         return pd.DataFrame(rows)
 
@@ -143,9 +144,17 @@ class RocStudy:
         runs = pair.of_a, pair.of_b
         if metric == DELONG:
             (positive, x), (_, y) = (self._scores(of, name) for of in runs)
-            return stats.delong_difference(positive, x, y)
+            return self._if_independent(name, stats.delong_difference(positive, x, y))
         a, b = (self._resampled(of, name, metric) for of in runs)
         return stats.difference(self.study.resamples(pair.seeds), a, b)
+
+    def _if_independent(self, name: str, by_images: Interval) -> Interval:
+        """Remove DeLong's ends and p-value where all images of a side are of one patient."""
+        alone, study = {*self.study.alone}, self.study
+        others = {*study.classes} - {*study.absent, name}
+        if study.groups is None or not (name in alone or others <= alone):
+            return by_images
+        return replace(by_images, low=np.nan, high=np.nan, p_value=np.nan, why=ONE_PATIENT)
 
     def curves(self) -> pd.DataFrame:
         """Return the curves, each the mean over seeds at the false-positive rates of GRID.

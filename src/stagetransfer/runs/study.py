@@ -88,6 +88,16 @@ class Study:
         return [name for i, name in enumerate(self.classes) if i not in self.labels]
 
     @property
+    def alone(self) -> list[str]:
+        """The classes that have a single group: how their groups differ is unknown."""
+        return [name for name, number in self.few.items() if number == 1]
+
+    @property
+    def without_spread(self) -> bool:
+        """Whether each class has a single group, so that no interval can be estimated."""
+        return len(self.alone) + len(self.absent) == len(self.classes)
+
+    @property
     def main_ratio(self) -> float:
         """The greatest ratio, which is 1 in a complete sweep."""
         return self.ratios[-1]
@@ -200,7 +210,7 @@ class Study:
             return stats.difference(self.resamples(pair.seeds), of_a, of_b)
 
         pair.compare(metrics, difference)
-        if not pair.refusal:
+        if not pair.refusal and not self.without_spread:
             for seeds, x, y in zip(pair.seeds, pair.of_a, pair.of_b, strict=True):
                 predicted = self.predictions(x), self.predictions(y)
                 pair.mcnemar[seeds] = stats.mcnemar(self.labels, *predicted)

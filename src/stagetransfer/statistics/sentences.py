@@ -45,7 +45,7 @@ def sentence(
         return f"{a} - {b}: not defined on this test set"
     if not np.isfinite(numbers).all():
         shown = f"{unit.factor * result.estimate + 0.0:+.{d}f} {unit.name}"
-        return f"{a} - {b}: {shown}; interval and p not estimable: {result.why}"
+        return f"{a} - {b}: {shown}; its interval is not estimable: {result.why}"
     p = result.p_value if p_value is None else p_value
     estimate, low, high = (round(unit.factor * x, d) + 0.0 for x in numbers)  # 0.0 for -0.0
     text = f"{a} - {b}: {estimate:+.{d}f} {unit.name} [{low:.{d}f}, {high:.{d}f}]"
