@@ -85,9 +85,13 @@ class DomainDataModule(pl.LightningDataModule):
         return self
 
     def log_doubts(self) -> None:
-        """Log what makes the figures doubtful: copies in other splits, and unknown patients."""
+        """Log what makes figures doubtful: copies in other splits, unknown patients, no check."""
         for line in self.copies.lines:
             log.warning("%s: %s", self.stage.key, line)
+        if not self.copies.compared:
+            text = "images are not decoded beforehand: damaged ones and copies are not looked for, "
+            text += "and whether a file has changed is told from its size and time"
+            log.info("%s: %s", self.stage.key, text)
         if self.stage.is_target and self.samples.groups is None and self.settings.root:
             log.warning("%s: %s", self.stage.key, UNKNOWN_GROUPS)
 
