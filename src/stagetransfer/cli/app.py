@@ -6,6 +6,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stagetransfer import __version__
+from stagetransfer.cli.advise import advise
 from stagetransfer.cli.board import board
 from stagetransfer.cli.convergence import convergence
 from stagetransfer.cli.example import example
@@ -58,8 +59,8 @@ def train(context: typer.Context) -> None:
 
 
 for command in (
-    report, visualize, board, roc, froc, convergence, predict, export, split, extract, phantom,
-    example,
+    advise, report, visualize, board, roc, froc, convergence, predict, export, split, extract,
+    phantom, example,
 ):  # fmt: skip
     app.command()(command)
 

@@ -1,0 +1,174 @@
+"""Candidates in order of their probes, with intervals of the gain over random values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stagetransfer import statistics as stats
+from stagetransfer.advise.block_features import PROBABILITIES, Features
+from stagetransfer.advise.candidates import RANDOM, Candidate
+from stagetransfer.advise.probe import Divisions, probe, reduced
+from stagetransfer.statistics import POINTS, Interval
+from stagetransfer.statistics.metrics import Array
+from stagetransfer.statistics.transferability import SCORES, leep
+
+RATIOS = (0.2, 0.4, 0.6, 0.8, 1.0)
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate with its probe.
+
+    Attributes:
+        block: the one whose features the linear probe does best on.
+        tune_from: the first block after it, from which to tune.
+        recall: macro recall of that probe.
+        gain: its difference to the best probe of random values.
+        behind: the best candidate's recall minus this one's; 0 for the best one itself.
+        by_ratio: macro recall of the probe at each ratio.
+        scores: other scores of the features of `block`.
+    """
+
+    candidate: Candidate
+    block: str
+    tune_from: str
+    recall: Interval
+    gain: Interval
+    behind: Interval
+    by_ratio: Mapping[float, float]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The candidates, best first, the recall of every block, and the answer in one sentence."""
+
+    ranking: Sequence[Ranked]
+    blocks: pd.DataFrame  # candidate, block, recall
+    sentence: str
+    chance: float
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per candidate, best first, as for advice.csv."""
+        return pd.DataFrame([_row(one) for one in self.ranking])
+
+
+def advise(
+    candidates: Sequence[Candidate],
+    features: Mapping[str, Sequence[Features]],
+    divisions: Divisions,
+    groups: Sequence[str] | None,
+    ratios: Sequence[float] = RATIOS,
+) -> Advice:
+    """Probe every block of every candidate, and rank the candidates.
+
+    The order is that of the macro recall of the best block's linear probe with all images. Patients
+    (images, if they are unknown) and the random divisions are resampled together; the networks of
+    a candidate take part in turn.
+
+    Args:
+        features: by the candidate's name, one per network, see `block_features`.
+        groups: the patients (N,) of the training images; None: unknown.
+    """
+    labels, seeds = divisions.labels, len(divisions.folds)
+    drawn = stats.resample(labels, groups, divisions.classes, seeds=1, count=RESAMPLES)
+    drawn = stats.cross_seeds(drawn, np.arange(seeds))
+
+    def recalls(probabilities: Array) -> Array:
+        return stats.resampled_metrics(drawn, probabilities, areas=False)["recall"]
+
+    best: dict[str, tuple[str, Array]] = {}
+    of_blocks = []
+    for one in candidates:
+        for block in one.blocks:
+            kept = [reduced(of[block]) for of in features[one.name]]
+            values = recalls(probe(kept, divisions, 1.0))
+            mean = float(values[0].mean())
+            of_blocks.append((one.name, block, mean))
+            if one.name not in best or mean > best[one.name][1][0].mean():
+                best[one.name] = (block, values)
+    order = sorted(candidates, key=lambda one: -float(best[one.name][1][0].mean()))
+    first = best[order[0].name][1]
+    ranking = []
+    for one in order:
+        block, values = best[one.name]
+        found = features[one.name]
+        kept = [reduced(of[block]) for of in found]
+        curve = {
+            ratio: float(recalls(probe(kept, divisions, ratio))[0].mean()) if ratio < 1
+            else float(values[0].mean())
+            for ratio in ratios
+        }  # fmt: skip
+        scores = {
+            name: float(np.mean([score(of[block], labels) for of in found]))
+            for name, score in SCORES.items()
+        }
+        scores["LEEP"] = float(np.mean([leep(of[PROBABILITIES], labels) for of in found]))
+        neighbours = recalls(probe(kept, divisions, 1.0, "neighbours"))
+        scores["5 nearest neighbours"] = float(neighbours[0].mean())
+        gain = stats.difference(drawn, values, best[RANDOM][1])
+        behind = stats.difference(drawn, first, values)
+        recall = stats.interval(drawn, values).clipped()
+        blocks = one.networks[0].blocks
+        tune_from = blocks[blocks.index(block) + 1]
+        ranking.append(Ranked(one, block, tune_from, recall, gain, behind, curve, scores))
+    frame = pd.DataFrame(of_blocks, columns=pd.Index(["candidate", "block", "recall"]))
+    chance = 1 / len(np.unique(labels))
+    return Advice(ranking, frame, answer(ranking), chance)
+
+
+def answer(ranking: Sequence[Ranked]) -> str:
+    """Return what to do in one or two sentences that claim no more than the intervals do."""
+    top = ranking[0]
+    if top.candidate.name == RANDOM or not top.gain.low > 0:
+        best = next((one for one in ranking if one.candidate.name != RANDOM), top)
+        return (
+            "No candidate can be told from random values: the best probe is that of "
+            f"{best.candidate.name} ({_points(best.gain)} of macro recall). Compare it with "
+            "scratch by short trainings, or look for another source."
+        )
+    equal = [one for one in ranking[1:] if not one.behind.low > 0 and one.candidate.name != RANDOM]
+    take = f"take {top.candidate.name} and tune from {top.tune_from}"
+    gain = f"its probe gains {_points(top.gain)} of macro recall over random values"
+    if not equal:
+        return f"{take[0].upper()}{take[1:]}: {gain}, and is better than every other candidate's."
+    cheapest = min([top, *equal], key=lambda one: one.candidate.trained)
+    others = ", ".join(one.candidate.name for one in equal)
+    text = f"{top.candidate.name} comes first ({gain}), but {others} cannot be told from it."
+    if cheapest is not top and cheapest.candidate.trained < top.candidate.trained:
+        name, depth = cheapest.candidate.name, cheapest.tune_from
+        return f"{text} The cheapest of these is {name}: tune it from {depth}."
+    return f"{text} So {take}, or decide by short trainings."
+
+
+def _points(found: Interval) -> str:
+    scaled = [POINTS.factor * x for x in (found.estimate, found.low, found.high)]
+    if not np.isfinite(scaled).all():
+        return f"{scaled[0]:+.1f} points, without an interval: {found.why}"
+    return f"{scaled[0]:+.1f} points, 95 % interval {scaled[1]:.1f} to {scaled[2]:.1f}"
+
+
+def _row(one: Ranked) -> dict[str, Any]:
+    return {
+        "candidate": one.candidate.name,
+        "stages_trained": one.candidate.trained,
+        "best_block": one.block,
+        "tune_from": one.tune_from,
+        "recall": one.recall.estimate,
+        "recall_low": one.recall.low,
+        "recall_high": one.recall.high,
+        "gain": one.gain.estimate,
+        "gain_low": one.gain.low,
+        "gain_high": one.gain.high,
+        "behind": one.behind.estimate,
+        "behind_low": one.behind.low,
+        "behind_high": one.behind.high,
+        **{f"recall_at_{ratio:g}": value for ratio, value in one.by_ratio.items()},
+        **one.scores,
+    }

@@ -1,0 +1,132 @@
+"""The page of an advice: the answer, the ranking, the recall of every block, what to run next."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from stagetransfer.advise.advice import Advice, Ranked
+from stagetransfer.advise.candidates import RANDOM
+from stagetransfer.advise.probe import DIMENSIONS, FOLDS, NEIGHBOURS
+from stagetransfer.figures import STYLE, new_figure
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Table, Text
+from stagetransfer.reporting.plots import line_styles
+from stagetransfer.statistics import POINTS
+
+METHOD = (
+    "A linear classifier is trained on the features of a block and tested on images of other "
+    f"patients, in {FOLDS} folds at most and several random divisions. Features are averaged over "
+    f"positions and reduced to {DIMENSIONS} components. Intervals are 95 % intervals. Patients, "
+    "divisions and the seeds of the sources are resampled together, and all candidates share the "
+    "resamples. The best block is chosen by the same figures, so every recall is a little too "
+    "high. A probe sees features before any tuning: it cannot know what tuning changes, and random "
+    "features are no measure of how well a network trained from scratch does. On a public "
+    "benchmark such scores alone do not beat the rule to take ImageNet; see the documentation."
+)
+SCORES_NOTE = (
+    "Scores of the features of the best block, each of which predicts a better result by a higher "
+    "value. Values of one column may be compared, columns not. LEEP uses the source's own classes, "
+    f"so it is no measure for random values. The neighbours are the {NEIGHBOURS} nearest."
+)
+
+
+def advice_page(advice: Advice, doubts: Sequence[str], commands: Sequence[str]) -> list[Section]:
+    """Return the sections of the page; `doubts` are lines on what is missing or left out."""
+    answer: list[Block] = [Text(advice.sentence)]
+    if doubts:
+        answer.append(Bullets(doubts, kind="problems"))
+    return [
+        Section("Answer", [*answer, _plot(advice), _ranking(advice)]),
+        Section("Next", [Text("To test the advice, with the test set:"), Bullets(commands)]),
+        Section("Every block", [_blocks(advice)]),
+        Section("Other scores", [_scores(advice)]),
+        Section("Method", [Text(METHOD)]),
+    ]
+
+
+def _ranking(advice: Advice) -> Table:
+    rows = []
+    for one in advice.ranking:
+        recall = fmt.mean(one.recall.estimate, one.recall.low, one.recall.high)
+        gain, behind = (
+            fmt.difference(of.estimate, of.low, of.high, POINTS) for of in (one.gain, one.behind)
+        )
+        is_random, is_first = one.candidate.name == RANDOM, one is advice.ranking[0]
+        cells = [fmt.DASH if is_random else gain, fmt.DASH if is_first else behind]
+        trained = str(one.candidate.trained)
+        rows.append([one.candidate.name, one.block, one.tune_from, recall, *cells, trained])
+    columns = ["candidate", "best block", "tune from", "macro recall", "gain", "behind the first"]
+    note = (
+        "gain: points of macro recall over random values. behind the first: if the interval lies "
+        "above 0, the first candidate's probe is better. stages: how many were trained for it."
+    )
+    columns.append("stages")
+    title = "Candidates, the best probe first"
+    return Table("advice", title, columns, rows, [note], advice.table(), left=3)
+
+
+def _blocks(advice: Advice) -> Table:
+    names = [one.candidate.name for one in advice.ranking]
+    found = {(of, block): value for of, block, value in advice.blocks.itertuples(index=False)}
+    rows = [
+        [block, *(fmt.number(found[name, block]) for name in names)]
+        for block in dict.fromkeys(block for _, block in found)
+    ]
+    title = "Macro recall of the linear probe on the features of each block"
+    note = (
+        "From the input to the output. A fall towards the end says that the last blocks are bound "
+    )
+    note += "to the source's own classes, and should be tuned."
+    return Table("blocks", title, ["block", *names], rows, [note], advice.blocks)
+
+
+def _scores(advice: Advice) -> Table:
+    names = list(advice.ranking[0].scores)
+    rows = [
+        [one.candidate.name, *(fmt.number(one.scores[name]) for name in names)]
+        for one in advice.ranking
+    ]
+    title = "Other scores of the same features"
+    data = advice.table()[["candidate", *names]]
+    return Table("scores", title, ["candidate", *names], rows, [SCORES_NOTE], data)
+
+
+@mpl.rc_context(STYLE)
+def _figure(advice: Advice) -> Figure:
+    ranking = list(reversed(advice.ranking))
+    figure = new_figure(7.4, max(2.4, 0.3 * len(ranking) + 1.3))
+    left, right = figure.subplots(1, 2)
+    for place, one in enumerate(ranking):
+        recall = one.recall
+        if np.isfinite([recall.low, recall.high]).all():
+            left.plot([recall.low, recall.high], [place, place], color="#0072B2")
+        left.plot(recall.estimate, place, "o", color="#0072B2")
+    left.axvline(advice.chance, color="#777777", linestyle=":", linewidth=1)
+    left.set_yticks(range(len(ranking)), [one.candidate.name for one in ranking])
+    left.set_xlabel("macro recall of the probe (dotted: chance)")
+    shown = _shown(advice.ranking)
+    styles = line_styles(one.candidate.name for one in shown)
+    for one in shown:
+        name = one.candidate.name
+        right.plot(list(one.by_ratio), list(one.by_ratio.values()), label=name, **styles[name])
+    right.set_xlabel("share r of the training images")
+    right.set_ylabel("macro recall of the probe")
+    right.legend(fontsize=7)
+    return figure
+
+
+def _shown(ranking: Sequence[Ranked], most: int = 5) -> list[Ranked]:
+    """Return the first candidates, and random values."""
+    random = [one for one in ranking[most:] if one.candidate.name == RANDOM]
+    return [*ranking[:most], *random]
+
+
+def _plot(advice: Advice) -> Plot:
+    caption = (
+        "Left: the linear probe of each candidate's best block with all training images, with its "
+        "95 % interval. Right: the same at a smaller share of the images, for the first candidates "
+        "and random values."
+    )
+    return Plot("advice", "Macro recall of the probes", caption, _figure(advice))

@@ -1,0 +1,166 @@
+"""The advice follows the features, divides no patient, and never sees the test set."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import recall_score
+
+from conftest import SMALL
+from stagetransfer.advise import advise
+from stagetransfer.advise.advice import RATIOS
+from stagetransfer.advise.block_features import PROBABILITIES, _pooled
+from stagetransfer.advise.candidates import Candidate
+from stagetransfer.advise.probe import DIMENSIONS, divide, probe, reduced
+from stagetransfer.cli import app
+from stagetransfer.errors import UserError
+
+CLASSES = ("a", "b", "c")
+RANDOM = np.random.default_rng(0)
+LABELS = np.arange(180) % 3
+GROUPS = [f"p{i // 6}" for i in range(180)]
+
+
+class Network:
+    blocks = ("conv1", "conv2", "head")
+
+
+def features(*strengths, seed=0):
+    """Features of each block that know the class so well, and probabilities of four classes."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(3, 20))
+    found = {
+        block: (random.normal(size=(180, 20)) + strength * centres[LABELS]).astype(np.float32)
+        for block, strength in zip(Network.blocks, strengths, strict=False)
+    }
+    return found | {PROBABILITIES: random.dirichlet(np.ones(4), 180).astype(np.float32)}
+
+
+def ranked(**strengths):
+    candidates = [
+        Candidate(name, index, (Network(), Network()), f"chain=[{name},target]")
+        for index, name in enumerate(strengths)
+    ]
+    found = {name: [features(*of, seed=seed) for seed in (1, 2)] for name, of in strengths.items()}
+    return advise(candidates, found, divide(LABELS, GROUPS, CLASSES), GROUPS)
+
+
+def test_the_best_features_come_first_and_say_where_to_tune():
+    found = ranked(random=(0, 0), weak=(0.1, 0.2), strong=(1.2, 0.3))
+    first = found.ranking[0]
+    assert first.candidate.name == "strong"
+    assert (first.block, first.tune_from) == ("conv1", "conv2")
+    assert 0 < first.gain.low < first.gain.estimate < first.gain.high
+    assert [one.candidate.name for one in found.ranking][-1] in ("random", "weak")
+    assert found.sentence.startswith("Take strong and tune from conv2: its probe gains +")
+    assert list(first.by_ratio) == list(RATIOS)
+    assert first.by_ratio[0.2] < first.by_ratio[1.0]
+    table = found.table()
+    assert len(table) == 3
+    assert {"LogME", "NLEEP", "H-score", "GBC", "TransRate", "PARC", "LEEP"} <= {*table.columns}
+
+
+def test_without_a_difference_nothing_is_recommended():
+    found = ranked(random=(1, 1), other=(1, 1))
+    assert found.sentence.startswith("No candidate can be told from random values")
+
+
+def test_of_equal_candidates_the_cheapest_is_named():
+    found = ranked(random=(0, 0), cheap=(0.59, 0), dear=(0.6, 0))
+    assert [one.candidate.name for one in found.ranking] == ["dear", "cheap", "random"]
+    assert "but cheap cannot be told from it" in found.sentence
+    assert found.sentence.endswith("The cheapest of these is cheap: tune it from conv2.")
+
+
+def test_probes_are_those_of_scikit_learn_and_divide_no_patient():
+    divisions = divide(LABELS, GROUPS, CLASSES)
+    for folds in divisions.folds:
+        assert pd.Series(folds).groupby(GROUPS).nunique().max() == 1
+    kept = reduced(features(1.0)["conv1"])
+    p = probe([kept], divisions, 1.0)
+    assert p.shape == (3, 180, 3)
+    assert np.allclose(p.sum(2), 1)
+    # Features that only tell patients apart say nothing about other patients.
+    names = np.unique(GROUPS, return_inverse=True)[1]
+    of_patients = np.eye(30, dtype=np.float32)[names]
+    recall = recall_score(LABELS, probe([reduced(of_patients)], divisions, 1.0)[0].argmax(1),
+                          average="macro")  # fmt: skip
+    assert recall < 0.5
+
+
+def test_patients_of_a_single_class_member():
+    groups = ["one" if label == 2 else f"p{i}" for i, label in enumerate(LABELS)]
+    with pytest.raises(UserError, match="one patient only"):
+        divide(LABELS, groups, CLASSES)
+
+
+@pytest.mark.parametrize("shape", [(50, 300), (200, 100), (40, 8)])
+def test_reduced_features_are_principal_components(shape):
+    f = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    kept = reduced(f)
+    assert kept.shape == (shape[0], min(DIMENSIONS, *shape))
+    assert kept.var(0).mean() == pytest.approx(1)
+    if shape[1] > DIMENSIONS:
+        scaled = (f - f.mean(0)) / f.std(0)
+        u, s, _ = np.linalg.svd(scaled.astype(float), full_matrices=False)
+        expected = (u * s)[:, :DIMENSIONS]
+        wanted, found = expected @ expected.T, kept @ kept.T
+        assert np.allclose(found / np.trace(found), wanted / np.trace(wanted), atol=1e-5)
+
+
+def test_pooling():
+    x = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    assert torch.equal(_pooled(x, 2), x.mean((2, 3)))
+    tokens = torch.rand(2, 7, 16)
+    assert torch.equal(_pooled(tokens, 2), tokens.mean(1))
+    swin = torch.rand(2, 7, 7, 96)
+    assert torch.equal(_pooled(swin, 2), swin.mean((1, 2)))
+    assert _pooled(torch.rand(2, 9), 2).shape == (2, 9)
+
+
+def run(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["stagetransfer", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    return int(ended.value.code or 0), capsys.readouterr()
+
+
+def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys):
+    root, outputs = tmp_path / "set", tmp_path / "outputs"
+    for split, count in (("train", 16), ("test", 4)):
+        for c in range(3):
+            folder = root / split / CLASSES[c]
+            folder.mkdir(parents=True)
+            for i in range(count):
+                noise = RANDOM.normal(80 + 40 * c, 20 + 8 * c, (32, 32)).clip(0, 255)
+                Image.fromarray(noise.astype(np.uint8)).save(folder / f"{i:02d}.png")
+    small = [word for word in SMALL if not word.startswith("+domain.target")]
+    source = [*small, "recipe.epochs=1", f"paths.outputs={outputs}"]
+    source += ["++stage.texture.require_learning=false"]
+    code, shown = run(monkeypatch, capsys, "train", "chain=[texture]", *source)
+    assert code == 0, shown.err
+    target = ["domain/target=folder", f"domain.target.root={root}", *small]
+    target.append(f"paths.outputs={outputs}")
+
+    def table():
+        code, shown = run(monkeypatch, capsys, "advise", *target)
+        assert code == 0, shown.err
+        assert "features  texture" in shown.out
+        return pd.read_csv(outputs / "advise" / "tables" / "advice.csv")
+
+    before = table()
+    assert set(before["candidate"]) == {"random", "texture"}
+    files = list((outputs / "advise" / "features").glob("*.npz"))
+    assert len(files) == 4  # three random networks and one stage
+    times = {file: file.stat().st_mtime_ns for file in files}
+    pd.testing.assert_frame_equal(table(), before)
+    assert {file: file.stat().st_mtime_ns for file in files} == times  # they were read
+    for file in (root / "test").rglob("*.png"):
+        Image.new("L", (32, 32), int(RANDOM.integers(256))).save(file)
+    pd.testing.assert_frame_equal(table(), before)
+    report = (outputs / "advise" / "report.md").read_text()
+    assert "chain=[texture,target]" in report
+    assert "the patients are unknown" in report
+    code, shown = run(monkeypatch, capsys, "advise", *target, "--sources", tmp_path / "nothing")
+    assert (code, shown.err.count("\n")) == (2, 1)
