@@ -43,8 +43,6 @@ ENCODINGS = {
     "signed": SIGNED,
     "12 of 16 bits": {"BitsStored": 12},
     "signed, 12 of 16 bits": SIGNED_12,
-    "without rescale": {**SIGNED, "RescaleSlope": None, "RescaleIntercept": None},
-    "without slope": {"RescaleSlope": None},
     "half steps": {"RescaleSlope": "0.5"},
     "fractions": {"RescaleSlope": "0.1", "RescaleIntercept": "-1000.0"},
     "MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1"},

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from ct.ct_series import PLAIN, dataset, phantom, save, series
-from stagetransfer.ct import dicom, nifti
+from stagetransfer.ct import dicom, dicom_header, nifti
 from stagetransfer.ct.dicom_file import read_checked
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
 from stagetransfer.ct.find_series import find_series
@@ -41,7 +41,7 @@ def test_a_slice_of_65535_squared_is_not_decoded(tmp_path, no_decoding):
     data.Rows = data.Columns = 65535
     data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     problems = Problems()
-    assert dicom.read_header(tmp_path / "a.dcm", tmp_path, problems) is None
+    assert dicom_header.read_header(tmp_path / "a.dcm", tmp_path, problems) is None
     assert "65535 x 65535 pixels, more than the limit" in problems.lines[0]
     with pytest.raises(UnreadableSlice, match="65535 x 65535 pixels"):
         dicom.decode_hounsfield(tmp_path / "a.dcm")

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from stagetransfer.ct import dicom, nifti, png_slices
+from stagetransfer.ct import dicom, dicom_header, nifti, png_slices
 from stagetransfer.ct.input_problems import Problems, relative_name
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.volume import Volume
@@ -34,7 +34,7 @@ def find_series(
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder. Give the folder that holds the series")
-    headers: list[dicom.SliceHeader] = []
+    headers: list[dicom_header.SliceHeader] = []
     volumes: list[Volume] = []
     png_files: list[Path] = []
     other_files = 0
@@ -47,9 +47,9 @@ def find_series(
                 volumes.append(nifti.read_volume(path, where))
         elif path.suffix.lower() == ".png":
             png_files.append(path)
-        elif dicom.is_dicom(path):
+        elif dicom_header.is_dicom(path):
             unreadable = problems.counts["unreadable files"]
-            header = dicom.read_header(path, root, problems)
+            header = dicom_header.read_header(path, root, problems)
             headers += [] if header is None else [header]
             if problems.counts["unreadable files"] > unreadable:
                 damaged.add(os.path.dirname(where) or ".")

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stagetransfer.ct import dicom, nifti
+from stagetransfer.ct import nifti
 from stagetransfer.ct.annotations import Annotations, CroppedMask, Region
 from stagetransfer.ct.csv_annotations import CsvAnnotations
+from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
 from stagetransfer.ct.input_problems import Problems, Unusable, first_line, relative_name
 from stagetransfer.ct.label_table import LabelTable
@@ -69,7 +70,7 @@ class MaskAnnotations:
                         "CSV of value,label"
                     )
                 find = self._find_nifti if is_nifti else self._find_png
-            elif dicom.is_dicom(file):
+            elif is_dicom(file):
                 find = self._find_seg
             else:
                 continue

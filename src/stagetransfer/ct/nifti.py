@@ -110,6 +110,9 @@ def read_volume(path: Path, where: str) -> Volume:
         grid = read_nifti(path)
     except UnreadableSlice as error:
         raise Unusable("unreadable files", str(error)) from error
+    if grid.stored.dtype.kind == "f" and (bad := int((~np.isfinite(grid.stored)).sum())):
+        text = f"{bad} voxels are not numbers. Give them a value, such as -1024 HU"
+        raise Unusable("volumes with voxels that are not numbers", text)
     sides = np.linalg.norm(grid.affine[:3, :3], axis=0)
     directions = grid.affine[:3, :3] / sides
     if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-2:

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagetransfer.ct import PatchSettings, PngScale, Problems, Volume, dicom, nifti
+from stagetransfer.ct import PatchSettings, PngScale, Problems, Volume, nifti
+from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.find_series import find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
@@ -99,7 +100,7 @@ def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
 
 
 def _may_be_slice(path: Path) -> bool:
-    return path.suffix.lower() == ".png" or nifti.is_nifti(path) or dicom.is_dicom(path)
+    return path.suffix.lower() == ".png" or nifti.is_nifti(path) or is_dicom(path)
 
 
 def _find_named(volumes: Sequence[Volume], series: str) -> int:
