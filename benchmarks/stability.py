@@ -2,7 +2,7 @@
 
 Trains sources and scratch, never a condition with a source, with many seeds and precisions. The
 table has one row per set and precision: macro recall on the validation images (mean and least over
-the seeds) and whether any training was dead. A killed measurement continues; stages and runs that
+the seeds) and how many trainings are not above chance on validation and test images. A killed measurement continues; stages and runs that
 the outputs folder has already are read and not trained again. Further overrides of train.py apply
 to every training.
 """
@@ -19,6 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from benchmarks.tables import show
+from stagetransfer.api import load_runs
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.chain import ChainRunner
@@ -92,8 +93,11 @@ def trained(overrides: Sequence[str], seed: int) -> dict[str, Any]:
         cfg = compose("config", overrides=[*overrides, *seeds, *accept])
     runner = ChainRunner(validate_config(cfg))
     folder = runner.run()
-    record = read_json(folder / ("metrics.json" if runner.has_target else "stage.json"))
-    return dict(record["stages"][-1])
+    if not runner.has_target:
+        return dict(read_json(folder / "stage.json")["stages"][-1])
+    (run,) = load_runs(folder)  # whose verdict counts the test images too
+    stage = dict(run.stages[-1])
+    return stage | {"health": {**stage["health"], "learned": run.learned}}
 
 
 COLUMNS = (

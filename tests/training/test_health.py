@@ -57,6 +57,9 @@ def test_a_few_images_cannot_show_that_it_learned(size):
     found = health([0, 1, 2, 2][:size], [0, 1, 2, 3][:size])
     assert not found.learned
     assert found.few_validation_images
+    assert found.unclear
+    assert found.line.startswith("NOT CLEARLY ABOVE CHANCE: ")
+    assert f"{size} validation images are too few to tell." in found.remarks
 
 
 def test_a_class_that_is_never_predicted_is_named():

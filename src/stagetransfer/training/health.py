@@ -67,6 +67,12 @@ class Health:
         return self.verdict == "learned"
 
     @property
+    def unclear(self) -> bool:
+        """Whether the few validation images leave open if it learned; test images may show it."""
+        above = self.verdict == "not above chance" and self.recall > self.chance
+        return above and self.few_validation_images
+
+    @property
     def record(self) -> dict[str, object]:
         """The entry of metrics.json."""
         return {"learned": self.learned, **asdict(self)}
@@ -75,6 +81,8 @@ class Health:
     def line(self) -> str:
         """The verdict and the findings in one line."""
         title = "learned" if self.learned else f"DID NOT LEARN ({self.verdict})"
+        if self.unclear:
+            title = "NOT CLEARLY ABOVE CHANCE"
         found = f"validation recall {self.recall:.3f} [{self.low:.3f}, {self.high:.3f}]"
         return " ".join([f"{title}: {found}, chance {self.chance:.3f}.", *self.remarks])
 
@@ -141,6 +149,8 @@ def judge(
             f"All {len(labels)} validation images were given the class {classes[predicted[0]]}: "
             "use a lower recipe.optimizer.lr, recipe.gradient_clip_norm=5 or more epochs."
         )
+    elif verdict == "not above chance" and small and recall > chance:
+        remarks.append(f"{len(labels)} validation images are too few to tell.")
     elif verdict == "not above chance":
         remarks.append("Train longer (recipe.epochs, recipe.min_steps), or use other data.")
     elif never:
