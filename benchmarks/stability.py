@@ -2,9 +2,9 @@
 
 Trains sources and scratch, never a condition with a source, with many seeds and precisions. The
 table has one row per set and precision: macro recall on the validation images (mean and least over
-the seeds) and how many trainings are not above chance on validation and test images. A killed measurement continues; stages and runs that
-the outputs folder has already are read and not trained again. Further overrides of train.py apply
-to every training.
+the seeds), and how many trainings are not above chance on validation and test images. A killed
+measurement continues; stages and runs that the outputs folder has already are read and not trained
+again. Further overrides of train.py apply to every training.
 """
 
 from __future__ import annotations
