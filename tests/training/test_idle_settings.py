@@ -43,7 +43,6 @@ VALUES = {
     "domain.target.memory_limit_gib": ["domain.target.memory_limit_gib=0"],
     "domain.target.workers": ["domain.target.workers=2", "domain.target.memory_limit_gib=0"],
     "domain.target.device_memory_limit_gib": ["domain.target.device_memory_limit_gib=0"],
-    "domain.target.check_images": ["domain.target.check_images=false"],
     "domain.target.index": ["domain.target.index=false"],
 }  # fmt: skip
 REASONS = {

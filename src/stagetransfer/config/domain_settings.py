@@ -34,7 +34,7 @@ class DomainSettings:
     workers: int = idle(0)  # processes that decode images
     memory_limit_gib: float = idle(4.0)  # for decoded images
     device_memory_limit_gib: float = idle(4.0)  # the same on the GPU
-    check_images: bool = idle(True)  # decode every file when reading
+    check_images: bool = decides(True)  # decode every file when reading: the fingerprint
     index: bool = idle(True)  # keep an index of a large folder tree
 
     @classmethod

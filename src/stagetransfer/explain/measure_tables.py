@@ -36,9 +36,9 @@ class MeasureTables:
         self._failures = compared.failures
         self._labels = compared.labels[positions]
         self._groups = None if compared.groups is None else compared.groups[positions]
-        self._resampled = functools.cache(
-            functools.partial(resample, self._labels, self._groups, compared.classes)
-        )
+        # One stratum: a mean over a few images needs no image of each class in each resample.
+        images = np.zeros(len(positions), np.int64), self._groups, ["image"]
+        self._resampled = functools.cache(functools.partial(resample, *images))
 
     def edges(self) -> pd.DataFrame:
         """Return the share of the maps' energy on edges, one row per condition."""

@@ -86,7 +86,7 @@ def _check_devices(accelerator: str, devices: int) -> None:
     """Refuse more devices than there are: processes would wait for each other, or never end."""
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     there = torch.cuda.device_count() if on_gpu else (os.cpu_count() or 1)
-    if devices > there:
+    if devices > max(there, 1):  # Lightning's own line says that there is none
         kind = "GPUs" if on_gpu else "processor cores"
         raise UserError(
             f"trainer.devices={devices}: there are {there} {kind}. Give {there} or fewer"

@@ -136,7 +136,7 @@ def judge(
         verdict = "constant output"
     if losses.diverged_in is not None:
         verdict = "diverged"
-    small = len(labels) < FEW_IMAGES or images_of.min() < 2
+    small = bool(len(labels) < FEW_IMAGES or images_of.min() < 2)
     improving = _still_improving(losses.validation)
     remarks = []
     if verdict == "diverged":
