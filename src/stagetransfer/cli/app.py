@@ -9,6 +9,7 @@ from stagetransfer import __version__
 from stagetransfer.cli.advise import advise
 from stagetransfer.cli.board import board
 from stagetransfer.cli.convergence import convergence
+from stagetransfer.cli.ensemble import ensemble
 from stagetransfer.cli.example import example
 from stagetransfer.cli.export import export
 from stagetransfer.cli.extract import extract
@@ -59,8 +60,8 @@ def train(context: typer.Context) -> None:
 
 
 for command in (
-    advise, report, visualize, board, roc, froc, convergence, predict, export, split, extract,
-    phantom, example,
+    advise, ensemble, report, visualize, board, roc, froc, convergence, predict, export, split,
+    extract, phantom, example,
 ):  # fmt: skip
     app.command()(command)
 

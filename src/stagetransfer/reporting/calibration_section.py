@@ -18,10 +18,10 @@ from stagetransfer.figures import COLOURS, STYLE
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting import plots
 from stagetransfer.reporting.blocks import Block, Data, Plot, Section, Table, Text, data_frame
-from stagetransfer.runs.predictions import read_predictions
+from stagetransfer.runs.ensembles import temperature
 from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Study
-from stagetransfer.statistics import apply_temperature, ece_interval, fit_temperature, reliability
+from stagetransfer.statistics import apply_temperature, ece_interval, reliability
 from stagetransfer.statistics.calibration import BINS
 from stagetransfer.statistics.metrics import image_losses
 
@@ -67,11 +67,8 @@ def calibration_sections(study: Study) -> list[Section]:
 
 
 def _calibrate(study: Study, runs: Sequence[Run]) -> _Calibrated:
-    temperatures, trained = [], [study.probabilities(run) for run in runs]
-    for run in runs:
-        _, _, labels, probabilities = read_predictions(run.folder / FILE, run.classes)
-        logits = np.log(np.clip(probabilities, 1e-300, None))
-        temperatures.append(fit_temperature(labels, logits))
+    trained = [study.probabilities(run) for run in runs]
+    temperatures = [temperature(run) for run in runs]
     scaled = [apply_temperature(p, t) for p, t in zip(trained, temperatures, strict=True)]
     by_kind = dict(zip(KINDS, (np.stack(trained), np.stack(scaled)), strict=True))
     return _Calibrated(runs[0].condition, study.seeds_of(runs), temperatures, by_kind)
