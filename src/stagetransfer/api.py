@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from hydra import compose, initialize_config_module
 
-from stagetransfer.config.validate import validate_config
+from stagetransfer.config.compose import compose_settings
 from stagetransfer.reporting import make_report
 from stagetransfer.runs import Run
 from stagetransfer.runs.reader import find_runs, read_runs
@@ -75,8 +74,7 @@ def train(
 
     words = [f"+experiment={experiment}"] if experiment else []
     words += [f"paths.outputs={os.fspath(outputs)}", *overrides]
-    with initialize_config_module("stagetransfer.conf", version_base="1.3"):
-        settings = validate_config(compose("config", overrides=words))
+    settings = compose_settings(words)
     with _progress(verbose):
         folder = ChainRunner(settings, words).run()
     return load_runs(folder)[0]

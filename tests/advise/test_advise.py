@@ -14,7 +14,9 @@ from stagetransfer.advise.block_features import PROBABILITIES, _pooled
 from stagetransfer.advise.candidates import Candidate
 from stagetransfer.advise.probe import DIMENSIONS, divide, probe, reduced
 from stagetransfer.cli import app
+from stagetransfer.config.compose import compose_settings
 from stagetransfer.errors import UserError
+from stagetransfer.pipeline.chain import ChainRunner
 
 CLASSES = ("a", "b", "c")
 RANDOM = np.random.default_rng(0)
@@ -138,8 +140,7 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     small = [word for word in SMALL if not word.startswith("+domain.target")]
     source = [*small, "recipe.epochs=1", f"paths.outputs={outputs}"]
     source += ["++stage.texture.require_learning=false"]
-    code, shown = run(monkeypatch, capsys, "train", "chain=[texture]", *source)
-    assert code == 0, shown.err
+    ChainRunner(compose_settings(["chain=[texture]", *source])).run()
     target = ["domain/target=folder", f"domain.target.root={root}", *small]
     target.append(f"paths.outputs={outputs}")
 

@@ -128,7 +128,7 @@ def prepare(world, compose_config):
         except UserError as error:
             return 2, str(error)
         except (HydraException, OmegaConfBaseException) as error:
-            return 2, train._one_line(error)
+            return 2, train.refusal(error)
         return 0, ""
 
     return prepared
@@ -185,6 +185,8 @@ def command(world, compose_config):
     lesions = ["--lesions", world / "lesions.csv"]
     points = ["--annotations", world / "points.csv"]
     plain = {
+        "advise": ([f"paths.outputs={world}/trained"], ["--out", world / "new"]),
+        "ensemble": ([world / "made"], []),
         "report": ([world / "made"], []),
         "visualize": ([run], []),
         "board": ([world / "made"], []),
@@ -199,7 +201,8 @@ def command(world, compose_config):
         "example": (["polyp", world / "new"], []),
     }
     work = (
-        "reporting.build.Study", "reporting.tensorboard_board.Study", "export.bundle.Study",
+        "advise.find_candidates", "runs.ensembles.ensembles", "reporting.build.Study",
+        "reporting.tensorboard_board.Study", "export.bundle.Study",
         "runs.roc_study.RocStudy.metrics_table", "runs.froc_study.compare_systems",
         "reporting.convergence_plots.convergence_plot",
         "explain.visualization_folder.SaliencyFigures",

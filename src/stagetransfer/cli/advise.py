@@ -28,14 +28,13 @@ def advise(
     ] = None,
 ) -> None:
     """Rank sources for a target by probes on its training images; the test set is not read."""
-    from hydra import compose, initialize_config_module
-
     from stagetransfer.advise import advise as rank
     from stagetransfer.advise import find_candidates
     from stagetransfer.advise.advice_page import advice_page
     from stagetransfer.advise.block_features import block_features
     from stagetransfer.advise.probe import divide
-    from stagetransfer.config.validate import validate_config
+    from stagetransfer.config.compose import compose_settings
+    from stagetransfer.config.validate import check_folders
     from stagetransfer.data import DomainDataModule
     from stagetransfer.data.samples import UNKNOWN_GROUPS
     from stagetransfer.errors import UserError
@@ -44,13 +43,13 @@ def advise(
     from stagetransfer.reporting.render import write_report
 
     words = list(overrides or [])
-    with initialize_config_module("stagetransfer.conf", version_base="1.3"):
-        config = validate_config(compose("config", overrides=["chain=[target]", *words]))
+    config = compose_settings(["chain=[target]", *words])
+    check_folders(config)
+    given = sources or [str(config.outputs)]
+    candidates, left_out = find_candidates(given, config.model)
     data = stage_data(config, config.stages[-1])
     if not isinstance(data, DomainDataModule):
         raise UserError("advise: the target must have images")
-    given = sources or [str(config.outputs)]
-    candidates, left_out = find_candidates(given, config.model)
     rows = data.rows["train"]
     groups = data.samples.groups
     of_images = None if groups is None else [groups[row] for row in rows]

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from stagetransfer.cli.interruption import interruptible
+from stagetransfer.config.compose import refusal
 from stagetransfer.config.validate import check_folders, validate_config
 from stagetransfer.errors import UserError, cause, disk_fault, exit_if_known
 from stagetransfer.pipeline.distributed import PARENT, end_with_parent, is_follower
@@ -64,7 +65,7 @@ def enter(main: Callable[[], object]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        refuse(_one_line(error))
+        refuse(refusal(error))
     except Exception as error:
         if not wants_traceback:
             exit_if_known(error)
@@ -77,20 +78,6 @@ def refuse_long_numbers(words: Sequence[str]) -> None:
         if re.search(r"\d{4000}", word):
             key = word.partition("=")[0]
             raise UserError(f"{key[:80]}: a number of 4,000 digits. Give a smaller number.")
-
-
-def _one_line(error: Exception) -> str:
-    """Return Hydra's message without its line breaks and without the config search path."""
-    text = str(error).partition("Config search path")[0]
-    if error.__cause__ is not None and str(error.__cause__) not in text:
-        text += f"\n{error.__cause__}"
-    key = getattr(error, "full_key", None)
-    if key and key not in text:
-        text = f"{key}: {text}"
-    lines = [line.strip() for line in text.splitlines()]
-    details = ("object_type=", "reference_type=", "full_key:")  # what the rest says already
-    kept = [line for line in lines if line and not line.startswith(details)]
-    return "; ".join(line.removesuffix(".") for line in kept).replace(":;", ":")
 
 
 def run(cfg: DictConfig) -> float | None:
