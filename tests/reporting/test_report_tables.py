@@ -1,5 +1,6 @@
 """The numbers in the tables match scikit-learn, SciPy and statsmodels on the same files."""
 
+import copy
 import json
 
 import numpy as np
@@ -83,10 +84,16 @@ def test_table_2_matches_scikit_learn(sweep):
 
 def test_table_2_has_the_results_of_the_paper_at_r_1_only(sweep):
     _, study, _ = sweep
+    assert not study.with_paper  # the data are others
+    assert not any("(paper)" in row[0] for row in table_2(study, 1.0)[0].rows)
+    assert "paper" not in table_3(study)[0].columns
+    study = copy.copy(study)
+    study.with_paper = True
+    assert table_3(study)[0].columns[-1] == "paper"
     wide, spread = table_2(study, 1.0)
     rows = {row[0]: row for row in wide.rows}
     assert rows["two_stage (paper)"][2:] == ["0.9601", "0.9739", "0.9719", "0.9724", "–", "–"]
-    assert [len(row) for row in spread.rows] == [8] * 24
+    assert [len(row) for row in spread.rows] == [7] * 24
     assert not any("(paper)" in row[0] for row in table_2(study, 0.2)[0].rows)
     assert table_2(study, 0.2)[0].name == "table2-r0.2"
     assert "(36 groups)" in wide.notes[0]

@@ -32,6 +32,10 @@ def report(
             callback=existing,
         ),
     ] = None,
+    paper: Annotated[
+        bool,
+        typer.Option("--paper", help="Show the results of Suzuki et al. 2018 beside your own."),
+    ] = False,
 ) -> None:
     """Compare finished runs: report.html, report.md, tables/, plots/."""
     from stagetransfer.reporting import make_report
@@ -42,5 +46,6 @@ def report(
         only=only or (),
         conditions=condition_names(conditions),
         visualization=visualization,
+        paper=paper,
     )
     typer.echo(f"report  {folder / 'report.html'}")

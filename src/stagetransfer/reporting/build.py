@@ -36,6 +36,7 @@ def make_report(
     only: Sequence[str] = (),
     conditions: Sequence[str] = (),
     visualization: Path | None = None,
+    paper: bool = False,
     count: int = 2000,
 ) -> Path:
     """Write the report of all runs at `paths` and return its folder.
@@ -50,10 +51,13 @@ def make_report(
         conditions: those that are compared; empty: all that are found. Their pairs are the family
             of Holm's correction.
         visualization: a folder whose CSV and PNG files are included.
+        paper: show the figures of Suzuki et al. 2018 beside those of any data set. They are shown
+            in any case beside those of data in the layout of theirs (dld).
         count: the number of bootstrap resamples.
     """
     found = gather_runs(paths, only=only, conditions=conditions)
     study = Study(found.runs, count, found.conditions)
+    study.with_paper |= paper
     page = _page(study, found.unfinished)
     if visualization is not None:
         page.append(visualization_section(visualization))

@@ -38,11 +38,11 @@ def table_2(study: Study, ratio: float) -> list[Block]:
         rows.append([fmt.marked(study, condition, ratio), seeds, *means])
         if any(isfinite(x["paper"]) for x in metrics):
             rows.append([f"{condition} (paper)", fmt.DASH, *papers])
-        for x, paper in zip(metrics, papers, strict=True):
+        for x in metrics:
             extremes = f"{fmt.number(x['min'])} to {fmt.number(x['max'])}"
             place = [condition, fmt.LABELS[x["figure"]], str(x["seeds"])]
             numbers = [fmt.number(x["mean"]), fmt.number(x["sd"]), extremes]
-            spread.append([*place, *numbers, fmt.interval(x["low"], x["high"]), paper])
+            spread.append([*place, *numbers, fmt.interval(x["low"], x["high"])])
     at, suffix = f"r = {fmt.ratio(ratio)}", fmt.table_suffix(study, ratio)
     absent = [name for name in study.conditions if not study.at(name, ratio)]
     one_seed = data[data["seeds"] == 1]["condition"].unique()
@@ -60,7 +60,7 @@ def table_2(study: Study, ratio: float) -> list[Block]:
     title = f"Table 2. Test metrics at {at}"
     columns = ["condition", "seeds", *fmt.LABELS.values()]
     table = Table(f"table2{suffix}", title, columns, rows, notes, data=data)
-    columns = ["condition", "metric", "seeds", "mean", "sd", "range", "95 % interval", "paper"]
+    columns = ["condition", "metric", "seeds", "mean", "sd", "range", "95 % interval"]
     notes = [SPREAD_NOTE, *fmt.few_groups_note(study)]
     name, title = f"table2_spread{suffix}", f"Spread over seeds at {at}"
     return [table, Table(name, title, columns, spread, notes, left=2, data=data)]
@@ -77,7 +77,8 @@ def _data(study: Study, ratio: float) -> pd.DataFrame:
             sd = values.std(ddof=1) if len(values) > 1 else nan
             counts = (len(runs), sum(not run.learned for run in runs))
             spread = (sd, values.min(), values.max(), result.low, result.high, *counts)
-            paper = TABLE_2.get(metric, {}).get(condition, nan) if ratio == 1 else nan
+            published = TABLE_2.get(metric, {}) if ratio == 1 and study.with_paper else {}
+            paper = published.get(condition, nan)
             rows.append((condition, ratio, metric, result.estimate, *spread, *test_set, paper))
     columns = (
         "condition ratio figure mean sd min max low high seeds runs_not_learned images groups "

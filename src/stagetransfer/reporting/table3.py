@@ -31,8 +31,10 @@ SLOPE_NOTES = (
     "does not hold here. No line is fitted to runs that did not learn.",
     "fit: 'bad' if the line leaves more than 5 % of the variance among the means per ratio "
     "unexplained, and more than the spread of the runs explains (F test of lack of fit).",
+)
+PAPER_NOTE = (
     "paper: Suzuki et al. 2018, Table 3. Its unit is unknown: an accuracy given as a fraction "
-    "cannot change by more than 1. One possible reading is per step of 20 %, in percent.",
+    "cannot change by more than 1. One possible reading is per step of 20 %, in percent."
 )
 DIFFERENCE_NOTE = (
     "In the units of Table 3, with the 95 % interval. Lines are fitted to the ratios and seeds "
@@ -58,13 +60,15 @@ def table_3(study: Study) -> list[Block]:
             slope, fit = f"not fitted: {row['not_fitted']}", fmt.DASH
         place = [fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])]
         textbook = fmt.interval(row["textbook_low"], row["textbook_high"])
-        r_squared, paper = fmt.number(row["r_squared"], 2), fmt.number(row["paper"], 4)
-        rows.append([*place, slope, textbook, r_squared, fit, paper])
+        paper = [fmt.number(row["paper"], 4)] if study.with_paper else []
+        rows.append([*place, slope, textbook, fmt.number(row["r_squared"], 2), fit, *paper])
     flat = [name for name in study.conditions if name not in sloped]
     a = f"A{fmt.dagger(study)}"
-    columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit", "paper"]
+    columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit"]
+    columns += ["paper"] if study.with_paper else []
     flat_note = f"No slope, since all runs have one ratio: {fmt.join(flat)}."
-    notes = [*SLOPE_NOTES, *([flat_note] if flat else []), *fmt.few_groups_note(study)]
+    paper_note = [PAPER_NOTE] if study.with_paper else []
+    notes = [*SLOPE_NOTES, *paper_note, *([flat_note] if flat else []), *fmt.few_groups_note(study)]
     title = "Table 3. Slope A of y = A r + b"
     table = Table("table3", title, columns, rows, notes, left=2, data=data)
     return [table, *(_differences(study) if len(sloped) > 1 else [])]
@@ -75,7 +79,7 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     runs = study.at(condition)
     seeds, ratios = study.seeds_of(runs), [run.ratio for run in runs]
     place = (metric, condition, UNITS[metric].name, len(runs), len(set(seeds)), len(set(ratios)))
-    paper = TABLE_3[metric].get(condition, nan)
+    paper = TABLE_3[metric].get(condition, nan) if study.with_paper else nan
     if reason := not_learned(runs):
         return *place, *[nan] * 9, None, paper, reason
     fitted = stats.fit_line(ratios, study.values(runs, metric)[0])

@@ -53,8 +53,9 @@ class Study:
     The test images are sorted by id; their `groups` are None where none are known. `few` has the
     number of groups of each class with fewer than ten. `asked` are the conditions whose pairs are
     the question of the study, also those without a run; `asked_for` tells whether the user named
-    them. `crossed` tells whether the source seed varies on its own: some seed has runs with several
-    source seeds.
+    them. `with_paper` tells whether the figures of Suzuki et al. 2018 are shown beside them: only
+    if the data have the layout of theirs, unless it is set. `crossed` tells whether the source seed
+    varies on its own: some seed has runs with several source seeds.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Study:
         self.few = stats.few_groups(self.labels, self.groups, self.classes)
         pairs = {run.replicate for run in runs if run.replicate.source_seed is not None}
         self.crossed = len(pairs) > len({seed for seed, _ in pairs})
+        layouts = {run.config.get(f"domain.{run.chain[-1]}.layout") for run in runs}
+        self.with_paper = layouts == {"dld"}
         self._metrics: dict[str, dict[str, Array]] = {}
         self._resamples: dict[tuple[Replicate, ...], Resamples] = {}
         self._intervals: dict[tuple[str, float, str], Interval] = {}
