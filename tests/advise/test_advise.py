@@ -1,5 +1,7 @@
 """The advice follows the features, divides no patient, and never sees the test set."""
 
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,7 +43,7 @@ def features(*strengths, seed=0):
 
 def ranked(**strengths):
     candidates = [
-        Candidate(name, index, (Network(), Network()), f"chain=[{name},target]")
+        Candidate(name, index, (Network(), Network()), (f"chain=[{name},target]",))
         for index, name in enumerate(strengths)
     ]
     found = {name: [features(*of, seed=seed) for seed in (1, 2)] for name, of in strengths.items()}
@@ -161,7 +163,10 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
         Image.new("L", (32, 32), int(RANDOM.integers(256))).save(file)
     pd.testing.assert_frame_equal(table(), before)
     report = (outputs / "advise" / "report.md").read_text()
-    assert "chain=[texture,target]" in report
+    commands = [shlex.split(line[2:]) for line in report.splitlines() if "train.py" in line]
+    assert [words[2] for words in commands] == ["+experiment=scratch", "chain=[texture,target]"]
+    for words in commands:
+        assert compose_settings(words[2:]).chain[-1] == "target"
     assert "the patients are unknown" in report
     code, shown = run(monkeypatch, capsys, "advise", *target, "--sources", tmp_path / "nothing")
     assert (code, shown.err.count("\n")) == (2, 1)

@@ -30,7 +30,7 @@ class Candidate:
     name: str
     trained: int
     networks: tuple[Backbone, ...]
-    words: str = ""
+    words: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -65,10 +65,10 @@ def find_candidates(
             found += stages
             left_out += problems
         elif path.is_file() or source in PUBLISHED:
-            words = "chain=[natural,target] domain/natural=pretrained "
-            words += f"domain.natural.weights={source}"
             name = path.name if path.is_file() else f"{source} weights"
-            found.append(Candidate(name, 0, (_network(source, model),), words))
+            words = "chain=[natural,target]", "domain/natural=pretrained"
+            weights = f"domain.natural.weights={source}"
+            found.append(Candidate(name, 0, (_network(source, model),), (*words, weights)))
         else:
             raise UserError(
                 f"--sources {source}: no outputs folder, no file and none of {', '.join(PUBLISHED)}"
@@ -100,8 +100,8 @@ def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], li
             except UserError as error:
                 left_out.append(f"{name} ({key}): {cause(error)}")
         if networks:
-            words = f"chain=[{','.join(chain)},target]"
-            found.append(Candidate(name, len(chain), tuple(networks), words))
+            word = f"chain=[{','.join(chain)},target]"
+            found.append(Candidate(name, len(chain), tuple(networks), (word,)))
     return found, left_out
 
 

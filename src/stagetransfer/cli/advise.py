@@ -1,5 +1,6 @@
 """`stagetransfer advise`: which source to take for a target, and how deep to tune."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -65,16 +66,13 @@ def advise(
     doubts = [f"left out: {line}" for line in left_out]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     first = [one for one in advice.ranking if one.candidate.words][:3]
-    target = " ".join(words)
-    commands = [f"python train.py +experiment=scratch {target}".strip()]
-    commands += [
-        f"python train.py '{one.candidate.words.split()[0]}' "
-        f"{' '.join([*one.candidate.words.split()[1:], target])} transfer.mode=fine_tune "
-        f"transfer.tune_from={one.tune_from}"
-        for one in first
-    ]
+    commands = [["+experiment=scratch", *words]]
+    for ranked in first:
+        tuned = f"transfer.tune_from={ranked.tune_from}"
+        commands.append([*ranked.candidate.words, *words, tuned])
+    lines = [f"python train.py {shlex.join(command)}" for command in commands]
     with filled_folder(folder) as part:
-        write_report("StageTransfer advice", advice_page(advice, doubts, commands), part)
+        write_report("StageTransfer advice", advice_page(advice, doubts, lines), part)
     typer.echo(advice.table()[["candidate", "tune_from", "recall", "gain"]].to_string(index=False))
     typer.echo(advice.sentence)
     typer.echo(f"written  {folder / 'report.html'}")
