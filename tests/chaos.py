@@ -104,7 +104,8 @@ def disturb(subject: Subject, folder: Path, runs: Path, draw: random.Random, sig
         checkpoints = last_epochs(outputs)
         done = _finish(subject, outputs)
         _check_resumption(subject, checkpoints, done.stdout)
-        if done.returncode:
+        # `export` only makes new folders, and the try before may have completed this one.
+        if done.returncode and "it exists already" not in done.stderr:
             subject.faults.append(f"exit code {done.returncode}: {done.stderr[-300:]}")
         found = results(outputs, subject)
         names = expected.keys() | found.keys()
