@@ -93,8 +93,8 @@ def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], li
         name, networks = " → ".join(chain), list[Backbone]()
         for key in same:
             if len(networks) == most:
-                left_out.append(f"{name} ({key}): {most} stages of this chain are used")
-                continue
+                left_out.append(f"{name}: {most} of {len(same)} stages of this chain are used")
+                break
             try:
                 networks.append(_network(store.path(key) / "model.ckpt", model))
             except UserError as error:
