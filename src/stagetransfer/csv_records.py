@@ -1,13 +1,15 @@
 """Rows of a CSV from any program, with their line numbers."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import require_file, restored
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+# What programs write for a missing value, in lower case.
+_MISSING = frozenset(["nan", "na", "n/a", "#n/a", "<na>", "null", "nat"])
 
 
 def records(
@@ -53,3 +55,13 @@ def records(
         raise UserError(f"{path}: no such table; {cure}") from error
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from error
+
+
+def check_not_missing(where: str, cells: Mapping[str, str | None]) -> None:
+    """Raise UserError if a cell has a text that stands for a missing value, such as nan."""
+    for name, text in cells.items():
+        if text is not None and text.lower() in _MISSING:
+            raise UserError(
+                f"{where}: the {name} {text!r} stands for a missing value; fill the cell, or "
+                "choose another name if it is meant as one"
+            )

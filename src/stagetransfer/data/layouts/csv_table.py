@@ -1,18 +1,16 @@
 """A CSV table of images."""
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from stagetransfer.csv_records import records
+from stagetransfer.csv_records import check_not_missing, records
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
 from stagetransfer.data.layouts.rows import Limit, Row, check_classes, choose_classes, to_samples
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
 
 _NEEDED = ("file", "label")
-# What programs write for a missing value, in lower case.
-_MISSING = frozenset(["nan", "na", "n/a", "#n/a", "<na>", "null", "nat"])
 
 
 def read_csv(
@@ -77,13 +75,3 @@ def _below(root: Path, where: str, text: str) -> str:
     if absolute or file.split("/")[0] == "..":
         raise UserError(f"{where}: {file} is not below {root}; give the path from there")
     return file
-
-
-def check_not_missing(where: str, cells: Mapping[str, str | None]) -> None:
-    """Raise UserError if a cell has a text that stands for a missing value, such as nan."""
-    for name, text in cells.items():
-        if text is not None and text.lower() in _MISSING:
-            raise UserError(
-                f"{where}: the {name} {text!r} stands for a missing value; fill the cell, or "
-                "choose another name if it is meant as one"
-            )
