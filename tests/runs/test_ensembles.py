@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from made_runs import make_run, make_sweep
 from stagetransfer.cli.app import app
-from stagetransfer.runs.ensembles import best_condition, ensembles, temperature
+from stagetransfer.runs.ensembles import best_condition, calibrated, ensembles, temperature
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.statistics import apply_temperature, fit_temperature
 
@@ -35,7 +35,7 @@ def runs(outputs):
 
 
 def test_the_mean_of_calibrated_probabilities(runs):
-    made, lines = ensembles(runs)
+    made, lines = ensembles([calibrated(run) for run in runs])
     assert lines == []
     assert [(run.ratio, run.seed) for run in made] == [(r, s) for r in (0.2, 1.0) for s in range(3)]
     for one in made:

@@ -32,17 +32,18 @@ def ensemble(
     """Average the calibrated probabilities of all conditions, and compare with the best of them."""
     import pandas as pd
 
-    from stagetransfer.runs.ensembles import NAME, best_condition, ensembles
+    from stagetransfer.runs.ensembles import NAME, best_condition, calibrated, ensembles
     from stagetransfer.runs.gather import gather_runs
     from stagetransfer.runs.study import Study
     from stagetransfer.runs.writer import Predictions
     from stagetransfer.statistics import NATS, POINTS, sentence
 
     found = gather_runs(runs, only=only or (), conditions=condition_names(conditions))
-    made, lines = ensembles(found.runs)
+    singles = [calibrated(run) for run in found.runs]
+    made, lines = ensembles(singles)
     if not made:
         raise UserError(f"{runs[0]}: no ensemble can be made. {'; '.join(lines)}")
-    study = Study([*found.runs, *made], count)
+    study = Study([*singles, *made], count)
     rows = []
     for ratio in sorted({run.ratio for run in made}):
         best = best_condition(found.runs, ratio)

@@ -16,8 +16,8 @@ NAME = "ensemble"
 def ensembles(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Return one run per ratio and seed that averages all conditions, and why some have none.
 
-    Its probabilities are the mean of the members', each divided by the temperature of its own
-    validation images. A seed takes part if every condition has one run at it that learned.
+    Its probabilities are the mean of the members'; give `calibrated` runs, so that none of them has
+    more weight by overconfidence. A seed takes part if every condition has one run that learned.
     """
     found, lines = list[Run](), list[str]()
     for ratio in sorted({run.ratio for run in runs}):
@@ -64,16 +64,22 @@ def _validated(run: Run) -> tuple[Integers, Array]:
     return np.concatenate(labels), np.concatenate(probabilities)
 
 
+def calibrated(run: Run) -> Run:
+    """Return the run with its probabilities at its own temperature; predictions do not change."""
+    places = {name: i for i, name in enumerate(run.ids)}
+    scaled = np.empty_like(run.probabilities)
+    for part in run.parts:
+        rows = [places[name] for name in part.ids]
+        scaled[rows] = apply_temperature(part.probabilities, temperature(part))
+    return replace(run, probabilities=scaled, folds=())
+
+
 def _mean(members: Sequence[Run]) -> Run:
     first = members[0]
     places = {name: i for i, name in enumerate(first.ids)}
     total = np.zeros_like(first.probabilities)
     for run in members:
-        for part in run.parts:
-            rows = [places[name] for name in part.ids]
-            total[rows] += apply_temperature(part.probabilities, temperature(part))
+        total[[places[name] for name in run.ids]] += run.probabilities
     folder = first.folder.with_name(f"{NAME}-r{first.ratio:g}-s{first.seed}")
-    probabilities = total / len(members)
-    return replace(
-        first, folder=folder, condition=NAME, probabilities=probabilities, folds=(), verdict=LEARNED
-    )
+    mean = total / len(members)
+    return replace(first, folder=folder, condition=NAME, probabilities=mean, verdict=LEARNED)
