@@ -201,7 +201,7 @@ def command(world, compose_config):
         "example": (["polyp", world / "new"], []),
     }
     work = (
-        "advise.find_candidates", "runs.ensembles.ensembles", "reporting.build.Study",
+        "advise.find_candidates", "runs.ensembles.calibrated", "reporting.build.Study",
         "reporting.tensorboard_board.Study", "export.bundle.Study",
         "runs.roc_study.RocStudy.metrics_table", "runs.froc_study.compare_systems",
         "reporting.convergence_plots.convergence_plot",
