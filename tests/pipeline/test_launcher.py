@@ -228,7 +228,12 @@ def test_a_sweep_folder_that_is_used_again(application, tmp_path):
     other.mkdir(parents=True)
     for file in (other.parent / "multirun.yaml", other / "job.json", other / "failure.txt"):
         file.write_text("of another sweep")
+    foreign = [tmp_path / "sweep" / name / "job.json" for name in ("a", "b")]
+    for file, text in zip(foreign, ('{"number": 1}', "no JSON"), strict=True):
+        file.parent.mkdir()
+        file.write_text(text)
     done = application("x=succeed,succeed")
+    assert [file.read_text() for file in foreign] == ['{"number": 1}', "no JSON"]
     assert done.returncode == 0
     assert "2 jobs, all finished" in done.stdout
     assert (other / "job.json").read_text() == "of another sweep"

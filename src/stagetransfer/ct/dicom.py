@@ -159,4 +159,4 @@ def folder_patient(where: str) -> str:
         return parts[0]
     # A dot may belong to the name: 1.3.6.1.4.1.1000.nii.gz
     suffix = next((one for one in _SUFFIXES if parts[0].lower().endswith(one)), "")
-    return parts[0].removesuffix(parts[0][len(parts[0]) - len(suffix) :])
+    return parts[0][: len(parts[0]) - len(suffix)]

@@ -108,13 +108,20 @@ def forget_jobs(sweep: Path) -> None:
 
 
 def _records(sweep: Path) -> list[Path]:
-    """Return the job.json of each job, but not those of another sweep in a folder below."""
+    """Return the job.json of each job, but none of another program, or of a sweep further below."""
     inner = [path.parent for path in sweep.rglob("multirun.yaml") if path.parent != sweep]
     return [
         path
         for path in sweep.rglob("job.json")
-        if not any(path.is_relative_to(folder) for folder in inner)
+        if not any(path.is_relative_to(folder) for folder in inner) and _is_record(path)
     ]
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return read_json(path).keys() == {"number", "overrides", "run"}
+    except UserError:
+        return False
 
 
 def unresolved_subdir(config: DictConfig) -> str:

@@ -112,15 +112,18 @@ def _refuse_mixture(root: Path, named: list[str], others: list[str]) -> NoReturn
 
 def _check_one_level(root: Path, tops: list[str]) -> None:
     """Refuse folders that have the same folders and no images: the classes may be below them."""
-    inner = [entries(root / top) for top in tops]
-    first = inner[0][0] if inner else []
-    alike = all(folders == first and not any(map(is_image, files)) for folders, files in inner)
-    if len(tops) > 1 and len(first) > 1 and alike:
+    first = entries(root / tops[0])[0] if len(tops) > 1 else []
+    if len(first) > 1 and all(_holds_only(root / top, first) for top in tops):
         raise UserError(
             f"{root}: {listed(tops)} have the same folders {listed(first)}. Set "
             f"options.splits=false if {listed(tops)} are the classes; otherwise sort the images "
             "into one folder per class, or list them in a table (layout csv)."
         )
+
+
+def _holds_only(folder: Path, names: list[str]) -> bool:
+    folders, files = entries(folder)
+    return folders == names and not any(map(is_image, files))
 
 
 def _pattern(groups: str | None) -> re.Pattern[str] | None:
