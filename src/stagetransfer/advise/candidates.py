@@ -83,7 +83,10 @@ def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], li
     store = StageStore(outputs / "stages")
     keys = sorted(path.parent.name for path in store.root.glob("*/DONE"))
     if not keys:
-        raise UserError(f"--sources {outputs}: no finished stage in {store.root}")
+        raise UserError(
+            f"--sources {outputs}: no finished stage in {store.root}. Train one first, for example "
+            "with +experiment=two_stage, or give weights"
+        )
     of_chain: dict[tuple[str, ...], list[str]] = {}
     for key in keys:
         chain = tuple(str(one["name"]) for one in store.record(key))
