@@ -51,12 +51,14 @@ class Subject:
         words: the command; {outputs} stands for the outputs folder, {run} for its first run.
         needs_runs: whether the command reads finished runs.
         results: patterns of the files that must have equal bytes, besides checkpoints.
+        makes_new: whether the command refuses to write into a folder that exists.
     """
 
     name: str
     words: list[str]
     needs_runs: bool = False
     results: tuple[str, ...] = ("runs/*/*.csv",)
+    makes_new: bool = False
     kills: int = 0
     terms: int = 0
     ended_before: int = 0  # times that the process had ended before the signal
@@ -77,8 +79,10 @@ def subjects() -> list[Subject]:
         Subject("report", [*TOOL, "report", *read], True, ("report/**/*.csv", "report/*.md")),
         Subject("board", [*TOOL, "board", *read], True, ()),
         Subject("visualize", [*TOOL, "visualize", *read, "--images", "4"], True, VISUALS),
-        Subject("predict", [*TOOL, "predict", "{run}", "{outputs}/patch.png"], True, PREDICTED),
-        Subject("export", [*TOOL, "export", "{run}"], True, ("export/*/*.safetensors",)),
+        Subject(
+            "predict", [*TOOL, "predict", "{run}", "{outputs}/patch.png"], True, PREDICTED, True
+        ),
+        Subject("export", [*TOOL, "export", "{run}"], True, ("export/*/*.safetensors",), True),
     ]
 
 
@@ -104,8 +108,9 @@ def disturb(subject: Subject, folder: Path, runs: Path, draw: random.Random, sig
         checkpoints = last_epochs(outputs)
         done = _finish(subject, outputs)
         _check_resumption(subject, checkpoints, done.stdout)
-        # `export` only makes new folders, and the try before may have completed this one.
-        if done.returncode and "it exists already" not in done.stderr:
+        # The try before may have completed the folder that the command only makes anew.
+        complete = subject.makes_new and ": already exists." in done.stderr
+        if done.returncode and not complete:
             subject.faults.append(f"exit code {done.returncode}: {done.stderr[-300:]}")
         found = results(outputs, subject)
         names = expected.keys() | found.keys()

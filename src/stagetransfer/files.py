@@ -222,6 +222,12 @@ def check_can_be_folder(path: str | Path, key: str) -> None:
         raise UserError(f"{key} {text}: no folder can be made there ({why}). Give another folder.")
 
 
+def check_is_new(folder: Path, name: str = "folder") -> None:
+    """Raise UserError if something exists where a command would make its new folder."""
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder}: already exists. Give another {name}, or remove it.")
+
+
 def require_file(path: Path) -> None:
     """Raise OSError if a path is there but no regular file: a pipe would never end."""
     if path.exists() and not path.is_file():

@@ -211,7 +211,7 @@ def test_different_weights_do_not_agree(exported):
 
 
 def test_bad_input_is_refused(run, exported, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="it exists already"):
+    with pytest.raises(UserError, match="already exists"):
         export_run(run)
     with pytest.raises(UserError, match="holds no run"):
         export_run(tmp_path)

@@ -93,7 +93,7 @@ def test_all_images_differ_and_none_is_blank(root):
 
 def test_an_existing_folder_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="mine: exists already"):
+    with pytest.raises(UserError, match="mine: already exists"):
         call("example", "polyp", tmp_path / "mine")
     with pytest.raises(UserError, match="carotid: no such example; there are polyp, frames"):
         call("example", "carotid", tmp_path / "new")

@@ -65,4 +65,4 @@ def test_the_command_writes_slices_and_their_ground_truth(tmp_path):
     assert (tmp_path / "p" / "labels.csv").read_text().splitlines()[:2] == ["value,label", "1,CON"]
     again = CliRunner().invoke(app, words)
     assert isinstance(again.exception, UserError)
-    assert "exists already" in str(again.exception)
+    assert "already exists" in str(again.exception)

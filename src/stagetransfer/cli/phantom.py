@@ -7,8 +7,7 @@ import typer
 
 from stagetransfer.cli.ct_options import require_extra
 from stagetransfer.cli.options import new_folder
-from stagetransfer.errors import UserError
-from stagetransfer.files import atomic_folder
+from stagetransfer.files import atomic_folder, check_is_new
 
 
 def phantom(
@@ -29,8 +28,7 @@ def phantom(
     from stagetransfer.synthetic.lung import CLASSES
     from stagetransfer.synthetic.lung_slices import lung_slice, patients_of_test
 
-    if out.exists():
-        raise UserError(f"{out}: exists already. Give another folder or remove it.")
+    check_is_new(out)
     with atomic_folder(out) as part:
         for kind in ("slices", "truth", "lungs"):
             (part / kind).mkdir()

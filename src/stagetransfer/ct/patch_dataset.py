@@ -13,13 +13,12 @@ from PIL import Image
 from stagetransfer.ct.patch_extraction import Extraction
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
 from stagetransfer.errors import UserError
-from stagetransfer.files import atomic_folder, defused
+from stagetransfer.files import atomic_folder, check_is_new, defused
 
 
 def check_output_folder(out: Path, root: Path | None = None) -> None:
     """Raise UserError if `out` exists, or lies below the input `root`."""
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out}: already exists. Give another folder with --out, or remove it")
+    check_is_new(out, "--out")
     if root is not None and root.resolve() in out.resolve().parents:
         raise UserError(f"{out}: lies within the input {root}. Give a folder outside it")
 

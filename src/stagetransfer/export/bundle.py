@@ -9,7 +9,7 @@ from safetensors.torch import save
 from stagetransfer.errors import UserError, is_shown
 from stagetransfer.export.model_card import model_card
 from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, require_onnx, write_onnx
-from stagetransfer.files import atomic_folder, default_folder
+from stagetransfer.files import atomic_folder, check_is_new, default_folder
 from stagetransfer.models import METADATA_KEY
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 from stagetransfer.runs.gather import gather_runs
@@ -49,8 +49,7 @@ def export_run(
         raise UserError(f"{path}: it holds {len(runs)} runs. Give one, such as {runs[0].folder}.")
     run = runs[0]
     out = out or default_folder(run.folder.parent.parent, "export", run.folder.name)
-    if out.exists():
-        raise UserError(f"{out}: it exists already. Remove it, or give another --out.")
+    check_is_new(out, "--out")
     study = Study(gather_runs([run.folder]).runs, count)
     network, description = run.network(), describe(run)
     with atomic_folder(out) as part:

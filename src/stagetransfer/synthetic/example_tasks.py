@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from stagetransfer.errors import UserError
-from stagetransfer.files import atomic_folder
+from stagetransfer.files import atomic_folder, check_is_new
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.uint8]  # (SIDE, SIDE) grey or (SIDE, SIDE, 3) colour
@@ -42,8 +42,7 @@ def write_example(name: str, folder: Path) -> None:
     """Write the set of a task, always with the same content, into a new folder."""
     if name not in TASKS:
         raise UserError(f"{name}: no such example; there are {', '.join(TASKS)}")
-    if folder.exists():
-        raise UserError(f"{folder}: exists already. Give a new folder.")
+    check_is_new(folder)
     with atomic_folder(folder) as part:
         TASKS[name].write(part)
 
