@@ -12,11 +12,10 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from benchmarks.tables import show
+from stagetransfer.advise.judge import agreement, over_targets
 
 SCORES = ("leep", "nleep", "logme", "lp", "ncti", "parc", "sfda", "fu")
 LARGE = ("imagenet", "radimagenet")
@@ -68,20 +67,15 @@ def _row(name: str, tables: dict[str, pd.DataFrame], ranks: Ranks) -> list[str]:
     taus, lost = [], []
     shared = [str(one) for one in tables["AUCs"] if all(one in table for table in tables.values())]
     for target in shared:
-        both = pd.DataFrame({"auc": tables["AUCs"][target], "rank": ranks(target)}).dropna()
-        best = both[both["rank"] == both["rank"].max()]
-        lost.append(100 * (both["auc"].max() - best["auc"].mean()))
-        if both["rank"].nunique() > 2:
-            taus.append(stats.weightedtau(both["auc"], both["rank"]).statistic)
+        tau, less = agreement(tables["AUCs"][target].dropna(), ranks(target))
+        lost.append(100 * less)
+        taus += [tau] if ranks(target).nunique() > 2 else []
     return [name, str(len(shared)), _interval(taus), _interval(lost)]
 
 
 def _interval(values: list[float]) -> str:
-    if not values:
-        return "-"
-    draws = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]"
+    mean, low, high = over_targets(values)
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if values else "-"
 
 
 if __name__ == "__main__":

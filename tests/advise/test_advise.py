@@ -1,6 +1,8 @@
 """The advice follows the features, divides no patient, and never sees the test set."""
 
+import json
 import shlex
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import recall_score
 
 from conftest import SMALL
-from stagetransfer.advise import advise
+from stagetransfer.advise import advise, find_candidates
 from stagetransfer.advise.advice import RATIOS
 from stagetransfer.advise.block_features import PROBABILITIES, _pooled
 from stagetransfer.advise.candidates import Candidate
@@ -170,3 +172,15 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     assert "the patients are unknown" in report
     code, shown = run(monkeypatch, capsys, "advise", *target, "--sources", tmp_path / "nothing")
     assert (code, shown.err.count("\n")) == (2, 1)
+
+    # A stage with another seed belongs to the same candidate; one with other settings does not.
+    (stage,) = (path.parent for path in (outputs / "stages").glob("*/DONE"))
+    for key, change in (("b" * 16, {"seed": 5}), ("c" * 16, {"recipe": {}})):
+        shutil.copytree(stage, stage.with_name(key))
+        record = json.loads((stage / "stage.json").read_text())
+        record["identity"] |= change
+        (stage.with_name(key) / "stage.json").write_text(json.dumps(record))
+    found, _ = find_candidates([str(outputs)], compose_settings(target).model)
+    names = {one.name: len(one.networks) for one in found}
+    assert sorted(names.values()) == [1, 2, 3]  # of these, three are random
+    assert "texture (cccccccc)" in names

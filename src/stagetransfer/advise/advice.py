@@ -33,6 +33,7 @@ class Ranked:
         behind: the best candidate's recall minus this one's; 0 for the best one itself.
         by_ratio: macro recall of the probe at each ratio.
         scores: other scores of the features of `block`.
+        prior: its mean rank on other targets, from 0 (worst) to 1 (best); None if unknown.
     """
 
     candidate: Candidate
@@ -43,14 +44,19 @@ class Ranked:
     behind: Interval
     by_ratio: Mapping[float, float]
     scores: Mapping[str, float]
+    prior: float | None = None
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The candidates, best first, the recall of every block, and the answer in one sentence."""
+    """The candidates, best first, the recall of every block, and the answer.
+
+    `pick` is the candidate that the sentence names.
+    """
 
     ranking: Sequence[Ranked]
     blocks: pd.DataFrame  # candidate, block, recall
+    pick: Ranked
     sentence: str
     chance: float
 
@@ -58,12 +64,25 @@ class Advice:
         """Return one row per candidate, best first, as for advice.csv."""
         return pd.DataFrame([_row(one) for one in self.ranking])
 
+    def record(self) -> dict[str, Any]:
+        """Return the content of advice.json, which `judge` compares with finished runs."""
+        return {
+            "pick": self.pick.candidate.name,
+            "answer": self.sentence,
+            "blocks": list(self.pick.candidate.networks[0].blocks),
+            "scores": list(self.pick.scores),
+            "candidates": [
+                {**_row(one), "words": list(one.candidate.words)} for one in self.ranking
+            ],
+        }
+
 
 def advise(
     candidates: Sequence[Candidate],
     features: Mapping[str, Sequence[Features]],
     divisions: Divisions,
     groups: Sequence[str] | None,
+    priors: Mapping[str, float] | None = None,
     ratios: Sequence[float] = RATIOS,
 ) -> Advice:
     """Probe every block of every candidate, and rank the candidates.
@@ -75,6 +94,7 @@ def advise(
     Args:
         features: by the candidate's name, one per network, see `block_features`.
         groups: the patients (N,) of the training images; None: unknown.
+        priors: mean ranks on other targets by the candidate's name, see `outcomes.prior`.
     """
     labels, seeds = divisions.labels, len(divisions.folds)
     drawn = stats.resample(labels, groups, divisions.classes, seeds=1, count=RESAMPLES)
@@ -117,34 +137,45 @@ def advise(
         recall = stats.interval(drawn, values).clipped()
         blocks = one.networks[0].blocks
         tune_from = blocks[blocks.index(block) + 1]
-        ranking.append(Ranked(one, block, tune_from, recall, gain, behind, curve, scores))
+        rank = (priors or {}).get(one.name)
+        ranking.append(Ranked(one, block, tune_from, recall, gain, behind, curve, scores, rank))
     frame = pd.DataFrame(of_blocks, columns=pd.Index(["candidate", "block", "recall"]))
     chance = 1 / len(np.unique(labels))
-    return Advice(ranking, frame, answer(ranking), chance)
+    pick, sentence = answer(ranking)
+    return Advice(ranking, frame, pick, sentence, chance)
 
 
-def answer(ranking: Sequence[Ranked]) -> str:
-    """Return what to do in one or two sentences that claim no more than the intervals do."""
+def answer(ranking: Sequence[Ranked]) -> tuple[Ranked, str]:
+    """Return the pick, and what to do in one or two sentences that claim no more than is known.
+
+    Of candidates that cannot be told from the first, the pick is the one with the best rank on
+    other targets, where all of them have one; otherwise the one that is cheapest to train.
+    """
     top = ranking[0]
     if top.candidate.name == RANDOM or not top.gain.low > 0:
         best = next((one for one in ranking if one.candidate.name != RANDOM), top)
-        return (
+        return best, (
             "No candidate can be told from random values: the best probe is that of "
             f"{best.candidate.name} ({_points(best.gain)} of macro recall). Compare it with "
             "scratch by short trainings, or look for another source."
         )
     equal = [one for one in ranking[1:] if not one.behind.low > 0 and one.candidate.name != RANDOM]
-    take = f"take {top.candidate.name} and tune from {top.tune_from}"
     gain = f"its probe gains {_points(top.gain)} of macro recall over random values"
     if not equal:
-        return f"{take[0].upper()}{take[1:]}: {gain}, and is better than every other candidate's."
-    cheapest = min([top, *equal], key=lambda one: one.candidate.trained)
+        text = f"Take {top.candidate.name} and tune from {top.tune_from}: {gain}, and is better"
+        return top, f"{text} than every other candidate's."
     others = ", ".join(one.candidate.name for one in equal)
     text = f"{top.candidate.name} comes first ({gain}), but {others} cannot be told from it."
-    if cheapest is not top and cheapest.candidate.trained < top.candidate.trained:
-        name, depth = cheapest.candidate.name, cheapest.tune_from
-        return f"{text} The cheapest of these is {name}: tune it from {depth}."
-    return f"{text} So {take}, or decide by short trainings."
+    ranks = {id(one): one.prior for one in (top, *equal) if one.prior is not None}
+    if len(ranks) == 1 + len(equal):
+        pick = max([top, *equal], key=lambda one: ranks[id(one)])
+        why = "The best of these on other targets"
+    else:
+        pick = min([top, *equal], key=lambda one: one.candidate.trained)
+        why = "The cheapest of these"
+    if pick is top:
+        return top, f"{text} So take {top.candidate.name} and tune from {top.tune_from}."
+    return pick, f"{text} {why} is {pick.candidate.name}: tune it from {pick.tune_from}."
 
 
 def _points(found: Interval) -> str:
@@ -170,5 +201,6 @@ def _row(one: Ranked) -> dict[str, Any]:
         "behind_low": one.behind.low,
         "behind_high": one.behind.high,
         **{f"recall_at_{ratio:g}": value for ratio, value in one.by_ratio.items()},
+        "rank_on_other_targets": one.prior,
         **one.scores,
     }

@@ -55,14 +55,16 @@ def _ranking(advice: Advice) -> Table:
         )
         is_random, is_first = one.candidate.name == RANDOM, one is advice.ranking[0]
         cells = [fmt.DASH if is_random else gain, fmt.DASH if is_first else behind]
-        trained = str(one.candidate.trained)
-        rows.append([one.candidate.name, one.block, one.tune_from, recall, *cells, trained])
+        cells += [fmt.number(one.prior, 2), str(one.candidate.trained)]
+        rows.append([one.candidate.name, one.block, one.tune_from, recall, *cells])
     columns = ["candidate", "best block", "tune from", "macro recall", "gain", "behind the first"]
     note = (
         "gain: points of macro recall over random values. behind the first: if the interval lies "
-        "above 0, the first candidate's probe is better. stages: how many were trained for it."
+        "above 0, the first candidate's probe is better. rank elsewhere: the mean rank of its runs "
+        "on other targets in these outputs, from 0 (worst) to 1 (best). stages: how many were "
+        "trained for it."
     )
-    columns.append("stages")
+    columns += ["rank elsewhere", "stages"]
     title = "Candidates, the best probe first"
     return Table("advice", title, columns, rows, [note], advice.table(), left=3)
 

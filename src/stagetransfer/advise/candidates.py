@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError, cause
+from stagetransfer.files import read_json
 from stagetransfer.models import Backbone, build_backbone, copy_blocks, read_weights
 from stagetransfer.names import PUBLISHED
 from stagetransfer.pipeline.stage_store import StageStore
@@ -65,10 +69,8 @@ def find_candidates(
             found += stages
             left_out += problems
         elif path.is_file() or source in PUBLISHED:
-            name = path.name if path.is_file() else f"{source} weights"
-            words = "chain=[natural,target]", "domain/natural=pretrained"
-            weights = f"domain.natural.weights={source}"
-            found.append(Candidate(name, 0, (_network(source, model),), (*words, weights)))
+            words = "chain=[natural,target]", *_weights_words(source)
+            found.append(Candidate(_weights_name(source), 0, (_network(source, model),), words))
         else:
             raise UserError(
                 f"--sources {source}: no outputs folder, no file and none of {', '.join(PUBLISHED)}"
@@ -79,6 +81,24 @@ def find_candidates(
     return found, left_out
 
 
+def chain_name(sources: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of a chain's source stages as a candidate, such as "natural → texture".
+
+    Args:
+        sources: their entries in `stages` of metrics.json or stage.json; none: random values.
+    """
+    named = (_weights_name(one["weights"]) if "weights" in one else one["name"] for one in sources)
+    return " → ".join(map(str, named)) or RANDOM
+
+
+def _weights_name(weights: str) -> str:
+    return f"{weights} weights" if weights in PUBLISHED else Path(weights).name
+
+
+def _weights_words(weights: str) -> tuple[str, str]:
+    return "domain/natural=pretrained", f"domain.natural.weights={weights}"
+
+
 def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], list[str]]:
     store = StageStore(outputs / "stages")
     keys = sorted(path.parent.name for path in store.root.glob("*/DONE"))
@@ -87,13 +107,20 @@ def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], li
             f"--sources {outputs}: no finished stage in {store.root}. Train one first, for example "
             "with +experiment=two_stage, or give weights"
         )
-    of_chain: dict[tuple[str, ...], list[str]] = {}
+    # Stages that differ in their seeds alone are one candidate.
+    alike: dict[str, list[str]] = {}
     for key in keys:
-        chain = tuple(str(one["name"]) for one in store.record(key))
-        of_chain.setdefault(chain, []).append(key)
+        images = [one.get("weights", one.get("fingerprint")) for one in store.record(key)]
+        last = read_json(store.path(key) / "stage.json").get("identity", {})
+        shown = json.dumps([images, {**last, "seed": None}], sort_keys=True)
+        alike.setdefault(shown, []).append(key)
+    records = [(store.record(same[0]), same) for same in alike.values()]
+    records.sort(key=lambda one: (len(one[0]), chain_name(one[0])))
+    names = Counter(chain_name(record) for record, _ in records)
     found, left_out = [], []
-    for chain, same in sorted(of_chain.items(), key=lambda item: (len(item[0]), item[0])):
-        name, networks = " → ".join(chain), list[Backbone]()
+    for record, same in records:
+        name, networks = chain_name(record), list[Backbone]()
+        name += f" ({same[0][:8]})" if names[name] > 1 else ""
         for key in same:
             if len(networks) == most:
                 left_out.append(f"{name}: {most} of {len(same)} stages of this chain are used")
@@ -103,8 +130,10 @@ def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], li
             except UserError as error:
                 left_out.append(f"{name} ({key}): {cause(error)}")
         if networks:
-            word = f"chain=[{','.join(chain)},target]"
-            found.append(Candidate(name, len(chain), tuple(networks), (word,)))
+            words = [f"chain=[{','.join(str(one['name']) for one in record)},target]"]
+            words += _weights_words(record[0]["weights"]) if "weights" in record[0] else ()
+            trained = sum("weights" not in one for one in record)
+            found.append(Candidate(name, trained, tuple(networks), tuple(words)))
     return found, left_out
 
 

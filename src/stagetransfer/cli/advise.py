@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stagetransfer.cli.options import new_folder
+from stagetransfer.errors import UserError
 
 
 def advise(
@@ -27,19 +28,31 @@ def advise(
             help="Where to write; default: advise/ below paths.outputs.", callback=new_folder
         ),
     ] = None,
+    judge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Outputs folder with earlier advice and finished runs, which are compared; repeat."
+        ),
+    ] = None,
 ) -> None:
     """Rank sources for a target by probes on its training images; the test set is not read."""
+    if judge:
+        if overrides or sources:
+            raise UserError("--judge: takes no target and no --sources. Leave them out")
+        _judge(judge, out)
+        return
     from stagetransfer.advise import advise as rank
     from stagetransfer.advise import find_candidates
     from stagetransfer.advise.advice_page import advice_page
     from stagetransfer.advise.block_features import block_features
+    from stagetransfer.advise.judge import FILE
+    from stagetransfer.advise.outcomes import read_prior
     from stagetransfer.advise.probe import divide
     from stagetransfer.config.compose import compose_settings
     from stagetransfer.config.validate import check_folders
     from stagetransfer.data import DomainDataModule
     from stagetransfer.data.samples import UNKNOWN_GROUPS
-    from stagetransfer.errors import UserError
-    from stagetransfer.files import filled_folder
+    from stagetransfer.files import filled_folder, write_json
     from stagetransfer.pipeline.stage_data import stage_data
     from stagetransfer.reporting.render import write_report
 
@@ -62,7 +75,8 @@ def advise(
         features[one.name] = [
             block_features(network, data, folder / "features") for network in one.networks
         ]
-    advice = rank(candidates, features, divisions, of_images)
+    priors = read_prior([Path(one) for one in given], data.fingerprint)
+    advice = rank(candidates, features, divisions, of_images, priors)
     doubts = [f"left out: {line}" for line in left_out]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     first = [one for one in advice.ranking if one.candidate.words][:3]
@@ -73,6 +87,25 @@ def advise(
     lines = [f"python train.py {shlex.join(command)}" for command in commands]
     with filled_folder(folder) as part:
         write_report("StageTransfer advice", advice_page(advice, doubts, lines), part)
+        write_json(part / FILE, {"target": data.fingerprint, **advice.record()})
     typer.echo(advice.table()[["candidate", "tune_from", "recall", "gain"]].to_string(index=False))
     typer.echo(advice.sentence)
     typer.echo(f"written  {folder / 'report.html'}")
+
+
+def _judge(folders: list[Path], out: Path | None) -> None:
+    from stagetransfer.advise.judge import judgement, read_judged
+    from stagetransfer.files import csv_text, write_text
+
+    judged, lines = read_judged(folders)
+    typer.echo("".join(f"not judged: {line}\n" for line in lines), nl=False)
+    if not judged:
+        raise UserError(f"{folders[0]}: no advice has finished runs of two of its candidates")
+    table = judgement(judged)
+    file = (out or folders[0] / "advise") / "judgement.csv"
+    write_text(file, csv_text(table))
+    typer.echo(f"{'ranked by':<26}{'targets':>8}{'tau':>7}{'points lost':>13}{'near best':>11}")
+    for row in table.to_dict("records"):
+        numbers = f"{row['tau']:>7.2f}{row['lost']:>13.2f}{row['near']:>11.2f}"
+        typer.echo(f"{row['ranked_by']:<26}{row['targets']:>8}{numbers}")
+    typer.echo(f"written  {file}")

@@ -1,0 +1,59 @@
+"""What finished runs say about sources: their test results, and a prior for another target."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from stagetransfer.advise.candidates import chain_name
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.run import Run
+
+COLUMNS = ("target", "network", "candidate", "seed", "recall")
+
+
+def outcomes(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the macro recall on test images of each run with all training images.
+
+    Of a candidate's tuning depths, the one with the best validation recall counts. The columns are
+    target (the fingerprint of its data), network (the names of its blocks), candidate (as named by
+    `chain_name`), seed and recall.
+    """
+    rows = [
+        {
+            "target": run.fingerprint,
+            "network": " ".join(run.blocks),
+            "candidate": chain_name(run.stages[:-1]),
+            "seed": run.seed,
+            "recall": run.metrics["recall"],
+            "depth": str(run.config.get("transfer.tune_from")),
+            "validation": run.health.get("recall"),
+        }
+        for run in runs
+        if run.ratio == 1
+    ]
+    found = pd.DataFrame(rows, columns=pd.Index([*COLUMNS, "depth", "validation"]))
+    found["validation"] = found["validation"].astype(float)
+    of_candidate = ["target", "network", "candidate"]
+    means = found.groupby([*of_candidate, "depth"])["validation"].mean().reset_index()
+    best = means.sort_values("validation", ascending=False).drop_duplicates(of_candidate)
+    return found.merge(best[[*of_candidate, "depth"]])[list(COLUMNS)]
+
+
+def read_prior(folders: Sequence[Path], target: str) -> dict[str, float]:
+    """Return `prior` of the finished runs in these outputs folders; empty if there are none."""
+    held = [folder for folder in folders if any(folder.glob("runs/*/metrics.json"))]
+    finished, _ = read_runs(find_runs(held))
+    return {str(name): float(rank) for name, rank in prior(outcomes(finished), target).items()}
+
+
+def prior(found: pd.DataFrame, target: str) -> pd.Series:
+    """Return the mean rank of each candidate on the other targets, from 0 (worst) to 1 (best).
+
+    Targets with a single candidate say nothing and are left out.
+    """
+    others = found[found["target"] != target]
+    recalls = others.groupby(["target", "network", "candidate"])["recall"].mean()
+    by_target = recalls.groupby(["target", "network"])
+    ranks = (by_target.rank() - 1) / (by_target.transform("count") - 1)
+    return ranks.dropna().groupby("candidate").mean()

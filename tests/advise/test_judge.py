@@ -1,0 +1,172 @@
+"""Advice is judged by finished runs of the same images and network, and by nothing else."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from made_runs import make_run
+from stagetransfer.advise.judge import agreement, judgement, over_targets, read_judged
+from stagetransfer.advise.outcomes import outcomes, prior, read_prior
+from stagetransfer.cli.app import app
+from stagetransfer.runs.reader import find_runs, read_runs
+
+CANDIDATES = {"random": (0, 0.60), "natural": (1, 0.70), "natural → texture": (2, 0.80)}
+
+
+def advice(folder, target, pick, recalls=None, blocks=()):
+    recalls = recalls or {name: recall for name, (_, recall) in CANDIDATES.items()}
+    rows = [
+        {"candidate": name, "stages_trained": CANDIDATES[name][0], "recall": value, "LogME": -value}
+        for name, value in recalls.items()
+    ]
+    folder.mkdir(parents=True)
+    record = {"target": target, "blocks": list(blocks), "pick": pick, "scores": ["LogME"]}
+    (folder / "advice.json").write_text(json.dumps({**record, "candidates": rows}))
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    for target, skills in (("aaaa", (0.5, 1.0, 2.0)), ("bbbb", (1.0, 2.0, 0.5))):
+        for condition, skill in zip(("scratch", "natural", "two_stage"), skills, strict=True):
+            for seed in (0, 1):
+                make_run(
+                    tmp_path, condition, seed=seed, fingerprint=target, skill=skill,
+                    key=f"{target}{condition}{seed}",
+                )  # fmt: skip
+    return tmp_path
+
+
+def runs_of(folder):
+    return read_runs(find_runs([folder]))[0]
+
+
+def blocks_of(outputs):
+    return list(runs_of(outputs)[0].blocks)
+
+
+def test_outcomes_are_the_recalls_of_runs_with_all_images(outputs):
+    make_run(outputs, "natural", ratio=0.5, fingerprint="aaaa")
+    runs = runs_of(outputs)
+    found = outcomes(runs)
+    assert len(found) == 12
+    assert set(found["candidate"]) == {"random", "natural", "natural → texture"}
+    run = next(one for one in runs if one.condition == "two_stage" and one.seed == 1)
+    row = found[(found["target"] == run.fingerprint) & (found["candidate"] == "natural → texture")]
+    assert row.set_index("seed")["recall"][1] == run.metrics["recall"]
+
+
+def test_the_depth_with_the_best_validation_recall_counts(tmp_path):
+    for depth, recall, skill in (("fc8", 0.9, 0.4), ("conv1", 0.5, 3.0)):
+        make_run(
+            tmp_path, "natural", tune_from=depth, skill=skill,
+            health={"verdict": "learned", "recall": recall, "low": 0.4, "high": 1.0},
+        )  # fmt: skip
+    runs = {run.config["transfer.tune_from"]: run for run in runs_of(tmp_path)}
+    assert runs["fc8"].metrics["recall"] < runs["conv1"].metrics["recall"]
+    assert list(outcomes(list(runs.values()))["recall"]) == [runs["fc8"].metrics["recall"]]
+
+
+def test_published_weights_are_candidates_by_their_own_name(tmp_path):
+    make_run(tmp_path, "natural", weights="efficientnet-lite0")
+    assert set(outcomes(runs_of(tmp_path))["candidate"]) == {"efficientnet-lite0 weights"}
+
+
+def test_the_prior_does_not_look_at_the_target():
+    rows = [
+        ("a", "n", "x", 0, 0.9), ("a", "n", "y", 0, 0.8), ("a", "n", "z", 0, 0.1),
+        ("b", "n", "x", 0, 0.5), ("b", "n", "y", 0, 0.7), ("b", "n", "z", 0, 0.6),
+        ("c", "n", "x", 0, 0.5),  # one candidate alone says nothing
+    ]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["target", "network", "candidate", "seed", "recall"])
+    assert dict(prior(found, "a")) == {"x": 0.0, "y": 1.0, "z": 0.5}
+    assert dict(prior(found, "b")) == {"x": 1.0, "y": 0.5, "z": 0.0}
+    assert dict(prior(found, "other")) == {"x": 0.5, "y": 0.75, "z": 0.25}
+
+
+def test_a_folder_without_runs_has_no_prior(tmp_path, outputs):
+    assert read_prior([tmp_path / "nothing"], "aaaa") == {}
+    assert read_prior([outputs], "aaaa") == {"natural": 1.0, "random": 0.5, "natural → texture": 0}
+
+
+def test_agreement():
+    truth = pd.Series({"a": 0.9, "b": 0.8, "c": 0.5})
+    assert agreement(truth, pd.Series({"a": 3, "b": 2, "c": 1})) == pytest.approx((1, 0))
+    tau, lost = agreement(truth, pd.Series({"a": 1, "b": 2, "c": 3}))
+    assert (tau, lost) == pytest.approx((-1, 0.4))
+    tau, lost = agreement(truth, pd.Series({"a": 1, "b": 1, "c": 1}))
+    assert math.isnan(tau)
+    assert lost == pytest.approx(0.9 - 2.2 / 3)
+    assert agreement(truth, pd.Series({"b": 1.0}))[1] == pytest.approx(0.1)
+
+
+def test_intervals_over_targets():
+    assert over_targets([0.5, 0.5]) == (0.5, 0.5, 0.5)
+    mean, low, high = over_targets([0.0, 1.0, 2.0, 3.0])
+    assert low < mean == 1.5 < high
+    assert all(math.isnan(value) for value in over_targets([]))
+
+
+def test_the_advice_is_judged_target_by_target(outputs):
+    blocks = blocks_of(outputs)
+    advice(outputs / "advise-a", "aaaa", "natural → texture", blocks=blocks)
+    advice(outputs / "advise-b", "bbbb", "natural → texture", blocks=blocks)
+    advice(outputs / "advise-c", "cccc", "natural", blocks=blocks)  # it has no runs
+    advice(outputs / "advise-d", "aaaa", "natural", blocks=["stem", "fc"])  # of another network
+    judged, lines = read_judged([outputs])
+    assert len(judged) == 2
+    assert [line.split(":")[0].rpartition("/")[0][-8:] for line in lines] == [
+        "advise-c",
+        "advise-d",
+    ]
+    found = judgement(judged).set_index("ranked_by")
+    assert found.loc["advice", "targets"] == 2
+    # Right on the first target; on the second, the pick is the worst of the three.
+    truth = judged[1].truth
+    lost = 100 * (truth["natural"] - truth["natural → texture"])
+    assert found.loc["advice", "lost"] == pytest.approx(lost / 2)
+    assert found.loc["advice", "near"] == 0.5
+    assert judged[0].spread >= 0
+    assert agreement(judged[0].truth, judged[0].ranks["advice"])[0] == pytest.approx(1)
+    assert agreement(judged[0].truth, judged[0].ranks["LogME"])[0] == pytest.approx(-1)
+    # Each target's prior is the order on the other one.
+    assert judged[0].ranks["prior"].idxmax() == "natural"
+    assert judged[1].ranks["prior"].idxmax() == "natural → texture"
+
+
+def test_the_pick_comes_first_even_if_its_probe_does_not(outputs):
+    advice(outputs / "advise", "bbbb", "natural", blocks=blocks_of(outputs))
+    (one,), _ = read_judged([outputs])
+    assert one.ranks["advice"].idxmax() == "natural"
+    assert one.ranks["linear probe"].idxmax() == "natural → texture"
+
+
+def command(*words):
+    return CliRunner().invoke(app, ["advise", *map(str, words)])
+
+
+def test_the_command_writes_the_table(outputs):
+    advice(outputs / "advise", "aaaa", "natural → texture", blocks=blocks_of(outputs))
+    done = command("--judge", outputs)
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(outputs / "advise" / "judgement.csv").set_index("ranked_by")
+    assert set(table.index) == {"advice", "linear probe", "prior", "at random", "LogME"}
+    assert table.loc["advice", "lost"] == 0
+
+
+@pytest.mark.parametrize("broken", ["{}", '{"target": "aaaa", "blocks": [], "candidates": 3}', "["])
+def test_damaged_advice_is_named(outputs, broken):
+    (outputs / "advise").mkdir()
+    (outputs / "advise" / "advice.json").write_text(broken)
+    done = command("--judge", outputs)
+    assert "advice.json" in str(done.exception)
+    assert type(done.exception).__name__ == "UserError"
+
+
+def test_without_advice_or_runs_it_says_so(tmp_path, outputs):
+    assert "advice.json" in str(command("--judge", outputs).exception)
+    advice(outputs / "advise", "cccc", "natural", blocks=blocks_of(outputs))
+    assert "two of its candidates" in str(command("--judge", outputs).exception)
+    assert "--judge" in str(command("domain/target=csv", "--judge", outputs).exception)
