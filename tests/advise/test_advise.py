@@ -157,7 +157,7 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     before = table()
     assert set(before["candidate"]) == {"random", "texture"}
     files = list((outputs / "advise" / "features").glob("*.npz"))
-    assert len(files) == 4  # three random networks and one stage
+    assert len(files) == 5  # three random networks, a stage, and the source's own images
     times = {file: file.stat().st_mtime_ns for file in files}
     pd.testing.assert_frame_equal(table(), before)
     assert {file: file.stat().st_mtime_ns for file in files} == times  # they were read

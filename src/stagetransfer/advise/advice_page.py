@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from stagetransfer.advise.advice import Advice, Ranked
@@ -32,14 +33,26 @@ SCORES_NOTE = (
 )
 
 
-def advice_page(advice: Advice, doubts: Sequence[str], commands: Sequence[str]) -> list[Section]:
-    """Return the sections of the page; `doubts` are lines on what is missing or left out."""
+def advice_page(
+    advice: Advice,
+    doubts: Sequence[str],
+    commands: Sequence[str],
+    looks: pd.DataFrame,
+    looked_by: str,
+) -> list[Section]:
+    """Return the sections of the page.
+
+    Args:
+        doubts: lines on what is missing or left out.
+        looks: see `alike`, by the features that `looked_by` names.
+    """
     answer: list[Block] = [Text(advice.sentence)]
     if doubts:
         answer.append(Bullets(doubts, kind="problems"))
     return [
         Section("Answer", [*answer, _plot(advice), _ranking(advice)]),
         Section("Next", [Text("To test the advice, with the test set:"), Bullets(commands)]),
+        Section("How alike the images are", [_alike(looks, looked_by)]),
         Section("Every block", [_blocks(advice)]),
         Section("Other scores", [_scores(advice)]),
         Section("Method", [Text(METHOD)]),
@@ -67,6 +80,25 @@ def _ranking(advice: Advice) -> Table:
     columns += ["rank elsewhere", "stages"]
     title = "Candidates, the best probe first"
     return Table("advice", title, columns, rows, [note], advice.table(), left=3)
+
+
+def _alike(looks: pd.DataFrame, looked_by: str) -> Table:
+    whole, short = ["count", "classes", "patients"], ["effective_classes", "spectrum_slope"]
+    others = ["grey", "contrast", "colour", "neighbours", "frechet", "told_apart"]
+    digits = dict.fromkeys(whole, 0) | dict.fromkeys(short, 1) | dict.fromkeys(others, 2)
+    rows = [
+        [str(row["images"]), *(fmt.number(row[name], digits[name]) for name in looks.columns[1:])]
+        for row in looks.to_dict("records")
+    ]
+    columns = [str(name).replace("_", " ") for name in looks.columns]
+    return Table("alike", "The target's and the sources' training images", columns, rows, [
+        "effective classes: exponential of the entropy of their shares. grey, contrast, colour: "
+        "mean, standard deviation and distance from grey, in [0, 1]. neighbours: correlation of "
+        "neighbouring pixels. spectrum slope: of log power against log frequency.",
+        f"frechet, told apart: distance from the target on features of {looked_by}. told apart: "
+        "balanced accuracy of a linear classifier, 0.5 if the images cannot be distinguished. Two "
+        "halves of the target, with different patients, show what equal images would have.",
+    ], looks)  # fmt: skip
 
 
 def _blocks(advice: Advice) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,21 @@ BATCH = 64
 PROBABILITIES = "probabilities"  # of the source's own classes, beside the blocks
 
 
-def block_features(network: Backbone, data: DomainDataModule, folder: Path) -> Features:
-    """Return the features (N, D) of each block for the N training images, and `PROBABILITIES`.
+def block_features(
+    network: Backbone, data: DomainDataModule, folder: Path, positions: Sequence[int] | None = None
+) -> Features:
+    """Return the features (N, D) of each block for N training images, and `PROBABILITIES`.
+
+    Args:
+        folder: where they are kept.
+        positions: those of the images in the training split; None: all of them.
 
     The output of a block is averaged over its positions: (N, C, H, W) to (N, C), and the tokens of
     a transformer likewise. The head's own output is left out. They are read from `folder` if these
     weights and these images have been seen before.
     """
-    rows = data.rows["train"].tolist()
+    places = range(data.count("train")) if positions is None else positions
+    rows = data.rows["train"][list(places)].tolist()
     shown = [data.fingerprint, rows, data.settings.fit, data.settings.crop, repr(data.stage)]
     digest = hashlib.sha256(repr(shown).encode())
     for name, tensor in network.state().items():
@@ -39,20 +47,19 @@ def block_features(network: Backbone, data: DomainDataModule, folder: Path) -> F
             return {name: kept[name] for name in kept.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         pass
-    found = _compute(network, data)
+    found = _compute(network, data, places)
     with atomic_path(file) as part, part.open("wb") as opened:
         np.savez(opened, allow_pickle=False, **found)
     return found
 
 
 @torch.no_grad()
-def _compute(network: Backbone, data: DomainDataModule) -> Features:
+def _compute(network: Backbone, data: DomainDataModule, places: Sequence[int]) -> Features:
     blocks = network.blocks[:-1]
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (*blocks, PROBABILITIES)}
-    count = data.count("train")
     with network.watched(blocks) as outputs:
-        for begin in range(0, count, BATCH):
-            images = data.inputs("train", range(begin, min(begin + BATCH, count)))
+        for begin in range(0, len(places), BATCH):
+            images = data.inputs("train", places[begin : begin + BATCH])
             logits = network(images.contiguous(memory_format=torch.channels_last))
             parts[PROBABILITIES].append(logits.float().softmax(1).numpy())
             for block in blocks:

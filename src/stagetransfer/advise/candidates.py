@@ -29,12 +29,14 @@ class Candidate:
         networks: with their weights, ready to predict; several if the source was trained with
             several seeds.
         words: overrides of train.py that tune from this candidate; empty if there are none.
+        images: the domain and the fingerprint of the images of each stage that was trained here.
     """
 
     name: str
     trained: int
     networks: tuple[Backbone, ...]
     words: tuple[str, ...] = ()
+    images: tuple[tuple[str, str], ...] = ()
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -132,8 +134,12 @@ def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], li
         if networks:
             words = [f"chain=[{','.join(str(one['name']) for one in record)},target]"]
             words += _weights_words(record[0]["weights"]) if "weights" in record[0] else ()
-            trained = sum("weights" not in one for one in record)
-            found.append(Candidate(name, trained, tuple(networks), tuple(words)))
+            trained = tuple(
+                (str(one["name"]), str(one["fingerprint"]))
+                for one in record
+                if "weights" not in one
+            )
+            found.append(Candidate(name, len(trained), tuple(networks), tuple(words), trained))
     return found, left_out
 
 

@@ -44,6 +44,7 @@ def advise(
     from stagetransfer.advise import advise as rank
     from stagetransfer.advise import find_candidates
     from stagetransfer.advise.advice_page import advice_page
+    from stagetransfer.advise.alike import SomeImages, alike, read_sources, some_positions
     from stagetransfer.advise.block_features import block_features
     from stagetransfer.advise.judge import FILE
     from stagetransfer.advise.outcomes import read_prior
@@ -77,7 +78,18 @@ def advise(
         ]
     priors = read_prior([Path(one) for one in given], data.fingerprint)
     advice = rank(candidates, features, divisions, of_images, priors)
-    doubts = [f"left out: {line}" for line in left_out]
+    sources_data, not_read = read_sources(candidates, words)
+    shown = next(
+        (one for one in advice.ranking if one.candidate.trained == 0 and one.candidate.words),
+        advice.ranking[0],
+    ).candidate
+
+    def some(of: DomainDataModule) -> SomeImages:
+        found = block_features(shown.networks[0], of, folder / "features", some_positions(of))
+        return SomeImages(of, found[shown.blocks[-1]])
+
+    looks = alike(some(data), {name: some(of) for name, of in sources_data.items()})
+    doubts = [f"left out: {line}" for line in (*left_out, *not_read)]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     first = [one for one in advice.ranking if one.candidate.words][:3]
     commands = [["+experiment=scratch", *words]]
@@ -85,8 +97,9 @@ def advise(
         tuned = f"transfer.tune_from={ranked.tune_from}"
         commands.append([*ranked.candidate.words, *words, tuned])
     lines = [f"python train.py {shlex.join(command)}" for command in commands]
+    page = advice_page(advice, doubts, lines, looks, f"{shown.name}, {shown.blocks[-1]}")
     with filled_folder(folder) as part:
-        write_report("StageTransfer advice", advice_page(advice, doubts, lines), part)
+        write_report("StageTransfer advice", page, part)
         write_json(part / FILE, {"target": data.fingerprint, **advice.record()})
     typer.echo(advice.table()[["candidate", "tune_from", "recall", "gain"]].to_string(index=False))
     typer.echo(advice.sentence)
