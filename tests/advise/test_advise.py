@@ -184,3 +184,9 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     names = {one.name: len(one.networks) for one in found}
     assert sorted(names.values()) == [1, 2, 3]  # of these, three are random
     assert "texture (cccccccc)" in names
+    code, shown = run(monkeypatch, capsys, "advise", *target, "--budget", "1s")  # one real training
+    assert code == 0, shown.err
+    trained = pd.read_csv(outputs / "advise" / "tables" / "trainings.csv")
+    advice = json.loads((outputs / "advise" / "advice.json").read_text())
+    assert list(trained["candidate"]) == [advice["pick"]]
+    assert len(list((outputs / "runs").glob("*/metrics.json"))) == 1

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from stagetransfer.advise.advice import Advice, Ranked
 from stagetransfer.advise.candidates import RANDOM
 from stagetransfer.advise.probe import DIMENSIONS, FOLDS, NEIGHBOURS
+from stagetransfer.advise.short_trainings import Tried
 from stagetransfer.figures import STYLE, new_figure
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Table, Text
@@ -35,6 +36,7 @@ SCORES_NOTE = (
 
 def advice_page(
     advice: Advice,
+    tried: Sequence[Tried],
     doubts: Sequence[str],
     commands: Sequence[str],
     looks: pd.DataFrame,
@@ -43,6 +45,7 @@ def advice_page(
     """Return the sections of the page.
 
     Args:
+        tried: short trainings, if there were any.
         doubts: lines on what is missing or left out.
         looks: see `alike`, by the features that `looked_by` names.
     """
@@ -52,6 +55,7 @@ def advice_page(
     return [
         Section("Answer", [*answer, _plot(advice), _ranking(advice)]),
         Section("Next", [Text("To test the advice, with the test set:"), Bullets(commands)]),
+        *([Section("Short trainings", [_trainings(tried)])] if tried else []),
         Section("How alike the images are", [_alike(looks, looked_by)]),
         Section("Every block", [_blocks(advice)]),
         Section("Other scores", [_scores(advice)]),
@@ -80,6 +84,32 @@ def _ranking(advice: Advice) -> Table:
     columns += ["rank elsewhere", "stages"]
     title = "Candidates, the best probe first"
     return Table("advice", title, columns, rows, [note], advice.table(), left=3)
+
+
+def _trainings(tried: Sequence[Tried]) -> Table:
+    data = pd.DataFrame(
+        {
+            "candidate": one.ranked.candidate.name,
+            "epochs": one.epochs,
+            "cross_entropy": one.cross_entropy,
+            "recall": one.recall,
+            "recall_low": one.low,
+            "recall_high": one.high,
+            "seconds": one.seconds,
+        }
+        for one in tried
+    )
+    rows = []
+    for one in tried:
+        recall, seconds = fmt.mean(one.recall, one.low, one.high), fmt.number(one.seconds, 0)
+        loss = fmt.number(one.cross_entropy)
+        rows.append([one.ranked.candidate.name, str(one.epochs), loss, recall, seconds])
+    note = (
+        "One seed each, and the validation images that the recipe sets aside. Half of the "
+        "candidates, those with the lower cross-entropy, were trained for twice as long."
+    )
+    columns = ["candidate", "epochs", "cross-entropy", "macro recall", "seconds"]
+    return Table("trainings", "Short trainings, on validation images", columns, rows, [note], data)
 
 
 def _alike(looks: pd.DataFrame, looked_by: str) -> Table:

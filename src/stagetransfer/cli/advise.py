@@ -28,6 +28,12 @@ def advise(
             help="Where to write; default: advise/ below paths.outputs.", callback=new_folder
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time for short trainings of the first candidates, such as 20m. (default: none)"
+        ),
+    ] = None,
     judge: Annotated[
         list[Path] | None,
         typer.Option(
@@ -49,6 +55,12 @@ def advise(
     from stagetransfer.advise.judge import FILE
     from stagetransfer.advise.outcomes import read_prior
     from stagetransfer.advise.probe import divide
+    from stagetransfer.advise.short_trainings import (
+        Tried,
+        seconds_of,
+        short_trainings,
+        with_trainings,
+    )
     from stagetransfer.config.compose import compose_settings
     from stagetransfer.config.validate import check_folders
     from stagetransfer.data import DomainDataModule
@@ -57,6 +69,7 @@ def advise(
     from stagetransfer.pipeline.stage_data import stage_data
     from stagetransfer.reporting.render import write_report
 
+    seconds = seconds_of(budget) if budget else 0.0
     words = list(overrides or [])
     config = compose_settings(["chain=[target]", *words])
     check_folders(config)
@@ -78,6 +91,10 @@ def advise(
         ]
     priors = read_prior([Path(one) for one in given], data.fingerprint)
     advice = rank(candidates, features, divisions, of_images, priors)
+    tried: list[Tried] = []
+    if seconds:
+        tried = short_trainings(advice, words, seconds, typer.echo)
+        advice = with_trainings(advice, tried)
     sources_data, not_read = read_sources(candidates, words)
     shown = next(
         (one for one in advice.ranking if one.candidate.trained == 0 and one.candidate.words),
@@ -97,7 +114,8 @@ def advise(
         tuned = f"transfer.tune_from={ranked.tune_from}"
         commands.append([*ranked.candidate.words, *words, tuned])
     lines = [f"python train.py {shlex.join(command)}" for command in commands]
-    page = advice_page(advice, doubts, lines, looks, f"{shown.name}, {shown.blocks[-1]}")
+    looked_by = f"{shown.name}, {shown.blocks[-1]}"
+    page = advice_page(advice, tried, doubts, lines, looks, looked_by)
     with filled_folder(folder) as part:
         write_report("StageTransfer advice", page, part)
         write_json(part / FILE, {"target": data.fingerprint, **advice.record()})

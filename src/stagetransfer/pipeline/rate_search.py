@@ -9,30 +9,31 @@ is chosen, not only of the last rung: a shorter training can win.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from stagetransfer.pipeline.search import Search
 from stagetransfer.pipeline.stage import PreparedStage, with_found_rate, with_recipe
 from stagetransfer.training import Fitted
 
+T = TypeVar("T")
+
 
 def successive_halving(
-    factors: Sequence[float], rungs: Sequence[int], score: Callable[[float, int], float]
-) -> list[tuple[float, int]]:
-    """Return the pairs (factor, epochs) that successive halving trains, in order.
+    candidates: Sequence[T], rungs: Sequence[int], score: Callable[[T, int], float]
+) -> list[tuple[T, int]]:
+    """Return the pairs (candidate, rung) that successive halving trains, in order.
 
     Args:
         score: trains a pair and returns how good it is; higher is better, -inf if it failed. Of
             equal ones the first goes on.
     """
-    tried: list[tuple[float, int]] = []
-    left = list(factors)
-    for epochs in rungs:
-        scores = {factor: score(factor, epochs) for factor in left}
-        tried += [(factor, epochs) for factor in left]
-        ranked = sorted(left, key=lambda factor: -scores[factor])  # stable: ties keep their order
-        kept = ranked[: math.ceil(len(left) / 2)]
-        left = [factor for factor in left if factor in kept]
+    tried: list[tuple[T, int]] = []
+    left = list(candidates)
+    for rung in rungs:
+        scores = [score(candidate, rung) for candidate in left]
+        tried += [(candidate, rung) for candidate in left]
+        ranked = sorted(range(len(left)), key=lambda i: -scores[i])  # stable: ties keep their order
+        left = [left[i] for i in sorted(ranked[: math.ceil(len(left) / 2)])]
     return tried
 
 
