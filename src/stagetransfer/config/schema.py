@@ -163,6 +163,7 @@ class TopLevel:
     ratio: float = place(1.0)
     ratio_by: str = decides("image")
     test_copies: int = decides(1)
+    teacher: list[str] = place([])
     seed: int = place(0)
     source_seed: int = place(0)
     force: bool = idle(False)
@@ -212,6 +213,7 @@ class RunConfig:
     source_seed: int
     ratio_by: str
     test_copies: int
+    teacher: tuple[str, ...]  # run folders whose probabilities take the place of the labels
     force: bool
     keep: str
     model: Model

@@ -93,6 +93,7 @@ def validate_config(cfg: DictConfig) -> RunConfig:
         source_seed=values.source_seed,
         ratio_by=values.ratio_by,
         test_copies=values.test_copies,
+        teacher=tuple(values.teacher),
         force=values.force,
         keep=values.keep,
         model=model,

@@ -43,6 +43,7 @@ from stagetransfer.pipeline.stage_record import (
     weights_entry,
 )
 from stagetransfer.pipeline.stage_store import StageStore, exclusive
+from stagetransfer.pipeline.teachers import check_teachers
 from stagetransfer.runs.reader import is_finished
 from stagetransfer.runs.writer import versions, write_result
 from stagetransfer.seeding import derive
@@ -283,6 +284,8 @@ class ChainRunner:
         if stage.is_target:
             variants = data.settings.random_variants if config.test_copies > 1 else {}
             identity["test"] = {"copies": config.test_copies, **variants}
+            if config.teacher:
+                identity["teacher"] = check_teachers(config, data)
         return identity
 
     def _folder(self) -> Path:

@@ -19,6 +19,7 @@ from stagetransfer.models import copy_blocks, read_weights
 from stagetransfer.pipeline.distributed import is_follower
 from stagetransfer.pipeline.loggers import stage_loggers
 from stagetransfer.pipeline.stage_store import RATE_FILE, StageStore
+from stagetransfer.pipeline.teachers import read_teachers
 from stagetransfer.seeding import derive
 from stagetransfer.training import (
     ClassifierModule,
@@ -111,6 +112,8 @@ def prepare(
         channels_last=config.trainer.channels_last,
         winograd=config.trainer.winograd,
     )
+    if stage.is_target and config.teacher:
+        module.teacher = read_teachers(config)
     if settings is None or prepared.before is None:
         return module, data, None
     shown: StageData = data
@@ -120,9 +123,10 @@ def prepare(
     if frozen:
         copy_blocks(network, state, frozen)
         module.set_frozen_blocks(frozen)
-        of = {"stage": prepared.before.key, "frozen": frozen, "model": asdict(config.model)}
-        store = StageStore(config.outputs / "features")
-        shown = with_cached_features(module, data, of, config.trainer, store)
+        if module.teacher is None:  # teachers need the images
+            of = {"stage": prepared.before.key, "frozen": frozen, "model": asdict(config.model)}
+            store = StageStore(config.outputs / "features")
+            shown = with_cached_features(module, data, of, config.trainer, store)
     transfer = StageTransfer(
         state,
         reinitialise=new,

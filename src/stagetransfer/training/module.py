@@ -114,6 +114,7 @@ class ClassifierModule(pl.LightningModule):
         self._prefix: tuple[torch.device, FrozenPrefix] | None = None
         self._features_dtype: torch.dtype | None = None  # known after the first batch
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.teacher: Callable[[Tensor], Tensor] | None = None  # images to probabilities (B, C)
 
     def configure_network(self, model: Model, num_classes: int, seed: int) -> Backbone:
         """Return the network with its initial weights."""
@@ -122,7 +123,10 @@ class ClassifierModule(pl.LightningModule):
         return network
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the training loss of logits (B, C) and labels (B,): the cross-entropy in nats."""
+        """Return the training loss of logits (B, C) and labels (B,): the cross-entropy in nats.
+
+        With a teacher, its probabilities (B, C) take the place of the labels.
+        """
         weights = cast(Tensor | None, self.class_weights)
         return F.cross_entropy(logits, labels, weights, label_smoothing=self.label_smoothing)
 
@@ -197,7 +201,11 @@ class ClassifierModule(pl.LightningModule):
         return self.prefix.features(images).float()
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
-        loss = self.loss(self._logits(batch), batch.labels)
+        labels = batch.labels
+        if self.teacher is not None:
+            assert isinstance(batch, Batch)  # features are not cached for it
+            labels = self.teacher(batch.images)
+        loss = self.loss(self._logits(batch), labels)
         self.log("train/cross_entropy", loss, on_step=True, on_epoch=False)
         return loss
 

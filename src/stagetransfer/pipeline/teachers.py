@@ -1,0 +1,81 @@
+"""Finished runs whose averaged probabilities a network is trained on, in place of the labels.
+
+Hinton, Vinyals and Dean (2015, arXiv 1503.02531); Christodoulidis et al. (2017) distil an ensemble
+of networks from several source domains. The teachers see the same augmented images as the student
+(Beyer et al. 2022, arXiv 2106.05237). Each has the temperature that fits its validation images, as
+in `runs.ensembles`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stagetransfer.config.schema import RunConfig
+from stagetransfer.data import DomainDataModule
+from stagetransfer.errors import UserError
+from stagetransfer.models import Backbone
+from stagetransfer.pipeline.restore import RestoredRun, restore_runs
+from stagetransfer.runs.ensembles import temperature
+from stagetransfer.runs.reader import find_runs, read_runs
+
+
+class Teachers:
+    """The mean of the probabilities of networks, each at its own temperature.
+
+    It is no module, so that its weights are in no checkpoint of the student.
+    """
+
+    def __init__(self, networks: Sequence[Backbone], temperatures: Sequence[float]) -> None:
+        self.networks = [network.eval() for network in networks]
+        self.temperatures = temperatures
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return probabilities (B, C) of network inputs (B, 3, S, S), in float32."""
+        total = torch.zeros(())
+        for network, degree in zip(self.networks, self.temperatures, strict=True):
+            logits = network.to(images.device)(images).float()
+            total = total.to(images.device) + (logits / degree).softmax(1)
+        return total / len(self.networks)
+
+
+def check_teachers(config: RunConfig, data: DomainDataModule) -> list[str]:
+    """Return the names of the runs of `teacher`, sorted; they end with a hash of all that decides.
+
+    Raises:
+        UserError: one of them cannot teach this target: it has another input, other classes,
+            another ratio, or was not trained and tested on the same division of the same images.
+    """
+    runs = _restored(config)
+    for run in runs:
+        own, given = config.model, run.config.model
+        where = f"teacher: {run.folder}"
+        if (own.input_size, own.mean, own.std) != (given.input_size, given.mean, given.std):
+            raise UserError(f"{where}: its input has another size, mean or std (model.*)")
+        if list(run.record["classes"]) != list(data.classes):
+            raise UserError(f"{where}: it has other classes than this target")
+        if run.record["ratio"] != config.ratio:
+            raise UserError(
+                f"{where}: it was trained with ratio={run.record['ratio']:g}, which is not this "
+                f"run's ratio={config.ratio:g}"
+            )
+        if run.data.input_identity() != data.input_identity():
+            raise UserError(
+                f"{where}: its training, validation and test images are not those of this run, so "
+                "it may have been trained on images that this run is tested on"
+            )
+    return sorted(run.folder.name for run in runs)
+
+
+def read_teachers(config: RunConfig) -> Teachers:
+    """Return the teachers of a run, with their weights."""
+    runs = {run.folder.name: run for run in _restored(config)}
+    finished, _ = read_runs([runs[name].folder for name in sorted(runs)])
+    degrees = [temperature(run) for run in finished]
+    return Teachers([runs[run.name].network() for run in finished], degrees)
+
+
+def _restored(config: RunConfig) -> list[RestoredRun]:
+    return restore_runs(find_runs([Path(path) for path in config.teacher]))
