@@ -153,7 +153,7 @@ def _resolve(cfg: DictConfig, chain: tuple[str, ...]) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise required(error.full_key or "a key") from error
+        raise required((error.full_key or "a key").partition("[")[0]) from error
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'config'}: {first_line(error)}") from error
     return cast(dict[str, Any], tree)
