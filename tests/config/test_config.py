@@ -48,8 +48,11 @@ def test_every_debug_option_composes(compose_config, option):
 
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_composes_and_opens_with_its_command(compose_config, experiment):
-    settings = validate_config(compose_config(f"+experiment={experiment}"))
-    assert settings.condition == CONDITIONS[settings.chain]  # the name of its chain
+    fill = ["teacher=[runs/a,runs/b]"] if experiment == "distil" else []
+    settings = validate_config(compose_config(f"+experiment={experiment}", *fill))
+    assert len(settings.teacher) == 2 * len(fill)
+    # A condition has the name of its chain, unless more than the chain distinguishes it.
+    assert settings.condition == ("distil" if fill else CONDITIONS[settings.chain])
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     assert f"python train.py +experiment={experiment}" in text
 
