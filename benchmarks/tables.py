@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.timing import machine
@@ -17,7 +18,7 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], note
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console = Console(width=200)
     console.print(f"\n**{title}**\n", markup=False, highlight=False)
     console.print(table)
