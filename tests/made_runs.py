@@ -55,6 +55,7 @@ def make_run(
     source_health: dict[str, object] | None = None,
     weights: str | None = None,
     search_rates: dict[str, object] | None = None,
+    root: str | None = None,
 ) -> Path:
     """Write a run folder under outputs/runs and return it.
 
@@ -68,6 +69,7 @@ def make_run(
             run of an earlier version, which recorded nothing.
         source_health: the same for the source stages.
         weights: a file of published weights in place of the first stage.
+        root: folder of the target's images.
         fold: test on the groups whose number modulo `folds` is this; None: on all groups.
     """
     chain = chain or CHAINS[condition]
@@ -92,6 +94,8 @@ def make_run(
         "paths": {"outputs": str(outputs)},
         "domain": {name: {"workers": seed, "split_seed": 0} for name in chain},
     }
+    if root is not None:
+        config["domain"][chain[-1]]["root"] = root
     if fold is not None:
         config["domain"][chain[-1]] |= {"split_file": f"/{seed}/folds.csv", "fold": fold}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

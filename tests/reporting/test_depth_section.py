@@ -234,7 +234,7 @@ def test_a_warning_if_the_test_set_chose_the_depth(tmp_path):
 
 
 def test_the_board_separates_depths(outputs):
-    board = write_board(outputs, count=20)
+    (board,) = write_board(outputs, count=20)
     assert {path.name for path in (board / "figure5").iterdir() if path.is_dir()} == {
         "scratch",
         *NAMES,

@@ -75,7 +75,7 @@ def test_the_board_and_the_curves_use_pooled_runs(outputs):
     runs, unfinished = gathered.runs, gathered.unfinished
     assert [len(run.parts) for run in runs] == [3] * 4
     assert not unfinished
-    board = write_board(outputs, count=50)
+    (board,) = write_board(outputs, count=50)
     assert len([p for p in board.iterdir() if p.name.endswith("-3folds")]) == 4
 
 
@@ -127,8 +127,10 @@ def test_the_same_fold_twice_is_refused(tmp_path):
         pool_folds(*read(tmp_path))
 
 
-def test_folds_are_not_compared_with_one_test_set(tmp_path):
+def test_folds_and_one_test_set_have_a_report_each(tmp_path):
     make_folds(tmp_path, ("scratch",), (0,))
     make_run(tmp_path, "natural")
-    with pytest.raises(UserError, match="only one has any"):
-        make_report([tmp_path])
+    index = make_report([tmp_path], count=20)
+    for name, condition in (("embedded-folds", "scratch"), ("embedded", "natural")):
+        found = pd.read_csv(index / name / "tables" / "table2.csv")
+        assert {*found["condition"]} == {condition}

@@ -55,7 +55,7 @@ def scalars(folder, tag):
 def outputs(tmp_path_factory):
     outputs = make_sweep(tmp_path_factory.mktemp("board"), CONDITIONS, RATIOS, (0, 1))
     make_run(outputs, "natural", 0.2, 0, finished=False)
-    assert write_board(outputs, count=20) == outputs.resolve() / "board"
+    assert write_board(outputs, count=20) == [outputs.resolve() / "board"]
     return outputs
 
 

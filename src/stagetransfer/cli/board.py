@@ -14,5 +14,5 @@ def board(
     """Compare finished runs in TensorBoard: HParams, confusion matrices, Figure 5."""
     from stagetransfer.reporting.tensorboard_board import write_board
 
-    folder = write_board(outputs)
-    typer.echo(f"board  tensorboard --logdir {folder}")
+    for folder in write_board(outputs):
+        typer.echo(f"board  tensorboard --logdir {folder}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import new_folder, run_argument
+from stagetransfer.cli.options import finished_folders, new_folder, run_argument
 from stagetransfer.errors import UserError
 
 
@@ -24,6 +24,8 @@ def export(
     ] = "",
 ) -> None:
     """Write model.safetensors, model.onnx and a model card (README.md) of each run."""
+    finished = finished_folders(runs)
+    runs = [path for path in runs if any(x.is_relative_to(path.resolve()) for x in finished)]
     if out is not None and len(runs) > 1:
         raise UserError(
             f"--out {out}: it is for one run only. Leave it out, and each run gets its own folder."

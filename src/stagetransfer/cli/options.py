@@ -1,13 +1,17 @@
 """Options that several commands share, and their checks."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stagetransfer.errors import UserError, is_shown
 from stagetransfer.files import check_can_be_folder
+
+if TYPE_CHECKING:
+    from stagetransfer.runs import Gathered
 
 
 def check_folders(paths: Any) -> Any:
@@ -53,7 +57,9 @@ RunPaths = Annotated[
 ]
 OnlySettings = Annotated[
     list[str] | None,
-    typer.Option(help="KEY=VALUE of config.yaml that a run must have; may be repeated."),
+    typer.Option(
+        help="KEY=VALUE of config.yaml that a run must have, or data_set=NAME; may be repeated."
+    ),
 ]
 AskedConditions = Annotated[
     str | None,
@@ -72,3 +78,58 @@ def condition_names(text: str | None) -> list[str]:
     """Return the names in a comma-separated list; empty for None."""
     names = [name.strip() for name in (text or "").split(",")]
     return [name for name in names if name]
+
+
+def write_each_data_set(
+    write: Callable[["Gathered", Path], list[str]],
+    runs: Sequence[Path],
+    out: Path | None,
+    name: str,
+    only: Sequence[str] | None,
+    conditions: str | None = None,
+) -> None:
+    """Print the lines that `write` returns for the runs of each data set; see `runs.write_each`."""
+    from stagetransfer.runs.gather import write_each
+
+    def show(found: "Gathered", folder: Path) -> None:
+        lines = write(found, folder)
+        typer.echo("\n".join([f"data set {found.data_set}"] * bool(found.data_set) + lines))
+
+    asked = condition_names(conditions)
+    write_each(show, runs, out, name, only=only or (), conditions=asked)
+
+
+def finished_folders(paths: Sequence[Path]) -> list[Path]:
+    """Return the folders of the finished runs at `paths`; print which others are left out.
+
+    UserError if none is finished.
+    """
+    from stagetransfer.runs.reader import find_runs, is_finished
+
+    folders = find_runs(paths)
+    if not (finished := [folder for folder in folders if is_finished(folder)]):
+        raise UserError(f"{paths[0]}: no finished run (no metrics.json). See outputs/runs.")
+    for folder in folders:
+        if folder not in finished:
+            typer.echo(f"left out: {folder.name} is unfinished", err=True)
+    return finished
+
+
+def choose_run(paths: Sequence[Path], latest: bool) -> Path:
+    """Return the folder of the one finished run at `paths`, or of the latest of several."""
+    from stagetransfer.runs.reader import read_runs
+
+    finished = finished_folders(paths)
+    if latest or len(finished) == 1:
+        return max(finished, key=lambda folder: (folder / "metrics.json").stat().st_mtime)
+    configs = {run.name: run.config for run in read_runs(finished)[0]}
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    unlike = [key for key in keys if len({str(x.get(key)) for x in configs.values()}) > 1][:4]
+    shown = [
+        f"{name} ({', '.join(f'{key}={config.get(key)}' for key in unlike)})"
+        for name, config in list(configs.items())[:6]
+    ]
+    raise UserError(
+        f"{paths[0]}: {len(configs)} finished runs. Give one, or --latest for the one that "
+        f"finished last: {'; '.join(shown)}{'; ...' * (len(configs) > 6)}"
+    )

@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from stagetransfer.cli import ct_options
-from stagetransfer.cli.options import existing, new_folder, run_argument
+from stagetransfer.cli.options import choose_run, existing, new_folder, run_argument
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
 
 
 def predict(
-    run: Annotated[Path, run_argument("The folder of a finished run.", metavar="RUN")],
+    runs: Annotated[
+        list[Path],
+        run_argument("The folder of a finished run; of several, see --latest.", metavar="RUN"),
+    ],
     root: Annotated[
         Path,
         typer.Argument(
@@ -22,6 +25,9 @@ def predict(
             "16-bit PNG.",
         ),
     ],
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Of several runs, take the one that finished last.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -111,16 +117,14 @@ def predict(
     from stagetransfer.pipeline.restore import restore_runs
     from stagetransfer.training import machine
 
-    runs = restore_runs([run])
-    if len(runs) > 1:
-        raise UserError(f"{run}: holds {len(runs)} finished runs. Give the folder of one run")
+    (run,) = restore_runs([choose_run(runs, latest)])
     chosen_device = _check_device(device)
     machine.keep_freed_memory()
-    if not (runs[0].folder / FILE).is_file():
+    if not (run.folder / FILE).is_file():
         typer.echo("first use of this run: its training and validation images are read once")
-    reference, stored = inference.open_reference(runs[0], chosen_device)
+    reference, stored = inference.open_reference(run, chosen_device)
     if not stored:
-        typer.echo(f"note: {run} is read-only, so its reference is computed in every call")
+        typer.echo(f"note: {run.folder} is read-only, so its reference is computed in every call")
     if field is not None:
         spacing = field / reference.patches.size
     if spacing is not None:
@@ -135,9 +139,9 @@ def predict(
         root, patches, problems, series=series, by_folder=by_folder, scale=scale, exclude=exclude
     )
     name = root.resolve().name.split(".")[0]
-    out = out or default_folder(runs[0].folder.parent.parent, "predict", name)
+    out = out or default_folder(run.folder.parent.parent, "predict", name)
     options = inference.PredictionOptions(
-        run=runs[0].folder.name,
+        run=run.folder.name,
         patches=patches,
         image_side=reference.side,
         image_fit=reference.fit,
@@ -151,9 +155,7 @@ def predict(
         seg=seg,
         skip_bad=skip_bad,
     )
-    classifier = reference.classifier(
-        runs[0], certain=certain, familiar=familiar, device=chosen_device
-    )
+    classifier = reference.classifier(run, certain=certain, familiar=familiar, device=chosen_device)
     try:
         summary = inference.write_predictions(
             classifier, source, out, options, problems, typer.echo

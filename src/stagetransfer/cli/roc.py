@@ -10,11 +10,10 @@ from stagetransfer.cli.options import (
     OnlySettings,
     ResampleCount,
     RunPaths,
-    condition_names,
     new_folder,
+    write_each_data_set,
 )
 from stagetransfer.errors import UserError
-from stagetransfer.files import default_folder
 
 RATES = [0.01, 0.05, 0.1, 0.2, 0.4]
 
@@ -63,26 +62,28 @@ def roc(
 
     from stagetransfer.reporting.plots import write_curve_files
     from stagetransfer.reporting.roc_plots import roc_plot
-    from stagetransfer.runs.gather import gather_runs
+    from stagetransfer.runs.gather import Gathered
     from stagetransfer.runs.roc_study import RocMetrics, RocStudy
     from stagetransfer.runs.study import Study
 
-    found = gather_runs(runs, only=only or (), conditions=condition_names(conditions))
-    study = Study(found.runs, count, found.conditions)
-    rocs = RocStudy(study, RocMetrics(tuple(rates), partial, mcclish), positive)
-    if not rocs.positives:
-        raise UserError(
-            f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of the class and "
-            "two of other classes. Choose another --positive."
-        )
-    metrics, curves, (pairs, lines, refusals) = rocs.metrics_table(), rocs.curves(), rocs.pairs()
-    out = out or default_folder(found.outputs, "roc")
-    plots = {f"roc-r{ratio:g}": roc_plot(rocs, ratio, metrics, curves) for ratio in study.ratios}
-    write_curve_files(out, {"figures": metrics, "pairs": pairs, "curves": curves}, plots)
-    lines += refusals
-    if study.few:
-        lines.append(f"fewer than ten {study.too_few}: intervals are not reliable")
-    too_few = "because the test set has too few images of it or its rest"
-    lines += [f"left out: {name}, {too_few}" for name in rocs.left_out]
-    lines += [f"left out: {run.folder.name} is unfinished" for run in found.unfinished]
-    typer.echo("\n".join([*lines, f"written  {out / 'figures.csv'}"]))
+    def write(found: Gathered, folder: Path) -> list[str]:
+        study = Study(found.runs, count, found.conditions)
+        rocs = RocStudy(study, RocMetrics(tuple(rates), partial, mcclish), positive)
+        if not rocs.positives:
+            raise UserError(
+                f"class {', '.join(rocs.left_out)}: a ROC curve needs two test images of the class "
+                "and two of other classes. Choose another --positive."
+            )
+        metrics, curves = rocs.metrics_table(), rocs.curves()
+        pairs, lines, refusals = rocs.pairs()
+        plots = {f"roc-r{r:g}": roc_plot(rocs, r, metrics, curves) for r in study.ratios}
+        write_curve_files(folder, {"figures": metrics, "pairs": pairs, "curves": curves}, plots)
+        lines += refusals
+        if study.few:
+            lines.append(f"fewer than ten {study.too_few}: intervals are not reliable")
+        too_few = "because the test set has too few images of it or its rest"
+        lines += [f"left out: {name}, {too_few}" for name in rocs.left_out]
+        lines += [f"left out: {run.folder.name} is unfinished" for run in found.unfinished]
+        return [*lines, f"written  {folder / 'figures.csv'}"]
+
+    write_each_data_set(write, runs, out, "roc", only, conditions)

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from stagetransfer.cli.options import new_folder, run_argument
+from stagetransfer.cli.options import (
+    OnlySettings,
+    new_folder,
+    run_argument,
+    write_each_data_set,
+)
 from stagetransfer.errors import UserError
-from stagetransfer.files import default_folder
 
 if TYPE_CHECKING:
     from stagetransfer.explain import Seed
+    from stagetransfer.runs import Gathered
 
 
 def visualize(
@@ -21,6 +26,7 @@ def visualize(
         Path | None,
         Option(help="Output folder. (default: visualization beside runs)", callback=new_folder),
     ] = None,
+    only: OnlySettings = None,
     ratio: Annotated[
         float | None, Option(help="Runs with this ratio. (default: the largest)")
     ] = None,
@@ -59,22 +65,26 @@ def visualize(
         if value not in choices:
             raise UserError(f"{key} {value}: unknown. Use one of {', '.join(choices)}.")
     saliency = explain.SaliencyMethod(method, layer, _parse_start(start))
-    compared = explain.open_compared_runs(runs, ratio, seed or [])
-    out = out or default_folder(compared.runs[0].folder.parent.parent, "visualization")
     console = Console(highlight=False, markup=False)
-    explain.write_visualization(
-        compared,
-        out,
-        saliency,
-        scale=scale,
-        per_class=per_class,
-        roi_seed=pick,
-        all_seeds=all_seeds,
-        patch_layer=patches,
-        images=images,
-        log=console.print,
-    )
-    console.print(f"written  {out / 'summary.md'}", soft_wrap=True)
+
+    def write(found: Gathered, folder: Path) -> list[str]:
+        folders = [part.folder for run in found.runs for part in run.parts]
+        explain.write_visualization(
+            explain.open_compared_runs(folders, ratio, seed or []),
+            folder,
+            saliency,
+            scale=scale,
+            per_class=per_class,
+            roi_seed=pick,
+            all_seeds=all_seeds,
+            patch_layer=patches,
+            images=images,
+            log=console.print,
+        )
+        lines = [f"left out: {run.folder.name} is unfinished" for run in found.unfinished]
+        return [*lines, f"written  {folder / 'summary.md'}"]
+
+    write_each_data_set(write, runs, out, "visualization", only)
 
 
 def _parse_start(text: str) -> Seed:

@@ -194,7 +194,8 @@ def _board(outputs: Path) -> None:
     from stagetransfer.reporting.tensorboard_board import write_board
 
     try:
-        print(f"board  tensorboard --logdir {write_board(outputs)}")
+        for folder in write_board(outputs):
+            print(f"board  tensorboard --logdir {folder}")
     except Exception as error:
         print(f"no board was written: {cause(error)}", file=sys.stderr)
 

@@ -17,6 +17,15 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A link to another page, by its path from this one."""
+
+    text: str
+    path: str
+    kind: str = "link"
+
+
+@dataclass(frozen=True)
 class Bullets:
     """A list with one bullet per line; one of the kind "problems" is emphasised."""
 
@@ -65,7 +74,7 @@ class Data:
     kind: str = "data"
 
 
-Block = Text | Bullets | Table | Plot | Data
+Block = Text | Link | Bullets | Table | Plot | Data
 
 
 @dataclass

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stagetransfer.files import default_folder, filled_folder
+from stagetransfer.files import filled_folder
 from stagetransfer.reporting import figure5
 from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Plot, Section
+from stagetransfer.reporting.blocks import Bullets, Link, Plot, Section, Text
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
@@ -24,7 +24,7 @@ from stagetransfer.reporting.training_section import (
     stages_table,
 )
 from stagetransfer.reporting.visualization_section import visualization_section
-from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.gather import Gathered, write_each
 from stagetransfer.runs.run import UnfinishedRun
 from stagetransfer.runs.study import Study
 
@@ -41,8 +41,9 @@ def make_report(
 ) -> Path:
     """Write the report of all runs at `paths` and return its folder.
 
-    The runs on the folds of one split file are pooled: each image is tested once per seed. The
-    same runs give the same files.
+    The runs of each data set have a report of their own. Of several, each is in a folder of the
+    report's folder, whose page is an index. The runs on the folds of one split file are pooled:
+    each image is tested once per seed. The same runs give the same files.
 
     Args:
         paths: run folders, `runs` folders, outputs folders and Hydra's sweep folders, in any mix.
@@ -50,25 +51,51 @@ def make_report(
         only: "key=value" pairs that the config.yaml of a run must have.
         conditions: those that are compared; empty: all that are found. Their pairs are the family
             of Holm's correction.
-        visualization: a folder whose CSV and PNG files are included.
+        visualization: a folder whose CSV and PNG files are included; of several data sets, each
+            has its own within it.
         paper: show the figures of Suzuki et al. 2018 beside those of any data set. They are shown
             in any case beside those of data in the layout of theirs (dld).
         count: the number of bootstrap resamples.
     """
-    found = gather_runs(paths, only=only, conditions=conditions)
-    study = Study(found.runs, count, found.conditions)
-    study.with_paper |= paper
-    page = _page(study, found.unfinished)
-    if visualization is not None:
-        page.append(visualization_section(visualization))
-    page.sort(key=lambda section: section.appendix)
-    out = default_folder(found.outputs, "report") if out is None else out
-    with filled_folder(out) as part:
-        write_report("StageTransfer report", page, part)
-        stale = _stale_files(out, part)
+
+    def write(found: Gathered, folder: Path) -> tuple[Gathered, Path]:
+        study = Study(found.runs, count, found.conditions)
+        study.with_paper |= paper
+        page = _page(study, found.unfinished)
+        if visualization is not None:
+            own = visualization.name == found.data_set
+            page.append(visualization_section(visualization / ("" if own else found.data_set)))
+        page.sort(key=lambda section: section.appendix)
+        _write("StageTransfer report", page, folder)
+        return found, folder
+
+    written, left_out = write_each(write, paths, out, "report", only=only, conditions=conditions)
+    found, folder = written[0]
+    if not found.data_set or (len(written) == 1 and not left_out):
+        return folder
+    _write("StageTransfer reports", _index(written, left_out), folder.parent)
+    return folder.parent
+
+
+def _write(title: str, page: Sequence[Section], folder: Path) -> None:
+    with filled_folder(folder) as part:
+        write_report(title, page, part)
+        stale = _stale_files(folder, part)
     for file in stale:
         file.unlink(missing_ok=True)
-    return out
+
+
+def _index(written: Sequence[tuple[Gathered, Path]], left_out: Sequence[str]) -> list[Section]:
+    """Return the page that leads to the report of each data set."""
+    page = []
+    for found, folder in written:
+        conditions = fmt.join(dict.fromkeys(run.condition for run in found.runs))
+        images, classes = len(found.runs[0].ids), len(found.runs[0].classes)
+        text = f"{fmt.count(len(found.runs), 'finished run')} of {conditions}; "
+        text += f"{images} test images of {classes} classes."
+        link = Link(f"Report on {found.data_set}", f"{folder.name}/report.html")
+        page.append(Section(found.data_set, [Text(text), link]))
+    return [*page, Section("Left out", [Bullets(left_out)])] if left_out else page
 
 
 def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:

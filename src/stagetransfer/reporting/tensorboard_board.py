@@ -23,7 +23,7 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
 from stagetransfer.files import atomic_folder, default_folder
 from stagetransfer.reporting.class_section import confusion_plot
 from stagetransfer.reporting.figure5 import figure_5
-from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.gather import write_each
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
 
@@ -31,24 +31,26 @@ METRICS = ("accuracy", "recall", "cross_entropy")
 CURVES = ("accuracy", "cross_entropy")
 
 
-def write_board(outputs: Path, count: int = 2000) -> Path:
+def write_board(outputs: Path, count: int = 2000) -> list[Path]:
     """Write the folder `board` beside the runs at `outputs`, replacing an earlier one.
 
-    Each finished run, or all folds of a split file together, becomes a TensorBoard run: a row in
-    the HParams tab, and test metrics. Those that the earlier board holds unchanged keep their
-    files. The TensorBoard run `figure5` holds Figure 5, with `count` resamples for its intervals,
-    and the confusion matrices of all conditions, summed over seeds, as images at the step 100 r.
+    Return it; if there are several data sets, return the folder of each within it. Each finished
+    run, or all folds of a split file together, becomes a TensorBoard run: a row in the HParams tab,
+    and test metrics. Those that the earlier board holds unchanged keep their files. The TensorBoard
+    run `figure5` holds Figure 5, with `count` resamples for its intervals, and the confusion
+    matrices of all conditions, summed over seeds, as images at the step 100 r.
     `figure5/<condition>` holds the curves of Figure 5 as scalars: the mean over seeds, likewise.
     """
-    found = gather_runs([outputs])
-    study = Study(found.runs, count)
-    board = default_folder(found.outputs, "board")
+    boards, _ = write_each(lambda found, folder: (found, folder), [outputs], None, "board")
+    board = default_folder(boards[0][0].outputs, "board")
     with atomic_folder(board, replace=True) as part:
-        _write_sweep(part / "figure5", study)
-        for run in study.runs:
-            test = {name: float(study.values([run], name)[0, 0]) for name in METRICS}
-            _write_run(part / run.name, board / run.name, run, test)
-    return board
+        for found, folder in boards:
+            study, new = Study(found.runs, count), part / found.data_set
+            _write_sweep(new / "figure5", study)
+            for run in study.runs:
+                test = {name: float(study.values([run], name)[0, 0]) for name in METRICS}
+                _write_run(new / run.name, folder / run.name, run, test)
+    return [folder for _, folder in boards]
 
 
 def _write_sweep(folder: Path, study: Study) -> None:

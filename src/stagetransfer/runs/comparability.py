@@ -125,7 +125,11 @@ def _check_same_test_set(a: Run, b: Run) -> None:
 
 
 def _incomparable(a: Run, b: Run, reason: str) -> UserError:
-    return UserError(f"{a.name} and {b.name} cannot be compared: {reason}. Report them separately.")
+    keys = [key for key in differences(a, b, ignore_place=True) if key.startswith("domain.")]
+    how = f", by --only {keys[0]}={_as_text(a.config.get(keys[0]))}" if keys else ""
+    return UserError(
+        f"{a.name} and {b.name} cannot be compared: {reason}. Report them separately{how}."
+    )
 
 
 def _describe(unlike: Mapping[str, tuple[Any, Any]]) -> str:

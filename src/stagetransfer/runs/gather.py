@@ -1,16 +1,25 @@
-"""Gather the finished runs at some paths for one report, board or set of curves."""
+"""Gather the finished runs at some paths for reports, boards or sets of curves."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from stagetransfer.errors import UserError
+from stagetransfer.files import default_folder
 from stagetransfer.runs.comparability import check_comparable, runs_with
+from stagetransfer.runs.data_sets import by_data_set, of_data_set
 from stagetransfer.runs.pooled_folds import pool_folds
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run, UnfinishedRun
 from stagetransfer.runs.study import condition_order, run_order
 from stagetransfer.runs.tuning_depth import name_depths, split_depth
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DATA_SET = "data_set="
 
 
 @dataclass(frozen=True)
@@ -18,22 +27,73 @@ class Gathered:
     """One or more comparable runs, sorted, and the outputs folder of the first run by name.
 
     `conditions` are those that were asked for, also without a run; None: all that were found.
+    `data_set` is the name of their data set if the paths hold several; what is written about the
+    runs is then in a folder of this name.
     """
 
     runs: list[Run]
     unfinished: list[UnfinishedRun]
     outputs: Path
     conditions: list[str] | None = None
+    data_set: str = ""
 
 
 def gather_runs(
     paths: Sequence[Path], *, only: Sequence[str] = (), conditions: Sequence[str] = ()
 ) -> Gathered:
-    """Read all runs at `paths`, name their tuning depths, pool their folds and check them.
+    """Gather runs of one data set, as `gather_data_sets` does; UserError if there are several."""
+    found, errors, _ = gather_data_sets(paths, only=only, conditions=conditions)
+    if not found:
+        raise next(iter(errors.values()))
+    if len(names := [*(one.data_set for one in found), *errors]) > 1:
+        raise UserError(
+            f"{paths[0]}: runs of several data sets. Choose one with --only {DATA_SET}NAME; there "
+            f"are {', '.join(names)}."
+        )
+    return found[0]
 
-    The paths are as for `find_runs`. `only` are settings of config.yaml that a run must have, each
-    "key=value". `conditions` are the only ones that count; empty: all. UserError if there is no
-    finished run, or if runs cannot be read or compared.
+
+def write_each(
+    write: Callable[[Gathered, Path], T],
+    paths: Sequence[Path],
+    out: Path | None,
+    name: str,
+    *,
+    only: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+) -> tuple[list[T], list[str]]:
+    """Write about the runs of each data set: call `write` with the runs and a folder.
+
+    Return what it returned, and why other runs are left out, which is also logged. The folder is
+    `out`, or the folder `name` beside the runs; each of several data sets has one within it.
+    UserError if `write` refuses the runs of every data set.
+    """
+    found, errors, left_out = gather_data_sets(paths, only=only, conditions=conditions)
+    written = []
+    for one in found:
+        try:
+            folder = default_folder(one.outputs, name) if out is None else out
+            written.append(write(one, folder / one.data_set))
+        except UserError as error:
+            errors[one.data_set] = error
+    if not written:
+        raise next(iter(errors.values()))
+    left_out += [f"data set {name}: {error}" for name, error in errors.items()]
+    for line in left_out:
+        log.warning("left out: %s", line)
+    return written, left_out
+
+
+def gather_data_sets(
+    paths: Sequence[Path], *, only: Sequence[str] = (), conditions: Sequence[str] = ()
+) -> tuple[list[Gathered], dict[str, UserError], list[str]]:
+    """Read all runs at `paths`, and gather those of each data set.
+
+    Also return why those of other data sets cannot be compared, and a line for each unfinished run
+    of a data set without a finished one. Of each data set, tuning depths are named, folds pooled
+    and runs checked. The paths are as for `find_runs`. `only` are settings of config.yaml that a
+    run must have, each "key=value"; the key data_set stands for the name of the data set.
+    `conditions` are the only ones that count; empty: all. UserError if there is no finished run.
     """
     folders = find_runs(paths)
     finished, unfinished = read_runs(folders)
@@ -42,12 +102,42 @@ def gather_runs(
             f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json). Wait "
             "for one, or continue the sweep with its command."
         )
-    runs, unfinished = name_depths(runs_with(finished, only), runs_with(unfinished, only))
-    if not runs:
+    named = by_data_set(finished)
+    of_config = [one for one in only if not one.startswith(DATA_SET)]
+    wanted = {one.removeprefix(DATA_SET) for one in only if one.startswith(DATA_SET)}
+    chosen = {
+        name: kept
+        for name, runs in named.items()
+        if wanted <= {name} and (kept := runs_with(runs, of_config))
+    }
+    if not chosen:
         raise UserError(
             f"--only {' '.join(only)}: no finished run has this in its config.yaml. Give a value "
-            "that a run has, or other folders."
+            f"that a run has, or other folders. Data sets: {', '.join(named)}."
         )
+    places = [next(iter(named)) if len(named) == 1 else of_data_set(x, named) for x in unfinished]
+    found, errors = list[Gathered](), dict[str, UserError]()
+    for name, runs in chosen.items():
+        without = [run for run, of in zip(unfinished, places, strict=True) if of == name]
+        try:
+            one = _gather(runs, runs_with(without, of_config), conditions)
+            shown = name if len(named) > 1 else ""
+            found.append(replace(one, outputs=folders[0].parent.parent, data_set=shown))
+        except UserError as error:
+            errors[name] = error
+    left_out = [
+        f"{run.folder.name}: {run.reason}, and no run of its data set is finished"
+        for run, of in zip(unfinished, places, strict=True)
+        if of is None and not wanted
+    ]
+    return found, errors, left_out
+
+
+def _gather(
+    runs: Sequence[Run], unfinished: Sequence[UnfinishedRun], conditions: Sequence[str]
+) -> Gathered:
+    """Gather the runs of one data set."""
+    runs, unfinished = name_depths(runs, unfinished)
     asked = None
     if conditions:
         asked = _with_depths(conditions, runs)
@@ -62,7 +152,7 @@ def gather_runs(
     runs, unfinished = pool_folds(runs, unfinished)
     check_comparable(runs)
     runs.sort(key=run_order)
-    return Gathered(runs, unfinished, folders[0].parent.parent, asked)
+    return Gathered(runs, unfinished, runs[0].folder.parent.parent, asked)
 
 
 def _with_depths(conditions: Sequence[str], runs: Sequence[Run]) -> list[str]:
