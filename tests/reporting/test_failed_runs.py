@@ -107,11 +107,12 @@ def test_with_few_groups_no_sentence_says_evidence(tmp_path):
             for seed in (0, 1):
                 make_run(tmp_path, condition, ratio, seed, groups_per_class=6)
     page = (make_report([tmp_path], count=200) / "report.md").read_text()
+    page = page.partition("\n## Runs")[2]
     lines = [line for line in page.splitlines() if line.startswith("* ") and " - scratch: " in line]
     assert len(lines) == 1 + 2 + 3 + 1
     for line in lines:
         assert "evidence" not in line
-        assert "too few groups in CON (6), GGO (6), NOR (6) to say whether" in line
+        assert "too few groups to say whether" in line
 
 
 def test_the_report_of_the_conditions_asked_for(report):

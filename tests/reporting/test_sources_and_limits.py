@@ -1,9 +1,9 @@
 """What the report says of the source stages, and of the limits that the trainings recorded."""
 
 from made_runs import make_run
-from stagetransfer.reporting.overview_section import overview_section, source_seeds
+from stagetransfer.reporting.overview_section import overview_section, runs_table, source_seeds
 from stagetransfer.reporting.sources_table import sources_table
-from stagetransfer.reporting.training_limits import training_limits
+from stagetransfer.reporting.training_limits import grave_limits, training_limits
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 
@@ -39,7 +39,7 @@ def test_each_source_stands_beside_its_condition_also_if_it_was_reused(tmp_path)
     assert found["texture", "1-texture"]["chance"] == "not recorded"
     assert sum(
         "the source stage 1-natural did not learn in 1 of 1 training" in line
-        for line in training_limits(study_of(tmp_path))
+        for line in grave_limits(study_of(tmp_path))
     ) == 1  # fmt: skip
 
 
@@ -70,31 +70,21 @@ def test_several_source_stages_have_a_mean_and_a_range(tmp_path):
     assert "not recorded" not in set(table.data["recall"])
 
 
-def test_unequal_progress_and_remarks_are_limits(tmp_path):
+def test_each_remark_is_one_limit_with_the_stages_that_it_was_made_on(tmp_path):
     for seed in (0, 1):
-        remark = f"The training loss rose to {seed + 3}.5 nats."
-        make_run(tmp_path, "scratch", seed=seed, health={"still_improving": True})
-        make_run(tmp_path, "natural", seed=seed, health={"remarks": [remark]})
-    lines = training_limits(study_of(tmp_path))
-    assert lines == [
-        "runs that were still improving at their last epoch: scratch 2 of 2, natural 0 of 2. "
-        "More epochs could change the comparison.",
-        "natural, target stage: The training loss rose to 3.5 nats. (2 of 2 trainings, with other "
-        "numbers in the others)",
+        rose = f"The training loss rose to {seed + 3}.5 nats."
+        make_run(tmp_path, "scratch", seed=seed, health={"remarks": ["Still improving."] * seed})
+        remarks = {"remarks": [rose, "Still improving."]}
+        make_run(tmp_path, "natural", seed=seed, health=remarks, source_health=remarks)
+    improving, *rose = training_limits(study_of(tmp_path))
+    assert improving == (
+        "Still improving (scratch target 1 of 2, natural target 2 of 2, natural 1-natural 1 of 1 "
+        "trained)"
+    )
+    assert rose == [
+        "The training loss rose to 3.5 nats (natural target 2 of 2, natural 1-natural 1 of 1 "
+        "trained; other numbers in others)"
     ]
-
-
-def test_equal_progress_is_no_limit(tmp_path):
-    for condition in ("scratch", "natural"):
-        make_run(tmp_path, condition, health={"still_improving": True})
-    assert training_limits(study_of(tmp_path)) == []
-
-
-def test_few_validation_images_are_a_limit(tmp_path):
-    make_run(tmp_path, "scratch", health={"few_validation_images": True})
-    make_run(tmp_path, "natural", health={})
-    (line,) = training_limits(study_of(tmp_path))
-    assert line == "runs with few validation images: scratch 1 of 1, natural 0 of 1."
 
 
 def test_what_a_search_chose_is_said(tmp_path):
@@ -128,7 +118,7 @@ def test_crossed_source_seeds_in_the_overview(tmp_path):
     section = overview_section(study, found.unfinished)
     lines = [line for block in section.blocks if hasattr(block, "lines") for line in block.lines]
     assert "natural, r = 1, seed 1/1: no run" in lines
-    (runs,) = (block for block in section.blocks if getattr(block, "name", "") == "runs")
+    runs = runs_table(study, found.unfinished)
     assert {row[0]: row[2] for row in runs.rows} == {
         "scratch": "0, 1", "natural": "0/0, 0/1, 1/0", "texture": "0/0, 0/1, 1/0, 1/1",
     }  # fmt: skip

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; one of the kind "warning" is emphasised."""
+    """A paragraph, of the kind text, warning, note, question or answer."""
 
     text: str
     kind: str = "text"
@@ -55,6 +55,7 @@ class Plot:
     title: str
     caption: str
     figure: Figure | Path
+    alt: str = ""  # what it shows, for those who cannot see it; empty: the title
     kind: str = "plot"
 
     @property

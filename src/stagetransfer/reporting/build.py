@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagetransfer.files import filled_folder
-from stagetransfer.reporting import figure5
 from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Bullets, Link, Plot, Section, Text
+from stagetransfer.reporting.answer_section import answer_section
+from stagetransfer.reporting.blocks import Bullets, Link, Section, Text
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
 from stagetransfer.reporting.fold_section import fold_sections
-from stagetransfer.reporting.overview_section import overview_section
+from stagetransfer.reporting.overview_section import overview_section, runs_table
 from stagetransfer.reporting.pair_tables import pair_blocks
 from stagetransfer.reporting.render import write_report
 from stagetransfer.reporting.roc_section import roc_section
+from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
 from stagetransfer.reporting.training_section import (
@@ -103,20 +104,20 @@ def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
     curves_plot = learning_curves_block(study, main, curves)
-    plot = Plot("figure5", figure5.TITLE, figure5.CAPTION, figure5.figure_5(study))
     page = [
+        answer_section(study, [*sources_table(study), runs_table(study, unfinished)]),
         overview_section(study, unfinished),
-        Section(f"Test results at {at}", table_2(study, main)),
+        Section(f"Test results at {at}", [table_2(study, main)]),
         Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
         *depth_sections(study),
-        Section("Less training data", [*table_3(study), plot]),
+        Section("Less training data", table_3(study)),
         roc_section(study),
         class_section(study),
         Section("Training", [images_table(study), curves_plot, stages_table(study)]),
         *calibration_sections(study),
     ]
     for ratio in reversed(study.ratios[:-1]):
-        blocks = [*table_2(study, ratio), *pair_blocks(study, ratio)]
+        blocks = [table_2(study, ratio), *pair_blocks(study, ratio)]
         blocks.append(learning_curves_block(study, ratio, curves))
         page.append(Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True))
     return [*page, *fold_sections(study)]

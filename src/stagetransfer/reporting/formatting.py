@@ -82,14 +82,13 @@ def dagger(study: Study) -> str:
     return " †" if study.few and not study.without_spread else ""
 
 
-def few_groups_note(study: Study) -> list[str]:
-    """Return the warning below every table with intervals; empty if no class has few groups."""
+def few_groups_note(study: Study, *, whole: bool = False) -> list[str]:
+    """Return the note on intervals that are not reliable, for tables short; else no line."""
     if not dagger(study):
         return []
-    return [
-        f"† Not reliable: fewer than ten {study.too_few}. The intervals and p-values do not show "
-        "how patients differ. The same holds for every average over these classes."
-    ]
+    note = f"† Not reliable: fewer than ten {study.too_few}."
+    more = " Intervals and p-values marked † do not show how patients differ. The same holds for "
+    return [note + (more + "every average over these classes.") * whole]
 
 
 def marked(study: Study, condition: str, at: float | None = None) -> str:

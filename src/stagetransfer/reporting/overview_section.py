@@ -1,14 +1,12 @@
 """Which runs the report compares, which have no result, and how the intervals are computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text, data_frame
 from stagetransfer.reporting.data_limits import data_limits
-from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.reporting.training_limits import training_limits
-from stagetransfer.runs.comparability import differences
 from stagetransfer.runs.run import Replicate, UnfinishedRun
 from stagetransfer.runs.study import Study
 
@@ -35,7 +33,7 @@ Place = tuple[str, float, Replicate]
 
 
 def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Section:
-    """Return the runs, their sources, the warnings and the method of the intervals."""
+    """Return the runs, the warnings and the method of the intervals."""
     states = places_by_state(study, unfinished)
     runs = fmt.count(len(study.runs), "finished run")
     conditions = fmt.count(len(study.conditions), "condition")
@@ -74,14 +72,10 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     blocks: list[Block] = [Bullets(lines)]
     for title, warnings in (
         ("Not included in the results below, because there is no result:", problems),
-        (
-            "Limits of the comparison:",
-            [*unlike_conditions(study), *data_limits(study), *training_limits(study)],
-        ),
+        ("Further limits of the comparison:", [*data_limits(study), *training_limits(study)]),
     ):
         if warnings:
             blocks += [Text(title, kind="warning"), Bullets(warnings, kind="problems")]
-    blocks += [_runs_table(study, states), *sources_table(study)]
     blocks.append(Text(NO_METHOD if study.without_spread else METHOD.format(count=study.count)))
     return Section("Runs", blocks)
 
@@ -148,22 +142,6 @@ def source_seeds(study: Study) -> str:
     return f"source_seed: mixed ({found}). Compare the conditions with care."
 
 
-def unlike_conditions(study: Study) -> list[str]:
-    """Return in which settings, other than the chain, conditions differ, and runs in software."""
-    first, *others = [study.at(name)[0] for name in study.conditions]
-    lines = [
-        f"{first.condition} and {run.condition} differ in more than their chain: {key} is {a} and "
-        f"{b}"
-        for run in others
-        for key, (a, b) in differences(first, run, ignore_place=True).items()
-    ]
-    for name in sorted({name for run in study.runs for name in run.versions}):
-        found = sorted({run.versions.get(name, "unknown") for run in study.runs})
-        if len(found) > 1:
-            lines.append(f"runs were made with different versions of {name}: {fmt.join(found)}")
-    return lines
-
-
 def _place(study: Study, run: UnfinishedRun) -> Place | None:
     """Return the place of a run without a result, if its config holds it."""
     if run.place is None:
@@ -173,7 +151,9 @@ def _place(study: Study, run: UnfinishedRun) -> Place | None:
     return *run.place[:2], Replicate(run.place[2], source_seed)
 
 
-def _runs_table(study: Study, states: Mapping[str, set[Place]]) -> Table:
+def runs_table(study: Study, unfinished: Sequence[UnfinishedRun]) -> Table:
+    """Return the seeds of the runs of each condition and ratio, by their state."""
+    states = places_by_state(study, unfinished)
     order = {name: i for i, name in enumerate(study.conditions)}
     places = {(c, r) for state in states.values() for c, r, _ in state}
     rows = []

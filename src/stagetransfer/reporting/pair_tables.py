@@ -94,7 +94,7 @@ def difference_cells(
 
 def pair_sentence(study: Study, pair: Pair, metric: str, unit: Unit = POINTS) -> str:
     """Return the comparison in one metric as a sentence, or why there is none."""
-    p_value, few = pair.holm.get(metric), study.too_few
+    p_value, few = pair.holm.get(metric), study.too_few.partition(" ")[0]
     result, refusal = pair.metrics[metric], pair.refusal
     return sentence(pair.a, pair.b, result, unit=unit, p_value=p_value, few=few, refusal=refusal)
 

@@ -1,4 +1,4 @@
-"""Table 2 at one ratio: the test metrics of each condition, and their spread over seeds."""
+"""Table 2 at one ratio: the test metrics of each condition."""
 
 from itertools import product
 from math import isfinite, nan
@@ -6,7 +6,7 @@ from math import isfinite, nan
 import pandas as pd
 
 from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Table, data_frame
+from stagetransfer.reporting.blocks import Table, data_frame
 from stagetransfer.reporting.published_results import TABLE_2
 from stagetransfer.runs.study import Study
 
@@ -17,19 +17,15 @@ PAPER_NOTE = (
 MACRO_NOTE = (
     "Precision, recall, F1 and AUROC are macro averages over the classes. Cross-entropy is in nats."
 )
-SPREAD_NOTE = (
-    "sd: standard deviation over seeds (n - 1). range: lowest to highest seed. Both describe the "
-    "seeds only; the interval also includes the uncertainty of the test set."
-)
 
 
-def table_2(study: Study, ratio: float) -> list[Block]:
-    """Return Table 2 at a ratio and the table of the spread over seeds.
+def table_2(study: Study, ratio: float) -> Table:
+    """Return Table 2 at a ratio; its CSV file also has the spread over seeds.
 
     At r = 1 the results of Suzuki et al. 2018 are beside those of the runs.
     """
     data = _data(study, ratio)
-    rows, spread = [], []
+    rows = []
     for name, of_condition in data.groupby("condition", sort=False):
         condition, metrics = str(name), of_condition.to_dict("records")
         means = [fmt.mean(x["mean"], x["low"], x["high"]) for x in metrics]
@@ -38,11 +34,6 @@ def table_2(study: Study, ratio: float) -> list[Block]:
         rows.append([fmt.marked(study, condition, ratio), seeds, *means])
         if any(isfinite(x["paper"]) for x in metrics):
             rows.append([f"{condition} (paper)", fmt.DASH, *papers])
-        for x in metrics:
-            extremes = f"{fmt.number(x['min'])} to {fmt.number(x['max'])}"
-            place = [condition, fmt.LABELS[x["figure"]], str(x["seeds"])]
-            numbers = [fmt.number(x["mean"]), fmt.number(x["sd"]), extremes]
-            spread.append([*place, *numbers, fmt.interval(x["low"], x["high"])])
     at, suffix = f"r = {fmt.ratio(ratio)}", fmt.table_suffix(study, ratio)
     absent = [name for name in study.conditions if not study.at(name, ratio)]
     one_seed = data[data["seeds"] == 1]["condition"].unique()
@@ -59,11 +50,7 @@ def table_2(study: Study, ratio: float) -> list[Block]:
     ]  # fmt: skip
     title = f"Table 2. Test metrics at {at}"
     columns = ["condition", "seeds", *fmt.LABELS.values()]
-    table = Table(f"table2{suffix}", title, columns, rows, notes, data=data)
-    columns = ["condition", "metric", "seeds", "mean", "sd", "range", "95 % interval"]
-    notes = [SPREAD_NOTE, *fmt.few_groups_note(study)]
-    name, title = f"table2_spread{suffix}", f"Spread over seeds at {at}"
-    return [table, Table(name, title, columns, spread, notes, left=2, data=data)]
+    return Table(f"table2{suffix}", title, columns, rows, notes, data=data)
 
 
 def _data(study: Study, ratio: float) -> pd.DataFrame:

@@ -83,11 +83,21 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     if reason := not_learned(runs):
         return *place, *[nan] * 9, None, paper, reason
     fitted = stats.fit_line(ratios, study.values(runs, metric)[0])
-    result = stats.slope_interval(*_series(study, seeds, runs, metric))
+    result = _clipped(stats.slope_interval(*_series(study, seeds, runs, metric)), metric, ratios)
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)
     return *place, *found, paper, ""
+
+
+def _clipped(
+    result: stats.Interval, metric: str, ratios: Sequence[float], slopes: int = 1
+) -> stats.Interval:
+    """Return the interval within what slopes of an accuracy between 0 and 1 allow."""
+    if metric != "accuracy":
+        return result
+    steepest = slopes * stats.fit_line(ratios, np.array(ratios) > np.mean(ratios)).slope
+    return result.clipped(steepest, -steepest)
 
 
 def _series(
@@ -111,7 +121,8 @@ def _slope_pair(study: Study, a: str, b: str) -> Pair:
     def difference(metric: str) -> stats.Interval:
         resamples, x = _series(study, pair.seeds, pair.of_a, metric)
         _, y = _series(study, pair.seeds, pair.of_b, metric)
-        return stats.slope_difference(resamples, x, y)
+        result = stats.slope_difference(resamples, x, y)
+        return _clipped(result, metric, [run.ratio for run in pair.of_a], 2)
 
     pair.compare(UNITS, difference)
     return pair

@@ -2,24 +2,46 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.sources_table import find_sources
+from stagetransfer.runs.comparability import differences
 from stagetransfer.runs.run import LEARNED, trained_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.verdict import not_learned
 
 
-def training_limits(study: Study) -> list[str]:
-    """Return the lines: failed trainings, unequal progress, remarks, and what searches chose."""
+def grave_limits(study: Study) -> list[str]:
+    """Return the lines that decide what a comparison can say: failed trainings, unlike settings."""
     failed = [
         f"{condition}, r = {fmt.ratio(ratio)}: {text}. No comparison is made with them."
         for condition, ratio in product(study.conditions, study.ratios)
         if (text := not_learned(study.at(condition, ratio)))
     ]
-    return [*failed, *_sources(study), *_flags(study), *_remarks(study), *_rates(study)]
+    return [*failed, *_sources(study), *unlike_conditions(study)]
+
+
+def training_limits(study: Study) -> list[str]:
+    """Return further lines: the remarks of the trainings, and what searches chose."""
+    return [*_remarks(study), *_rates(study)]
+
+
+def unlike_conditions(study: Study) -> list[str]:
+    """Return in which settings, other than the chain, conditions differ, and runs in software."""
+    first, *others = [study.at(name)[0] for name in study.conditions]
+    lines = [
+        f"{first.condition} and {run.condition} differ in more than their chain: {key} is {a} and "
+        f"{b}"
+        for run in others
+        for key, (a, b) in differences(first, run, ignore_place=True).items()
+    ]
+    for name in sorted({name for run in study.runs for name in run.versions}):
+        found = sorted({run.versions.get(name, "unknown") for run in study.runs})
+        if len(found) > 1:
+            lines.append(f"runs were made with different versions of {name}: {fmt.join(found)}")
+    return lines
 
 
 def _sources(study: Study) -> Iterator[str]:
@@ -36,45 +58,20 @@ def _sources(study: Study) -> Iterator[str]:
             )
 
 
-def _flags(study: Study) -> Iterator[str]:
-    """Yield a line if conditions differ in progress, and one if validation images were few."""
-    improving, few = (
-        {
-            name: (sum(bool(run.health.get(flag)) for run in runs), len(runs))
-            for name in study.conditions
-            if (runs := [run for run in trained_runs(study.at(name)) if run.health])
-        }
-        for flag in ("still_improving", "few_validation_images")
-    )
-    if len({part / whole for part, whole in improving.values()}) > 1:
-        yield (
-            f"runs that were still improving at their last epoch: {_counts(improving)}. More "
-            "epochs could change the comparison."
-        )
-    if any(part for part, _ in few.values()):
-        yield f"runs with few validation images: {_counts(few)}."
-
-
-def _counts(by_condition: Mapping[str, tuple[int, int]]) -> str:
-    return fmt.join(f"{name} {part} of {whole}" for name, (part, whole) in by_condition.items())
-
-
 def _remarks(study: Study) -> Iterator[str]:
-    """Yield the remarks of all stages, each once; remarks that differ in numbers alone are one."""
-    healths = [((run.condition, "target stage"), run.health) for run in trained_runs(study.runs)]
-    healths += [
-        ((of.condition, f"source stage {of.stage}"), of.health) for of in find_sources(study)
-    ]
+    """Yield each remark once, with the stages that it was made on; numbers may differ."""
+    healths = [((run.condition, "target"), run.health) for run in trained_runs(study.runs)]
+    healths += [((of.condition, of.stage), of.health) for of in find_sources(study)]
     trainings = Counter(place for place, _ in healths)
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[str, list[tuple[tuple[str, str], str]]] = {}
     for place, health in healths:
         for remark in health.get("remarks") or ():
-            pattern = re.sub(r"\d+(\.\d+)?", "#", remark)
-            found.setdefault((*place, pattern), []).append(remark)
-    for (condition, stage, _), remarks in found.items():
-        count = fmt.count(trainings[condition, stage], "training")
-        alike = "" if len({*remarks}) == 1 else ", with other numbers in the others"
-        yield f"{condition}, {stage}: {remarks[0]} ({len(remarks)} of {count}{alike})"
+            found.setdefault(re.sub(r"\d+(\.\d+)?", "#", remark), []).append((place, remark))
+    for places in found.values():
+        counts = Counter(place for place, _ in places).items()
+        of = fmt.join(f"{' '.join(place)} {n} of {trainings[place]}" for place, n in counts)
+        also = "; other numbers in others" if len({remark for _, remark in places}) > 1 else ""
+        yield f"{places[0][1].rstrip('.')} ({of} trained{also})"
 
 
 def _rates(study: Study) -> list[str]:

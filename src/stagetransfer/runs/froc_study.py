@@ -139,7 +139,8 @@ def compare_systems(
         for i, metric in enumerate(metrics):
             gap = Interval.undefined()
             if not refusal:
-                gap = stats.difference(resamples, values[a][:, :, i], values[b][:, :, i])
+                both = (values[name][:, :, i] for name in (a, b))
+                gap = stats.difference(resamples, *both).clipped(lowest=-1.0)
                 # A table has no seeds, so the sentence must not mention them.
                 text = stats.sentence(a, b, replace(gap, seeds_resampled=True), few=too_few)
                 sentences.append(f"{metric}: {text}")

@@ -134,9 +134,10 @@ class RocStudy:
                 lambda p: pd.Series(stats.holm(list(p), len(p)), p.index)
             )
         sentences = []
+        few = study.too_few.partition(" ")[0]
         for i, result in areas.items():
             row, p_value = rows[i], float(table["p_holm"][i])
-            text = stats.sentence(row["a"], row["b"], result, p_value=p_value, few=study.too_few)
+            text = stats.sentence(row["a"], row["b"], result, p_value=p_value, few=few)
             sentences.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {text}")
         return table, sentences, refusals
 
@@ -146,7 +147,7 @@ class RocStudy:
             (positive, x), (_, y) = (self._scores(of, name) for of in runs)
             return self._if_independent(name, stats.delong_difference(positive, x, y))
         a, b = (self._resampled(of, name, metric) for of in runs)
-        return stats.difference(self.study.resamples(pair.seeds), a, b)
+        return stats.difference(self.study.resamples(pair.seeds), a, b).clipped(lowest=-1.0)
 
     def _if_independent(self, name: str, by_images: Interval) -> Interval:
         """Remove DeLong's ends and p-value where all images of a side are of one patient."""

@@ -210,7 +210,9 @@ class Study:
 
         def difference(metric: str) -> Interval:
             of_a, of_b = (self.values(runs, metric) for runs in (pair.of_a, pair.of_b))
-            return stats.difference(self.resamples(pair.seeds), of_a, of_b)
+            highest = np.inf if metric == "cross_entropy" else 1.0
+            found = stats.difference(self.resamples(pair.seeds), of_a, of_b)
+            return found.clipped(highest, -highest)
 
         pair.compare(metrics, difference)
         if not pair.refusal and not self.without_spread:

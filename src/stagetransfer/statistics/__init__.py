@@ -38,6 +38,7 @@ from stagetransfer.statistics.intervals import (
     resampled_metrics,
 )
 from stagetransfer.statistics.metrics import classification_metrics
+from stagetransfer.statistics.power import Needed, needed
 from stagetransfer.statistics.roc_curve import Curve, mcclish, resampled_roc, roc
 from stagetransfer.statistics.sentences import NATS, PER_RATIO, POINTS, Unit, sentence
 from stagetransfer.statistics.slope import (
@@ -59,6 +60,7 @@ __all__ = [
     "Interval",
     "Line",
     "McNemar",
+    "Needed",
     "RatioSeries",
     "Reliability",
     "Resamples",
@@ -82,6 +84,7 @@ __all__ = [
     "macro_recall_interval",
     "mcclish",
     "mcnemar",
+    "needed",
     "reliability",
     "resample",
     "resample_cases",

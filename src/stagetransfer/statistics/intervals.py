@@ -58,7 +58,8 @@ class Interval:
     Where only the ends and the p-value are NaN, `why` says why they are not estimable.
     The p-value is two-sided, for the hypothesis that the true value is 0; at least 2 / (B + 1).
     With one run `seeds_resampled` is False: the interval then ignores how seeds differ. `seeds` is
-    the number of seeds, or of source seeds if these vary and are fewer.
+    the number of seeds, or of source seeds if these vary and are fewer. `variances` are V_s, V_g
+    and V of this module's docstring.
     """
 
     estimate: float
@@ -68,15 +69,16 @@ class Interval:
     seeds: int
     seeds_resampled: bool
     why: str = ""
+    variances: tuple[float, float, float] = (np.nan, np.nan, np.nan)
 
     @classmethod
     def undefined(cls) -> Interval:
         """Return the interval in place of a comparison that is not made."""
         return cls(np.nan, np.nan, np.nan, np.nan, 0, False)
 
-    def clipped(self, highest: float = 1.0) -> Interval:
-        """Return the same interval with its ends clipped to [0, `highest`]."""
-        low, high = np.clip([self.low, self.high], 0, highest).tolist()
+    def clipped(self, highest: float = 1.0, lowest: float = 0.0) -> Interval:
+        """Return the same interval with its ends clipped to [`lowest`, `highest`]."""
+        low, high = np.clip([self.low, self.high], lowest, highest).tolist()
         return replace(self, low=low, high=high)
 
 
@@ -182,7 +184,9 @@ def calibrated_interval(resamples: Resamples, statistic: Statistic) -> Interval:
     low, high = draws[k - 1], draws[-k]
     side = int(min((draws <= 0).sum(), (draws >= 0).sum()))
     p_value = min(1.0, 2 * (side + 1) / (count + 1))
-    return Interval(estimate, float(low), float(high), p_value, num_seeds, num_seeds > 1)
+    variances = (float(v_seeds), float(v_groups), float(variance))
+    ends = (float(low), float(high), p_value)
+    return Interval(estimate, *ends, num_seeds, num_seeds > 1, variances=variances)
 
 
 def holm(p_values: Sequence[float], size: int) -> list[float]:

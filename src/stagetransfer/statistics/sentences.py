@@ -51,6 +51,8 @@ def sentence(
     text = f"{a} - {b}: {estimate:+.{d}f} {unit.name} [{low:.{d}f}, {high:.{d}f}]"
     if few:
         text += f"; too few {few} to say whether this is a difference"
+    elif unit == POINTS and result.low <= -1 and result.high >= 1:
+        text = f"{a} - {b}: {estimate:+.{d}f} {unit.name}; the data do not suffice for an interval"
     elif p <= 0.05:
         text += f", evidence of a difference (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
     else:

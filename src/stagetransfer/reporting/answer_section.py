@@ -1,0 +1,137 @@
+"""The first section of a report: the question, its answer, and what would settle it."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from stagetransfer.reporting import figure5
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Table, Text, data_frame
+from stagetransfer.reporting.training_limits import grave_limits
+from stagetransfer.runs.study import Pair, Study
+from stagetransfer.statistics import POINTS, needed
+from stagetransfer.statistics.power import MOST
+
+PLAN_NOTE = (
+    "Power 80 %, level 5 %, before Holm's correction, from the variances between these seeds and "
+    "patients. It is a plan for more runs, not a result: the true difference may be far from the "
+    "measured one."
+)
+
+
+def answer_section(study: Study, health: Sequence[Block]) -> Section:
+    """Return the question, the answer, what limits it, Figure 5, and tables, also of the health."""
+    first, *others = study.asked
+    pairs = {
+        ratio: [pair for pair in study.pairs(ratio, ["accuracy"]) if pair.b == first]
+        for ratio in study.ratios
+    }
+    question = f"Does {_list(others, 'or')} reach a higher test accuracy than {first}?"
+    if not others:
+        question = f"Which test accuracy does {first} reach?"
+    ends = list(dict.fromkeys([study.main_ratio, study.ratios[0]]))
+    blocks: list[Block] = [
+        Text(question, kind="question"),
+        Text(" ".join(_sentence(study, ratio, pairs[ratio]) for ratio in ends), kind="answer"),
+    ]
+    if limits := [*fmt.few_groups_note(study, whole=True), *grave_limits(study)]:
+        blocks.append(Bullets(limits, kind="problems"))
+    table, figure = _table(study), figure5.figure_5(study)
+    shown = (f"{row[0].split()[0]} {fmt.join(x.split()[0] for x in row[1:])}" for row in table.rows)
+    alt = f"{figure5.TITLE}. Accuracy at r = {fmt.join(map(fmt.ratio, study.ratios))}: "
+    alt += "; ".join(shown)
+    blocks += [Plot("figure5", figure5.TITLE, figure5.CAPTION, figure, alt), table, *health]
+    if plans := [text for pair in pairs[study.main_ratio] if (text := plan(study, pair))]:
+        blocks += [Text("What would settle it:"), Bullets(plans), Text(PLAN_NOTE, kind="note")]
+    return Section("Answer", blocks)
+
+
+def plan(study: Study, pair: Pair) -> str:
+    """Return what would settle the comparison of a pair; empty if it is settled or was not made."""
+    result, groups = pair.metrics["accuracy"], study.num_groups
+    if pair.holm.get("accuracy", 1) <= 0.05 or not np.isfinite(result.variances[2]):
+        return ""
+    found = needed(result, groups)
+    unit = "test images" if study.groups is None else "test patients"
+    seeds = f"{found.seeds} seeds in place of {result.seeds}"
+    if found.seeds is None:
+        seeds = f"more seeds alone do not (up to {MOST:,})"
+    if not result.seeds_resampled:
+        seeds = "first run two seeds more, because how seeds differ is unknown"
+    more = f"{found.groups} {unit} in place of {groups}"
+    if found.groups is None:
+        more = f"more {unit} alone do not (up to {MOST:,})"
+    found_now, aim = (fmt.number(100 * x, 1) for x in (found.detectable, abs(result.estimate)))
+    return (
+        f"{pair.a} - {pair.b}: these runs can find a true difference of {found_now} points. To "
+        f"find one of {aim} points: {seeds}; or {more}."
+    )
+
+
+def _sentence(study: Study, ratio: float, pairs: Sequence[Pair]) -> str:
+    """Return the comparisons with the first condition at a ratio, as one sentence."""
+    run = next(run for run in study.runs if run.ratio == ratio)
+    amount = f"{run.num_train:,} training images (r = {fmt.ratio(ratio)})"
+    start = f"With {'all ' * (ratio == 1)}{amount}"
+    if ratio == study.main_ratio:
+        start += f" and {fmt.count(len(study.labels), 'test image')}"
+        if study.groups is not None:
+            start += f" of {fmt.count(study.num_groups, 'patient')}"
+    if not pairs:
+        cell = _cell(study, study.conditions[0], ratio).replace("\n", ", 95 % CI ")
+        return f"{start}, {study.conditions[0]} reached {cell}."
+    clauses: dict[str, list[str]] = {}
+    for pair in pairs:
+        x, shown = pair.metrics["accuracy"], pair.a
+        if not pair.refusal:
+            figures = fmt.difference(x.estimate, x.low, x.high, POINTS)
+            figures = figures.replace("\n", " points, 95 % CI ")
+            shown += f" ({figures}, {fmt.count(len(pair.seeds), 'seed')})"
+        clauses.setdefault(_verdict(study, pair), []).append(shown)
+    return f"{start}, {'; '.join(f'{_list(names)} {verb}' for verb, names in clauses.items())}."
+
+
+def _verdict(study: Study, pair: Pair) -> str:
+    result = pair.metrics["accuracy"]
+    if pair.refusal:
+        return f"was not compared with {pair.b} ({pair.refusal})"
+    if study.too_few:
+        unit = "images" if study.groups is None else "patients"
+        return f"cannot be told from {pair.b} with so few {unit}"
+    if not np.isfinite(result.low):
+        return f"was compared with {pair.b} without an interval ({result.why})"
+    if pair.holm["accuracy"] > 0.05:
+        return f"did not differ detectably from {pair.b}"
+    return f"reached a {'higher' if result.estimate > 0 else 'lower'} test accuracy than {pair.b}"
+
+
+def _cell(study: Study, condition: str, ratio: float) -> str:
+    """Return the accuracy of a condition at a ratio, with its interval on a second line."""
+    if not study.at(condition, ratio):
+        return fmt.DASH
+    x = study.interval(condition, ratio, "accuracy")
+    return fmt.mean(x.estimate, x.low, x.high)
+
+
+def _table(study: Study) -> Table:
+    """Return the accuracy of each condition at each ratio."""
+    rows = [
+        [fmt.marked(study, name), *(_cell(study, name, ratio) for ratio in study.ratios)]
+        for name in study.conditions
+    ]
+    columns = ["condition", *(f"r = {fmt.ratio(r)}{fmt.dagger(study)}" for r in study.ratios)]
+    found = [
+        (name, ratio, x.estimate, x.low, x.high, len(study.at(name, ratio)))
+        for name, ratio in product(study.conditions, study.ratios)
+        if study.at(name, ratio)
+        for x in [study.interval(name, ratio, "accuracy")]
+    ]
+    data = data_frame("condition ratio accuracy low high seeds", found)
+    title = "Test accuracy by condition and training-data ratio r"
+    notes = ["Mean over seeds, with its 95 % interval."]
+    return Table("answer", title, columns, rows, notes, data=data)
+
+
+def _list(names: Sequence[str], word: str = "and") -> str:
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
