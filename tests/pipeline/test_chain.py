@@ -252,6 +252,34 @@ def test_the_summary_fits_80_columns(two_stage):
     assert f"{accuracy:.4f}" in text
 
 
+def test_a_first_run_ends_with_the_command_of_a_comparison(two_stage, compose_config, tmp_path):
+    from rich.console import Console
+
+    def printed(folder):
+        console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        print_summary(folder, console)
+        return console.export_text()
+
+    first = tmp_path / "runs" / two_stage.name
+    shutil.copytree(two_stage, first)
+    given = [
+        "+experiment=two_stage",
+        "seed=4",
+        "recipe.epochs=1",
+        "+domain.target.options.scale=0.2",
+    ]
+    (first / "overrides.yaml").write_text(OmegaConf.to_yaml(given))
+    text = printed(first)
+    (line,) = (line for line in text.splitlines() if "python train.py" in line)
+    words = line.split()[2:]
+    assert words[:3] == ["-m", "+experiment=scratch,two_stage", "seed=0,1,2"]
+    assert words[3:] == given[2:]
+    validate_config(compose_config(*(word.split(",")[0] for word in words[1:])))
+    assert f"{1 / 7:.3f}" in text
+    shutil.copytree(first, tmp_path / "runs" / "second")
+    assert "python train.py" not in printed(first)
+
+
 def test_metrics_contain_no_nan(two_stage):
     def fail(constant):
         raise ValueError(constant)

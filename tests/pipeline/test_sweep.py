@@ -146,6 +146,9 @@ def test_failed_jobs_do_not_end_the_sweep_and_are_listed(tmp_path, launcher, sub
         (line,) = failure.read_text().splitlines()
         assert line.startswith(f"ratio={ratio}")
         assert f"#{i} ratio={ratio}: {line}" in done.stderr
+    started = [line for line in done.stdout.splitlines() if line.startswith("job ")]
+    if launcher == "basic":
+        assert started == ["job 1 of 2, failed 0: ratio=1.5", "job 2 of 2, failed 1: ratio=2"]
     assert "Traceback" not in done.stderr
 
 

@@ -16,7 +16,8 @@ from tensorboard.plugins.hparams import metadata
 from made_runs import make_run, make_sweep
 from stagetransfer.cli.app import main
 from stagetransfer.errors import UserError
-from stagetransfer.pipeline.sweep import SweepCallback
+from stagetransfer.files import read_json
+from stagetransfer.pipeline.sweep import Job, SweepCallback
 from stagetransfer.reporting import tensorboard_board
 from stagetransfer.reporting.tensorboard_board import write_board
 
@@ -209,6 +210,23 @@ def test_a_sweep_ends_with_its_board_or_with_a_message(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.err.startswith("no board was written: natural")
     assert "all finished" in printed.out
+    assert f"compare  stagetransfer report {tmp_path}" in printed.out
+
+
+def test_a_sweep_ends_with_the_means_of_its_runs(tmp_path, capsys):
+    for number, seed in enumerate((0, 1)):
+        folder = tmp_path / "s" / str(number)
+        Job(folder, number).begin([f"seed={seed}"], make_run(tmp_path, "natural", seed=seed))
+    make_run(tmp_path, "natural", seed=5)  # of another sweep
+    end_of_sweep(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = (line.split() for line in lines if line.split()[:1] == ["natural"])
+    recorded = [
+        read_json(path)["test"]["accuracy"]
+        for path in tmp_path.glob("runs/natural-r1-s[01]-*/*.json")
+    ]
+    assert row[1:3] == ["1", "2"]
+    assert float(row[3]) == pytest.approx(sum(recorded) / 2, abs=5e-4)
 
 
 def test_an_error_in_the_board_does_not_fail_the_sweep(tmp_path, capsys, monkeypatch):

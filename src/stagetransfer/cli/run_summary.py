@@ -1,13 +1,18 @@
 """The summary that a run prints at its end: its stages, its metrics, and where its files are."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from stagetransfer.files import read_json
+from stagetransfer.names import CONDITIONS
+from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.reader import read_record, stage_blocks
+from stagetransfer.statistics import macro_recall_interval
 
 
 def print_summary(folder: Path, console: Console | None = None) -> None:
@@ -23,6 +28,29 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
     console.print(_figures(run["test"]))
     console.print(f"run          {folder}", soft_wrap=True)
     console.print(f"tensorboard  tensorboard --logdir {folder.parent}", soft_wrap=True)
+    if len(list(folder.parent.glob("*/metrics.json"))) == 1:
+        _explain(folder, run, console)
+
+
+def _explain(folder: Path, run: dict[str, Any], console: Console) -> None:
+    """Print what the figures of a first run mean, and the command of a first comparison."""
+    _, groups, labels, probabilities = read_predictions(folder / "predictions.csv", run["classes"])
+    count = len(run["classes"])
+    found = macro_recall_interval(labels, probabilities.argmax(1), groups, count)
+    console.print(
+        f"\nPrecision, recall, F1 and AUROC are means over the {count} classes (macro averages). "
+        f"Guessing has a recall of {1 / count:.3f} and an AUROC of 0.5. With {len(labels)} test "
+        f"images, the 95\u00a0% interval of this run's recall is {found[1]:.3f} to {found[2]:.3f}."
+    )
+    file = folder / "overrides.yaml"  # which earlier versions did not write
+    overrides = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else []
+    kept = [word for word in overrides if not word.startswith(("+experiment=", "seed="))]
+    conditions = list(CONDITIONS.values())
+    if len(kept) < len(overrides) and run["condition"] in conditions:
+        other = run["condition"] if run["condition"] != conditions[0] else conditions[-1]
+        words = ["-m", f"+experiment={conditions[0]},{other}", "seed=0,1,2", *kept]
+        console.print("This is one run. To learn whether the extra stages help, run")
+        console.print(f"  python train.py {shlex.join(words)}", soft_wrap=True)
 
 
 def print_stages(folder: Path, console: Console | None = None) -> None:

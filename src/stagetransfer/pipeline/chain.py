@@ -145,7 +145,7 @@ class ChainRunner:
         self._copy_logs(len(self.stages) - 1, work)
         target = self.stages[-1]
         data = cast(DomainDataModule, target.data)
-        log.info("stage %s: %d images, ratio %g", target.title, data.count("train"), config.ratio)
+        log.info("%s: %d images, ratio %g", self._place(target), data.count("train"), config.ratio)
         data.log_doubts()
         searched: dict[str, Any] = {}
         search = Search(target, config, checkpoints, logs=work, run=self.folder.name)
@@ -196,7 +196,7 @@ class ChainRunner:
             return []
         prepared = self.stages[count - 1]
         if isinstance(prepared.data, Pretrained):
-            log.info("stage %s: weights of %s", prepared.title, prepared.data.weights)
+            log.info("%s: weights of %s", self._place(prepared), prepared.data.weights)
             return [weights_entry(prepared.stage.name, prepared.key, prepared.data.weights)]
         reused, records = True, list[dict[str, Any]]()
         if not self.store.finished(prepared.key):
@@ -205,7 +205,8 @@ class ChainRunner:
                 if leaders_value(folder is not None):
                     assert folder is not None
                     reused = False
-                    log.info("stage %s: %d images", prepared.title, prepared.data.count("train"))
+                    images = prepared.data.count("train")
+                    log.info("%s: %d images", self._place(prepared), images)
                     prepared.data.log_doubts()
                     self._copy_logs(count - 1, folder)
                     module, shown, fitted = train(
@@ -222,7 +223,7 @@ class ChainRunner:
         made = self.store.record(prepared.key)
         if not reused:
             return [*records, {**made[-1], "reused": False}]
-        log.info("stage %s: reused from %s", prepared.title, self.store.path(prepared.key))
+        log.info("%s: reused from %s", self._place(prepared), self.store.path(prepared.key))
         return [{**record, "reused": True} for record in made]
 
     def _assess(
@@ -243,6 +244,9 @@ class ChainRunner:
             )
         log.log(logging.INFO if health.learned else logging.WARNING, "  %s", health.line)
         return validated, health
+
+    def _place(self, prepared: PreparedStage) -> str:
+        return f"stage {prepared.number} of {len(self.stages)}, {prepared.stage.name}"
 
     def _copy_logs(self, count: int, folder: Path) -> None:
         """Copy the logs of the first `count` stages beside those of the next."""

@@ -6,14 +6,17 @@ failed, failure.txt with the cause in one line, whichever launcher started it an
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -164,6 +167,25 @@ class SweepCallback(Callback):
             exit_if_known(error)
             raise
 
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print which job of how many starts, if all run in this process, and what differs."""
+        hydra = config.hydra
+        if "BasicLauncher" not in hydra.launcher._target_ or OmegaConf.is_missing(hydra.job, "num"):
+            return
+        sweep = Path(hydra.sweep.dir)
+        first = OmegaConf.load(sweep / "multirun.yaml")
+        words = [*first.hydra.overrides.task]
+        words += [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items()]
+        parsed = OverridesParser.create().parse_overrides(words)
+        swept = [one for one in parsed if one.is_sweep_override()]
+        of = ""
+        if "BasicSweeper" in hydra.sweeper._target_:
+            of = f" of {prod(len([*one.sweep_string_iterator()]) for one in swept)}"
+        keys = tuple(f"{one.get_key_element()}=" for one in swept)
+        label = " ".join(word for word in hydra.overrides.task if word.startswith(keys))
+        failed = sum(job.failure is not None for job in jobs(sweep))
+        print(f"\njob {hydra.job.num + 1}{of}, failed {failed}: {label}", flush=True)
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """List the failed jobs and write the board. With a failed job, the exit code is 1."""
         begun = jobs(Path(config.hydra.sweep.dir))
@@ -182,9 +204,29 @@ class SweepCallback(Callback):
                 print(f"  #{job.number} {label}: {job.failure}", file=sys.stderr)
         outputs = OmegaConf.select(config, "paths.outputs")
         if outputs is not None:
+            _show_results(begun)
             _board(Path(outputs))
         if failed:
             sys.exit(1)
+
+
+def _show_results(begun: Sequence[Job]) -> None:
+    """Print the mean test figures of the finished runs, by condition and ratio."""
+    import pandas as pd
+
+    files = [job.run / "metrics.json" for job in begun if job.run is not None]
+    records = [read_json(file) for file in files if file.is_file()]
+    names = ("accuracy", "recall", "cross_entropy")
+    rows = [
+        {"condition": x["condition"], "r": f"{x['ratio']:g}", "runs": 1}
+        | {n: x["test"][n] for n in names}
+        for x in records
+    ]
+    if rows:
+        means = dict.fromkeys(names, "mean")
+        by_place = pd.DataFrame(rows).groupby(["condition", "r"], sort=False)
+        table = by_place.agg({"runs": "sum", **means}).reset_index()
+        print(table.to_string(index=False, float_format="{:.3f}".format))
 
 
 def _board(outputs: Path) -> None:
@@ -198,6 +240,7 @@ def _board(outputs: Path) -> None:
             print(f"board  tensorboard --logdir {folder}")
     except Exception as error:
         print(f"no board was written: {cause(error)}", file=sys.stderr)
+    print(f"compare  stagetransfer report {shlex.quote(str(outputs))}")
 
 
 def refuse(line: str) -> NoReturn:

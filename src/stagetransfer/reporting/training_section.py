@@ -91,7 +91,7 @@ def images_table(study: Study) -> Table:
         rows.append(["test groups", *map(str, groups), str(study.num_groups)])
     note = f"{NOT_RECORDED}: at least one run does not record images per class."
     notes = [note] if any(run.num_train_per_class is None for run in study.runs) else []
-    return Table("images", "Images of each class", ["", *columns], rows, notes, data=data)
+    return Table("images", "Images of each class", ["images", *columns], rows, notes, data=data)
 
 
 def stages_table(study: Study) -> Table:
