@@ -18,7 +18,7 @@ def maps(tmp_path):
     series(tmp_path, phantom(3))
     random = np.random.default_rng(0)
     files = sorted(tmp_path.glob("*.dcm"))
-    found = {file: random.integers(-1, 4, (80, 96)).astype(np.int16) for file in files}
+    found = {file: random.integers(-1, 5, (80, 96)).astype(np.int16) for file in files}
     for one in found.values():
         one[one == 1] = -1  # NOR does not occur
     return found
@@ -28,7 +28,7 @@ def test_the_seg_holds_the_label_map(maps, tmp_path):
     write_segmentation(tmp_path / "x.seg.dcm", maps, NAMES, "run", 9000)
     found = hd.seg.segread(tmp_path / "x.seg.dcm")
     labels = {n: found.get_segment_description(n).segment_label for n in found.segment_numbers}
-    assert list(labels.values()) == ["CON", "uncertain", "unlike the training data"]
+    assert list(labels.values()) == ["CON", "uncertain", "unlike the training data", "not read"]
     sources = [dcmread(file) for file in maps]
     frames = found.get_pixels_by_source_instance(
         [one.SOPInstanceUID for one in sources], assert_missing_frames_are_empty=True

@@ -97,7 +97,8 @@ def predicted(trained, scans, tmp_path_factory):
 
 def test_written_files(predicted):
     assert {path.name for path in predicted.iterdir()} == {
-        "shares.csv", "windows.csv", "summary.json", "01-0001.png", "01-0002.png", "01.seg.dcm",
+        "shares.csv", "patients.csv", "windows.csv", "summary.json", "01-0001.png", "01-0002.png",
+        "01.seg.dcm",
         *(path.name for path in predicted.glob("reason-01-000[12]-*.png")),
     }  # fmt: skip
     assert len(list(predicted.glob("reason-*"))) == 2
@@ -120,8 +121,17 @@ def test_the_tables_are_consistent(predicted):
     uncertain = ~unlike & (probabilities.max(axis=1) < 0.5)
     expected = windows["class"].mask(unlike, "unlike the training data")
     assert windows["opinion"].equals(expected.mask(uncertain, "uncertain").rename("opinion"))
-    total = rows.iloc[:, 5:].sum(axis=1)
-    np.testing.assert_allclose(total, 1, atol=1e-4)
+    names = [*probabilities.columns.str[2:], "uncertain", "unlike the training data"]
+    np.testing.assert_allclose(rows[names].sum(axis=1), 1, atol=1e-4)
+    assert (rows["lung_mm2"] == rows["lung_pixels"] * 1.5**2).all()
+    assert rows["not read"].between(0, 0.4).all()
+    (patient,) = pd.read_csv(predicted / "patients.csv").to_dict("records")
+    assert (patient["patient"], patient["slices"]) == ("A", 2)
+    for name, share in summary["shares"].items():
+        assert share == pytest.approx(patient[name], abs=1e-5)
+    weights = rows["lung_mm2"] * (1 - rows["not read"])
+    for name in names:
+        assert patient[name] == pytest.approx(np.average(rows[name], weights=weights), abs=1e-5)
     inside = lung()[windows["y"].round().astype(int), windows["x"].round().astype(int)]
     assert inside.mean() > 0.99
 
@@ -202,12 +212,11 @@ def test_a_seg_is_read_back_as_the_label_map(predicted, scans):
     found = read_segmentation(predicted / "01.seg.dcm")
     assert found.series == {f"{ROOT}.1"}
     rows = pd.read_csv(predicted / "shares.csv")
-    pixels = rows["lung_pixels"].sum()
+    read = rows["lung_pixels"] * (1 - rows["not read"])
     for number, label in found.labels.items():
         count = sum((frame.values == number).sum() for frame in found.frames)
-        assert count / pixels == pytest.approx(
-            (rows[label] * rows["lung_pixels"]).sum() / pixels, abs=1e-5
-        )
+        of = rows["lung_pixels"] if label == "not read" else read
+        assert count == pytest.approx((rows[label] * of).sum(), abs=0.1)
 
 
 def test_nifti_mask_and_truth(trained, tmp_path):
@@ -226,11 +235,13 @@ def test_nifti_mask_and_truth(trained, tmp_path):
         "--stride", 8,
     )  # fmt: skip
     assert "1 slices without windows" in shown
+    assert shown.count("% of the lung\n") == 1
     rows = pd.read_csv(tmp_path / "out" / "shares.csv")
     assert rows["lung_pixels"].tolist() == [lung().sum(), 0]
     dice = pd.read_csv(tmp_path / "out" / "dice.csv").set_index("class")
     assert dice.loc["CON", "true_share"] == pytest.approx(0.5, abs=0.01)
     assert dice.loc["CON", "outside_mask"] == 0
+    assert dice.loc["mean", "not_read"] == pytest.approx(rows.loc[0, "not read"], abs=1e-4)
     assert np.isnan(dice.loc["GGO", "dice"])
 
 
@@ -445,3 +456,14 @@ def test_a_seg_needs_a_dicom_series(trained, tmp_path):
     code, _, lines = run(trained, tmp_path / "v.nii", "--seg", "--out", tmp_path / "out")
     assert code == 2
     assert "no DICOM series" in lines[-1]
+
+
+def test_patients_are_not_pooled(trained, tmp_path):
+    for name in "AB":
+        folder = tmp_path / "in" / name
+        series(folder, body(), spacing=SPACING, uid=f"{ROOT}.{ord(name)}", patient=name)
+    shown, _ = good(trained, tmp_path / "in", "--out", tmp_path / "out", "--stride", 16)
+    assert pd.read_csv(tmp_path / "out" / "patients.csv")["patient"].tolist() == ["A", "B"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (len(summary["by_patient"]), summary["shares"]) == (2, {})
+    assert "patient 2: 1 slices" in shown

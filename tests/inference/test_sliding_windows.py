@@ -1,13 +1,19 @@
 """Windows, label maps and shares, compared with simple loops."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.inference.label_map import label_map, label_shares, nearest_window
+from stagetransfer.inference.label_map import (
+    label_map,
+    label_shares,
+    nearest_window,
+    patient_shares,
+)
 from stagetransfer.inference.lung_mask import lung_mask
 from stagetransfer.inference.slice_prediction import prepare_slice
 from stagetransfer.inference.sliding_windows import place_windows
@@ -69,12 +75,16 @@ def test_each_pixel_has_the_window_with_the_nearest_centre(seed, spacing):
     random = np.random.default_rng(seed)
     lung = blob((30, 26), seed)
     centres = random.uniform(0, 26, (random.integers(1, 20), 2))
-    found = nearest_window(lung, centres, spacing)
-    assert ((found >= 0) == lung).all()
+    found = nearest_window(lung, centres, (9, 7), spacing)
+    assert (found[~lung] == -1).all()
     row, column = spacing or (1, 1)
     for y, x in np.argwhere(lung):
         distance = np.hypot((centres[:, 1] - y) * row, (centres[:, 0] - x) * column)
-        assert distance[found[y, x]] == pytest.approx(distance.min(), abs=1e-9)
+        nearest = centres[distance.argmin()]
+        if abs(nearest[1] - y) > 4.501 or abs(nearest[0] - x) > 3.501:
+            assert found[y, x] == -1
+        else:
+            assert distance[found[y, x]] == pytest.approx(distance.min(), abs=1e-9)
 
 
 @given(seed=st.integers(0, 30))
@@ -82,25 +92,59 @@ def test_label_map_and_shares_are_those_of_a_loop(seed):
     random = np.random.default_rng(seed)
     lung = blob((30, 26), seed)
     codes = random.integers(0, 4, 12)
-    windows = nearest_window(lung, random.uniform(0, 26, (12, 2)))
-    labels = label_map(windows, codes)
-    counted = dict.fromkeys("abcd", 0)
+    windows = nearest_window(lung, random.uniform(0, 26, (12, 2)), (8, 8))
+    labels = label_map(lung, windows, codes, 4)
+    counted = dict.fromkeys("abcdn", 0)
     for y in range(30):
         for x in range(26):
-            expected = codes[windows[y, x]] if lung[y, x] else -1
-            assert labels[y, x] == expected
+            expected = -1
             if lung[y, x]:
-                counted["abcd"[expected]] += 1
-    found = label_shares(labels, "abcd")
+                expected = 4 if windows[y, x] < 0 else codes[windows[y, x]]
+                counted["abcdn"[expected]] += 1
+            assert labels[y, x] == expected
+    found = label_shares(labels, "abcdn")
+    read = lung.sum() - counted["n"]
     for name, count in counted.items():
-        assert found[name] == pytest.approx(count / lung.sum())
+        assert found[name] == pytest.approx(count / (lung.sum() if name == "n" else read))
 
 
-def test_without_windows_nothing_is_labelled():
-    lung = np.ones((4, 4), bool)
-    labels = label_map(nearest_window(lung, np.zeros((0, 2))), np.zeros(0, np.int64))
-    assert (labels == -1).all()
-    assert np.isnan(list(label_shares(labels, "ab").values())).all()
+def test_without_windows_nothing_is_read():
+    lung = np.eye(4, dtype=bool)
+    windows = nearest_window(lung, np.zeros((0, 2)), (8, 8))
+    labels = label_map(lung, windows, np.zeros(0, np.int64), 2)
+    assert (labels == np.where(lung, 2, -1)).all()
+    assert [*label_shares(labels, "abn").values()] == pytest.approx(
+        [np.nan, np.nan, 1], nan_ok=True
+    )
+
+
+def test_lung_that_no_window_reaches_is_not_read():
+    """One window in a corner of a large lung: its own pixels are read, and no others."""
+    windows = nearest_window(np.ones((60, 80), bool), np.array([[9.5, 7.5]]), (16, 20))
+    expected = np.full((60, 80), -1)
+    expected[:16, :20] = 0
+    np.testing.assert_array_equal(windows, expected)
+
+
+def slices(*rows):
+    columns = ["patient", "windows", "lung_pixels", "lung_mm2", "a", "b", "not read"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_shares_of_a_patient_are_weighted_by_the_area_that_was_read():
+    table = slices(
+        ("x", 5, 1000, 100.0, 1.0, 0.0, 0.0),
+        ("x", 5, 100, 400.0, 0.0, 1.0, 0.5),
+        ("x", 0, 100, 500.0, np.nan, np.nan, 1.0),  # no windows
+        ("x", 0, 0, 0.0, np.nan, np.nan, np.nan),  # no lung
+        ("y", 5, 10, np.nan, 1.0, 0.0, 0.0),  # no spacing: pixels
+        ("y", 5, 30, 7.0, 0.0, 1.0, 0.0),
+    )
+    x, y = patient_shares(table, ("a", "b", "not read")).to_dict("records")
+    assert (x["patient"], x["slices"], x["windows"], x["lung_mm2"]) == ("x", 4, 10, 1000)
+    assert [x["a"], x["b"], x["not read"]] == pytest.approx([100 / 300, 200 / 300, 0.7])
+    assert [y["a"], y["b"], y["not read"]] == pytest.approx([0.25, 0.75, 0])
+    assert np.isnan(y["lung_mm2"])
 
 
 def test_centres_of_resampled_windows_are_in_slice_pixels():

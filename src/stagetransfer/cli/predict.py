@@ -1,6 +1,8 @@
 """`stagetransfer predict`: a finished run reads patches, slices and series of CT."""
 
 import dataclasses
+from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,7 +164,7 @@ def predict(
         )
     finally:
         ct_options.show_problems(problems.lines, skip_bad)
-    _show(summary)
+    _show(summary, classifier.label_names)
     typer.echo(f"written  {out}")
 
 
@@ -188,11 +190,14 @@ def _check_device(name: str) -> str:
     return name
 
 
-def _show(summary: dict[str, Any]) -> None:
-    if summary["shares"]:
-        width = max(map(len, summary["shares"]))
-        for name, share in summary["shares"].items():
-            typer.echo(f"{name.ljust(width)}  {100 * share:5.1f} % of the lung")
+def _show(summary: dict[str, Any], names: Sequence[str]) -> None:
+    width = max(map(len, names))
+    for number, one in enumerate(summary["by_patient"], 1):
+        typer.echo(f"patient {number}: {one['slices']} slices")
+        for name in names:
+            share = "    -" if isnan(one[name]) else f"{100 * one[name]:5.1f}"
+            part = "lung" if name == names[-1] else "lung read"
+            typer.echo(f"{name.ljust(width)}  {share} % of the {part}")
     for key in ("slices", "slices_without_windows", "windows", "patches"):
         if summary[key]:
             typer.echo(f"{summary[key]} {key.replace('_', ' ')}")

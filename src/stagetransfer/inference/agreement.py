@@ -4,8 +4,8 @@
 
 A are the pixels that are predicted as a class, and B are the pixels of that class. Both are counted
 over all slices of a patient, and only where the truth is labelled, because the class of all other
-pixels is unknown. A pixel of the truth that is marked, or that lies outside the lung mask, is in B
-but not in A.
+pixels is unknown. A pixel of the truth that is marked, that was not read, or that lies outside the
+lung mask, is in B but not in A.
 """
 
 from collections import defaultdict
@@ -22,11 +22,11 @@ Counts = NDArray[np.int64]
 
 
 def count_pixels(truth: LabelMap, labels: LabelMap, classes: int) -> Counts:
-    """Return (C, C + 3) pixels by true class and by code: classes, two marks, outside the lung."""
-    known = truth != OUTSIDE
-    found = np.where(labels == OUTSIDE, classes + 2, labels)[known].astype(np.int64)
-    cells = truth[known].astype(np.int64) * (classes + 3) + found
-    return np.bincount(cells, minlength=classes * (classes + 3)).reshape(classes, classes + 3)
+    """Return (C, C + 4) pixels by true class and by code: all codes, then outside the lung."""
+    known, columns = truth != OUTSIDE, classes + 4
+    found = np.where(labels == OUTSIDE, classes + 3, labels)[known].astype(np.int64)
+    cells = truth[known].astype(np.int64) * columns + found
+    return np.bincount(cells, minlength=classes * columns).reshape(classes, columns)
 
 
 class Agreement:
@@ -34,7 +34,7 @@ class Agreement:
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes, self.slices = tuple(classes), 0
-        shape = (2, len(classes), len(classes) + 3)
+        shape = (2, len(classes), len(classes) + 4)
         self._counts: defaultdict[str, Counts] = defaultdict(lambda: np.zeros(shape, np.int64))
 
     def add(self, patient: str, truth: LabelMap, labels: LabelMap, without_marks: LabelMap) -> None:
@@ -52,8 +52,8 @@ class Agreement:
         """Return one row per class, then one with the means over classes.
 
         The columns are the class's true and predicted shares, Dice with its 95 % interval over
-        patients, the same without the marks, and the shares of its pixels that are marked or
-        outside the lung mask.
+        patients, the same without the marks, and the shares of its pixels that are marked, not read
+        or outside the lung mask.
         """
         counts = self._stack()
         dice, forced = (self._intervals(counts[:, i]) for i in (0, 1))
@@ -63,7 +63,7 @@ class Agreement:
         for i, name in enumerate((*self.classes, "mean")):
             is_class = i < size
             own = total[i] if is_class else total.sum(0)
-            uncertain, unlike, outside = own[size:] / max(own.sum(), 1)
+            uncertain, unlike, not_read, outside = own[size:] / max(own.sum(), 1)
             rows.append(
                 {
                     "class": name,
@@ -73,6 +73,7 @@ class Agreement:
                     **_cells("dice_forced", forced[i]),
                     "uncertain": uncertain,
                     "unlike": unlike,
+                    "not_read": not_read,
                     "outside_mask": outside,
                 }
             )
@@ -80,7 +81,7 @@ class Agreement:
 
     def confusion(self) -> pd.DataFrame:
         """Return the pixels by true class (rows) and predicted class or mark."""
-        columns = [*self.classes, "uncertain", "unlike", "outside_mask"]
+        columns = [*self.classes, "uncertain", "unlike", "not_read", "outside_mask"]
         total = self._stack()[:, 0].sum(0)
         return pd.DataFrame(total, index=pd.Index(self.classes, name="truth"), columns=columns)
 

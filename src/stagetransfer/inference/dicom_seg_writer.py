@@ -41,7 +41,11 @@ def write_segmentation(
         hd.seg.SegmentDescription(
             segment_number=segment,
             segment_label=names[code][:64],
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_category=(
+                codes.SCT.MorphologicallyAbnormalStructure
+                if code < len(names) - 3
+                else codes.SCT.SpatialAndRelationalConcept  # a mark, or not read
+            ),
             segmented_property_type=hd.sr.CodedConcept(
                 value=f"CODE{code}", scheme_designator="99STAGETRANSFER", meaning=names[code][:64]
             ),

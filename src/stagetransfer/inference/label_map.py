@@ -1,13 +1,14 @@
 """The codes of windows and pixels, and label maps: each pixel has the code of its nearest window.
 
 Codes 0, 1, ... are the run's classes, followed by two marks: "uncertain", and "unlike the training
-data" (see `stagetransfer.inference.calibrated_classifier`).
+data" (see `stagetransfer.inference.calibrated_classifier`). The last code, "not read", is that of
+lung pixels that the nearest window does not contain: the network has not seen them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
@@ -16,48 +17,65 @@ from stagetransfer.ct.volume import Floats, Spacing
 
 DISCLAIMER = "research use, not a diagnosis"  # on all figures and files that may be passed on
 MARKS = ("uncertain", "unlike the training data")
-OUTSIDE = -1  # the code of pixels outside the lung, or of slices without windows
+NOT_READ = "not read"
+OUTSIDE = -1  # the code of pixels outside the lung
 
 LabelMap = NDArray[np.int16]
 
 
 def label_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the codes 0, 1, ...: the classes, then the two marks."""
-    return (*classes, *MARKS)
+    """Return the names of the codes 0, 1, ...: the classes, the two marks, and "not read"."""
+    return (*classes, *MARKS, NOT_READ)
 
 
-def nearest_window(lung: Mask, centres: Floats, spacing: Spacing = None) -> NDArray[np.int32]:
-    """Return (H, W): the window whose centre is nearest to each lung pixel; elsewhere -1.
+def nearest_window(
+    lung: Mask, centres: Floats, sides: tuple[float, float], spacing: Spacing = None
+) -> NDArray[np.int32]:
+    """Return (H, W): the window whose centre is nearest to each lung pixel, if it contains it.
 
-    The centres (N, 2) are x and y in pixels of the slice, whose spacing is (row, column) in mm;
-    None for square pixels.
+    Elsewhere it is -1. The centres (N, 2) are x and y, and the sides of the windows are (rows,
+    columns), both in pixels of the slice. Its spacing is (row, column) in mm; None if unknown.
     """
     result = np.full(lung.shape, -1, np.int32)
     if len(centres):
-        scale = np.array(spacing or (1.0, 1.0))
-        _, found = KDTree(centres[:, ::-1] * scale).query(np.argwhere(lung) * scale)
-        result[lung] = found
+        scale, pixels = np.array(spacing or (1.0, 1.0)), np.argwhere(lung)
+        _, found = KDTree(centres[:, ::-1] * scale).query(pixels * scale)
+        # A thousandth, because centres of resampled windows are rounded.
+        near = np.abs(pixels - centres[found, ::-1]) <= np.array(sides) / 2 + 1e-3
+        result[lung] = np.where(near.all(axis=1), found, -1)
     return result
 
 
-def label_map(windows: NDArray[np.int32], codes: NDArray[np.int64]) -> LabelMap:
-    """Return (H, W): the code of each pixel's window, `OUTSIDE` where there is none."""
-    return np.append(codes, OUTSIDE)[windows].astype(np.int16)
+def label_map(
+    lung: Mask, windows: NDArray[np.int32], codes: NDArray[np.int64], not_read: int
+) -> LabelMap:
+    """Return (H, W): the code of each lung pixel's window, or `not_read`; elsewhere `OUTSIDE`."""
+    return np.where(lung, np.append(codes, not_read)[windows], OUTSIDE).astype(np.int16)
 
 
 def label_shares(labels: LabelMap, names: Sequence[str]) -> dict[str, float]:
-    """Return the share of each code in the labelled pixels; NaN if no pixel is labelled."""
-    counts = np.bincount(labels[labels != OUTSIDE].astype(np.int64), minlength=len(names))
-    return dict(zip(names, (counts / (counts.sum() or np.nan)).tolist(), strict=True))
+    """Return each code's share of the lung that was read (NaN if none was).
 
-
-def total_shares(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
-    """Return the share of each code in the lung pixels of all slices that have windows.
-
-    A row holds one slice's numbers of windows and lung pixels, and the shares of the codes.
+    The share of "not read", the last name, is that of the whole lung.
     """
-    read = [row for row in rows if row["windows"]]
-    pixels = sum(row["lung_pixels"] for row in read)
-    if not pixels:
-        return {}
-    return {name: sum(row[name] * row["lung_pixels"] for row in read) / pixels for name in names}
+    counts = np.bincount(labels[labels != OUTSIDE].astype(np.int64), minlength=len(names))
+    read = counts[:-1].sum()
+    shares = [*(counts[:-1] / (read or np.nan)), counts[-1] / (counts.sum() or np.nan)]
+    return dict(zip(names, map(float, shares), strict=True))
+
+
+def patient_shares(slices: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return one row per patient: slices, windows, lung area, and each code's share.
+
+    Shares are as in `label_shares`, over all slices of the patient. Slices are weighted by area in
+    mm2, or by pixels if the spacing of one of the patient's series is unknown. `slices` has one row
+    per slice: patient, windows, lung_pixels, lung_mm2 and the shares of the codes.
+    """
+    rows = []
+    for patient, own in slices.groupby("patient"):
+        lung = own["lung_mm2" if own["lung_mm2"].notna().all() else "lung_pixels"]
+        of = dict.fromkeys(names, lung * (1 - own[NOT_READ])) | {NOT_READ: lung}
+        shares = {k: (own[k] * area).sum() / (area.sum() or np.nan) for k, area in of.items()}
+        sizes = own[["windows", "lung_pixels", "lung_mm2"]].sum(skipna=False)
+        rows.append({"patient": patient, "slices": len(own), **sizes, **shares})
+    return pd.DataFrame(rows)

@@ -27,7 +27,7 @@ _MARGIN = 12  # pixels around the lungs
 
 
 def label_colours(classes: int) -> list[Colour]:
-    """Return the colours of the classes, then of the two marks."""
+    """Return the colours of the classes, then of the two marks; "not read" has none."""
     colours: Iterable[Any] = _CLASS_COLOURS[:classes]
     if classes > len(_CLASS_COLOURS):
         colours = colormaps["hsv"](np.linspace(0, 1, classes, endpoint=False))
@@ -35,9 +35,12 @@ def label_colours(classes: int) -> list[Colour]:
 
 
 def overlay(grey: NDArray[np.uint8], labels: LabelMap, colours: Sequence[Colour]) -> RGB:
-    """Return (H, W, 3) in [0, 1]: the slice, blended with the colours of the label map."""
+    """Return (H, W, 3) in [0, 1]: the slice, blended with the colours of the label map.
+
+    Pixels that were not read stay grey.
+    """
     image = np.repeat(grey[:, :, None] / 255, 3, axis=2)
-    inside = labels != OUTSIDE
+    inside = (labels != OUTSIDE) & (labels < len(colours))
     image[inside] = (1 - _OPACITY) * image[inside] + _OPACITY * np.array(colours)[labels[inside]]
     return image
 
@@ -45,8 +48,11 @@ def overlay(grey: NDArray[np.uint8], labels: LabelMap, colours: Sequence[Colour]
 def slice_figure(
     prediction: SlicePrediction, shares: Mapping[str, float], title: str, truth: LabelMap | None
 ) -> Figure:
-    """Draw the slice, its label map, the truth if known, and a legend with shares of the lung."""
-    colours = label_colours(len(shares) - 2)
+    """Draw the slice, its label map, the truth if known, and a legend with shares of the lung.
+
+    `shares` are those of `label_shares`; the last is that of "not read".
+    """
+    colours = label_colours(len(shares) - 3)
     grey = prediction.grey
     panels = {
         "slice": np.repeat(grey[:, :, None] / 255, 3, axis=2),
@@ -61,14 +67,17 @@ def slice_figure(
     for axis, (name, image) in zip(axes, panels.items(), strict=True):
         axis.imshow(image[area], interpolation="nearest")
         axis.set_title(name, fontsize=9)
+        axis.contour(prediction.lung[area], [0.5], colors="white", linewidths=0.6)
         axis.axis("off")
+    fills: list[Colour | str] = [*colours, "none"]
     handles = [
-        Patch(facecolor=colour, edgecolor="#444444", label=f"{name}  {100 * share:.1f} %")
-        for (name, share), colour in zip(shares.items(), colours, strict=True)
+        Patch(facecolor=fill, edgecolor="#444444", label=f"{name}  {100 * share:.1f} %")
+        for (name, share), fill in zip(shares.items(), fills, strict=True)
     ]
+    handles[-1].set_label(f"{handles[-1].get_label()} of the lung")
     figure.legend(
         handles=handles, loc="outside right center", fontsize=8, frameon=False,
-        title="of the lung", title_fontsize=8,
+        title="of the lung read (outline)", title_fontsize=8,
     )  # fmt: skip
     _add_title(figure, title)
     return figure

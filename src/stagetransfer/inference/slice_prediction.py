@@ -13,7 +13,7 @@ from stagetransfer.ct.annotations import CroppedMask
 from stagetransfer.ct.roi_patches import Mask, PatchSettings, Raster, apply_window
 from stagetransfer.ct.volume import Floats, Spacing
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, WindowPredictions
-from stagetransfer.inference.label_map import LabelMap, label_map, nearest_window
+from stagetransfer.inference.label_map import MARKS, LabelMap, label_map, nearest_window
 from stagetransfer.inference.sliding_windows import Windows, place_windows
 
 
@@ -45,7 +45,7 @@ class SlicePrediction:
         lung: (H, W) where windows were placed.
         centres: (N, 2) x and y of the windows' centres in pixels of the slice.
         predictions: of the N windows, row by row.
-        windows: (H, W) the window whose centre is nearest to each pixel; -1 outside the lung.
+        windows: (H, W) the window whose centre is nearest to each pixel; -1 where none is near.
     """
 
     prepared: PreparedSlice
@@ -57,13 +57,17 @@ class SlicePrediction:
 
     @cached_property
     def labels(self) -> LabelMap:
-        """(H, W) codes of classes and marks; -1 outside the lung."""
-        return label_map(self.windows, self.predictions.codes)
+        """(H, W) codes of classes, marks and "not read"; -1 outside the lung."""
+        return self._map(self.predictions.codes)
 
     @cached_property
     def labels_without_marks(self) -> LabelMap:
-        """(H, W) codes of the most probable classes; -1 outside the lung."""
-        return label_map(self.windows, self.predictions.most_probable)
+        """(H, W) codes of the most probable classes, or "not read"; -1 outside the lung."""
+        return self._map(self.predictions.most_probable)
+
+    def _map(self, codes: NDArray[np.int64]) -> LabelMap:
+        not_read = self.predictions.probabilities.shape[1] + len(MARKS)
+        return label_map(self.lung, self.windows, codes, not_read)
 
 
 def prepare_slice(
@@ -95,5 +99,8 @@ def predict_slice(
     prepared = prepare_slice(hu, lung, spacing, settings, stride)
     predictions = classifier(prepared.batches(batch, classifier.device))
     centres = prepared.raster.to_slice(prepared.windows.centres)
-    grey, windows = apply_window(hu, settings), nearest_window(lung, centres, spacing)
-    return SlicePrediction(prepared, grey, lung, centres, predictions, windows)
+    rows, columns = (settings.size * scale for scale in prepared.raster.scale)
+    windows = nearest_window(lung, centres, (rows, columns), spacing)
+    return SlicePrediction(
+        prepared, apply_window(hu, settings), lung, centres, predictions, windows
+    )

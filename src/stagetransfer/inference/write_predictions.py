@@ -1,6 +1,7 @@
 """Predicting an input, from reading it to the files that are written; all of them or nothing.
 
-out/shares.csv     one row per slice: windows, lung pixels, share of each class and mark
+out/shares.csv     one row per slice: windows, lung area, share of each class and mark
+out/patients.csv   the same, one row per patient
 out/windows.csv    one row per window: position, prediction, distance, calibrated probabilities
 out/patches.csv    one row per patch, if the input holds patches
 out/SS-NNNN.png    slice NNNN of series SS with its label map
@@ -13,6 +14,7 @@ out/summary.json   what was read, how, and what was left out
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from stagetransfer.files import atomic_folder, csv_text, write_json, write_text
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import explanation_figure
-from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, total_shares
+from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, patient_shares
 from stagetransfer.inference.lung_mask import lung_mask
 from stagetransfer.inference.prediction_figures import patch_figure, slice_figure
 from stagetransfer.inference.prediction_input import PredictionInput
@@ -121,8 +123,12 @@ class _Writer:
         for number, path in enumerate(self.source.patches, 1):
             self._write_patch(part, number, path)
         self._check_results(part)
+        patients = pd.DataFrame()
         if self.rows:
-            _write_csv(pd.DataFrame(self.rows), part / "shares.csv")
+            slices = pd.DataFrame(self.rows)
+            patients = patient_shares(slices, self.names)
+            _write_csv(slices, part / "shares.csv")
+            _write_csv(patients, part / "patients.csv")
             _write_csv(pd.concat(self.windows), part / "windows.csv")
         if self.patches:
             _write_csv(pd.concat(self.patches), part / "patches.csv")
@@ -130,7 +136,7 @@ class _Writer:
             _write_csv(self.agreement.table(), part / "dice.csv")
             confusion = csv_text(self.agreement.confusion(), index=True)
             write_text(part / "confusion.csv", confusion)
-        summary = self._summary()
+        summary = self._summary(patients)
         write_json(part / "summary.json", summary)
         return summary
 
@@ -163,7 +169,7 @@ class _Writer:
                 labels = found.labels, found.labels_without_marks
                 self.agreement.add(volume.patient, truth[index], *labels)
             at = {"file": volume.files[index], "series": number + 1, "slice": index}
-            self._write_slice(part, at, found, truth.get(index))
+            self._write_slice(part, volume, at, found, truth.get(index))
             maps[self.source.path(volume, index)] = found.labels
         if options.seg and volume.instances and maps:
             # Imported here, because highdicom is large and only needed for --seg.
@@ -180,14 +186,16 @@ class _Writer:
         return list(self.options.slices or range(len(volume)))
 
     def _write_slice(
-        self, part: Path, at: dict[str, Any], found: SlicePrediction, truth: LabelMap | None
-    ) -> None:
+        self, part: Path, volume: Volume, at: dict[str, Any], found: SlicePrediction,
+        truth: LabelMap | None,
+    ) -> None:  # fmt: skip
         """Add a slice to the tables, and draw it; `at` are the first columns of its rows."""
         series, index = at["series"], at["slice"]
         windows = len(found.predictions)
         shares = label_shares(found.labels, self.names)
-        lung_pixels = int(found.lung.sum())
-        self.rows.append({**at, "windows": windows, "lung_pixels": lung_pixels, **shares})
+        pixels = int(found.lung.sum())
+        lung = {"lung_pixels": pixels, "lung_mm2": pixels * prod(volume.spacing or [np.nan])}
+        self.rows.append({"patient": volume.patient, **at, "windows": windows, **lung, **shares})
         x, y = found.centres.T
         self.windows.append(found.predictions.table(self.names, {**at, "x": x, "y": y}))
         self.report(f"series {series} slice {index}: {windows} windows")
@@ -232,8 +240,12 @@ class _Writer:
         if self.truth is not None and not self.agreement.slices:
             raise UserError("--truth: it labels none of the slices that were read")
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self, patients: pd.DataFrame) -> dict[str, Any]:
         cut = ("size", "level", "width", "spacing", "coverage")
+        # Without names, because a summary may be passed on. Patients are never pooled.
+        rows = patients.to_dict("records")
+        by_patient = [{key: row[key] for key in ("slices", *self.names)} for row in rows]
+        shares = by_patient[0] if len(rows) == 1 else {}
         return {
             "notice": DISCLAIMER,
             "run": self.options.run,
@@ -243,7 +255,10 @@ class _Writer:
             "windows": sum(row["windows"] for row in self.rows),
             "patches": len(self.patches),
             "slices_with_truth": self.agreement.slices,
-            "shares": total_shares(self.rows, self.names),
+            "by_patient": by_patient,
+            "shares": {
+                name: shares[name] for name in self.names if np.isfinite(shares.get(name, np.nan))
+            },
             "left_out": dict(sorted(self.problems.counts.items())),
             "temperature": self.classifier.temperature,
             "certain": self.classifier.min_probability,
