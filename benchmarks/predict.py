@@ -24,7 +24,7 @@ from benchmarks.tables import show
 from benchmarks.timing import paired_ratio, spread, time_in_turn
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
-from stagetransfer.inference.lung_mask import lung_mask
+from stagetransfer.inference.lung_mask import find_lungs
 from stagetransfer.inference.slice_prediction import predict_slice, prepare_slice
 from stagetransfer.models import InputSpec, accelerate, alexnet_backbone
 from stagetransfer.synthetic.lung import CLASSES
@@ -59,7 +59,7 @@ def main() -> None:
     phantom = lung_slice(0, FIRST_TEST_PATIENT)
     hu, settings = phantom.hu.astype(float), PatchSettings()
     spacing = (phantom.spacing, phantom.spacing)
-    lung = lung_mask(hu, spacing)
+    lung = find_lungs([(0, hu)], spacing).mask(0)
     prepared = prepare_slice(hu, lung, spacing, settings, arguments.stride)
     count = len(prepared.windows)
     inputs = [
@@ -76,7 +76,7 @@ def main() -> None:
         classifier(prepared.batches(arguments.batch, classifier.device))
 
     def whole_slice() -> None:
-        mask = lung_mask(hu, spacing)
+        mask = find_lungs([(0, hu)], spacing).mask(0)
         options = {"stride": arguments.stride, "batch": arguments.batch}
         predict_slice(classifier, hu, mask, spacing, settings, **options)
 

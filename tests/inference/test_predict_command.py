@@ -346,6 +346,9 @@ BAD = {
     "unreadable files": (
         lambda f: (f / "x.dcm").write_bytes(b"no dicom at all"), "not readable as DICOM",
     ),
+    "series without a plausible lung": (
+        lambda f: series(f, np.full((2, 64, 64), 40), spacing=SPACING), "Give the lungs by --mask",
+    ),
     "pictures larger than a patch": (
         lambda f: Image.new("L", (512, 512)).save(f / "x.png"), "not a patch of 32",
     ),

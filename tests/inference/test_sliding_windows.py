@@ -14,7 +14,6 @@ from stagetransfer.inference.label_map import (
     nearest_window,
     patient_shares,
 )
-from stagetransfer.inference.lung_mask import lung_mask
 from stagetransfer.inference.slice_prediction import prepare_slice
 from stagetransfer.inference.sliding_windows import place_windows
 
@@ -164,31 +163,3 @@ def test_centres_of_resampled_windows_are_in_slice_pixels():
     assert bright[inside].all()
     outside = (x < 24) | (x > 75) | (y < 34) | (y > 85)
     assert not bright[outside].any()
-
-
-def disc(shape, x, y, r):
-    rows, columns = np.indices(shape)
-    return (rows - y) ** 2 + (columns - x) ** 2 < r**2
-
-
-def test_the_lung_mask_holds_both_lungs_with_their_vessels_and_nothing_else():
-    shape = (200, 240)
-    hu = np.full(shape, -1000.0)
-    body = disc(shape, 120, 100, 96)
-    hu[body] = 40
-    lungs = disc(shape, 80, 100, 34) | disc(shape, 160, 100, 34)
-    hu[lungs] = -850
-    hu[disc(shape, 120, 60, 6)] = -990  # trachea
-    vessels = disc(shape, 85, 100, 6) | disc(shape, 165, 110, 4)
-    hu[vessels] = 40
-    found = lung_mask(hu, (1.0, 1.0))
-    assert found[vessels].all()
-    assert 2 * (found & lungs).sum() / (found.sum() + lungs.sum()) > 0.97
-    assert not found[disc(shape, 120, 60, 6)].any()
-    assert not found[~body].any()
-
-
-def test_a_slice_without_lung_has_an_empty_mask():
-    hu = np.full((80, 80), -1000.0)
-    hu[20:60, 20:60] = 40
-    assert not lung_mask(hu, None).any()

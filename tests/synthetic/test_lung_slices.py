@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from stagetransfer.cli.app import app
 from stagetransfer.errors import UserError
-from stagetransfer.inference.lung_mask import lung_mask
+from stagetransfer.inference.lung_mask import find_lungs
 from stagetransfer.synthetic.lung import CLASSES, draw_patient
 from stagetransfer.synthetic.lung_slices import lung_slice, patients_of_test
 
@@ -34,7 +34,7 @@ def test_every_class_is_present_and_only_inside_the_lungs(one):
     inside = one.truth >= 0
     assert 0.1 < inside.mean() < 0.4
     assert not inside[:, SIZE // 2].any()  # the mediastinum
-    found = lung_mask(one.hu.astype(float), (one.spacing, one.spacing))
+    found = find_lungs([(0, one.hu.astype(float))], (one.spacing, one.spacing)).mask(0)
     assert not (found & ~inside).sum() > 0.05 * inside.sum()
 
 

@@ -69,7 +69,7 @@ def slice_figure(
         axis.set_title(name, fontsize=9)
         axis.contour(prediction.lung[area], [0.5], colors="white", linewidths=0.6)
         axis.axis("off")
-    fills: list[Colour | str] = [*colours, "none"]
+    fills: list[Colour | str] = [*colours, "#808080"]
     handles = [
         Patch(facecolor=fill, edgecolor="#444444", label=f"{name}  {100 * share:.1f} %")
         for (name, share), fill in zip(shares.items(), fills, strict=True)

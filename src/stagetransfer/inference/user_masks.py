@@ -1,6 +1,6 @@
 """Masks from the user, slice by slice: the lungs, and the true classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +26,14 @@ def open_lung_masks(path: Path, volumes: Sequence[Volume], problems: Problems) -
 
 def lung_by_slice(
     annotations: Annotations, number: int, volume: Volume
-) -> dict[int, NDArray[np.bool_]]:
-    """Return the lung mask (H, W) of each slice of a series that has one."""
+) -> Callable[[int], NDArray[np.bool_]]:
+    """Return a function from the number of a slice to its lung mask (H, W)."""
     found: dict[int, NDArray[np.bool_]] = {}
     for region in annotations.regions_of(number):
         assert not isinstance(region.shape, Point)  # masks only
         mask = Raster(volume.shape).draw(region.shape)
         found[region.index] = found.get(region.index, False) | mask
-    return found
+    return lambda index: found.get(index, np.zeros(volume.shape, np.bool_))
 
 
 def truth_by_slice(

@@ -12,7 +12,8 @@ out/dice.csv, confusion.csv   if the truth is given
 out/summary.json   what was read, how, and what was left out
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -27,7 +28,8 @@ from stagetransfer.ct import Annotations, LabelTable, PatchSettings, Problems, V
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.patch_dataset import check_output_folder
-from stagetransfer.ct.volume import UnreadableSlice
+from stagetransfer.ct.roi_patches import Mask
+from stagetransfer.ct.volume import Floats, UnreadableSlice
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
@@ -36,7 +38,7 @@ from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import explanation_figure
 from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, patient_shares
-from stagetransfer.inference.lung_mask import lung_mask
+from stagetransfer.inference.lung_mask import find_lungs
 from stagetransfer.inference.prediction_figures import patch_figure, slice_figure
 from stagetransfer.inference.prediction_input import PredictionInput
 from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
@@ -146,9 +148,18 @@ class _Writer:
 
     def _write_series(self, part: Path, number: int) -> None:
         volume, options, classes = self.source.volumes[number], self.options, self.agreement.classes
-        lungs, truth = None, dict[int, LabelMap]()
-        if self.lungs is not None:
-            lungs = lung_by_slice(self.lungs, number, volume)
+        truth = dict[int, LabelMap]()
+        lung_of: Callable[[int], Mask]
+        if self.lungs is None:
+            lungs = find_lungs(_readable_slices(volume), volume.spacing)
+            if lungs.shape[0] and not lungs.parts:
+                text = "no plausible lung on any slice, as in an abdomen. Give the lungs by --mask"
+                self.problems.add("series without a plausible lung", volume.where, text)
+                self.problems.check(options.skip_bad)
+                return
+            lung_of = lungs.mask
+        else:
+            lung_of = lung_by_slice(self.lungs, number, volume)
         if self.truth is not None:
             truth = truth_by_slice(self.truth, number, volume, classes, self.problems)
         self.problems.check(options.skip_bad)
@@ -159,10 +170,8 @@ class _Writer:
             except UnreadableSlice as error:
                 self._leave_out("unreadable slices", volume.files[index], error)
                 continue
-            empty = np.zeros(volume.shape, np.bool_)
-            lung = lung_mask(hu, volume.spacing) if lungs is None else lungs.get(index, empty)
             found = predict_slice(
-                self.classifier, hu, lung, volume.spacing, options.patches,
+                self.classifier, hu, lung_of(index), volume.spacing, options.patches,
                 stride=options.stride, batch=options.batch,
             )  # fmt: skip
             if index in truth:
@@ -267,6 +276,12 @@ class _Writer:
             "lung_mask": "threshold" if self.options.lung_masks is None else "given",
             "cut": {key: getattr(self.options.patches, key) for key in cut},
         }
+
+
+def _readable_slices(volume: Volume) -> Iterator[tuple[int, Floats]]:
+    for index in range(len(volume)):
+        with suppress(UnreadableSlice):  # recorded when the slice itself is read
+            yield index, volume.read_slice(index)
 
 
 def _save(figure: Figure, path: Path) -> None:
