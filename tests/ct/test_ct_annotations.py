@@ -4,7 +4,7 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
-from ct_series import contents, phantom, rows, run, series, table
+from ct_series import ROOT, contents, phantom, rows, run, series, table
 from PIL import Image
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
@@ -68,6 +68,8 @@ def test_a_box_is_filled_by_two_patches(box, tmp_path):
         ("file", "P1/scan/01.dcm"),
         ("file,slice", "P1/scan/01.dcm,1"),
         ("patient,instance", "A,99"),
+        ("sop", f"{ROOT}.1.2"),
+        ("series,sop", f"1,{ROOT}.1.2"),
     ],
 )
 def test_a_series_and_a_slice_have_several_names(box, tmp_path, header, where):
@@ -81,6 +83,49 @@ def test_a_polygon(box, tmp_path):
     points = "19.6 9.6; 83.4 9.6; 83.4 41.4; 19.6 41.4"
     given = table(tmp_path / "b.csv", "slice,points,label", f"1,{points},GGO")
     assert_same_data_set(box, tmp_path, "--annotations", given)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("x,y,width,height,unit", "13.65,6.65,44.8,22.4,mm"),
+        ("x,y,width,height,unit", "-16.35,-13.35,44.8,22.4,patient"),
+        ("points,unit", "13.7 6.7; 58.4 6.7; 58.4 28.9; 13.7 28.9,mm"),
+        ("points,unit", "-16.3 -13.3; -16.3 8.9; 28.4 8.9; 28.4 -13.3,patient"),
+        ("x,y,width,height,unit", "20,10,64,32,pixel"),
+        ("x,y,width,height,unit", "20,10,64,32,"),
+    ],
+)
+def test_positions_in_millimetres(box, tmp_path, header, cells):
+    """The slices begin at -30, -20 mm, and their pixels are 0.7 mm wide."""
+    given = table(tmp_path / "b.csv", f"sop,{header},label", f"{ROOT}.1.2,{cells},GGO")
+    assert_same_data_set(box, tmp_path, "--annotations", given)
+
+
+def test_a_point_in_the_patient_of_a_turned_slice(tmp_path):
+    """Prone: rows run to the right, columns to the front."""
+    turned = {"ImageOrientationPatient": [-1, 0, 0, 0, -1, 0], "ImagePositionPatient": [30, 20, 5]}
+    series(tmp_path / "in", phantom(1), **turned)
+    given = table(tmp_path / "a.csv", "x,y,unit,label", "-5,-8,patient,GGO")
+    assert run(tmp_path / "in", "--annotations", given, "--out", tmp_path / "out")[0] == 0
+    (row,) = rows(tmp_path / "out")
+    assert float(row["x"]) == pytest.approx(35 / 0.7, abs=1)
+    assert float(row["y"]) == pytest.approx(28 / 0.7, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "name"),
+    [
+        ("instance", "99.9", "99.9"),
+        ("sop", "1.2.3", "sop 1.2.3"),
+        ("slice,unit", "1,cm", "unit"),
+    ],
+)
+def test_rows_of_no_slice_or_unit(tmp_path, scans, header, cells, name):
+    given = table(tmp_path / "b.csv", f"{header},x,y,label", f"{cells},40,40,GGO")
+    code, _, lines = run(tmp_path / "in", "--annotations", given, "--out", tmp_path / "out")
+    assert code == 2
+    assert name in lines[0]
 
 
 def test_coverage_counts_the_pixels_inside_a_polygon(tmp_path, scans):
@@ -147,6 +192,45 @@ def test_a_finer_nifti_mask_of_a_part(box, tmp_path):
     assert_same_data_set(box, tmp_path, *given)
 
 
+@pytest.mark.parametrize("background", [0, np.nan])
+def test_a_thick_voxel_labels_every_slice_that_it_covers(tmp_path, background):
+    """Voxels of 10 mm over slices of 2.5 mm; those without a value are background."""
+    series(tmp_path / "in", phantom(9))
+    values = np.full((96, 80, 2), background, np.float32)
+    values[20:84, 10:42, 1] = 2
+    affine = np.diag([-0.7, -0.7, 10, 1])
+    affine[:3, 3] = [30, 20, -100 + 3.75]  # over slices 0 to 3, and 4 to 7
+    nib.save(nib.Nifti1Image(values, affine), tmp_path / "mask.nii")
+    given = ["--annotations", tmp_path / "mask.nii", "--labels", labels(tmp_path)]
+    code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
+    assert (code, lines) == (0, [])
+    found = [row["slice"] for row in rows(tmp_path / "out")]
+    assert sorted(found) == ["4", "4", "5", "5", "6", "6", "7", "7"]
+
+
+def test_labels_choose_among_the_values_of_a_mask(box, tmp_path):
+    path = tmp_path / "masks" / "P1" / "scan" / "01.png"
+    path.parent.mkdir(parents=True)
+    values = mask()[1]
+    values[50:70] = np.arange(100, 196)
+    Image.fromarray(values).save(path)
+    names = labels(tmp_path, "2,GGO", "*,")
+    assert_same_data_set(box, tmp_path, "--annotations", tmp_path / "masks", "--labels", names)
+
+
+def test_png_masks_of_names_with_dots(tmp_path):
+    source = series(tmp_path / "made")
+    (tmp_path / "in").mkdir()
+    for index in range(5):
+        (source / f"{index:02d}.dcm").rename(tmp_path / "in" / f"1.2.840.{index}")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask()[1]).save(tmp_path / "masks" / "1.2.840.1.png")
+    given = ["--annotations", tmp_path / "masks", "--labels", labels(tmp_path)]
+    code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
+    assert (code, lines) == (0, [])
+    assert [row["slice"] for row in rows(tmp_path / "out")] == ["1", "1"]
+
+
 def test_a_nifti_mask_outside_the_slices(tmp_path, scans):
     affine = np.diag([-0.7, -0.7, 2.5, 1])
     affine[:3, 3] = [90, 20, -100]
@@ -207,6 +291,21 @@ def test_a_segmentations_own_names(tmp_path, scans):
     code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
     assert (code, lines) == (0, [])
     assert sorted(row["label"] for row in rows(tmp_path / "out")) == ["GGO", "GGO", "artefact"]
+
+
+@pytest.mark.parametrize(
+    "cosines", [[1, 0, 0, 0, 0, -1], [1, 0, 0, 0, 0.94, 0.342], [0.94, 0, 0.342, 0, 1, 0]]
+)
+def test_a_coronal_or_tilted_segmentation_is_refused(tmp_path, scans, cosines):
+    made = segmentation(scans, "BINARY")
+    for group in [*made.SharedFunctionalGroupsSequence, *made.PerFrameFunctionalGroupsSequence]:
+        for one in group.get("PlaneOrientationSequence", []):
+            one.ImageOrientationPatient = cosines
+    made.save_as(tmp_path / "seg.dcm")
+    given = ["--annotations", tmp_path / "seg.dcm"]
+    code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
+    assert (code, len(lines)) == (2, 2)
+    assert lines[0].startswith("error: seg.dcm: its frames are not parallel")
 
 
 def test_a_segmentation_of_another_series(tmp_path, scans):

@@ -115,6 +115,42 @@ def test_resampling_keeps_places(spacing, target):
     assert (raster.draw(CroppedMask(0, 0, mask)) == raster.draw(Polygon(box))).mean() > 0.99
 
 
+def encircled(vertices, x, y):
+    """Whether the outline crosses row y an odd number of times at or before column x."""
+    crossings = 0
+    for (x0, y0), (x1, y1) in zip(vertices, np.roll(vertices, -1, axis=0), strict=True):
+        if (y0 < y) != (y1 < y):
+            crossings += x0 + (y - y0) * (x1 - x0) / (y1 - y0) < x
+    return crossings % 2 == 1
+
+
+@given(st.integers(3, 7), st.integers(0, 6), st.booleans(), st.integers(0, 2**32 - 1))
+def test_a_polygon_holds_the_pixels_whose_centres_it_encircles(corners, first, back, seed):
+    vertices = np.random.default_rng(seed).uniform(-3, 25, (corners, 2))
+    turned = np.roll(vertices, first, axis=0)[:: -1 if back else 1]
+    found = Raster((22, 24)).draw(Polygon(turned))
+    expected = [[encircled(vertices, x, y) for x in range(24)] for y in range(22)]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize("shift", [0, 0.25, 0.5])
+def test_a_square_has_its_own_number_of_pixels(first, step, shift):
+    square = np.array([[10, 8], [74, 8], [74, 72], [10, 72]]) + shift
+    found = Raster((90, 90)).draw(Polygon(np.roll(square, first, axis=0)[::step]))
+    assert found.sum() == 64 * 64
+    start = int(np.ceil(shift))
+    assert found[8 + start : 72 + start, 10 + start : 74 + start].all()
+
+
+def test_polygons_with_one_border_share_no_pixel_and_leave_none():
+    left, right = ([[4, 2], [12, 2], [20, 30], [4, 30]], [[12, 2], [28, 2], [28, 30], [20, 30]])
+    halves = [Raster((40, 40)).draw(Polygon(np.array(one, float))) for one in (left, right)]
+    assert not (halves[0] & halves[1]).any()
+    assert (halves[0] | halves[1])[2:30, 4:28].all()
+
+
 @given(st.floats(0.3, 1.5), st.floats(0.3, 1.5), st.floats(0.3, 1.5), st.floats(-0.5, 90))
 def test_to_slice_inverts_to_raster(row, column, target, x):
     raster = Raster.with_spacing((120, 100), (row, column), target)

@@ -245,6 +245,16 @@ def test_nifti_mask_and_truth(trained, tmp_path):
     assert np.isnan(dice.loc["GGO", "dice"])
 
 
+def test_values_of_a_mask_that_are_lung(trained, scans, tmp_path):
+    (tmp_path / "masks").mkdir()
+    values = np.where(lung(), 10, 3) + np.indices((128, 128))[1] // 64  # 10 and 11; others 3 and 4
+    Image.fromarray(values.astype(np.uint8)).save(tmp_path / "masks" / "01.png")
+    good(trained, scans, "--mask", tmp_path / "masks", "--mask-values", "10,11", "--slice", 1,
+         "--stride", 16, "--out", tmp_path / "out")  # fmt: skip
+    rows = pd.read_csv(tmp_path / "out" / "shares.csv")
+    assert rows["lung_pixels"].tolist() == [lung().sum()]
+
+
 def test_the_process_keeps_freed_memory(trained, tmp_path, monkeypatch):
     calls = []
     target = "stagetransfer.training.machine.keep_freed_memory"

@@ -43,6 +43,9 @@ def predict(
         Path | None,
         typer.Option(help="Your lung mask or folder of masks: PNG, NIfTI, SEG.", callback=existing),
     ] = None,
+    mask_values: Annotated[
+        str, typer.Option(help="Values of --mask that are lung, such as 10,11. (default: all)")
+    ] = "",
     series: Annotated[
         str | None, typer.Option(help="Read only this series: its UID, number or folder.")
     ] = None,
@@ -151,6 +154,7 @@ def predict(
         batch=batch,
         slices=tuple(slices or ()),
         lung_masks=mask,
+        lung_values=tuple(filter(None, map(str.strip, mask_values.split(",")))),
         truth=truth,
         labels=LabelTable() if labels is None else read_label_table(labels),
         explained=explained,

@@ -6,9 +6,13 @@
 
 `series` is the UID, number or folder of a series. The column `file` names a file below the input
 instead. `patient` may narrow either. The slice is given by one of `slice` (from 0, the lowest
-first), `instance` (DICOM's InstanceNumber) or `z` (mm); a `file` with a single slice needs none of
-them. `split` (train, validation or test) is copied to the data set. Cells of width, height and
-points may be empty.
+first), `instance` (DICOM's InstanceNumber), `z` (mm) or `sop` (DICOM's SOPInstanceUID, which needs
+no series); a `file` with a single slice needs none of them. `split` (train, validation or test) is
+copied to the data set. Cells of width, height and points may be empty.
+
+`unit` says what x, y, width, height and points are: `pixel` (the default); `mm`, from the centre of
+the slice's first pixel; or `patient`, mm along DICOM's axes to the left and to the back. In mm, x
+and y of a box are its corner.
 """
 
 import posixpath
@@ -22,11 +26,12 @@ from stagetransfer.csv_records import records
 from stagetransfer.ct.annotations import Point, Polygon, Region
 from stagetransfer.ct.input_problems import Problems, Unusable
 from stagetransfer.ct.label_table import LabelTable
-from stagetransfer.ct.volume import Volume
+from stagetransfer.ct.volume import Floats, Volume
 from stagetransfer.errors import UserError
 
 _SPLITS = ("train", "validation", "test")
-_SLICE_COLUMNS = ("slice", "instance", "z")
+_SLICE_COLUMNS = ("slice", "instance", "z", "sop")
+_UNITS = ("pixel", "mm", "patient")
 _NO_SLICE = "annotations of no slice"
 _BAD_NUMBER = "annotations with a bad number"
 
@@ -56,7 +61,7 @@ class CsvAnnotations:
         self._volumes, self._labels = volumes, labels
         self._numbers: defaultdict[str, set[int]] = defaultdict(set)  # of the series, by name
         for number, volume in enumerate(volumes):
-            for name in (*volume.names, *volume.files):
+            for name in (*volume.names, *volume.files, *volume.sop_uids):
                 self._numbers[name].add(number)
         self._regions: defaultdict[int, list[Region]] = defaultdict(list)
         for line, cells in rows:
@@ -82,7 +87,7 @@ class CsvAnnotations:
         number = self._find_volume(cells)
         volume = self._volumes[number]
         index = _slice_index(volume, cells)
-        shape = _shape(cells)
+        shape = _shape(cells, volume, index)
         corners = np.array([[shape.x, shape.y]]) if isinstance(shape, Point) else shape.vertices
         height, width = volume.shape
         if (corners < -0.5).any() or (corners > (width - 0.5, height - 0.5)).any():
@@ -92,12 +97,13 @@ class CsvAnnotations:
 
     def _find_volume(self, cells: dict[str, str]) -> int:
         """Return the number of the only series that the row's file, series and patient match."""
-        given = {key: _normalised(cells.get(key, "")) for key in ("file", "series", "patient")}
-        file, series, patient = given.values()
+        keys = ("file", "sop", "series", "patient")
+        given = {key: _normalised(cells.get(key, "")) for key in keys}
+        file, sop, series, patient = given.values()
         found = [
             number
             for number, volume in enumerate(self._volumes)
-            if (not file or number in self._numbers.get(file, ()))
+            if all(number in self._numbers.get(one, ()) for one in (file, sop) if one)
             and (not series or series in volume.names)
             and (not patient or patient == volume.patient)
         ]
@@ -124,8 +130,8 @@ def _slice_index(volume: Volume, cells: dict[str, str]) -> int:
     if column is None:
         if own is not None or len(volume) == 1:
             return own or 0
-        raise Unusable(_NO_SLICE, "the row names no slice. Fill in slice, instance or z")
-    value = _number(cells, column)
+        raise Unusable(_NO_SLICE, "the row names no slice. Fill in slice, instance, z or sop")
+    value = float("nan") if column == "sop" else _number(cells, column)
     if column == "slice":
         if not volume.complete:
             text = "slice numbers are uncertain where slices are missing. Use instance, z or file"
@@ -133,8 +139,10 @@ def _slice_index(volume: Volume, cells: dict[str, str]) -> int:
         if value not in range(len(volume)):
             raise Unusable(_NO_SLICE, f"slice {value:g} is not one of 0 to {len(volume) - 1}")
         index = int(value)
+    elif column == "sop":
+        index = volume.sop_uids.index(cells[column])
     elif column == "instance":
-        count = volume.instances.count(int(value))
+        count = volume.instances.count(value)  # 1.9 is none of them
         if count != 1:
             raise Unusable(_NO_SLICE, f"{count or 'no'} slices have the instance number {value:g}")
         index = volume.instances.index(int(value))
@@ -146,12 +154,41 @@ def _slice_index(volume: Volume, cells: dict[str, str]) -> int:
         if abs(heights[index] - value) > 0.501 * volume.geometry.depth:
             raise Unusable(_NO_SLICE, f"no slice at z {value:g} mm")
     if own is not None and own != index:
-        text = f"{column} {value:g} is not the slice of {file}. Omit one of them"
+        text = f"{column} {cells[column]} is not the slice of {file}. Omit one of them"
         raise Unusable(_NO_SLICE, text)
     return index
 
 
-def _shape(cells: dict[str, str]) -> Point | Polygon:
+def _shape(cells: dict[str, str], volume: Volume, index: int) -> Point | Polygon:
+    """Return the row's point, or its box or polygon, in pixels of the slice."""
+    unit = cells.get("unit") or _UNITS[0]
+    if unit not in _UNITS:
+        raise Unusable(_BAD_NUMBER, f"unit must be one of {', '.join(_UNITS)}")
+    vertices = _vertices(cells, 0.5 if unit == "pixel" else 0.0)
+    if unit != "pixel":
+        vertices = _in_pixels(vertices, unit, volume, index)
+    return Point(*vertices[0].tolist()) if len(vertices) == 1 else Polygon(vertices)
+
+
+def _in_pixels(vertices: Floats, unit: str, volume: Volume, index: int) -> Floats:
+    """Convert x and y (N, 2) from mm in the slice, or in the patient, to pixels of the slice."""
+    if volume.spacing is None:
+        raise Unusable(_BAD_NUMBER, "mm, but the pixel spacing is unknown. Give pixels")
+    if unit == "patient":
+        place = volume.geometry
+        if place is None:
+            raise Unusable(
+                _BAD_NUMBER, "unit patient, but the series has no positions. Give pixels"
+            )
+        # The plane of the slice leads from x and y to the position along its rows and columns.
+        axes = np.column_stack([place.right[:2], place.down[:2]])
+        shift = vertices - place.origins[index, :2]
+        vertices = np.linalg.solve(axes, shift.T).T.astype(np.float64)
+    return np.asarray(vertices / volume.spacing[::-1])
+
+
+def _vertices(cells: dict[str, str], margin: float) -> Floats:
+    """Return (N, 2), one for a point; a box extends by `margin` before its x and y."""
     if cells.get("points"):
         pairs = cells["points"].strip("; ").split(";")
         try:
@@ -162,16 +199,16 @@ def _shape(cells: dict[str, str]) -> Point | Polygon:
             raise Unusable(_BAD_NUMBER, 'points must be three or more pairs as "x y; x y; x y"')
         if not np.isfinite(vertices).all():
             raise Unusable(_BAD_NUMBER, "points must be finite")
-        return Polygon(vertices)
+        return vertices
     x, y = _number(cells, "x"), _number(cells, "y")
     if not cells.get("width") and not cells.get("height"):
-        return Point(x, y)
+        return np.array([[x, y]])
     width, height = _number(cells, "width"), _number(cells, "height")
     if width <= 0 or height <= 0:
         raise Unusable(_BAD_NUMBER, "width and height must be greater than 0")
-    left, top = x - 0.5, y - 0.5  # the outer edges of the first pixel
+    left, top = x - margin, y - margin
     right, bottom = left + width, top + height
-    return Polygon(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
 
 
 def _number(cells: dict[str, str], column: str) -> float:

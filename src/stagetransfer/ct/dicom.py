@@ -17,11 +17,8 @@ from pydicom.pixels.processing import apply_modality_lut
 
 from stagetransfer.ct.dicom_file import read_checked
 from stagetransfer.ct.dicom_header import SliceHeader
-from stagetransfer.ct.input_problems import Problems, Unusable, first_line
+from stagetransfer.ct.input_problems import Problems, Unusable, first_line, without_suffix
 from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume, missing_slices
-
-# The suffixes of files that a patient's name does not contain.
-_SUFFIXES = (".nii.gz", ".nii", ".png", ".dcm", ".dicom", ".ima")
 
 
 def decode_hounsfield(path: Path) -> Floats:
@@ -118,6 +115,7 @@ def _volume(
         geometry=Geometry(origins, first.right, first.down, gap),
         read_slice=read_slice,
         instances=tuple(one.instance for one in kept),
+        sop_uids=tuple(one.sop_uid for one in kept),
         complete=not missing and folders.isdisjoint(damaged),
     )
 
@@ -155,8 +153,4 @@ def _one_per_position(group: list[SliceHeader], problems: Problems) -> list[Slic
 def folder_patient(where: str) -> str:
     """Return the first folder below the input, or the file name without suffixes if none."""
     parts = PurePosixPath(where).parts
-    if len(parts) > 1:
-        return parts[0]
-    # A dot may belong to the name: 1.3.6.1.4.1.1000.nii.gz
-    suffix = next((one for one in _SUFFIXES if parts[0].lower().endswith(one)), "")
-    return parts[0][: len(parts[0]) - len(suffix)]
+    return parts[0] if len(parts) > 1 else without_suffix(parts[0])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from stagetransfer.errors import UserError, one_line
 
+_SUFFIXES = (".nii.gz", ".nii", ".png", ".dcm", ".dicom", ".ima")
+
 
 class Unusable(Exception):
     """A part of the input is left out; for the kind of problem and the text see `Problems.add`."""
@@ -57,6 +59,15 @@ class Problems:
 
 class BadInput(UserError):
     """Problems of the input, whose lines were shown before."""
+
+
+def without_suffix(name: str) -> str:
+    """Return a file name or path without the suffix of a CT or mask file.
+
+    Other dots belong to the name: 1.3.6.1.4.1.1000.nii.gz is 1.3.6.1.4.1.1000.
+    """
+    suffix = next((one for one in _SUFFIXES if name.lower().endswith(one)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def first_line(error: BaseException) -> str:

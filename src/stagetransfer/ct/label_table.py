@@ -12,7 +12,8 @@ from stagetransfer.errors import UserError
 class LabelTable:
     """The name of each mask value or label: "" leaves the value out.
 
-    If `names` is None, all values are kept as they are.
+    The name of "*" is that of all values that have none. If `names` is None, all values are kept as
+    they are.
     """
 
     names: Mapping[str, str] | None = None
@@ -21,11 +22,14 @@ class LabelTable:
         """Return the name of the first value that has one; None if no value has a name."""
         if self.names is None:
             return values[0]
-        return next((self.names[value] for value in values if value in self.names), None)
+        return next((self.names[one] for one in (*values, "*") if one in self.names), None)
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a CSV with the columns value and label; a value with an empty label is left out."""
+    """Read a CSV with the columns value and label; a value with an empty label is left out.
+
+    The value * stands for all others.
+    """
     names: dict[str, str] = {}
     for line, cells in records(path, ("value", "label"), "give the right path"):
         if not cells["value"] or cells["value"] in names:

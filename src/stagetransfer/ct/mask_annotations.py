@@ -15,7 +15,13 @@ from stagetransfer.ct.annotations import Annotations, CroppedMask, Region
 from stagetransfer.ct.csv_annotations import CsvAnnotations
 from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
-from stagetransfer.ct.input_problems import Problems, Unusable, first_line, relative_name
+from stagetransfer.ct.input_problems import (
+    Problems,
+    Unusable,
+    first_line,
+    relative_name,
+    without_suffix,
+)
 from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
 from stagetransfer.errors import UserError
@@ -57,8 +63,9 @@ class MaskAnnotations:
         self._slices: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for number, volume in enumerate(volumes):
             for index, slice_file in enumerate(volume.files):
-                name = PurePosixPath(slice_file).with_suffix("")
-                self._slices[name.name if self._single else str(name)].append((number, index))
+                name = without_suffix(slice_file)
+                name = PurePosixPath(name).name if self._single else name
+                self._slices[name].append((number, index))
         files = [path] if self._single else sorted(one for one in path.rglob("*") if one.is_file())
         any_mask = False
         for file in files:
@@ -89,7 +96,7 @@ class MaskAnnotations:
 
     def _find_png(self, file: Path, where: str) -> list[tuple[int, Reader]]:
         """Return the number of the mask's series, and what reads the mask."""
-        found = self._slices.get(str(PurePosixPath(where).with_suffix("")), [])
+        found = self._slices.get(without_suffix(where), [])
         number, index = _only_one(found, "slice")
         return [(number, partial(self._read_png, index=index))]
 
@@ -135,6 +142,7 @@ class MaskAnnotations:
         scaled = grid.stored
         if (grid.slope, grid.intercept) != (1, 0):
             scaled = scaled * grid.slope + grid.intercept
+        scaled = np.where(np.isnan(scaled), 0, scaled)
         values = np.rint(scaled).astype(np.int64)
         if np.abs(values - scaled).max() > 1e-3:
             raise Unusable(_UNREADABLE, "its values are not whole numbers")
@@ -142,15 +150,13 @@ class MaskAnnotations:
             text = "the series has no positions. Give PNG masks, named like its slices"
             raise Unusable(_NO_SERIES, text)
         names = self._names_of_values(values, where)
-        reached, outside = _locate(values, grid.affine, names, volume)
+        covered, outside = _locate(values, grid.affine, names, volume)
         if outside:
             text = f"{outside} labelled voxels lie outside its series' slices"
             self._problems.add(_OUTSIDE, where, text)
-        # A thick voxel extends to the neighbours of the slice that holds its centre.
-        for index in range(len(volume)):
-            if reached & {index - 1, index, index + 1}:
-                plane = _sample(values, grid.affine, volume, index)
-                yield from _regions(index, plane, names, f"{where} slice {index}")
+        for index in covered:
+            plane = _sample(values, grid.affine, volume, index)
+            yield from _regions(index, plane, names, f"{where} slice {index}")
 
     def _read_seg(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
         geometry = volume.geometry
@@ -159,9 +165,12 @@ class MaskAnnotations:
         found = {number: (label, str(number)) for number, label in segmentation.labels.items()}
         names = self._names(found, "segment", where)
         for frame in segmentation.frames:
-            if np.abs(np.cross(frame.right, frame.down) @ geometry.right) > 1e-2:
-                self._problems.add(_OUTSIDE, where, "a frame is not parallel to the slices")
-                continue
+            normal = np.cross(frame.right, frame.down)
+            if np.linalg.norm(np.cross(normal, geometry.normal)) > 2e-2:
+                text = (
+                    "its frames are not parallel to the slices of its series. Convert it to NIfTI"
+                )
+                raise Unusable(_OUTSIDE, text)
             index = int(geometry.nearest_slice(np.array([frame.origin @ geometry.normal]))[0])
             if index < 0:
                 self._problems.add(_OUTSIDE, where, "a frame lies at no slice of its series")
@@ -203,8 +212,8 @@ def _only_one(found: Sequence[T], what: str) -> T:
 
 def _locate(
     values: NDArray[np.int64], affine: Floats, names: Mapping[int, str], volume: Volume
-) -> tuple[set[int], int]:
-    """Return the slices that contain a mask's labelled voxels, and how many voxels none contains.
+) -> tuple[list[int], int]:
+    """Return the slices that a mask's labelled voxels may cover, and how many voxels cover none.
 
     The affine matrix (4, 4) leads from voxels (x, y, z) to mm.
     """
@@ -212,19 +221,24 @@ def _locate(
     assert geometry is not None
     assert volume.spacing is not None
     height, width = volume.shape
-    reached: set[int] = set()
+    # How far a voxel extends along the slices' normal: a thick one covers several slices.
+    reach = float(np.abs(geometry.normal @ affine[:3, :3]).sum() / 2) + 1e-3
+    ends = [np.inf, -np.inf]
     outside = 0
     for depth in range(values.shape[2]):  # layer by layer, to save memory
         voxels = np.argwhere(np.isin(values[:, :, depth], list(names)))
         points = apply_affine(affine, np.insert(voxels, 2, depth, axis=1))
-        slices = geometry.nearest_slice(points @ geometry.normal)
+        heights = points @ geometry.normal
+        ends = [heights.min(initial=ends[0]), heights.max(initial=ends[1])]
+        slices = geometry.nearest_slice(heights, reach)
         shift = points - geometry.origins[slices]
         x, y = shift @ geometry.right / volume.spacing[1], shift @ geometry.down / volume.spacing[0]
         inside = (slices >= 0) & (np.abs(x - (width - 1) / 2) <= width / 2 + 1e-3)
         inside &= np.abs(y - (height - 1) / 2) <= height / 2 + 1e-3
-        reached.update(slices[inside].tolist())
         outside += int((~inside).sum())
-    return reached, outside
+    own = geometry.heights
+    covered = np.flatnonzero((own >= ends[0] - reach) & (own <= ends[1] + reach))
+    return covered.tolist(), outside
 
 
 def _sample(

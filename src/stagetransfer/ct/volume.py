@@ -58,12 +58,13 @@ class Geometry:
         """(Z,) positions along the normal in mm, ascending."""
         return np.asarray(self.origins @ self.normal)
 
-    def nearest_slice(self, heights: Floats) -> NDArray[np.int64]:
-        """Return the nearest slice to each height, or -1 if none lies within half a slice."""
+    def nearest_slice(self, heights: Floats, reach: float = 0.0) -> NDArray[np.int64]:
+        """Return the nearest slice to each height; -1 if none is within half a slice or `reach`."""
         own = self.heights
         nearest = np.searchsorted((own[1:] + own[:-1]) / 2, heights)
         # 0.501 instead of 0.5, because headers hold rounded positions.
-        return np.where(np.abs(heights - own[nearest]) <= 0.501 * self.depth, nearest, -1)
+        near = np.abs(heights - own[nearest]) <= max(0.501 * self.depth, reach)
+        return np.where(near, nearest, -1)
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Volume:
         geometry: the positions of the slices; None if unknown.
         read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
         instances: DICOM instance numbers, None where there is none; empty for other formats.
+        sop_uids: DICOM's SOPInstanceUID of each slice; empty for other formats.
         complete: False if slices may be missing, so that slice numbers are uncertain.
     """
 
@@ -93,6 +95,7 @@ class Volume:
     geometry: Geometry | None
     read_slice: Callable[[int], Floats]
     instances: tuple[int | None, ...] = ()
+    sop_uids: tuple[str, ...] = ()
     complete: bool = True
 
     def __len__(self) -> int:

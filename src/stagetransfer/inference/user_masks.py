@@ -12,16 +12,15 @@ from stagetransfer.errors import UserError
 from stagetransfer.inference.label_map import OUTSIDE, LabelMap
 
 
-class _EveryValueIsLung(LabelTable):
-    """Names every value except 0."""
+def open_lung_masks(
+    path: Path, values: Sequence[str], volumes: Sequence[Volume], problems: Problems
+) -> Annotations:
+    """Open the lung masks in PNG, NIfTI or DICOM SEG.
 
-    def name_of(self, *values: str) -> str | None:
-        return "lung"
-
-
-def open_lung_masks(path: Path, volumes: Sequence[Volume], problems: Problems) -> Annotations:
-    """Open the lung masks in PNG, NIfTI or DICOM SEG; every value except 0 is lung."""
-    return MaskAnnotations(path, volumes, _EveryValueIsLung({}), problems)
+    The given values are lung, or every value except 0 if none is given.
+    """
+    names = dict.fromkeys(values, "lung") | {"*": "" if values else "lung"}
+    return MaskAnnotations(path, volumes, LabelTable(names), problems)
 
 
 def lung_by_slice(

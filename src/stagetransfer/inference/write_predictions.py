@@ -56,7 +56,8 @@ class PredictionOptions:
         stride: distance between neighbouring windows in pixels of a window.
         batch: number of windows that are classified at once.
         slices: numbers of the slices to read; all if empty.
-        lung_masks, truth: the user's masks; `labels` names the values of `truth`.
+        lung_masks, truth: the user's masks; `lung_values` are those of the lungs (none: all except
+            0), and `labels` names the values of `truth`.
         explained: (x, y) of the windows to explain, in pixels of the slice.
         seg: whether to write a DICOM SEG for each DICOM series.
         skip_bad: whether to continue although something is left out.
@@ -70,6 +71,7 @@ class PredictionOptions:
     batch: int = 128
     slices: tuple[int, ...] = ()
     lung_masks: Path | None = None
+    lung_values: tuple[str, ...] = ()
     truth: Path | None = None
     labels: LabelTable = field(default_factory=LabelTable)
     explained: tuple[tuple[float, float], ...] = ()
@@ -111,7 +113,7 @@ class _Writer:
         self.lungs: Annotations | None = None
         self.truth: Annotations | None = None
         if options.lung_masks is not None:
-            self.lungs = open_lung_masks(options.lung_masks, volumes, problems)
+            self.lungs = open_lung_masks(options.lung_masks, options.lung_values, volumes, problems)
         if options.truth is not None:
             self.truth = open_annotations(options.truth, volumes, options.labels, problems)
         self.agreement = Agreement(self.classifier.classes)
