@@ -6,12 +6,13 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from pydicom import FileDataset, dcmwrite
+from pydicom import Dataset, FileDataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -101,6 +102,47 @@ def series(folder, hu=None, syntax=ExplicitVRLittleEndian, **header):
     for index, plane in enumerate(stored):
         save(dataset(plane, index=index, **header), folder / f"{index:02d}.dcm", syntax)
     return folder
+
+
+def group(**tags):
+    """A functional group: the tags of its only item, by the name of its sequence."""
+    made = Dataset()
+    for name, values in tags.items():
+        item = Dataset()
+        for key, value in values.items():
+            setattr(item, key, value)
+        setattr(made, name, [item])
+    return made
+
+
+def enhanced(path, hu, syntax=ExplicitVRLittleEndian, shared=True, order=(2, 0, 1)):
+    """Write an enhanced CT whose frames are in this order along the body, with own intercepts."""
+    stored = np.stack([hu[k] + 1024 + 10 * k for k in order])
+    data = dataset(stored[0])
+    for name in (
+        "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope",
+        "RescaleIntercept", "InstanceNumber",
+    ):  # fmt: skip
+        delattr(data, name)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    data.NumberOfFrames, data.PixelData = len(stored), stored.astype("<u2").tobytes()
+    common = {
+        "PlaneOrientationSequence": {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+        "PixelMeasuresSequence": {"PixelSpacing": [0.7, 0.7]},
+    }
+    data.SharedFunctionalGroupsSequence = [group(**common) if shared else Dataset()]
+    data.PerFrameFunctionalGroupsSequence = [
+        group(
+            PlanePositionSequence={"ImagePositionPatient": [-30, -20, 2.5 * k]},
+            PixelValueTransformationSequence={
+                "RescaleSlope": 1, "RescaleIntercept": -1024 - 10 * k, "RescaleType": "HU",
+            },
+            **({} if shared else common),
+        )
+        for k in order
+    ]  # fmt: skip
+    save(data, path, syntax)
+    return data
 
 
 def jpeg_lossless(values):

@@ -58,7 +58,7 @@ BAD_FILES = {
     ),
     "frames": (
         {"NumberOfFrames": 2},
-        "enhanced multi-frame CT. Convert it to one file per slice",
+        "several frames without a position of each. Convert it to one file per slice",
         "multi-frame files",
     ),
     "position": (
@@ -320,7 +320,8 @@ def test_bad_nifti_and_png(tmp_path, good):
     whole.write_bytes(whole.read_bytes()[:-2000])
     image = nib.Nifti1Image(np.zeros((4, 4, 4, 3), np.int16), np.eye(4))
     nib.save(image, tmp_path / "in" / "b.nii")
-    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "in" / "c.png")
+    Image.fromarray(np.zeros((40, 40), np.uint16)).save(tmp_path / "in" / "c.png")
+    (tmp_path / "in" / "c.png").write_bytes((tmp_path / "in" / "c.png").read_bytes()[:60])
     given = ["--annotations", good, "--check"]
     assert (
         "a PNG does not contain the scale of its Hounsfield units"
@@ -329,9 +330,20 @@ def test_bad_nifti_and_png(tmp_path, good):
     lines = refused(tmp_path, good, "--png-rescale", "1/-1024", count=3)
     assert lines[0].startswith("error: a.nii.gz: not readable as NIfTI (")
     assert "4 dimensions of sizes (4, 4, 4, 3), not a volume" in lines[1]
-    assert lines[2].endswith("c.png: an image of mode L, not 16-bit grey")
+    assert lines[2].startswith("error: c.png: not readable as PNG (")
     found = skipped(tmp_path, good, "--png-rescale", "1/-1024")
     assert found == ({"unreadable files": 3}, ["0", "3"])
+
+
+def test_previews_are_left_out_beside_dicom_only(tmp_path, good):
+    for folder in (tmp_path / "in" / "good", tmp_path / "alone"):
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "preview.png")
+    assert skipped(tmp_path, good) == ({}, ["0", "3"])
+    assert json.loads(contents(tmp_path / "out")["summary.json"])["other_files"] == 1
+    given = ["--annotations", good, "--check", "--png-rescale", "1/-1024"]
+    lines = run(tmp_path / "alone", *given)[2]
+    assert lines[0] == "error: preview.png: an image of mode RGB, not 16-bit grey"
 
 
 def test_png_without_spacing_cannot_be_resampled(tmp_path, good):

@@ -4,10 +4,17 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from pydicom.multival import MultiValue
-from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
 
-from ct.ct_series import ROOT, dataset, phantom, run, save, series, table
+from ct.ct_series import ROOT, dataset, enhanced, phantom, rows, run, save, series, table
 from stagetransfer.ct import Problems, find_series
 
 HU = phantom(3)
@@ -144,3 +151,145 @@ def test_voxels_that_are_not_numbers_are_a_problem(tmp_path):
     assert volumes == ()
     assert problems.counts == {"volumes with voxels that are not numbers": 1}
     assert "96 voxels" in problems.lines[0]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize("shared", [True, False])
+def test_enhanced_ct_is_read(tmp_path, syntax, shared):
+    enhanced(tmp_path / "x.dcm", HU, syntax, shared)
+    (volume,), problems = found(tmp_path)
+    assert problems.lines == []
+    assert volume.instances == (2, 3, 1)
+    assert volume.spacing == (0.7, 0.7)
+    assert volume.geometry.heights.tolist() == [0, 2.5, 5]
+    for index, plane in enumerate(HU):
+        np.testing.assert_array_equal(volume.read_slice(index), plane)
+    given = table(tmp_path / "a.csv", "slice,x,y,label", "1,40,40,GGO")
+    assert (
+        run(tmp_path, "--annotations", given, "--out", tmp_path.with_name(f"{tmp_path.name}-out"))[
+            0
+        ]
+        == 0
+    )
+    given = table(tmp_path / "b.csv", "sop,x,y,label", f"{ROOT}.1.1,40,40,GGO")
+    _, _, lines = run(tmp_path, "--annotations", given, "--check")
+    assert "3 slices have" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (
+            lambda d: delattr(d.PerFrameFunctionalGroupsSequence[1], "PlanePositionSequence"),
+            "files with an incomplete header",
+        ),
+        (
+            lambda d: delattr(
+                d.PerFrameFunctionalGroupsSequence[2].PixelValueTransformationSequence[0],
+                "RescaleSlope",
+            ),
+            "files not in Hounsfield units",
+        ),
+        (lambda d: setattr(d, "Modality", "MR"), "files of another modality"),
+        (lambda d: setattr(d, "NumberOfFrames", 4), "truncated files"),
+        (lambda d: delattr(d, "PerFrameFunctionalGroupsSequence"), "multi-frame files"),
+    ],
+)
+def test_enhanced_ct_that_cannot_be_used_has_one_line(tmp_path, change, kind):
+    data = enhanced(tmp_path / "x.dcm", HU)
+    change(data)
+    save(data, tmp_path / "x.dcm")
+    _, problems = found(tmp_path)
+    assert problems.counts == {kind: 1}
+    assert len(problems.lines) == 1
+
+
+def intervals(folder, heights, numbers):
+    for height, number in zip(heights, numbers, strict=True):
+        place = {"ImagePositionPatient": [-30, -20, height], "InstanceNumber": number}
+        save(dataset(HU[0] + 1024, index=number, **place), folder / f"{number}.dcm")
+    return folder
+
+
+@pytest.mark.parametrize("numbers", [range(1, 7), range(9, 3, -1)])
+def test_intervals_of_several_sizes_are_not_missing_slices(tmp_path, numbers):
+    (volume,), problems = found(intervals(tmp_path, [0, 10, 20, 30, 50, 70], numbers))
+    assert (problems.lines, volume.complete) == ([], True)
+    shown = run(tmp_path, "--check")[1]
+    assert "10 to 20" in shown
+
+
+def test_slices_are_missing_where_numbers_are(tmp_path):
+    (volume,), problems = found(intervals(tmp_path, [0, 10, 20, 30, 50, 60], [1, 2, 3, 4, 6, 7]))
+    assert (problems.counts, volume.complete) == ({"missing slices": 1}, False)
+
+
+def test_check_describes_the_input(tmp_path):
+    series(tmp_path / "in" / "a", HU, ImageOrientationPatient=[1, 0, 0, 0, 0.94, -0.342])
+    nifti(tmp_path / "in" / "b.nii.gz", np.full((8, 6, 4), -600, "int16"))
+    save(dataset(HU[0] + 1024, uid=f"{ROOT}.5", Modality="PT"), tmp_path / "in" / "c.dcm")
+    Image.new("L", (9, 9)).save(tmp_path / "in" / "preview.png")
+    (tmp_path / "in" / "._a.dcm").write_bytes(b"an archive's resource fork")
+    code, shown, lines = run(tmp_path / "in", "--check")
+    assert code == 2
+    assert "c.dcm: modality PT, not CT" in lines[0]
+    header, first, second, total = [line.split("  ") for line in shown.splitlines()[:4]]
+    assert header[0].strip() == "series"
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in (first, second, total)]
+    assert cells[0][1:] == ["1", "3", "80 x 96", "0.7 x 0.7", "2.349", "LPH, tilted 20"]
+    assert cells[1] == ["b.nii.gz", "2", "4", "6 x 8", "0.7 x 0.7", "5", "LPH"]
+    assert cells[2] == ["total: 2", "2", "7"]
+    assert shown.splitlines()[4:] == [
+        "left out: 1 files of another modality", "1 files that are not CT images",
+    ]  # fmt: skip
+    assert run(tmp_path / "in", "--check", "--skip-bad")[0] == 0
+    code, _, lines = run(tmp_path / "in", "--out", tmp_path / "out")
+    assert code == 2
+    assert "--annotations" in lines[-1]
+
+
+def test_masks_of_an_nnunet_folder(tmp_path):
+    """Images are NAME_0000.nii.gz, masks NAME.nii.gz, with files of a Mac's archive between."""
+    for name in ("x", "y"):
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        nifti(tmp_path / "in" / f"{name}_0000.nii.gz", np.full((40, 40, 2), -600, "int16"))
+        nifti(tmp_path / "masks" / f"{name}.nii.gz", np.ones((40, 40, 2), "uint8"))
+        (tmp_path / "masks" / f"._{name}.nii.gz").write_bytes(b"resource fork")
+    volumes, _ = found(tmp_path / "in")
+    assert [volume.patient for volume in volumes] == ["x", "y"]
+    names = table(tmp_path / "names.csv", "value,label", "1,GGO")
+    given = ["--annotations", tmp_path / "masks", "--labels", names, "--out", tmp_path / "out"]
+    code, _, lines = run(tmp_path / "in", *given)
+    assert (code, lines) == (0, [])
+    assert len(rows(tmp_path / "out")) == 4
+
+
+def test_a_volume_without_an_orientation_is_a_problem(tmp_path):
+    image = nibabel.Nifti1Image(np.full((8, 8, 3), -600, "int16"), None)
+    image.to_filename(tmp_path / "x.nii.gz")
+    volumes, problems = found(tmp_path)
+    assert volumes == ()
+    assert problems.counts == {"volumes without an orientation": 1}
+    assert "sform" in problems.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "patients"),
+    [("sub-[0-9]+", {"sub-01", "sub-02"}), ("site(.)/", {"A"}), ("folder", {"siteA"})],
+)
+def test_a_pattern_finds_the_patient(tmp_path, pattern, patients):
+    for name in ("01", "02"):
+        path = tmp_path / "in" / "siteA" / f"sub-{name}_ct.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nifti(path, np.full((8, 8, 3), -600, "int16"))
+    series(tmp_path / "in" / "siteA" / "sub-02" / "dicom", HU)
+    shown = run(tmp_path / "in", "--check", "--patient", pattern)[1]
+    assert shown.splitlines()[4].split()[2] == str(len(patients))
+
+
+@pytest.mark.parametrize("pattern", ["(", "no such name"])
+def test_a_bad_pattern_has_a_line(tmp_path, pattern):
+    code, _, lines = run(changed(tmp_path), "--check", "--patient", pattern)
+    assert (code, len(lines)) == (2, 1)
+    assert f"--patient {pattern}" in lines[0]

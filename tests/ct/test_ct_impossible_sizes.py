@@ -41,7 +41,7 @@ def test_a_slice_of_65535_squared_is_not_decoded(tmp_path, no_decoding):
     data.Rows = data.Columns = 65535
     data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     problems = Problems()
-    assert dicom_header.read_header(tmp_path / "a.dcm", tmp_path, problems) is None
+    assert dicom_header.read_headers(tmp_path / "a.dcm", tmp_path, problems) == []
     assert "65535 x 65535 pixels, more than the limit" in problems.lines[0]
     with pytest.raises(UnreadableSlice, match="65535 x 65535 pixels"):
         dicom.decode_hounsfield(tmp_path / "a.dcm")

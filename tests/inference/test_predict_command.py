@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from conftest import SMALL
-from ct.ct_series import ROOT, dataset, save, series
+from ct.ct_series import ROOT, dataset, enhanced, save, series
 from stagetransfer.cli.app import app
 from stagetransfer.config.validate import validate_config
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
@@ -459,6 +459,16 @@ def test_an_output_that_exists_is_refused(trained, scans, tmp_path):
     code, _, lines = run(trained, scans, "--out", tmp_path)
     assert code == 2
     assert "already exists" in lines[-1]
+
+
+def test_enhanced_ct_is_predicted_but_has_no_seg(trained, tmp_path):
+    enhanced(tmp_path / "x.dcm", body(3))
+    arguments = [trained, tmp_path / "x.dcm", "--stride", 16, "--out", tmp_path / "out"]
+    code, _, lines = run(*arguments, "--seg")
+    assert code == 2
+    assert "--seg: " in lines[-1]
+    good(*arguments)
+    assert pd.read_csv(tmp_path / "out" / "shares.csv")["windows"].min() > 0
 
 
 def test_a_seg_needs_a_dicom_series(trained, tmp_path):

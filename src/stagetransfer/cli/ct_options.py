@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from stagetransfer.ct import PngScale
 
 PatientOption = Annotated[
-    Literal["header", "folder"],
-    typer.Option(help="DICOM patients by PatientID, or by the first folder below INPUT."),
+    str,
+    typer.Option(
+        help="header: DICOM's PatientID; folder: the first folder below INPUT; or a regular "
+        "expression that finds the patient in a file's name below INPUT, such as sub-[0-9]+."
+    ),
 ]
 PngRescaleOption = Annotated[
     str | None, typer.Option(help="SLOPE/INTERCEPT from PNG values to HU, for example 1/-1024.")
@@ -48,6 +52,32 @@ def check_lengths(spacing: float | None, field: float | None, png_spacing: float
     for option, value in (("spacing", spacing), ("field", field), ("png-spacing", png_spacing)):
         if value is not None and not 0.001 <= value < 1000:
             raise UserError(f"--{option} {value:g}: must be a length in mm, 0.001 or greater")
+
+
+def parse_patient(text: str) -> Callable[[str], str] | None:
+    """Return what --patient means: how the patient follows from a file's name below the input.
+
+    A regular expression stands for what it finds, or for its first group if it has one.
+    """
+    if text == "header":
+        return None
+    if text == "folder":
+        from stagetransfer.ct.dicom import folder_patient
+
+        return folder_patient
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UserError(f"--patient {text}: not a regular expression ({error})") from error
+
+    def patient_of(where: str) -> str:
+        found = pattern.search(where)
+        patient = found and found[min(1, pattern.groups)]
+        if not patient:
+            raise UserError(f"--patient {text}: finds no patient in {where}. Correct the pattern")
+        return patient
+
+    return patient_of
 
 
 def parse_window(text: str) -> tuple[float, float]:

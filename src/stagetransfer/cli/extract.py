@@ -16,8 +16,9 @@ def extract(
         typer.Argument(metavar="INPUT", help="Folder or file: DICOM, NIfTI, 16-bit PNG; nested."),
     ],
     annotations: Annotated[
-        Path, typer.Option(help="CSV of points, boxes, polygons; or a mask or folder of masks.")
-    ],
+        Path | None,
+        typer.Option(help="CSV of points, boxes, polygons; or a mask or folder of masks."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The new folder of the data set.", callback=new_folder)
     ] = None,
@@ -64,7 +65,10 @@ def extract(
     ] = None,
     skip_bad: ct_options.SkipBadOption = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only report counts; write nothing.")
+        bool,
+        typer.Option(
+            "--check", help="Only report counts, or without annotations the series; write nothing."
+        ),
     ] = False,
 ) -> None:
     """Extract labelled ROI patches from CT series; patients get salted pseudonyms."""
@@ -76,9 +80,19 @@ def extract(
     level, width = ct_options.parse_window(window)
     if out is None and not check:
         raise UserError("--out: missing. Give the new folder, or --check to only count")
+    if annotations is None and not check:
+        raise UserError("--annotations: missing. Give them, or --check to describe the input")
 
     with ct_options.require_extra("ct"):
-        from stagetransfer.ct import PatchSettings, extract_patches, summarise, write_dataset
+        from stagetransfer.ct import (
+            PatchSettings,
+            Problems,
+            describe,
+            extract_patches,
+            find_series,
+            summarise,
+            write_dataset,
+        )
         from stagetransfer.ct.patch_dataset import check_output_folder
 
     if out is not None and not check:
@@ -87,8 +101,18 @@ def extract(
     reach: Literal[0, 1] = 1 if neighbours else 0
     settings = PatchSettings(size, level, width, pixel, place, coverage, overlap, reach)
     scale = ct_options.parse_png_scale(png_rescale, png_spacing)
+    patient_of = ct_options.parse_patient(patient)
+    if annotations is None:
+        problems = Problems()
+        found, others = find_series(root, problems, patient_of=patient_of, scale=scale)
+        ct_options.show_problems(problems.lines, skip_bad)
+        _show_table(describe(found))
+        ct_options.show_left_out({"left_out": problems.counts})
+        typer.echo(f"{others} files that are not CT images")
+        problems.check(skip_bad)
+        return
     extraction = extract_patches(
-        root, annotations, settings, labels=labels, by_folder=patient == "folder", scale=scale
+        root, annotations, settings, labels=labels, patient_of=patient_of, scale=scale
     )
     ct_options.show_problems(extraction.problems.lines, skip_bad)
     for line in extraction.without_patch:
@@ -116,18 +140,22 @@ def _show(summary: dict[str, Any], *, with_patients: bool) -> None:
     if with_patients:
         for patient, counts in summary["images_by_patient"].items():
             rows.append([patient, *map(str, counts.values()), str(sum(counts.values()))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
-        typer.echo("  ".join(cells).rstrip())
+    _show_table(rows)
     ct_options.show_left_out(summary)
     for key, text in (
         ("annotations_without_patch", "annotations without a patch"),
         ("series_without_annotation", "series without an annotation"),
-        ("other_files", "files that are not images"),
+        ("other_files", "files that are not CT images"),
         ("same_place_dropped", "patches given twice, kept once"),
         ("same_pixels", "patches with the pixels of another, kept"),
         ("classes_overlap", "overlaps between classes, kept"),
     ):
         if summary[key]:
             typer.echo(f"{summary[key]} {text}")
+
+
+def _show_table(rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        typer.echo("  ".join(cells).rstrip())

@@ -139,9 +139,10 @@ def predict(
     exclude = [path for path in (mask, truth, labels) if path is not None]
     if any(path.resolve() == root.resolve() for path in exclude):
         raise UserError(f"{root}: given both as input and as masks. Keep masks in their own folder")
-    by_folder, scale = patient == "folder", ct_options.parse_png_scale(png_rescale, png_spacing)
+    patient_of = ct_options.parse_patient(patient)
+    scale = ct_options.parse_png_scale(png_rescale, png_spacing)
     source = inference.find_input(
-        root, patches, problems, series=series, by_folder=by_folder, scale=scale, exclude=exclude
+        root, patches, problems, series=series, patient_of=patient_of, scale=scale, exclude=exclude
     )
     name = root.resolve().name.split(".")[0]
     out = out or default_folder(run.folder.parent.parent, "predict", name)

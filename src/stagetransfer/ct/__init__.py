@@ -1,6 +1,7 @@
 """CT slices and series in Hounsfield units, annotations, and ROI patches taken from them."""
 
 from stagetransfer.ct.annotations import Annotations, CroppedMask, Point, Polygon, Region
+from stagetransfer.ct.description import describe
 from stagetransfer.ct.find_series import find_series
 from stagetransfer.ct.input_problems import BadInput, Problems
 from stagetransfer.ct.label_table import LabelTable, read_label_table
@@ -13,6 +14,6 @@ from stagetransfer.ct.volume import Geometry, UnreadableSlice, Volume
 __all__ = [
     "Annotations", "BadInput", "CroppedMask", "Extraction", "Geometry", "LabelTable",
     "Patch", "PatchSettings", "PngScale", "Point", "Polygon", "Problems", "Raster", "Region",
-    "UnreadableSlice", "Volume", "extract_patches", "find_series", "read_label_table", "summarise",
-    "write_dataset",
+    "UnreadableSlice", "Volume", "describe", "extract_patches", "find_series", "read_label_table",
+    "summarise", "write_dataset",
 ]  # fmt: skip

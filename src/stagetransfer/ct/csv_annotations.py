@@ -140,6 +140,8 @@ def _slice_index(volume: Volume, cells: dict[str, str]) -> int:
             raise Unusable(_NO_SLICE, f"slice {value:g} is not one of 0 to {len(volume) - 1}")
         index = int(value)
     elif column == "sop":
+        if (count := volume.sop_uids.count(cells[column])) != 1:
+            raise Unusable(_NO_SLICE, f"{count or 'no'} slices have sop {cells[column]}")
         index = volume.sop_uids.index(cells[column])
     elif column == "instance":
         count = volume.instances.count(value)  # 1.9 is none of them

@@ -7,26 +7,35 @@ how to display these values, so it is ignored here.
 
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.utils import pixel_array
 
-from stagetransfer.ct.dicom_file import read_checked
+from stagetransfer.ct.dicom_file import frame_header, read_checked
 from stagetransfer.ct.dicom_header import SliceHeader
 from stagetransfer.ct.input_problems import Problems, Unusable, first_line, without_suffix
 from stagetransfer.ct.volume import Floats, Geometry, UnreadableSlice, Volume, missing_slices
 
+# The slices of a multi-frame file are used one after another, so one file in memory is enough.
+_read_cached = lru_cache(maxsize=1)(read_checked)
 
-def decode_hounsfield(path: Path) -> Floats:
-    """Return the pixels (H, W) of a file in Hounsfield units, or raise UnreadableSlice."""
+
+def decode_hounsfield(path: Path, frame: int | None = None) -> Floats:
+    """Return the pixels (H, W) of a file or its frame in Hounsfield units.
+
+    Raises UnreadableSlice if that fails.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):
-            data = read_checked(path, force=True)
-            stored = data.pixel_array  # without the bits above BitsStored, and with the sign
+            whole = (read_checked if frame is None else _read_cached)(path, force=True)
+            data = whole if frame is None else frame_header(whole, frame)
+            stored = pixel_array(whole, index=frame)  # without bits above BitsStored; with the sign
             if stored.ndim != 2:
                 raise ValueError("not a grey slice")
             if data.get("ModalityLUTSequence"):
@@ -38,15 +47,18 @@ def decode_hounsfield(path: Path) -> Floats:
 
 
 def build_volumes(
-    headers: Sequence[SliceHeader], by_folder: bool, damaged: Collection[str], problems: Problems
+    headers: Sequence[SliceHeader],
+    patient_of: Callable[[str], str] | None,
+    damaged: Collection[str],
+    problems: Problems,
 ) -> list[Volume]:
     """Return the series that the slices form; an unusable series is recorded and left out.
 
     `damaged` are folders with files whose header could not be read: their series may lack slices.
-    For `by_folder`, see `find_series`.
+    For `patient_of`, see `find_series`.
     """
-    if by_folder:
-        headers = [replace(one, patient=folder_patient(one.where)) for one in headers]
+    if patient_of is not None:
+        headers = [replace(one, patient=patient_of(one.where)) for one in headers]
     series: defaultdict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     for header in headers:
         series[header.series_uid, header.patient].append(header)
@@ -94,7 +106,7 @@ def _volume(
     folders = {str(PurePosixPath(one.where).parent) for one in group}
     kept = _one_per_position(group, problems)
     origins = np.array([one.origin for one in kept])
-    gap, missing = missing_slices(origins @ first.normal)
+    gap, missing = missing_slices(origins @ first.normal, [one.instance for one in kept])
     if missing:
         text = f"slices missing between the others: {missing}"
         problems.add("missing slices", where, text, missing)
@@ -102,7 +114,7 @@ def _volume(
     def read_slice(index: int) -> Floats:
         if kept[index].damage:
             raise UnreadableSlice(kept[index].damage)
-        return decode_hounsfield(kept[index].path)
+        return decode_hounsfield(kept[index].path, kept[index].frame)
 
     return Volume(
         where=where,
@@ -153,4 +165,5 @@ def _one_per_position(group: list[SliceHeader], problems: Problems) -> list[Slic
 def folder_patient(where: str) -> str:
     """Return the first folder below the input, or the file name without suffixes if none."""
     parts = PurePosixPath(where).parts
-    return parts[0] if len(parts) > 1 else without_suffix(parts[0])
+    # nnU-Net's name of the first channel is not part of a patient's name.
+    return parts[0] if len(parts) > 1 else without_suffix(parts[0]).removesuffix("_0000")

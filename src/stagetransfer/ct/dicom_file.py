@@ -47,6 +47,31 @@ def read_checked(path: Path, *, force: bool = False, header_only: bool = False) 
     return data
 
 
+def frame_header(data: Dataset, number: int) -> Dataset:
+    """Return the header of one frame of an enhanced multi-frame object as that of a single slice.
+
+    The functional groups of the frame, and those of all frames (PS3.3, C.7.6.16), become its tags.
+    """
+    flat = Dataset()
+    flat.update(data)
+    flat.file_meta = data.file_meta
+    shared = data.get("SharedFunctionalGroupsSequence") or []
+    for group in (*shared, data.PerFrameFunctionalGroupsSequence[number]):
+        for element in group:
+            if element.VR == "SQ" and element.value:
+                flat.update(element.value[0])
+    own = {
+        "InstanceNumber": number + 1,
+        "NumberOfFrames": 1,
+        "AcquisitionNumber": flat.get("FrameAcquisitionNumber"),
+        "TemporalPositionIdentifier": flat.get("TemporalPositionIndex"),
+    }
+    for name, value in own.items():
+        flat.pop(name, None)  # an element of `data` must not change
+        setattr(flat, name, value)
+    return flat
+
+
 def _encoded_sizes(data: Dataset) -> Iterator[tuple[int, int]]:
     """Yield the width and height that each JPEG, JPEG-LS or JPEG 2000 frame itself claims.
 

@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage
 
-from stagetransfer.ct.dicom_file import read_checked
+from stagetransfer.ct.dicom_file import frame_header, read_checked
 from stagetransfer.ct.input_problems import Problems, Unusable, first_line, relative_name
 from stagetransfer.ct.volume import Floats
 
@@ -50,12 +50,16 @@ class SliceHeader:
     normal: Floats
     origin: Floats
     damage: str  # why the pixels cannot be read; "" if they can
+    frame: int | None  # the number in an enhanced multi-frame file, from 0
 
 
-def read_header(path: Path, root: Path, problems: Problems) -> SliceHeader | None:
-    """Return the header of a file, or None after recording why the file is not a usable slice."""
+def read_headers(path: Path, root: Path, problems: Problems) -> list[SliceHeader]:
+    """Return the headers of a file's slices: one, or those of all frames of an enhanced CT.
+
+    There is none if the file is not usable, which is recorded with its reason.
+    """
     where = relative_name(path, root)
-    header = None
+    found: list[SliceHeader] = []
     with problems.recording(where):
         try:
             data, damage = _read(path)
@@ -63,16 +67,21 @@ def read_header(path: Path, root: Path, problems: Problems) -> SliceHeader | Non
             text = f"not readable as DICOM ({first_line(error)})"
             raise Unusable("unreadable files", text) from error
         if _sop_class(data) == MediaStorageDirectoryStorage:
-            return None
+            return []
         try:
-            _check_slice(data, damage)
-            header = _header(path, where, data, damage)
-        except (TypeError, ValueError, OverflowError) as error:
+            frames = range(len(data.get("PerFrameFunctionalGroupsSequence") or ()))
+            slices = []
+            for frame in frames or [None]:
+                one = data if frame is None else frame_header(data, frame)
+                _check_slice(one, damage)
+                slices.append(_header(path, where, one, damage, frame))
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             text = f"bad geometry ({first_line(error)})"
             raise Unusable("files with an incomplete header", text) from error
         if damage:
             problems.add("truncated files", where, damage)
-    return header
+        found += slices
+    return found
 
 
 def _check_slice(data: Dataset, damage: str) -> None:
@@ -88,7 +97,7 @@ def _check_slice(data: Dataset, damage: str) -> None:
     if str(data.get("BurnedInAnnotation") or "NO").upper() == "YES":
         raise Unusable("files with burned-in text", "text is burned into its pixels")
     if int(data.get("NumberOfFrames") or 1) > 1:
-        text = "enhanced multi-frame CT. Convert it to one file per slice"
+        text = "several frames without a position of each. Convert it to one file per slice"
         raise Unusable("multi-frame files", text)
     missing = [name for name in _REQUIRED if data.get(name) in (None, "")]
     if missing:
@@ -151,6 +160,7 @@ def _pixel_damage(data: Dataset) -> str:
         return ""
     try:
         expected = int(data.Rows) * int(data.Columns) * int(data.BitsAllocated) // 8
+        expected *= int(data.get("NumberOfFrames") or 1)
     except (AttributeError, TypeError, ValueError):
         return "no Rows, Columns or BitsAllocated in the header; the pixels cannot be decoded"
     found = len(data.PixelData)
@@ -158,7 +168,7 @@ def _pixel_damage(data: Dataset) -> str:
     return short if found < expected else ""
 
 
-def _header(path: Path, where: str, data: Dataset, damage: str) -> SliceHeader:
+def _header(path: Path, where: str, data: Dataset, damage: str, frame: int | None) -> SliceHeader:
     cosines = np.array([float(x) for x in data.ImageOrientationPatient])
     origin = np.array([float(x) for x in data.ImagePositionPatient])
     row, column = (float(x) for x in data.PixelSpacing)
@@ -190,4 +200,5 @@ def _header(path: Path, where: str, data: Dataset, damage: str) -> SliceHeader:
         normal=np.cross(right, down),
         origin=origin,
         damage=damage,
+        frame=frame,
     )

@@ -1,7 +1,7 @@
 """Finding the CT series below a folder: DICOM, NIfTI and 16-bit PNG, nested and mixed."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def find_series(
     root: Path,
     problems: Problems,
     *,
-    by_folder: bool = False,
+    patient_of: Callable[[str], str] | None = None,
     scale: PngScale | None = None,
     exclude: Collection[Path] = (),
 ) -> tuple[tuple[Volume, ...], int]:
@@ -26,10 +26,11 @@ def find_series(
 
     Args:
         problems: receives the files and series that cannot be used.
-        by_folder: whether DICOM patients are identified by the first folder below `root` instead
-            of their PatientID. Patients of NIfTI and PNG always are (by the file name if the file
-            lies directly in `root`).
-        scale: the meaning of PNG values; required if there are PNG files.
+        patient_of: returns the patient of a file, given its name below `root`. By default, DICOM
+            patients are identified by their PatientID, and those of NIfTI and PNG by the first
+            folder below `root` (by the file name if the file lies directly in `root`).
+        scale: the meaning of PNG values; required if there are PNG files. PNG files of 8 bits
+            beside DICOM or NIfTI are previews, and not images of a series.
         exclude: files and folders that are not input, such as the annotations.
     """
     if not root.exists():
@@ -49,12 +50,15 @@ def find_series(
             png_files.append(path)
         elif dicom_header.is_dicom(path):
             unreadable = problems.counts["unreadable files"]
-            header = dicom_header.read_header(path, root, problems)
-            headers += [] if header is None else [header]
+            headers += dicom_header.read_headers(path, root, problems)
             if problems.counts["unreadable files"] > unreadable:
                 damaged.add(os.path.dirname(where) or ".")
         else:
             other_files += 1
+    if headers or volumes:
+        previews = [path for path in png_files if png_slices.is_preview(path)]
+        png_files = [path for path in png_files if path not in previews]
+        other_files += len(previews)
     if png_files:
         if scale is None:
             raise UserError(
@@ -63,8 +67,9 @@ def find_series(
             )
         volumes += png_slices.read_volumes(png_files, root, scale, problems)
     # NIfTI and PNG files do not contain the patient.
-    volumes = [replace(one, patient=dicom.folder_patient(one.files[0])) for one in volumes]
-    volumes += dicom.build_volumes(headers, by_folder, damaged, problems)
+    of_file = patient_of or dicom.folder_patient
+    volumes = [replace(one, patient=of_file(one.files[0])) for one in volumes]
+    volumes += dicom.build_volumes(headers, patient_of, damaged, problems)
     if not volumes and len(problems.lines) == problems_before:
         raise UserError(f"{root}: holds no DICOM, NIfTI or PNG file of a CT series")
     return tuple(sorted(volumes, key=lambda one: one.files[0])), other_files

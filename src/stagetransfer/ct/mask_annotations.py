@@ -15,6 +15,7 @@ from stagetransfer.ct.annotations import Annotations, CroppedMask, Region
 from stagetransfer.ct.csv_annotations import CsvAnnotations
 from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
+from stagetransfer.ct.find_series import list_files
 from stagetransfer.ct.input_problems import (
     Problems,
     Unusable,
@@ -66,9 +67,8 @@ class MaskAnnotations:
                 name = without_suffix(slice_file)
                 name = PurePosixPath(name).name if self._single else name
                 self._slices[name].append((number, index))
-        files = [path] if self._single else sorted(one for one in path.rglob("*") if one.is_file())
         any_mask = False
-        for file in files:
+        for file in list_files(path, ()):
             where, is_nifti = relative_name(file, path), nifti.is_nifti(file)
             if is_nifti or file.suffix.lower() == ".png":
                 if labels.names is None:

@@ -38,6 +38,7 @@ class Grid:
     slope: float  # value = stored x slope + intercept
     intercept: float
     affine: Floats  # (4, 4) from voxel (x, y, z) to mm in DICOM's axes
+    oriented: bool  # whether the header has an orientation (sform or qform)
 
 
 def read_nifti(path: Path) -> Grid:
@@ -65,6 +66,7 @@ def read_nifti(path: Path) -> Grid:
         float(image.dataobj.slope),
         float(image.dataobj.inter),
         _TO_DICOM @ affine @ orientations.inv_ornt_aff(turn, shape),
+        int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0,
     )
 
 
@@ -113,6 +115,9 @@ def read_volume(path: Path, where: str) -> Volume:
     if grid.stored.dtype.kind == "f" and (bad := int((~np.isfinite(grid.stored)).sum())):
         text = f"{bad} voxels are not numbers. Give them a value, such as -1024 HU"
         raise Unusable("volumes with voxels that are not numbers", text)
+    if not grid.oriented:
+        text = "its header has no sform and no qform, so left and right are unknown. Set one"
+        raise Unusable("volumes without an orientation", text)
     sides = np.linalg.norm(grid.affine[:3, :3], axis=0)
     directions = grid.affine[:3, :3] / sides
     if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-2:
@@ -130,7 +135,7 @@ def read_volume(path: Path, where: str) -> Volume:
         where=where,
         patient="",
         identity=where,
-        names=frozenset([where, stem(where)]),
+        names=frozenset([where, stem(where), stem(where).removesuffix("_0000")]),
         files=(where,) * depth,
         shape=(height, width),
         spacing=(float(sides[1]), float(sides[0])),

@@ -10,7 +10,7 @@ else of a header is kept except pixels and spacing.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def extract_patches(
     settings: PatchSettings,
     *,
     labels: Path | None = None,
-    by_folder: bool = False,
+    patient_of: Callable[[str], str] | None = None,
     scale: PngScale | None = None,
 ) -> Extraction:
     """Read series and annotations and take the patches; nothing is written.
@@ -155,7 +155,7 @@ def extract_patches(
         annotations: a CSV (see `stagetransfer.ct.csv_annotations`), or a mask or folder of masks
             (see `stagetransfer.ct.mask_annotations`); it may lie below `root`.
         labels: CSV of value,label that names the values of masks.
-        by_folder, scale: see `find_series`.
+        patient_of, scale: see `find_series`.
     """
     if not annotations.exists():
         raise UserError(f"{annotations}: no such file or folder of annotations")
@@ -168,7 +168,7 @@ def extract_patches(
     problems = extraction.problems
     exclude = [annotations, *([] if labels is None else [labels])]
     volumes, extraction.other_files = find_series(
-        root, problems, by_folder=by_folder, scale=scale, exclude=exclude
+        root, problems, patient_of=patient_of, scale=scale, exclude=exclude
     )
     annotated = open_annotations(annotations, volumes, names, problems)
     for number, volume in enumerate(volumes):

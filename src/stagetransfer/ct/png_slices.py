@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,13 @@ class PngScale:
     slope: float
     intercept: float
     spacing: float | None = None
+
+
+def is_preview(path: Path) -> bool:
+    """Whether a file is an image of 8 bits, which cannot hold Hounsfield units."""
+    with suppress(OSError, SyntaxError), open_image(path) as image:
+        return image.mode not in _MODES_16_BIT
+    return False
 
 
 def read_values(path: Path) -> NDArray[np.int64]:

@@ -8,8 +8,9 @@ Slices are oriented as in DICOM: in an axial slice of a supine patient, rows run
 back and columns to the patient's left. Slice 0 is the lowest along the normal of the slices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,18 @@ class Geometry:
     def normal(self) -> Floats:
         """(3,) unit vector perpendicular to the slices."""
         return np.cross(self.right, self.down)
+
+    @property
+    def orientation(self) -> str:
+        """Where columns, rows and slices run: LPH is to the left, the back (posterior), the head.
+
+        An angle in degrees is added if the slices are tilted by more than one.
+        """
+        axes = (self.right, self.down, self.normal)
+        places = [(int(np.abs(axis).argmax()), axis) for axis in axes]
+        letters = "".join("RAFLPH"[k + 3 * bool(axis[k] > 0)] for k, axis in places)
+        tilt = np.degrees(np.arccos(min(1.0, np.abs(self.normal).max())))
+        return letters if tilt <= 1 else f"{letters}, tilted {tilt:.0f}"
 
     @property
     def depth(self) -> float:
@@ -102,15 +115,17 @@ class Volume:
         return len(self.files)
 
 
-def missing_slices(heights: Floats) -> tuple[float, int]:
+def missing_slices(heights: Floats, numbers: Sequence[int | None] = ()) -> tuple[float, int]:
     """Return the usual gap between ascending positions, and the number of missing slices.
 
     Slices are missing where a gap is more than 1.5 times the median gap (the lower median of an
-    even number). Real series have smaller irregularities; one missing slice doubles a gap.
+    even number). Real series have smaller irregularities; one missing slice doubles a gap. Between
+    successive instance `numbers` nothing is missing: the series has intervals of several sizes.
     """
     if len(heights) < 2:
         return float("inf"), 0
     gaps = np.diff(heights)
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
-    wide = gaps[gaps > 1.5 * usual]
+    steps = [None not in (a, b) and abs(a - b) == 1 for a, b in pairwise(numbers)]  # type: ignore[operator]
+    wide = gaps[(gaps > 1.5 * usual) & ~np.array(steps or [False] * len(gaps))]
     return usual, int((np.rint(wide / usual) - 1).sum())

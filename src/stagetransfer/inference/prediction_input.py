@@ -1,7 +1,7 @@
 """The input of a prediction: CT series, and patches as 8-bit images."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def find_input(
     problems: Problems,
     *,
     series: str | None = None,
-    by_folder: bool = False,
+    patient_of: Callable[[str], str] | None = None,
     scale: PngScale | None = None,
     exclude: Collection[Path] = (),
 ) -> PredictionInput:
@@ -54,7 +54,7 @@ def find_input(
         settings: how the training patches were made.
         problems: receives what cannot be read.
         series: UID, number, folder or file of the only series to read.
-        by_folder, scale, exclude: see `stagetransfer.ct.find_series.find_series`.
+        patient_of, scale, exclude: see `stagetransfer.ct.find_series.find_series`.
     """
     if settings.neighbours:
         raise UserError(
@@ -68,7 +68,7 @@ def find_input(
     volumes: tuple[Volume, ...] = ()
     if not sizes or any(_may_be_slice(path) for path in files if path not in sizes):
         volumes, _ = find_series(
-            root, problems, by_folder=by_folder, scale=scale, exclude=[*exclude, *sizes]
+            root, problems, patient_of=patient_of, scale=scale, exclude=[*exclude, *sizes]
         )
     kept = []
     for path, (width, height) in sizes.items():

@@ -150,6 +150,8 @@ class _Writer:
 
     def _write_series(self, part: Path, number: int) -> None:
         volume, options, classes = self.source.volumes[number], self.options, self.agreement.classes
+        if options.seg and volume.instances and len(set(volume.files)) < len(volume):
+            raise UserError(f"--seg: {volume.where} is in one multi-frame file. Omit --seg")
         truth = dict[int, LabelMap]()
         lung_of: Callable[[int], Mask]
         if self.lungs is None:
