@@ -20,6 +20,7 @@ from stagetransfer.cli.predict import predict
 from stagetransfer.cli.report import report
 from stagetransfer.cli.roc import roc
 from stagetransfer.cli.split import split
+from stagetransfer.cli.stress import stress
 from stagetransfer.cli.visualize import visualize
 from stagetransfer.errors import exit_if_known, one_line
 
@@ -60,8 +61,8 @@ def train(context: typer.Context) -> None:
 
 
 for command in (
-    advise, ensemble, report, visualize, board, roc, froc, convergence, predict, export, split,
-    extract, phantom, example,
+    advise, ensemble, report, visualize, board, roc, froc, convergence, stress, predict, export,
+    split, extract, phantom, example,
 ):  # fmt: skip
     app.command()(command)
 

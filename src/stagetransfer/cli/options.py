@@ -73,6 +73,25 @@ ResampleCount = Annotated[
     int, typer.Option(min=100, max=100_000, help="Number of bootstrap resamples.")
 ]
 
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:N; auto chooses a GPU if there is one.")
+]
+
+
+def available_device(name: str) -> str:
+    """Return the device that --device names; UserError if this machine does not have it."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {name}: not available here. Use auto to choose an available device"
+        ) from error
+    return name
+
 
 def condition_names(text: str | None) -> list[str]:
     """Return the names in a comma-separated list; empty for None."""

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from stagetransfer.cli import ct_options
-from stagetransfer.cli.options import choose_run, existing, new_folder, run_argument
+from stagetransfer.cli.options import (
+    Device,
+    available_device,
+    choose_run,
+    existing,
+    new_folder,
+    run_argument,
+)
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
 
@@ -95,9 +102,7 @@ def predict(
     batch: Annotated[
         int, typer.Option(min=1, max=100_000, help="Windows that are classified at once.")
     ] = 128,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:N; auto chooses a GPU if there is one.")
-    ] = "auto",
+    device: Device = "auto",
     skip_bad: ct_options.SkipBadOption = False,
 ) -> None:
     """Map the classes in the lungs of a slice. Research use, not a diagnosis."""
@@ -123,7 +128,7 @@ def predict(
     from stagetransfer.training import machine
 
     (run,) = restore_runs([choose_run(runs, latest)])
-    chosen_device = _check_device(device)
+    chosen_device = available_device(device)
     machine.keep_freed_memory()
     if not (run.folder / FILE).is_file():
         typer.echo("first use of this run: its training and validation images are read once")
@@ -179,20 +184,6 @@ def _parse_position(text: str) -> tuple[float, float]:
     except ValueError as error:
         raise UserError(f"--reason {text}: must be X,Y in pixels of the slice") from error
     return x, y
-
-
-def _check_device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"--device {name}: not available here. Use auto to choose an available device"
-        ) from error
-    return name
 
 
 def _show(summary: dict[str, Any], names: Sequence[str]) -> None:

@@ -105,15 +105,20 @@ def resampled_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BI
     return np.stack(result, axis=1)
 
 
-def ece_interval(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Interval:
-    """Return the interval of the mean ECE of S seeds' runs, probabilities (S, n, C), in [0, 1].
+def centred_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Array:
+    """Return the ECE of K runs on every resample, (1 + B + D, K), for intervals.
 
     Resampling adds the noise of the bins a second time, so the draws lie above the estimate; they
     are shifted back onto it. The estimate keeps its definition, and is thus a little too large.
     """
     values = resampled_ece(resamples, probabilities, bins)
     values[resamples.drawn] -= values[resamples.drawn].mean(0) - values[0]
-    return interval(resamples, values).clipped()
+    return values
+
+
+def ece_interval(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Interval:
+    """Return the interval of the mean ECE of S seeds' runs, probabilities (S, n, C), in [0, 1]."""
+    return interval(resamples, centred_ece(resamples, probabilities, bins)).clipped()
 
 
 def _bin(confidence: Array, bins: int) -> NDArray[np.intp]:
