@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from made_runs import make_run, make_sweep
 from stagetransfer.cli.app import app
+from stagetransfer.reporting import make_report
 from stagetransfer.runs.ensembles import best_condition, calibrated, ensembles, temperature
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.statistics import apply_temperature, fit_temperature
@@ -77,6 +78,8 @@ def test_the_command(outputs, tmp_path):
     )
     assert (table["low"] < table["high"]).all()
     assert "ensemble - " in done.output
+    reported = make_report([outputs], tmp_path / "report") / "tables" / "ensemble.csv"
+    pd.testing.assert_frame_equal(pd.read_csv(reported), table)
     predictions = pd.read_csv(tmp_path / "out" / "ensemble-r1-s0.csv")
     run = next(iter((outputs / "runs").glob("scratch-r1-s0*")))
     assert len(predictions) == json.loads((run / "metrics.json").read_text())["num_test"]

@@ -16,8 +16,6 @@ from stagetransfer.cli.options import (
 from stagetransfer.errors import UserError
 from stagetransfer.files import csv_text, write_text
 
-METRICS = ("accuracy", "recall", "cross_entropy")
-
 
 def ensemble(
     runs: RunPaths,
@@ -30,38 +28,27 @@ def ensemble(
     count: ResampleCount = 2000,
 ) -> None:
     """Average the calibrated probabilities of all conditions, and compare with the best of them."""
-    import pandas as pd
-
-    from stagetransfer.runs.ensembles import NAME, best_condition, calibrated, ensembles
+    from stagetransfer.runs.ensemble_study import FIGURES, ensemble_study
+    from stagetransfer.runs.ensembles import NAME
     from stagetransfer.runs.gather import Gathered
-    from stagetransfer.runs.study import Study
     from stagetransfer.runs.writer import Predictions
     from stagetransfer.statistics import NATS, POINTS, sentence
 
     def write(found: Gathered, folder: Path) -> list[str]:
-        singles = [calibrated(run) for run in found.runs]
-        made, lines = ensembles(singles)
-        if not made:
-            raise UserError(f"{runs[0]}: no ensemble can be made. {'; '.join(lines)}")
-        study = Study([*singles, *made], count)
-        rows = []
-        for ratio in sorted({run.ratio for run in made}):
-            best = best_condition(found.runs, ratio)
-            members = [name for name in study.conditions if name != NAME and study.at(name, ratio)]
-            lines.append(f"r = {ratio:g}: mean of {', '.join(members)}; best on validation: {best}")
-            pair = study.pair(NAME, best, ratio, METRICS)
-            for metric in METRICS:
-                single, both = (study.interval(name, ratio, metric) for name in (best, NAME))
-                gap = pair.metrics[metric]
-                unit = NATS if metric == "cross_entropy" else POINTS
-                text = sentence(NAME, best, gap, unit=unit, few=study.too_few, refusal=pair.refusal)
-                lines.append(f"  {metric}: {both.estimate:.3f}; {text}")
-                numbers = (gap.estimate, gap.low, gap.high, gap.p_value, gap.seeds)
-                rows.append((ratio, metric, best, single.estimate, both.estimate, *numbers))
-        columns = ["ratio", "figure", "best", "best_value", "ensemble_value"]
-        columns += ["difference", "low", "high", "p", "seeds"]
-        write_text(folder / "ensemble.csv", csv_text(pd.DataFrame(rows, columns=pd.Index(columns))))
-        for run in made:
+        done = ensemble_study(found.runs, count)
+        if not done.made:
+            raise UserError(f"{runs[0]}: no ensemble can be made. {'; '.join(done.left_out)}")
+        lines = list(done.left_out)
+        for gain in done.gains:
+            of = f"mean of {', '.join(gain.members)}; best on validation: {gain.best}"
+            lines.append(f"r = {gain.ratio:g}: {of}")
+            for name in FIGURES:
+                unit, gap = NATS if name == "cross_entropy" else POINTS, gain.gaps[name]
+                few, why = done.too_few, gain.refusal
+                text = sentence(NAME, gain.best, gap, unit=unit, few=few, refusal=why)
+                lines.append(f"  {name}: {gain.both[name].estimate:.3f}; {text}")
+        write_text(folder / "ensemble.csv", csv_text(done.table()))
+        for run in done.made:
             of_run = (run.ids, run.groups, run.labels, run.probabilities, run.classes)
             write_text(folder / f"{run.name}.csv", csv_text(Predictions(*of_run).table()))
         return [*lines, f"written  {folder / 'ensemble.csv'}"]

@@ -10,6 +10,7 @@ from stagetransfer.reporting.blocks import Bullets, Link, Section, Text
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
+from stagetransfer.reporting.ensemble_section import ensemble_sections
 from stagetransfer.reporting.fold_section import fold_sections
 from stagetransfer.reporting.overview_section import overview_section, runs_table
 from stagetransfer.reporting.pair_tables import pair_blocks
@@ -115,6 +116,7 @@ def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
         class_section(study),
         Section("Training", [images_table(study), curves_plot, stages_table(study)]),
         *calibration_sections(study),
+        *ensemble_sections(study),
     ]
     for ratio in reversed(study.ratios[:-1]):
         blocks = [table_2(study, ratio), *pair_blocks(study, ratio)]
