@@ -143,8 +143,9 @@ def transrate(features: ArrayLike, labels: ArrayLike, *, epsilon: float = 1e-3) 
     f = f / max(float(np.sqrt((f**2).sum(1).mean())), TINY)
 
     def rate(z: Array) -> float:
-        s = np.linalg.svd(z, compute_uv=False)
-        return float(np.log1p(s**2 / (len(z) * epsilon)).sum() / 2)
+        smaller = z @ z.T if len(z) < z.shape[1] else z.T @ z  # both have the same determinant
+        inner = np.eye(len(smaller)) + smaller / (len(z) * epsilon)
+        return float(np.linalg.slogdet(inner).logabsdet / 2)
 
     return rate(f) - float(sum((y == c).mean() * rate(f[y == c]) for c in np.unique(y)))
 
@@ -179,8 +180,13 @@ SCORES = {
 
 def _reduced(f: Array, dimensions: int) -> Array:
     f = f - f.mean(0)
-    _, _, directions = np.linalg.svd(f, full_matrices=False)
-    return np.asarray(f @ directions[: min(dimensions, len(directions))].T)
+    dimensions = min(dimensions, *f.shape)
+    if len(f) < f.shape[1]:  # the eigenvectors of the smaller of the two Gram matrices
+        values, vectors = np.linalg.eigh(f @ f.T)
+        noise = values[-1] * max(f.shape) * np.finfo(np.float64).eps
+        lengths = np.sqrt(np.where(values > noise, values, 0))
+        return np.asarray((vectors * lengths)[:, -dimensions:])
+    return np.asarray(f @ np.linalg.eigh(f.T @ f).eigenvectors[:, -dimensions:])
 
 
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Array, Integers]:
