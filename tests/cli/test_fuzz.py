@@ -200,16 +200,17 @@ def command(world, compose_config):
         "extract": ([world / "scan"], [*points, "--out", world / "new"]),
         "phantom": ([world / "new"], []),
         "example": (["polyp", world / "new"], []),
+        "import": ([world / "points.csv"], ["--like", run]),
     }
     work = (
-        "advise.find_candidates", "runs.ensembles.calibrated", "reporting.build.Study",
+        "advise.find_candidates", "runs.ensemble_study.calibrated", "reporting.build.Study",
         "reporting.tensorboard_board.Study", "export.bundle.Study",
         "runs.roc_study.RocStudy.metrics_table", "runs.froc_study.compare_systems",
         "reporting.convergence_plots.convergence_plot", "stress.corrupted_tests.tested",
         "explain.visualization_folder.SaliencyFigures",
         "inference.write_predictions", "data.split_files.write_text",
         "ct.write_dataset", "synthetic.lung_slices.lung_slice",
-        "synthetic.example_tasks.atomic_folder",
+        "synthetic.example_tasks.atomic_folder", "runs.imported.read_record",
     )  # fmt: skip
 
     def accept(*_, **__):

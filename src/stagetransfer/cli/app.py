@@ -14,6 +14,7 @@ from stagetransfer.cli.example import example
 from stagetransfer.cli.export import export
 from stagetransfer.cli.extract import extract
 from stagetransfer.cli.froc import froc
+from stagetransfer.cli.import_run import import_run
 from stagetransfer.cli.interruption import interruptible
 from stagetransfer.cli.phantom import phantom
 from stagetransfer.cli.predict import predict
@@ -65,6 +66,7 @@ for command in (
     split, extract, phantom, example,
 ):  # fmt: skip
     app.command()(command)
+app.command("import")(import_run)
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def write_result(
     *,
     place: Mapping[str, Any],
     tested: Predictions,
-    validated: Predictions,
+    validated: Predictions | None,
     data: Mapping[str, Any],
     stages: Sequence[Mapping[str, Any]],
 ) -> None:
@@ -56,7 +56,8 @@ def write_result(
     what else metrics.json holds between the metrics and the stages, one entry per stage.
     """
     for name, predictions in (("validation", validated), ("predictions", tested)):
-        write_text(folder / f"{name}.csv", csv_text(predictions.table()))
+        if predictions is not None:
+            write_text(folder / f"{name}.csv", csv_text(predictions.table()))
     metrics = classification_metrics(tested.labels, tested.probabilities, tested.classes)
     by_class = {name: metrics.pop(name) for name in ("classes_averaged", "per_class", "confusion")}
     record = {**place, "test": metrics, **by_class, "classes": list(tested.classes)}
