@@ -10,9 +10,10 @@ import numpy as np
 from stagetransfer import statistics as stats
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
+from stagetransfer.reporting.data_needed_table import data_needed_blocks
 from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.reporting.published_results import TABLE_3
-from stagetransfer.runs.run import Replicate, Run
+from stagetransfer.reporting.ratio_series import ratio_series
 from stagetransfer.runs.study import Pair, Study, correct
 from stagetransfer.runs.verdict import not_learned
 
@@ -71,7 +72,8 @@ def table_3(study: Study) -> list[Block]:
     notes = [*SLOPE_NOTES, *paper_note, *([flat_note] if flat else []), *fmt.few_groups_note(study)]
     title = "Table 3. Slope A of y = A r + b"
     table = Table("table3", title, columns, rows, notes, left=2, data=data)
-    return [table, *(_differences(study) if len(sloped) > 1 else [])]
+    differences = _differences(study) if len(sloped) > 1 else []
+    return [table, *differences, *data_needed_blocks(study)]
 
 
 def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
@@ -83,7 +85,9 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     if reason := not_learned(runs):
         return *place, *[nan] * 9, None, paper, reason
     fitted = stats.fit_line(ratios, study.values(runs, metric)[0])
-    result = _clipped(stats.slope_interval(*_series(study, seeds, runs, metric)), metric, ratios)
+    result = _clipped(
+        stats.slope_interval(*ratio_series(study, seeds, runs, metric)), metric, ratios
+    )
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)
@@ -100,18 +104,6 @@ def _clipped(
     return result.clipped(steepest, -steepest)
 
 
-def _series(
-    study: Study, seeds: Sequence[Replicate], runs: Sequence[Run], metric: str
-) -> tuple[stats.Resamples, stats.RatioSeries]:
-    """Return the resamples of the distinct seeds, and the runs, each at its ratio and seed."""
-    distinct = list(dict.fromkeys(seeds))
-    positions = np.array([distinct.index(of) for of in seeds])
-    ratios = np.array([run.ratio for run in runs])
-    return study.resamples(distinct), stats.RatioSeries(
-        study.values(runs, metric), ratios, positions
-    )
-
-
 def _slope_pair(study: Study, a: str, b: str) -> Pair:
     """Return the differences of slopes of two conditions, without a correction."""
     pair = study.match(a, b)
@@ -119,8 +111,8 @@ def _slope_pair(study: Study, a: str, b: str) -> Pair:
         pair = replace(pair, refusal="no seed has both at two ratios")
 
     def difference(metric: str) -> stats.Interval:
-        resamples, x = _series(study, pair.seeds, pair.of_a, metric)
-        _, y = _series(study, pair.seeds, pair.of_b, metric)
+        resamples, x = ratio_series(study, pair.seeds, pair.of_a, metric)
+        _, y = ratio_series(study, pair.seeds, pair.of_b, metric)
         result = stats.slope_difference(resamples, x, y)
         return _clipped(result, metric, [run.ratio for run in pair.of_a], 2)
 

@@ -1,0 +1,61 @@
+"""How much data each condition needs to reach what the first one reaches with all of it."""
+
+import numpy as np
+
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Block, Table, data_frame
+from stagetransfer.reporting.ratio_series import ratio_series
+from stagetransfer.runs.study import Study
+from stagetransfer.statistics.data_needed import DataNeeded, data_needed
+
+FIGURES = ("accuracy", "recall")
+COLUMNS = "figure condition reference goal share low high seeds not_compared"
+NOTE = (
+    "The smallest share r of the training images at which a condition reaches the reference's mean "
+    "at the greatest r that both have, interpolated between the ratios. In brackets: the shares at "
+    "which the 95 % interval of the distance to this goal includes zero; below it the condition is "
+    "worse, above it as good or better. Less than the smallest and more than the greatest r are "
+    "not measured."
+)
+
+
+def data_needed_blocks(study: Study) -> list[Block]:
+    """Return the table; nothing if fewer than two conditions have runs at two ratios."""
+    sloped = [n for n in study.conditions if len({run.ratio for run in study.at(n)}) > 1]
+    if len(sloped) < 2 or study.without_spread:
+        return []
+    reference, rows, shown = sloped[0], [], []
+    for figure in FIGURES:
+        for condition in sloped[1:]:
+            pair = study.match(condition, reference)
+            ratios = sorted({run.ratio for run in pair.of_a})
+            refusal = pair.refusal or ("" if len(ratios) > 1 else "one ratio in common")
+            found, goal = DataNeeded(np.nan, np.nan, np.nan), np.nan
+            if not refusal:
+                resamples, a = ratio_series(study, pair.seeds, pair.of_a, figure)
+                _, b = ratio_series(study, pair.seeds, pair.of_b, figure)
+                found = data_needed(resamples, a, b)
+                goal = float(b.values[0, b.ratios == ratios[-1]].mean())
+                refusal = found.why
+            numbers = goal, found.estimate, found.low, found.high
+            rows.append((figure, condition, reference, *numbers, len({*pair.seeds}), refusal))
+            cell = f"not compared: {refusal}" if refusal else _cell(found, ratios[0], ratios[-1])
+            shown.append([fmt.LABELS[figure], condition, fmt.number(goal), cell])
+    title = f"Training data needed to reach {reference}"
+    columns = [
+        "metric",
+        "condition",
+        f"goal of {reference}",
+        f"share r that reaches it{fmt.dagger(study)}",
+    ]
+    data, notes = data_frame(COLUMNS, rows), [NOTE, *fmt.few_groups_note(study)]
+    return [Table("data_needed", title, columns, shown, notes, data, left=2)]
+
+
+def _cell(found: DataNeeded, smallest: float, greatest: float) -> str:
+    def text(value: float) -> str:
+        if value == 0:
+            return f"< {fmt.ratio(smallest)}"
+        return fmt.number(value, 2) if np.isfinite(value) else f"> {fmt.ratio(greatest)}"
+
+    return f"{text(found.estimate)}\n[{text(found.low)}, {text(found.high)}]"
