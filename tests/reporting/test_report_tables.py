@@ -130,7 +130,7 @@ def test_pairs_name_the_seeds_that_are_left_out(sweep):
     assert all("texture" in line for line in left_out)
     assert [row[2] for row in table.rows].count("2") == 3
     assert len(others.columns) == 6
-    assert len(tests.rows) == 3 * 3 + 3 * 2
+    assert len(tests.data) == 3 * 3 + 3 * 2
     assert set(table.data["figure"]) == set(LABELS)
 
 

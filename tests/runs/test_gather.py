@@ -126,6 +126,8 @@ def test_a_report_and_a_board_for_each_data_set(mixed, caplog):
 
 def test_runs_that_cannot_be_compared_do_not_hide_another_data_set(mixed, caplog):
     make_run(mixed, "scratch", seed=5, key="other", epochs=3, **POLYPS)
+    received = make_run(mixed, "texture", seed=9, finished=False) / "config.yaml"
+    received.write_text("{condition: a, ratio: 1, seed: 9, chain: 3}")
     index = make_report([mixed], count=20)
     assert "recipe.epochs (9 and 3)" in (index / "report.md").read_text()
     assert "left out: data set my-polyps: " in caplog.text

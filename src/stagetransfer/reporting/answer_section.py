@@ -10,8 +10,7 @@ from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Table, Text, data_frame
 from stagetransfer.reporting.training_limits import grave_limits
 from stagetransfer.runs.study import Pair, Study
-from stagetransfer.statistics import POINTS, needed
-from stagetransfer.statistics.power import MOST
+from stagetransfer.statistics import POINTS, plan
 
 PLAN_NOTE = (
     "Power 80 %, level 5 %, before Holm's correction, from the variances between these seeds and "
@@ -30,43 +29,20 @@ def answer_section(study: Study, health: Sequence[Block]) -> Section:
     question = f"Does {_list(others, 'or')} reach a higher test accuracy than {first}?"
     if not others:
         question = f"Which test accuracy does {first} reach?"
-    ends = list(dict.fromkeys([study.main_ratio, study.ratios[0]]))
-    blocks: list[Block] = [
-        Text(question, kind="question"),
-        Text(" ".join(_sentence(study, ratio, pairs[ratio]) for ratio in ends), kind="answer"),
-    ]
+    ends = dict.fromkeys([study.main_ratio, study.ratios[0]])
+    answer = " ".join(_sentence(study, ratio, pairs[ratio]) for ratio in ends)
+    blocks: list[Block] = [Text(question, kind="question"), Text(answer, kind="answer")]
     if limits := [*fmt.few_groups_note(study, whole=True), *grave_limits(study)]:
         blocks.append(Bullets(limits, kind="problems"))
-    table, figure = _table(study), figure5.figure_5(study)
-    shown = (f"{row[0].split()[0]} {fmt.join(x.split()[0] for x in row[1:])}" for row in table.rows)
-    alt = f"{figure5.TITLE}. Accuracy at r = {fmt.join(map(fmt.ratio, study.ratios))}: "
-    alt += "; ".join(shown)
-    blocks += [Plot("figure5", figure5.TITLE, figure5.CAPTION, figure, alt), table, *health]
-    if plans := [text for pair in pairs[study.main_ratio] if (text := plan(study, pair))]:
+    figure, alt = figure5.figure_5(study), f"{figure5.TITLE}. {answer}"
+    blocks.append(Plot("figure5", figure5.TITLE, figure5.CAPTION, figure, alt))
+    blocks += [_table(study), *health]
+    open_pairs = [x for x in pairs[study.main_ratio] if x.holm.get("accuracy", 0) > 0.05]
+    unit = "test images" if study.groups is None else "test patients"
+    results = [(f"{x.a} - {x.b}", x.metrics["accuracy"]) for x in open_pairs]
+    if plans := [plan(name, x, study.num_groups, unit) for name, x in results]:
         blocks += [Text("What would settle it:"), Bullets(plans), Text(PLAN_NOTE, kind="note")]
     return Section("Answer", blocks)
-
-
-def plan(study: Study, pair: Pair) -> str:
-    """Return what would settle the comparison of a pair; empty if it is settled or was not made."""
-    result, groups = pair.metrics["accuracy"], study.num_groups
-    if pair.holm.get("accuracy", 1) <= 0.05 or not np.isfinite(result.variances[2]):
-        return ""
-    found = needed(result, groups)
-    unit = "test images" if study.groups is None else "test patients"
-    seeds = f"{found.seeds} seeds in place of {result.seeds}"
-    if found.seeds is None:
-        seeds = f"more seeds alone do not (up to {MOST:,})"
-    if not result.seeds_resampled:
-        seeds = "first run two seeds more, because how seeds differ is unknown"
-    more = f"{found.groups} {unit} in place of {groups}"
-    if found.groups is None:
-        more = f"more {unit} alone do not (up to {MOST:,})"
-    found_now, aim = (fmt.number(100 * x, 1) for x in (found.detectable, abs(result.estimate)))
-    return (
-        f"{pair.a} - {pair.b}: these runs can find a true difference of {found_now} points. To "
-        f"find one of {aim} points: {seeds}; or {more}."
-    )
 
 
 def _sentence(study: Study, ratio: float, pairs: Sequence[Pair]) -> str:
@@ -87,7 +63,8 @@ def _sentence(study: Study, ratio: float, pairs: Sequence[Pair]) -> str:
         if not pair.refusal:
             figures = fmt.difference(x.estimate, x.low, x.high, POINTS)
             figures = figures.replace("\n", " points, 95 % CI ")
-            shown += f" ({figures}, {fmt.count(len(pair.seeds), 'seed')})"
+            p = fmt.p_value(pair.holm.get("accuracy"))
+            shown += f" ({figures}, p {p}, {fmt.count(len(pair.seeds), 'seed')})"
         clauses.setdefault(_verdict(study, pair), []).append(shown)
     return f"{start}, {'; '.join(f'{_list(names)} {verb}' for verb, names in clauses.items())}."
 
@@ -129,7 +106,7 @@ def _table(study: Study) -> Table:
     ]
     data = data_frame("condition ratio accuracy low high seeds", found)
     title = "Test accuracy by condition and training-data ratio r"
-    notes = ["Mean over seeds, with its 95 % interval."]
+    notes = ["Mean over seeds, with its 95 % interval. p, above: with Holm's correction."]
     return Table("answer", title, columns, rows, notes, data=data)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from stagetransfer.files import filled_folder
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.answer_section import answer_section
-from stagetransfer.reporting.blocks import Bullets, Link, Section, Text
+from stagetransfer.reporting.blocks import Bullets, Link, Section
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
@@ -91,12 +91,8 @@ def _index(written: Sequence[tuple[Gathered, Path]], left_out: Sequence[str]) ->
     """Return the page that leads to the report of each data set."""
     page = []
     for found, folder in written:
-        conditions = fmt.join(dict.fromkeys(run.condition for run in found.runs))
-        images, classes = len(found.runs[0].ids), len(found.runs[0].classes)
-        text = f"{fmt.count(len(found.runs), 'finished run')} of {conditions}; "
-        text += f"{images} test images of {classes} classes."
-        link = Link(f"Report on {found.data_set}", f"{folder.name}/report.html")
-        page.append(Section(found.data_set, [Text(text), link]))
+        text = f"Report on {fmt.count(len(found.runs), 'finished run')}"
+        page.append(Section(found.data_set, [Link(text, f"{folder.name}/report.html")]))
     return [*page, Section("Left out", [Bullets(left_out)])] if left_out else page
 
 

@@ -26,8 +26,6 @@ NO_METHOD = (
     "nothing is known about how patients differ. More patients are needed for any conclusion."
 )
 
-ASKED_FOR = "it was asked for, so its pairs count in Holm's correction"
-
 Place = tuple[str, float, Replicate]
 """Condition, ratio and seeds."""
 
@@ -68,7 +66,8 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
         problems.append(f"{condition}, r = {fmt.ratio(ratio)}, seed {of}: no run")
     for name in study.asked:
         if name not in study.conditions:
-            problems.append(f"{name}: no finished run; {ASKED_FOR}")
+            text = "it was asked for, so its pairs count in Holm's correction"
+            problems.append(f"{name}: no finished run; {text}")
     blocks: list[Block] = [Bullets(lines)]
     for title, warnings in (
         ("Not included in the results below, because there is no result:", problems),

@@ -6,7 +6,7 @@ from math import nan
 import pandas as pd
 
 from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
+from stagetransfer.reporting.blocks import Block, Bullets, Data, Table, Text, data_frame
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import POINTS, Unit, sentence
 
@@ -20,9 +20,8 @@ ACCURACY_NOTE = (
     "learned: a run that did not learn says nothing about its condition."
 )
 MCNEMAR_NOTE = (
-    "An additional test beside the bootstrap. It assumes that images are independent, so its p is "
-    "too small if there are several images per patient. It is not corrected for the number of "
-    "tests."
+    "McNemar's exact test of each seed assumes that images are independent, so its p is too small "
+    "with several images per patient. It is not corrected for the number of tests."
 )
 
 
@@ -53,7 +52,7 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
     title = f"Pairs of conditions at {at}"
     columns = ["pair", "seeds", "seeds left out", f"points{fmt.dagger(study)}", "p", "p (Holm)"]
     columns.append("p (McNemar) per seed")
-    notes = [ACCURACY_NOTE, holm_note, *few]
+    notes = [ACCURACY_NOTE, holm_note, MCNEMAR_NOTE, *few]
     differences = Text("Differences in accuracy (first condition minus second):")
     sentences = Bullets([_sentence(study, pair) for pair in pairs])
     if study.without_spread:  # the sentences say so
@@ -68,10 +67,7 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
         notes = [f"Difference, 95 % interval and corrected p-value. {holm_note}", *few]
         name, title = f"pairs_other_figures{suffix}", f"{title}: the other metrics"
         blocks.append(Table(name, title, ["pair", *labels], others, notes, data=data))
-        title = f"McNemar's exact test at {at} for each seed"
-        columns = ["pair", "seed", "only first correct", "only second correct", "p"]
-        data = data_frame(MCNEMAR_COLUMNS, tests)
-        blocks.append(Table(f"mcnemar{suffix}", title, columns, tests, [MCNEMAR_NOTE], data=data))
+        blocks.append(Data(f"mcnemar{suffix}", data_frame(MCNEMAR_COLUMNS, tests)))
     return blocks
 
 

@@ -16,14 +16,9 @@ from matplotlib.figure import Figure
 from stagetransfer.figures import save_figure
 from stagetransfer.files import atomic_path, csv_text, write_text
 from stagetransfer.reporting.blocks import Data, Plot, Section, Table
+from stagetransfer.reporting.latex import grid, tex
 
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
-
-TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": "$<$", ">": "$>$", "–": "--", "²": "$^2$", "†": r"\dag{}", "…": r"\dots{}",
-}  # fmt: skip
 
 
 def write_report(title: str, page: Sequence[Section], out: Path) -> None:
@@ -50,25 +45,11 @@ def write_report(title: str, page: Sequence[Section], out: Path) -> None:
             case Table() | Data():
                 write_text(out / "tables" / f"{block.name}.csv", csv_text(block.data))
         if isinstance(block, Table):
-            text = templates.get_template("table.tex.jinja").render(table=block)
+            text = templates.get_template("table.tex.jinja").render(table=block, grid=grid(block))
             write_text(out / "tables" / f"{block.name}.tex", text)
     for name in ("report.md", "report.html"):
         text = templates.get_template(f"{name}.jinja").render(title=title, sections=page)
         write_text(out / name, text)
-
-
-def tex(cell: str) -> str:
-    """Return a cell for LaTeX, with a true minus before digits and further lines below.
-
-    A bracket at the start of a line is preceded by braces. Otherwise LaTeX would read it as an
-    argument of the end of the row before.
-    """
-    lines = []
-    for line in cell.split("\n"):
-        safe = "".join(TEX.get(c, c) for c in line)
-        safe = re.sub(r"(?<![\w.])-(?=\d)", "$-$", safe)
-        lines.append(re.sub(r"^\[", "{}[", safe))
-    return lines[0] if len(lines) == 1 else r"\shortstack{" + r" \\ ".join(lines) + "}"
 
 
 def _markdown(cell: str) -> str:

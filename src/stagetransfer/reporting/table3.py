@@ -1,6 +1,5 @@
 """Table 3: the slope of each metric against the ratio r, and the differences of slopes."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from math import nan
@@ -19,6 +18,8 @@ from stagetransfer.runs.verdict import not_learned
 
 UNITS = {"accuracy": stats.PER_RATIO, "cross_entropy": stats.Unit("nats per unit of r", 1, 3)}
 """The metrics of Table 3, with the units of their slopes."""
+
+HIGHEST = {"accuracy": 1.0, "cross_entropy": np.inf}
 
 SLOPE_COLUMNS = (
     "figure condition unit runs seeds ratios slope intercept low high textbook_low textbook_high "
@@ -85,23 +86,11 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     if reason := not_learned(runs):
         return *place, *[nan] * 9, None, paper, reason
     fitted = stats.fit_line(ratios, study.values(runs, metric)[0])
-    result = _clipped(
-        stats.slope_interval(*ratio_series(study, seeds, runs, metric)), metric, ratios
-    )
+    result = stats.slope_interval(*ratio_series(study, seeds, runs, metric), HIGHEST[metric])
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)
     return *place, *found, paper, ""
-
-
-def _clipped(
-    result: stats.Interval, metric: str, ratios: Sequence[float], slopes: int = 1
-) -> stats.Interval:
-    """Return the interval within what slopes of an accuracy between 0 and 1 allow."""
-    if metric != "accuracy":
-        return result
-    steepest = slopes * stats.fit_line(ratios, np.array(ratios) > np.mean(ratios)).slope
-    return result.clipped(steepest, -steepest)
 
 
 def _slope_pair(study: Study, a: str, b: str) -> Pair:
@@ -113,8 +102,7 @@ def _slope_pair(study: Study, a: str, b: str) -> Pair:
     def difference(metric: str) -> stats.Interval:
         resamples, x = ratio_series(study, pair.seeds, pair.of_a, metric)
         _, y = ratio_series(study, pair.seeds, pair.of_b, metric)
-        result = stats.slope_difference(resamples, x, y)
-        return _clipped(result, metric, [run.ratio for run in pair.of_a], 2)
+        return stats.slope_difference(resamples, x, y, HIGHEST[metric])
 
     pair.compare(UNITS, difference)
     return pair

@@ -38,7 +38,7 @@ from stagetransfer.statistics.intervals import (
     resampled_metrics,
 )
 from stagetransfer.statistics.metrics import classification_metrics
-from stagetransfer.statistics.power import Needed, needed
+from stagetransfer.statistics.power import Needed, needed, plan
 from stagetransfer.statistics.roc_curve import Curve, mcclish, resampled_roc, roc
 from stagetransfer.statistics.sentences import NATS, PER_RATIO, POINTS, Unit, sentence
 from stagetransfer.statistics.slope import (
@@ -85,6 +85,7 @@ __all__ = [
     "mcclish",
     "mcnemar",
     "needed",
+    "plan",
     "reliability",
     "resample",
     "resample_cases",

@@ -56,6 +56,23 @@ def needed(result: Interval, groups: int) -> Needed:
     return Needed(detectable, seeds, fewest(groups, result.seeds, more_groups))
 
 
+def plan(pair: str, result: Interval, groups: int, unit: str) -> str:
+    """Return as a sentence what would settle the comparison of a pair in a metric in [0, 1]."""
+    found = needed(result, groups)
+    seeds = f"{found.seeds} seeds in place of {result.seeds}"
+    if found.seeds is None:
+        seeds = f"more seeds alone do not (up to {MOST:,})"
+    if not result.seeds_resampled:
+        seeds = "first run two seeds more, because how seeds differ is unknown"
+    more = f"{found.groups} {unit} in place of {groups}"
+    if found.groups is None:
+        more = f"more {unit} alone do not (up to {MOST:,})"
+    return (
+        f"{pair}: these runs can find a true difference of {100 * found.detectable:.1f} points. To "
+        f"find one of {100 * abs(result.estimate):.1f} points: {seeds}; or {more}."
+    )
+
+
 def power(
     difference: float,
     variances: tuple[float, float, float],

@@ -85,16 +85,31 @@ def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
     )
 
 
-def slope_interval(resamples: Resamples, runs: RatioSeries) -> Interval:
-    """Return the interval of the slope; the line is fitted again to each draw."""
-    return calibrated_interval(resamples, lambda rows, seeds: _slope(runs, rows, seeds))
+def slope_interval(resamples: Resamples, runs: RatioSeries, highest: float = np.inf) -> Interval:
+    """Return the interval of the slope; the line is fitted again to each draw.
+
+    It is clipped to what values in [0, `highest`] allow.
+    """
+    steepest = highest * _steepest(runs)
+    found = calibrated_interval(resamples, lambda rows, seeds: _slope(runs, rows, seeds))
+    return found.clipped(steepest, -steepest)
 
 
-def slope_difference(resamples: Resamples, a: RatioSeries, b: RatioSeries) -> Interval:
+def slope_difference(
+    resamples: Resamples, a: RatioSeries, b: RatioSeries, highest: float = np.inf
+) -> Interval:
     """Return the interval of slope a - slope b of two conditions, with the same resamples."""
-    return calibrated_interval(
+    steepest = highest * (_steepest(a) + _steepest(b))
+    found = calibrated_interval(
         resamples, lambda rows, seeds: _slope(a, rows, seeds) - _slope(b, rows, seeds)
     )
+    return found.clipped(steepest, -steepest)
+
+
+def _steepest(runs: RatioSeries) -> float:
+    """Return the slope of the line through 0 below the mean ratio and 1 above it."""
+    centred = runs.ratios - runs.ratios.mean()
+    return float(centred.clip(0).sum() / max((centred**2).sum(), ROUNDING))
 
 
 def _slope(runs: RatioSeries, rows: slice, seeds: Array) -> Array:
