@@ -26,9 +26,8 @@ def answer_section(study: Study, health: Sequence[Block]) -> Section:
         ratio: [pair for pair in study.pairs(ratio, ["accuracy"]) if pair.b == first]
         for ratio in study.ratios
     }
-    question = f"Does {_list(others, 'or')} reach a higher test accuracy than {first}?"
-    if not others:
-        question = f"Which test accuracy does {first} reach?"
+    asked = f"Does {_list(others, 'or')} reach a higher test accuracy than {first}?"
+    question = asked if others else f"Which test accuracy does {first} reach?"
     ends = dict.fromkeys([study.main_ratio, study.ratios[0]])
     answer = " ".join(_sentence(study, ratio, pairs[ratio]) for ratio in ends)
     blocks: list[Block] = [Text(question, kind="question"), Text(answer, kind="answer")]
@@ -38,9 +37,8 @@ def answer_section(study: Study, health: Sequence[Block]) -> Section:
     blocks.append(Plot("figure5", figure5.TITLE, figure5.CAPTION, figure, alt))
     blocks += [_table(study), *health]
     open_pairs = [x for x in pairs[study.main_ratio] if x.holm.get("accuracy", 0) > 0.05]
-    unit = "test images" if study.groups is None else "test patients"
-    results = [(f"{x.a} - {x.b}", x.metrics["accuracy"]) for x in open_pairs]
-    if plans := [plan(name, x, study.num_groups, unit) for name, x in results]:
+    have = study.num_groups, "test images" if study.groups is None else "test patients"
+    if plans := [plan(f"{x.a} - {x.b}", x.metrics["accuracy"], *have) for x in open_pairs]:
         blocks += [Text("What would settle it:"), Bullets(plans), Text(PLAN_NOTE, kind="note")]
     return Section("Answer", blocks)
 
@@ -105,9 +103,8 @@ def _table(study: Study) -> Table:
         for x in [study.interval(name, ratio, "accuracy")]
     ]
     data = data_frame("condition ratio accuracy low high seeds", found)
-    title = "Test accuracy by condition and training-data ratio r"
     notes = ["Mean over seeds, with its 95 % interval. p, above: with Holm's correction."]
-    return Table("answer", title, columns, rows, notes, data=data)
+    return Table("answer", "Test accuracy by condition and ratio r", columns, rows, notes, data)
 
 
 def _list(names: Sequence[str], word: str = "and") -> str:

@@ -10,19 +10,10 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph, of the kind text, warning, note, question or answer."""
+    """A paragraph, of the kind text, warning, note, question or answer; or the path of a link."""
 
     text: str
     kind: str = "text"
-
-
-@dataclass(frozen=True)
-class Link:
-    """A link to another page, by its path from this one."""
-
-    text: str
-    path: str
-    kind: str = "link"
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class Data:
     kind: str = "data"
 
 
-Block = Text | Link | Bullets | Table | Plot | Data
+Block = Text | Bullets | Table | Plot | Data
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 from stagetransfer.files import filled_folder
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.answer_section import answer_section
-from stagetransfer.reporting.blocks import Bullets, Link, Section
+from stagetransfer.reporting.blocks import Bullets, Section, Text
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
@@ -89,10 +89,13 @@ def _write(title: str, page: Sequence[Section], folder: Path) -> None:
 
 def _index(written: Sequence[tuple[Gathered, Path]], left_out: Sequence[str]) -> list[Section]:
     """Return the page that leads to the report of each data set."""
-    page = []
-    for found, folder in written:
-        text = f"Report on {fmt.count(len(found.runs), 'finished run')}"
-        page.append(Section(found.data_set, [Link(text, f"{folder.name}/report.html")]))
+    page = [
+        Section(
+            f"{found.data_set}: {fmt.count(len(found.runs), 'finished run')}",
+            [Text(f"{folder.name}/report.html", kind="link")],
+        )
+        for found, folder in written
+    ]
     return [*page, Section("Left out", [Bullets(left_out)])] if left_out else page
 
 

@@ -14,10 +14,7 @@ NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
 
 
 def grid(table: Table) -> tuple[str, list[str], list[list[str]]]:
-    """Return the columns of a tabular, its heads and its rows, all as LaTeX.
-
-    Numbers are aligned, each with its interval in the column beside it.
-    """
+    """Return the columns, heads and rows of a tabular, each number with its interval beside it."""
     columns, heads, cells = "", list[str](), list[list[str]]()
     for i, head in enumerate(table.columns):
         split = [row[i].partition("\n") for row in table.rows]

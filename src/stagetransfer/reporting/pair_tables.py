@@ -11,7 +11,7 @@ from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import POINTS, Unit, sentence
 
 PAIR_COLUMNS = "a b figure difference low high p p_holm seeds seeds_left_out not_compared"
-MCNEMAR_COLUMNS = ("pair", "seed", "only the first right", "only the second right", "p")
+MCNEMAR_COLUMNS = "pair seed only_the_first_right only_the_second_right p"
 OTHERS = [name for name in fmt.LABELS if name != "accuracy"]
 
 ACCURACY_NOTE = (
@@ -43,8 +43,7 @@ def pair_blocks(study: Study, ratio: float) -> list[Block]:
             shown = [f"{x}\np {corrected}" for x, corrected in zip(shown, cells[2::3], strict=True)]
         others.append([title, *shown])
         for seed, test in pair.mcnemar.items():
-            counts = map(str, (seed, test.only_a, test.only_b))
-            tests.append([title, *counts, fmt.p_value(test.p_value)])
+            tests.append([title, seed, test.only_a, test.only_b, test.p_value])
     data = pair_frame(pairs)
     few = fmt.few_groups_note(study)
     holm_note = f"Holm's correction is over the {fmt.count(len(pairs), 'pair')} of this table, "

@@ -18,7 +18,6 @@ from stagetransfer.runs.verdict import not_learned
 
 UNITS = {"accuracy": stats.PER_RATIO, "cross_entropy": stats.Unit("nats per unit of r", 1, 3)}
 """The metrics of Table 3, with the units of their slopes."""
-
 HIGHEST = {"accuracy": 1.0, "cross_entropy": np.inf}
 
 SLOPE_COLUMNS = (

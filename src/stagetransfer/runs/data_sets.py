@@ -53,5 +53,4 @@ def _name(config: Mapping[str, Any]) -> str:
 
 
 def _target(config: Mapping[str, Any]) -> str:
-    chain = config.get("chain")  # of a received run: anything
-    return str(chain[-1]) if isinstance(chain, list) and chain else "target"
+    return str((config.get("chain") or ["target"])[-1])

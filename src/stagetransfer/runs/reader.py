@@ -186,6 +186,8 @@ def _read_unfinished(folder: Path) -> UnfinishedRun:
     try:
         config = _read_config(folder)
         ratio = round(float(config["ratio"]), 9)
+        if not isinstance(config.get("chain", []), list):
+            raise TypeError("the chain is no list")
         place = str(config["condition"]), ratio, int(config["seed"])
         return UnfinishedRun(folder, place if is_folder_name(place[0]) else None, why, config)
     except (UserError, KeyError, ValueError, TypeError):
