@@ -34,9 +34,9 @@ def stress(
     import numpy as np
 
     from stagetransfer.explain.compared_runs import ComparedRuns
-    from stagetransfer.files import csv_text, filled_folder, write_text
+    from stagetransfer.files import csv_text
     from stagetransfer.pipeline.restore import restore_runs
-    from stagetransfer.reporting.render import write_report
+    from stagetransfer.reporting.render import replace_report
     from stagetransfer.runs.gather import gather_runs
     from stagetransfer.runs.run import trained_runs
     from stagetransfer.runs.study import Study
@@ -67,9 +67,8 @@ def stress(
     robust = Robustness(Study(found.runs, count, found.conditions), probabilities, scale)
     position = int(np.random.default_rng(0).integers(data.count("test")))  # nobody chooses it
     page = stress_page(robust, doubts, *stored_image(data, position))
-    with filled_folder(folder) as part:
-        write_text(part / "stress.csv", csv_text(robust.table()))
-        write_report("StageTransfer stress test", page, part)
+    table = {"stress.csv": csv_text(robust.table())}
+    replace_report("StageTransfer stress test", page, folder, table)
     for line in doubts:
         typer.echo(f"note: {line}")
     typer.echo(f"written  {folder / 'report.html'}")

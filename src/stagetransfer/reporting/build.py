@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stagetransfer.files import filled_folder
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.answer_section import answer_section
 from stagetransfer.reporting.blocks import Bullets, Section, Text
@@ -14,7 +13,7 @@ from stagetransfer.reporting.ensemble_section import ensemble_sections
 from stagetransfer.reporting.fold_section import fold_sections
 from stagetransfer.reporting.overview_section import overview_section, runs_table
 from stagetransfer.reporting.pair_tables import pair_blocks
-from stagetransfer.reporting.render import write_report
+from stagetransfer.reporting.render import replace_report
 from stagetransfer.reporting.roc_section import roc_section
 from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.reporting.table2 import table_2
@@ -68,23 +67,15 @@ def make_report(
             own = visualization.name == found.data_set
             page.append(visualization_section(visualization / ("" if own else found.data_set)))
         page.sort(key=lambda section: section.appendix)
-        _write("StageTransfer report", page, folder)
+        replace_report("StageTransfer report", page, folder)
         return found, folder
 
     written, left_out = write_each(write, paths, out, "report", only=only, conditions=conditions)
     found, folder = written[0]
     if not found.data_set or (len(written) == 1 and not left_out):
         return folder
-    _write("StageTransfer reports", _index(written, left_out), folder.parent)
+    replace_report("StageTransfer reports", _index(written, left_out), folder.parent)
     return folder.parent
-
-
-def _write(title: str, page: Sequence[Section], folder: Path) -> None:
-    with filled_folder(folder) as part:
-        write_report(title, page, part)
-        stale = _stale_files(folder, part)
-    for file in stale:
-        file.unlink(missing_ok=True)
 
 
 def _index(written: Sequence[tuple[Gathered, Path]], left_out: Sequence[str]) -> list[Section]:
@@ -122,12 +113,3 @@ def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
         blocks.append(learning_curves_block(study, ratio, curves))
         page.append(Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True))
     return [*page, *fold_sections(study)]
-
-
-def _stale_files(out: Path, new: Path) -> list[Path]:
-    """Return the tables and plots of an earlier report that the new one does not have."""
-    if not (out / "report.html").is_file():
-        return []
-    patterns = ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg")
-    files = [file for pattern in patterns for file in out.glob(pattern)]
-    return [file for file in files if not (new / file.relative_to(out)).is_file()]

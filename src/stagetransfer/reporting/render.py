@@ -6,7 +6,7 @@ report.html holds all its images, so that it can be sent as a single file.
 import base64
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from stagetransfer.figures import save_figure
-from stagetransfer.files import atomic_path, csv_text, write_text
+from stagetransfer.files import atomic_path, csv_text, filled_folder, write_text
 from stagetransfer.reporting.blocks import Data, Plot, Section, Table
 from stagetransfer.reporting.latex import grid, tex
 
@@ -50,6 +50,25 @@ def write_report(title: str, page: Sequence[Section], out: Path) -> None:
     for name in ("report.md", "report.html"):
         text = templates.get_template(f"{name}.jinja").render(title=title, sections=page)
         write_text(out / name, text)
+
+
+def replace_report(
+    title: str, page: Sequence[Section], out: Path, more: Mapping[str, str] | None = None
+) -> None:
+    """Write a report and `more` text files by name into `out`, completely or not at all.
+
+    Tables and plots of an earlier report that the new one does not have are removed.
+    """
+    with filled_folder(out) as part:
+        for name, text in (more or {}).items():
+            write_text(part / name, text)
+        write_report(title, page, part)
+        patterns = ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg")
+        earlier = patterns if (out / "report.html").is_file() else ()
+        files = [file for pattern in earlier for file in out.glob(pattern)]
+        stale = [file for file in files if not (part / file.relative_to(out)).is_file()]
+    for file in stale:
+        file.unlink(missing_ok=True)
 
 
 def _markdown(cell: str) -> str:

@@ -65,6 +65,7 @@ def _results(robust: Robustness, at: float) -> list[Block]:
     sentences = [
         sentence(pair.a, pair.b, pair.metrics[ALL], p_value=pair.holm.get(ALL), few=study.too_few,
                  refusal=pair.refusal)
+        + (f"; without a partner: seed {fmt.join(pair.left_out)}" if pair.left_out else "")
         for pair in pairs
     ]  # fmt: skip
 
