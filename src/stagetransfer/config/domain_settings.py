@@ -10,7 +10,11 @@ from stagetransfer.config.typed import typed
 from stagetransfer.errors import UserError
 
 _PATHS = ("root", "split_file")
-_CHOICES = {"split_by": ("group", "image"), "fit": ("crop", "stretch")}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "split_by": ("group", "image"),
+    "fit": ("crop", "stretch"),
+    "confounder_test": ("reversed", "absent", "same"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class DomainSettings:
     memory_limit_gib: float = idle(4.0)  # for decoded images
     device_memory_limit_gib: float = idle(4.0)  # the same on the GPU
     check_images: bool = decides(True)  # decode every file when reading: the fingerprint
+    confounder: float | None = decides(None)  # strength of a planted mark; target only
+    confounder_class: str | None = decides(None)  # that it goes with; None: the first
+    confounder_test: str | None = decides(None)  # in the test: "reversed" (None), "absent", "same"
     index: bool = idle(True)  # keep an index of a large folder tree
 
     @classmethod
@@ -54,7 +61,7 @@ class DomainSettings:
 
     def _check(self, key: str) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in (*choices, None):
                 raise UserError(f"{key}.{name}={getattr(self, name)}: none of {', '.join(choices)}")
         for name in ("validation_share", "test_share"):
             if not 0 < getattr(self, name) < 1:
@@ -63,6 +70,17 @@ class DomainSettings:
             raise UserError(f"{key}.crop={self.crop}: must be 0 or more and below 1")
         if self.layout != "embedded" and self.root is None:
             raise UserError(f"{key}.root is required: give it as {key}.root=/path/to/images")
+
+    @property
+    def planted(self) -> dict[str, Any]:
+        """The settings of the planted confounder; empty if there is none."""
+        if self.confounder is None:
+            return {}
+        return {
+            "confounder": self.confounder,
+            "confounder_class": self.confounder_class,
+            "confounder_test": self.confounder_test or "reversed",
+        }
 
     @property
     def random_variants(self) -> dict[str, Any]:
@@ -74,12 +92,14 @@ class DomainSettings:
         """Return the values that decide a result, with options that have no effect set to off."""
         augment = self.augment and bool(self.random_variants)
         deciding = [one.name for one in fields(self) if one.metadata["role"] == "decides"]
+        deciding = [name for name in deciding if not name.startswith("confounder")]
         return {
             **{name: getattr(self, name) for name in deciding},
             "test_share": self.test_share if is_target else None,
             "augment": augment,
             "mirror": self.mirror and augment,
             "turn": self.turn and augment,
+            **self.planted,
         }
 
 

@@ -19,7 +19,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("reload_dataloaders_every_n_epochs", "fast_dev_run", "fold"), (0, MOST)),
     **dict.fromkeys(("memory_limit_gib", "device_memory_limit_gib"), (0, MOST)),
     **dict.fromkeys(("frozen_features_gib", "bias_rate"), (0, MOST)),
-    **dict.fromkeys(("ratio", "dropout", "label_smoothing", "crop"), (0, 1)),
+    **dict.fromkeys(("ratio", "dropout", "label_smoothing", "crop", "confounder"), (0, 1)),
     **dict.fromkeys(("validation_share", "test_share"), (0, 1)),
     "checkpoint_every_minutes": (0.01, MOST),
     "num_sanity_val_steps": (-1, MOST),  # -1: all

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from stagetransfer.config.domain_settings import DomainSettings
 from stagetransfer.data import images
+from stagetransfer.data.confounder import draw_marked
 from stagetransfer.data.copies import Copies
 from stagetransfer.data.folder_index import read_indexed
 from stagetransfer.data.holdout import Rows, split_samples
@@ -62,6 +63,8 @@ class DomainDataModule(pl.LightningDataModule):
         read = DomainSettings.from_config(settings, stage.key)
         options = check_options(self._reader(read), read.options, f"{stage.key}.options")
         self.settings = replace(read, options=options)
+        if self.settings.planted and not stage.is_target:
+            raise UserError(f"{stage.key}.confounder: only the target may have one. Leave it out.")
         self.mean = torch.tensor(stage.mean).view(3, 1, 1)
         self.std = torch.tensor(stage.std).view(3, 1, 1)
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
@@ -80,6 +83,7 @@ class DomainDataModule(pl.LightningDataModule):
             seed=settings.split_seed,
             hint=f"{stage.key}.split_by=image",
         )
+        self._marked = draw_marked(self.samples, self.all_rows["test"], settings, stage.key)
         self.copies = Copies.among(self.samples, self.all_rows, digests)
         self.rows = subset_of_splits(self.samples, self.all_rows, stage)
         return self
@@ -135,7 +139,11 @@ class DomainDataModule(pl.LightningDataModule):
         rows = {split: rows.tolist() for split, rows in self.all_rows.items()}
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
         known = {"fingerprint": self.fingerprint, "rows": digest}
-        return known | {"fit": self.settings.fit, "crop": self.settings.crop}
+        return known | {
+            "fit": self.settings.fit,
+            "crop": self.settings.crop,
+            **self.settings.planted,
+        }
 
     def image_set(self, split: str, trainer: pl.Trainer | None = None) -> ImageSet:
         """Return a split's images, decoded once, and on the trainer's device if they fit there."""
@@ -207,7 +215,7 @@ class DomainDataModule(pl.LightningDataModule):
 
     def _decode(self, rows: Rows) -> ImageSet:
         limit = self.settings.memory_limit_gib * 2**30
-        return ImageSet(self.samples, rows, self._side, self.settings.fit, limit)
+        return ImageSet(self.samples, rows, self._side, self.settings.fit, limit, self._marked)
 
     @functools.cached_property
     def _side(self) -> int:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stagetransfer.data.confounder import mark
 from stagetransfer.data.samples import Samples
 from stagetransfer.files import open_image
 from stagetransfer.image_files import read_image
@@ -31,15 +32,22 @@ class ImageSet(Dataset[Batch]):
     """Images of some rows, decoded once and held in memory, or decoded for each batch.
 
     They are square, `side` pixels wide (see `stored_side`), and held if they fit the limit in
-    bytes. Both ways give the same pixels.
+    bytes. Both ways give the same pixels. The `marked` of all samples bear a planted confounder.
     """
 
     def __init__(
-        self, samples: Samples, rows: NDArray[np.int64], side: int, fit: str, memory_limit: float
+        self,
+        samples: Samples,
+        rows: NDArray[np.int64],
+        side: int,
+        fit: str,
+        memory_limit: float,
+        marked: NDArray[np.bool_] | None = None,
     ) -> None:
         self.rows = torch.from_numpy(rows)
         self.labels = torch.from_numpy(samples.labels[rows])
         self.side, self.fit = side, fit
+        self.marked = None if marked is None else torch.from_numpy(marked[rows])
         self.files: Sequence[Path] = ()
         self.held: Tensor | None = None
         images = samples.take(rows).images
@@ -66,6 +74,8 @@ class ImageSet(Dataset[Batch]):
         else:
             arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
             images = _channels_first(np.stack(arrays))
+        if self.marked is not None:
+            images = mark(images, self.marked[index])
         return Batch(images, self.labels[index], self.rows[index])
 
 
