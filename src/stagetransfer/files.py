@@ -146,8 +146,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically; NaN and infinity become null, because JSON has neither."""
-    write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    """Write JSON atomically, see `json_text`."""
+    write_text(path, json_text(content))
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Return JSON; NaN and infinity become null, because JSON has neither."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: Path, cure: str = "Restore or remove it.") -> dict[str, Any]:

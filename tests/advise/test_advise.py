@@ -190,3 +190,6 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     advice = json.loads((outputs / "advise" / "advice.json").read_text())
     assert list(trained["candidate"]) == [advice["pick"]]
     assert len(list((outputs / "runs").glob("*/metrics.json"))) == 1
+    # Advice without a budget has no table of trainings, also where an earlier one had.
+    assert run(monkeypatch, capsys, "advise", *target)[0] == 0
+    assert not (outputs / "advise" / "tables" / "trainings.csv").exists()

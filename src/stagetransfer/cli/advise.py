@@ -65,9 +65,9 @@ def advise(
     from stagetransfer.config.validate import check_folders
     from stagetransfer.data import DomainDataModule
     from stagetransfer.data.samples import UNKNOWN_GROUPS
-    from stagetransfer.files import filled_folder, write_json
+    from stagetransfer.files import json_text
     from stagetransfer.pipeline.stage_data import stage_data
-    from stagetransfer.reporting.render import write_report
+    from stagetransfer.reporting.render import replace_report
 
     seconds = seconds_of(budget) if budget else 0.0
     words = list(overrides or [])
@@ -116,9 +116,8 @@ def advise(
     lines = [f"python train.py {shlex.join(command)}" for command in commands]
     looked_by = f"{shown.name}, {shown.blocks[-1]}"
     page = advice_page(advice, tried, doubts, lines, looks, looked_by)
-    with filled_folder(folder) as part:
-        write_report("StageTransfer advice", page, part)
-        write_json(part / FILE, {"target": data.fingerprint, **advice.record()})
+    record = json_text({"target": data.fingerprint, **advice.record()})
+    replace_report("StageTransfer advice", page, folder, {FILE: record})
     typer.echo(advice.table()[["candidate", "tune_from", "recall", "gain"]].to_string(index=False))
     typer.echo(advice.sentence)
     typer.echo(f"written  {folder / 'report.html'}")
