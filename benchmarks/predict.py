@@ -18,12 +18,11 @@ import argparse
 import statistics
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks.tables import show
 from benchmarks.timing import paired_ratio, spread, time_in_turn
 from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
+from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, split_forward
 from stagetransfer.inference.lung_mask import find_lungs
 from stagetransfer.inference.slice_prediction import predict_slice, prepare_slice
 from stagetransfer.models import InputSpec, accelerate, alexnet_backbone
@@ -46,11 +45,13 @@ def main() -> None:
     network = alexnet_backbone(len(CLASSES), "paper", input=InputSpec(arguments.input))
     accelerate(network)
     network.initialise("kaiming", 0)
+    blank = torch.zeros(1, 3, arguments.input, arguments.input)
+    features = split_forward(network, blank, "32-true")[0].shape[1]
     classifier = CalibratedClassifier(
         network,
         CLASSES,
         temperature=1.0,
-        features=F.normalize(torch.rand(arguments.training, 4096)),
+        features=torch.rand(arguments.training, features),
         max_distance=1.0,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),

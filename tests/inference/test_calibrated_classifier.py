@@ -3,16 +3,20 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from stagetransfer.errors import UserError
 from stagetransfer.inference.agreement import Agreement, count_pixels
-from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, neighbour_distance
+from stagetransfer.inference.calibrated_classifier import (
+    CalibratedClassifier,
+    LocalOutlierFactor,
+    split_forward,
+)
 from stagetransfer.inference.explanation import explain_window
 from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.training.machine import autocast
 
 CLASSES = ("a", "b", "c")
+FEATURES = 96 + 256 + 384 + 384 + 256  # channels of conv1 to conv5
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +29,12 @@ def network():
 def classifier(network, **options):
     given = {
         "temperature": 2.0,
-        "max_distance": 2.0,
+        "max_distance": 1e9,
         "min_probability": 0.0,
         "mean": [0.5] * 3,
         "std": [0.25] * 3,
     }
-    features = F.normalize(torch.rand(20, 4096, generator=torch.Generator().manual_seed(1)))
+    features = torch.rand(20, FEATURES, generator=torch.Generator().manual_seed(1))
     return CalibratedClassifier(network, CLASSES, features=features, **{**given, **options})
 
 
@@ -50,12 +54,53 @@ def test_probabilities_are_those_of_the_network_at_the_temperature(network):
     np.testing.assert_array_equal(found.codes, logits.argmax(1))
 
 
-def test_distance_is_to_the_kth_nearest():
-    features, others = (F.normalize(torch.randn(n, 6)) for n in (4, 9))
-    expected = torch.cdist(features, others).sort(dim=1).values[:, 2]
-    torch.testing.assert_close(
-        neighbour_distance(features, others.T, 3), expected, rtol=1e-4, atol=1e-4
-    )
+def test_distance_is_the_simplified_local_outlier_factor():
+    random = np.random.default_rng(0)
+    features, others = (random.normal(5, [1, 10, 0.1], (n, 3)) for n in (4, 12))
+    spread = others.std(axis=0)
+
+    def away(x):
+        return np.sqrt((((x[:, None] - others) / spread) ** 2).sum(axis=2))
+
+    own = np.sort(away(others), axis=1)[:, 3]  # the first is the image itself
+    nearest = np.argsort(away(features), axis=1)[:, :3]
+    third = np.sort(away(features), axis=1)[:, 2]
+    expected = [np.mean([d / own[n] for n in near]) for d, near in zip(third, nearest, strict=True)]
+    found = LocalOutlierFactor(torch.tensor(others), 3)(torch.tensor(features).float())
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_images_of_a_rare_and_varied_class_are_familiar():
+    """A plain distance would mark all of them, and nothing that is as far from the common class."""
+    random = np.random.default_rng(1)
+    common, rare = random.normal(0, 1, (300, 8)), random.normal(40, 6, (30, 8))
+    factor = LocalOutlierFactor(torch.tensor(np.concatenate([common, rare])))
+    new = [random.normal(0, 1, (50, 8)), random.normal(40, 6, (50, 8)), np.full((1, 8), -12.0)]
+    usual, other, strange = (factor(torch.tensor(x).float()).numpy() for x in new)
+    assert np.median(usual) == pytest.approx(1, abs=0.2)
+    assert np.median(other) == pytest.approx(1, abs=0.2)
+    assert strange.min() > 2 * np.concatenate([usual, other]).max()
+
+
+def test_features_are_the_channel_means_of_the_blocks(network):
+    x = torch.randn(2, 3, 67, 67)
+    with torch.no_grad():
+        features, logits = split_forward(network, x, "32-true")
+        with network.watched(["conv1", "conv5"]) as outputs:
+            expected = network(x)
+    assert features.shape == (2, FEATURES)
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(features[:, :96], outputs["conv1"].mean((2, 3)))
+    torch.testing.assert_close(features[:, -256:], outputs["conv5"].mean((2, 3)))
+
+
+def test_what_no_training_image_activates_is_far():
+    others = torch.rand(30, 5)
+    others[:, 2] = 0
+    distance = LocalOutlierFactor(others)
+    familiar, other = others[:1].clone(), others[:1].clone()
+    other[:, 2] = 0.1
+    assert distance(familiar) < 2 < 1000 < distance(other)
 
 
 def test_marks_take_precedence_over_classes(network):

@@ -197,15 +197,17 @@ def test_a_reference_of_another_precision_is_computed_again(train, scans, tmp_pa
     shutil.copytree(trained, copy)
     stored = copy / "reference.safetensors"
     content = stored.read_bytes()
-    # As files were before they held a precision: of float32, and with other values.
+    # Of float32, or as files were before they held the name of their features; with other values.
     with safe_open(stored, framework="pt") as file:
         text = json.loads(file.metadata()["reference"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    assert text.pop("precision") == "bf16-mixed"
     tensors["logits"] *= 2
-    save_file(tensors, stored, {"reference": json.dumps(text)})
-    good(copy, scans / "00.dcm", "--out", tmp_path / "second", "--stride", 16)
-    assert stored.read_bytes() == content
+    assert text["precision"] == "bf16-mixed"
+    without_features = {key: value for key, value in text.items() if key != "features"}
+    for number, older in enumerate([text | {"precision": "32-true"}, without_features]):
+        save_file(tensors, stored, {"reference": json.dumps(older)})
+        good(copy, scans / "00.dcm", "--out", tmp_path / str(number), "--stride", 16)
+        assert stored.read_bytes() == content
 
 
 def test_a_seg_is_read_back_as_the_label_map(predicted, scans):

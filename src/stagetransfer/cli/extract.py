@@ -84,34 +84,26 @@ def extract(
         raise UserError("--annotations: missing. Give them, or --check to describe the input")
 
     with ct_options.require_extra("ct"):
-        from stagetransfer.ct import (
-            PatchSettings,
-            Problems,
-            describe,
-            extract_patches,
-            find_series,
-            summarise,
-            write_dataset,
-        )
+        from stagetransfer import ct
         from stagetransfer.ct.patch_dataset import check_output_folder
 
     if out is not None and not check:
         check_output_folder(out, root)
     pixel = field / size if field is not None else spacing
     reach: Literal[0, 1] = 1 if neighbours else 0
-    settings = PatchSettings(size, level, width, pixel, place, coverage, overlap, reach)
+    settings = ct.PatchSettings(size, level, width, pixel, place, coverage, overlap, reach)
     scale = ct_options.parse_png_scale(png_rescale, png_spacing)
     patient_of = ct_options.parse_patient(patient)
     if annotations is None:
-        problems = Problems()
-        found, others = find_series(root, problems, patient_of=patient_of, scale=scale)
+        problems = ct.Problems()
+        found, others = ct.find_series(root, problems, patient_of=patient_of, scale=scale)
         ct_options.show_problems(problems.lines, skip_bad)
-        _show_table(describe(found))
+        _show_table(ct.describe(found))
         ct_options.show_left_out({"left_out": problems.counts})
         typer.echo(f"{others} files that are not CT images")
         problems.check(skip_bad)
         return
-    extraction = extract_patches(
+    extraction = ct.extract_patches(
         root, annotations, settings, labels=labels, patient_of=patient_of, scale=scale
     )
     ct_options.show_problems(extraction.problems.lines, skip_bad)
@@ -121,12 +113,12 @@ def extract(
     patients = sorted({patch.patient for patch in extraction.patches})
     name_of = {patient: f"patient {n:04d}" for n, patient in enumerate(patients, 1)}.__getitem__
     if check or out is None:
-        _show(summarise(extraction, name_of), with_patients=True)
+        _show(ct.summarise(extraction, name_of), with_patients=True)
         extraction.problems.check(skip_bad)
         return
     secret = out.absolute().parent / "extract.salt" if salt is None else salt
-    write_dataset(extraction, out, secret, skip_bad=skip_bad)
-    _show(summarise(extraction, name_of), with_patients=False)
+    ct.write_dataset(extraction, out, secret, skip_bad=skip_bad)
+    _show(ct.summarise(extraction, name_of), with_patients=False)
     typer.echo(f"written  {out / 'labels.csv'}")
     typer.echo(f"keep {secret} private: with it, pseudonyms can be traced back to patients")
 

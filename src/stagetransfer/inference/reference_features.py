@@ -27,9 +27,8 @@ from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_path, csv_text, open_image, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
-    NEIGHBOURS,
     CalibratedClassifier,
-    neighbour_distance,
+    LocalOutlierFactor,
     split_forward,
 )
 from stagetransfer.models import Backbone
@@ -39,6 +38,7 @@ from stagetransfer.statistics.calibration import fit_temperature
 from stagetransfer.synthetic.lung import WINDOW
 
 FILE = "reference.safetensors"
+_FEATURES = "channel means of blocks, local outlier factor"
 _ARRAYS = ("distances", "labels", "logits")
 _SETTINGS = ("crop", "fit", "side")
 _MAX_TRAINING_IMAGES = 2000
@@ -50,7 +50,7 @@ class Reference:
     """The reference of one run.
 
     Attributes:
-        features: (N, F) float16 of training images, of length 1.
+        features: (N, F) float16 of training images.
         distances: (M,) of the validation images to them.
         labels, logits: (M,) and (M, C) of the validation images.
         patches: how the training patches were made, as far as their data set says.
@@ -119,12 +119,12 @@ def _compute(run: RestoredRun, device: str) -> Reference:
         share = _MAX_TRAINING_IMAGES / len(rows)
         chosen = subset_by_image(labels, share, 0, classes=data.classes, keep_classes=True)
     outputs = partial(_outputs, network, run, device)
-    training = torch.cat([features for features, _ in outputs("train", chosen)])
+    training = torch.cat([features.half() for features, _ in outputs("train", chosen)])
+    distance = LocalOutlierFactor(training)
     logits, distances = [], []
-    k = min(NEIGHBOURS, len(training))
     for features, scores in outputs("validation", np.arange(data.count("validation"))):
         logits.append(scores.cpu())
-        distances.append(neighbour_distance(features, training.T, k).cpu())
+        distances.append(distance(features).cpu())
     scores = torch.cat(logits)
     rows = data.rows["validation"]
     labels = data.samples.labels[rows]
@@ -133,7 +133,7 @@ def _compute(run: RestoredRun, device: str) -> Reference:
         with contextlib.suppress(OSError):
             write_text(run.folder / "validation.csv", csv_text(table))
     return Reference(
-        features=training.to("cpu", torch.float16),
+        features=training.cpu(),
         distances=torch.cat(distances).numpy(),
         labels=labels,
         logits=scores.numpy(),
@@ -176,7 +176,7 @@ def training_patches(data: DomainDataModule) -> PatchSettings:
 
 def _write(reference: Reference, path: Path) -> None:
     settings = {name: getattr(reference, name) for name in (*_SETTINGS, "precision")}
-    text = {"cut": asdict(reference.patches), **settings}
+    text = {"cut": asdict(reference.patches), "features": _FEATURES, **settings}
     tensors = {name: torch.from_numpy(getattr(reference, name)) for name in _ARRAYS}
     tensors["features"] = reference.features.contiguous()
     content = save(tensors, {"reference": json.dumps(text)})
@@ -193,7 +193,8 @@ def _read(path: Path) -> Reference:
                 **{name: file.get_tensor(name).numpy() for name in _ARRAYS},
                 **{name: text[name] for name in _SETTINGS},
                 patches=PatchSettings(**text["cut"]),
-                precision=text.get("precision", "32-true"),  # older files do not have it
+                # Older files have other features, and no precision: "" has them computed again.
+                precision=text["precision"] if text.get("features") == _FEATURES else "",
             )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}). Remove it to compute it again") from error
