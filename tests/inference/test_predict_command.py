@@ -463,6 +463,12 @@ def test_an_output_that_exists_is_refused(trained, scans, tmp_path):
     assert "already exists" in lines[-1]
 
 
+def test_no_warning_shows_the_name_of_a_patient(trained, tmp_path, recwarn):
+    folder = series(tmp_path / "in", body(), spacing=SPACING, PatientName="Solo")
+    good(trained, folder, "--seg", "--stride", 16, "--out", tmp_path / "out")
+    assert not [one for one in recwarn if "Solo" in str(one.message)]
+
+
 def test_enhanced_ct_is_predicted_but_has_no_seg(trained, tmp_path):
     enhanced(tmp_path / "x.dcm", body(3))
     arguments = [trained, tmp_path / "x.dcm", "--stride", 16, "--out", tmp_path / "out"]

@@ -12,6 +12,7 @@ out/dice.csv, confusion.csv   if the truth is given
 out/summary.json   what was read, how, and what was left out
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -189,7 +190,8 @@ class _Writer:
             from stagetransfer.inference.dicom_seg_writer import write_segmentation
 
             path = part / f"{number + 1:02d}.seg.dcm"
-            write_segmentation(path, maps, self.names, options.run, 9000 + number)
+            with warnings.catch_warnings(action="ignore"):  # they may show the patient's name
+                write_segmentation(path, maps, self.names, options.run, 9000 + number)
 
     def _slices(self, volume: Volume) -> list[int]:
         last = len(volume) - 1
