@@ -1,8 +1,10 @@
 """README and docs: every command composes with the project's config, and every path exists."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,35 @@ def test_a_training_composes(compose_config, words):
     ]
     *_, last = validate_config(compose_config(*overrides)).stages
     assert last.is_target == (last.name == "target")
+
+
+def choices():
+    """Yield the words of each sweep with one later choice in place of the first."""
+    for words in TRAININGS:
+        for i, word in enumerate(words):
+            key, _, values = word.partition("=")
+            for value in values.split(",")[1:] if "[" not in word and "-m" in words else ():
+                yield [*words[:i], f"{key}={value}", *words[i + 1 :]]
+
+
+@pytest.mark.parametrize("words", choices(), ids=" ".join)
+def test_each_choice_of_a_sweep_composes(compose_config, words):
+    test_a_training_composes(compose_config, words)
+
+
+def test_the_extras_and_modules_that_commands_name_exist():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras, modules = set(), set()
+    for words in shell_commands():
+        if words[:2] == ["pip", "install"]:
+            extras.update(re.findall(r"\[(.*)\]", words[-1])[:1])
+        elif words[:2] == ["python", "-m"]:
+            modules.add(words[2])
+    extras = {name for one in extras for name in one.split(",")}
+    assert len(extras) > 4
+    assert extras <= {*project["optional-dependencies"]}
+    assert modules
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
 
 
 @pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
