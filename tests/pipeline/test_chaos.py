@@ -1,4 +1,4 @@
-"""A few random kills of each command; tests/chaos.py sends more."""
+"""A few random kills of the commands that differ most; tests/chaos.py kills all, and more often."""
 
 import os
 
@@ -6,10 +6,14 @@ import pytest
 
 from chaos import chaos
 
+NAMES = ("run", "sweep with slots", "report", "predict")
+
 
 @pytest.mark.slow
 def test_killed_commands_continue_and_end_with_the_same_bytes():
-    tried = chaos(signals=int(os.environ.get("CHAOS_SIGNALS", "8")), seed=0)
+    signals = int(os.environ.get("CHAOS_SIGNALS", "4"))
+    tried = chaos(signals=signals, seed=0, only=list(NAMES))
+    assert [one.name for one in tried] == list(NAMES)
     assert {one.name: one.faults for one in tried if one.faults} == {}
-    assert sum(one.kills for one in tried) >= 4
+    assert sum(one.kills for one in tried) >= 2
     assert all(one.finished for one in tried)
