@@ -99,7 +99,11 @@ def takes_number(name: str, option: str | int) -> bool:
     """Whether an option takes numbers alone."""
     if isinstance(option, int):
         return False
-    (callback,) = (one.callback for one in app.registered_commands if one.callback.__name__ == name)
+    (callback,) = (
+        one.callback
+        for one in app.registered_commands
+        if (one.name or one.callback.__name__) == name
+    )
     numbers = (int, float, int | None, float | None, list[int] | None, list[float] | None)
     hints = {"slice": list[int] | None, **get_type_hints(callback)}
     return hints[option.removeprefix("--").replace("-", "_")] in numbers

@@ -95,6 +95,7 @@ def test_a_required_value_not_given(refused):
     line = refused("domain/texture=curet", "+experiment=texture")
     assert line == "domain.texture.root is required: give it as domain.texture.root=..."
     assert refused("+experiment=distil").startswith("teacher is required")
+    assert refused("teacher=[[1]]").startswith("teacher=")
 
 
 def test_weights_of_another_shape(refused, tmp_path):
