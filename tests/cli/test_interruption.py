@@ -1,9 +1,11 @@
 """Signals end a command with one line and 128 + n; a crash ends it with one line and 1."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -37,6 +39,27 @@ def test_a_signal_becomes_an_exit_code_and_one_line(number, capsys, request):
     assert cleaned == ["finally"]
     assert capsys.readouterr().err == f"stopped by {number.name}. All kept.\n"
     assert signal.getsignal(number) == before
+
+
+def test_a_queue_is_never_left_half_filled():
+    """TensorBoard writes through one, and its reader would otherwise be waited for without end."""
+
+    class Interrupting(queue.Queue):
+        def _put(self, item):
+            super()._put(item)
+            os.kill(os.getpid(), signal.SIGTERM)  # it arrives within put()
+
+    filled, done = Interrupting(), []
+
+    def work():
+        filled.put("event")
+        done.append(filled.get(timeout=10))
+        time.sleep(10)
+        done.append("never")
+
+    with pytest.raises(Interrupted), interruptible("All kept."):
+        work()
+    assert done == ["event"]
 
 
 def test_an_ignored_signal_stays_ignored():

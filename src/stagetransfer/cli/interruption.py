@@ -1,12 +1,17 @@
 """A signal ends a command with one line and the exit code 128 + n, after cleaning up."""
 
+import os
+import queue
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RETRY = 0.02  # seconds
+UNSAFE = ((queue.__file__, "put"), (threading.__file__, "notify"))
 
 
 class Interrupted(SystemExit):
@@ -31,6 +36,9 @@ def interruptible(what_is_kept: str, *, silent: bool = False) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if _in_queue(frame):
+            threading.Timer(RETRY, os.kill, (os.getpid(), number)).start()
+            return
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
         raise Interrupted(number)
@@ -48,3 +56,15 @@ def interruptible(what_is_kept: str, *, silent: bool = False) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _in_queue(frame: FrameType | None) -> bool:
+    """Return whether a queue is being filled, which an exception could leave without its reader.
+
+    Its reader would never be notified again, and closing TensorBoard's writer would wait for ever.
+    """
+    while frame is not None:
+        if (frame.f_code.co_filename, frame.f_code.co_name) in UNSAFE:
+            return True
+        frame = frame.f_back
+    return False
