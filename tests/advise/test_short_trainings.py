@@ -55,7 +55,7 @@ def trained(monkeypatch, tmp_path):
 
     def record(folder):
         name = calls[int(folder.name) - 1][0]
-        health = {"recall": 1 - LOSSES[name], "low": 0.1, "high": 0.9}
+        health = {"recall": 1 - (LOSSES[name] or 0.9), "low": 0.1, "high": 0.9}
         return {"stages": [{"health": health, "validation": {"cross_entropy": LOSSES[name]}}]}
 
     def compose(words):
@@ -87,6 +87,13 @@ def test_the_better_half_is_trained_by_the_whole_recipe(trained):
     assert found.pick.candidate.name == "b"
     assert "random 0.400" in found.sentence
     assert found.sentence.endswith("Before them: Take a.")
+
+
+def test_a_diverged_training_is_the_worst(trained, monkeypatch):
+    monkeypatch.setitem(LOSSES, "a", None)
+    tried = short_trainings(ADVICE, [], 3600, lambda _: None)
+    assert [one.ranked.candidate.name for one in tried[4:]] == ["b", "random"]
+    assert tried[0].cross_entropy == math.inf
 
 
 def test_no_training_begins_that_would_not_end_in_time(trained):

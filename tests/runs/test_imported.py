@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from made_runs import make_sweep
 from stagetransfer.cli.app import app
 from stagetransfer.errors import UserError
+from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.reporting import make_report
 from stagetransfer.runs.imported import import_run
 from stagetransfer.runs.reader import find_runs, read_runs
@@ -109,3 +110,9 @@ def test_names_and_folders_are_checked(outputs, like, tmp_path):
     with pytest.raises(UserError, match="one finished run"):
         import_run(table, None, outputs, "theirs")
     assert len(find_runs([outputs])) == 4
+
+
+def test_an_imported_run_has_no_network(like, tmp_path):
+    folder = import_run(written(tmp_path, foreign(like)), None, like, "theirs")
+    with pytest.raises(UserError, match="imported"):
+        restore_runs([folder])

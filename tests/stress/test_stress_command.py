@@ -143,3 +143,15 @@ def test_the_recorded_window(tmp_path, cut, scale):
             layout, root = "csv", tmp_path
 
     assert scale_of(Data()) == scale
+
+
+def test_each_data_set_of_a_folder_has_a_page_of_its_own(train, stress, tmp_path):
+    train(tmp_path, "+experiment=scratch")
+    words = [*SMALL, "+experiment=scratch", f"paths.outputs={tmp_path}"]
+    ChainRunner(compose_settings(words)).run()
+    code, shown = stress(tmp_path, "--count", "100", "--device", "cpu")
+    assert code == 0, shown.err
+    tables = [pd.read_csv(file) for file in (tmp_path / "stress").glob("*/stress.csv")]
+    assert [len(table) for table in tables] == [len(CORRUPTIONS) * 6] * 2
+    assert len({table.run[0] for table in tables}) == 2
+    assert len(list((tmp_path / "stress").glob("*/report.html"))) == 2

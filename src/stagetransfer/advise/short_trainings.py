@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -74,7 +75,8 @@ def short_trainings(
             raise _OutOfTimeError
         start = time.monotonic()
         last = read_record(runner.run())["stages"][-1]
-        health, loss = last["health"], float(last["validation"]["cross_entropy"])
+        health, loss = last["health"], last["validation"]["cross_entropy"]
+        loss = math.inf if loss is None else float(loss)  # it diverged
         figures = loss, health["recall"], health["low"], health["high"]
         tried.append(Tried(ranked, epochs, time.monotonic() - start, *figures))
         name = ranked.candidate.name

@@ -13,10 +13,9 @@ from stagetransfer.cli.options import (
     ResampleCount,
     RunPaths,
     available_device,
-    condition_names,
     new_folder,
+    write_each_data_set,
 )
-from stagetransfer.files import default_folder
 
 
 def stress(
@@ -37,38 +36,40 @@ def stress(
     from stagetransfer.files import csv_text
     from stagetransfer.pipeline.restore import restore_runs
     from stagetransfer.reporting.render import replace_report
-    from stagetransfer.runs.gather import gather_runs
+    from stagetransfer.runs.gather import Gathered
     from stagetransfer.runs.run import trained_runs
     from stagetransfer.runs.study import Study
     from stagetransfer.stress.corrupted_tests import scale_of, stored_image, tested
     from stagetransfer.stress.robustness import SCRATCH, Robustness
     from stagetransfer.stress.stress_page import stress_page
 
-    found = gather_runs(runs, only=only or (), conditions=condition_names(conditions))
     chosen = available_device(device)
-    opened = restore_runs([part.folder for part in trained_runs(found.runs)])
-    compared = ComparedRuns(tuple(opened))
-    restored = {run.folder: (run, compared.data(run)) for run in opened}
-    data = compared.data(opened[0])
-    folder, scale = out or default_folder(found.outputs, "stress"), scale_of(data)
-    doubts = [f"left out: {run.folder.name}: {run.reason}" for run in found.unfinished]
-    if SCRATCH not in {run.condition for run in found.runs}:
-        doubts.append("There is no run from scratch, and so no error relative to scratch.")
-    probabilities = {}
-    for run in found.runs:
-        begin = time.monotonic()
-        probabilities[run.name] = p = tested(run, restored, scale, chosen)
-        if moved := int((p[0].argmax(1) != run.probabilities.argmax(1)).sum()):
-            doubts.append(
-                f"{run.name}: {moved} of {len(run.ids)} images without a corruption are classified "
-                "otherwise than in predictions.csv. Another machine or test_copies may be why."
-            )
-        typer.echo(f"tested   {run.name} in {time.monotonic() - begin:.1f} s")
-    robust = Robustness(Study(found.runs, count, found.conditions), probabilities, scale)
-    position = int(np.random.default_rng(0).integers(data.count("test")))  # nobody chooses it
-    page = stress_page(robust, doubts, *stored_image(data, position))
-    table = {"stress.csv": csv_text(robust.table())}
-    replace_report("StageTransfer stress test", page, folder, table)
-    for line in doubts:
-        typer.echo(f"note: {line}")
-    typer.echo(f"written  {folder / 'report.html'}")
+
+    def write(found: Gathered, folder: Path) -> list[str]:
+        opened = restore_runs([part.folder for part in trained_runs(found.runs)])
+        compared = ComparedRuns(tuple(opened))
+        restored = {run.folder: (run, compared.data(run)) for run in opened}
+        data = compared.data(opened[0])
+        scale = scale_of(data)
+        doubts = [f"left out: {run.folder.name}: {run.reason}" for run in found.unfinished]
+        if SCRATCH not in {run.condition for run in found.runs}:
+            doubts.append("There is no run from scratch, and so no error relative to scratch.")
+        probabilities = {}
+        for run in found.runs:
+            begin = time.monotonic()
+            probabilities[run.name] = p = tested(run, restored, scale, chosen)
+            if moved := int((p[0].argmax(1) != run.probabilities.argmax(1)).sum()):
+                doubts.append(
+                    f"{run.name}: {moved} of {len(run.ids)} images without a corruption are "
+                    "classified otherwise than in predictions.csv. Another machine or test_copies "
+                    "may be why."
+                )
+            typer.echo(f"tested   {run.name} in {time.monotonic() - begin:.1f} s")
+        robust = Robustness(Study(found.runs, count, found.conditions), probabilities, scale)
+        position = int(np.random.default_rng(0).integers(data.count("test")))  # nobody chooses it
+        page = stress_page(robust, doubts, *stored_image(data, position))
+        table = {"stress.csv": csv_text(robust.table())}
+        replace_report("StageTransfer stress test", page, folder, table)
+        return [*(f"note: {line}" for line in doubts), f"written  {folder / 'report.html'}"]
+
+    write_each_data_set(write, runs, out, "stress", only, conditions)

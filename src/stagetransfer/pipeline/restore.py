@@ -157,6 +157,11 @@ def _restore(folder: Path) -> RestoredRun:
     kept = record.get("kept") or {"file": "best.ckpt"}
     if not isinstance(kept, dict) or kept.get("file", 0) not in KEEP.values():
         raise UserError(f"{folder / 'metrics.json'}: kept={kept!r}: it names no known file.")
+    if record.get("imported"):
+        raise UserError(
+            f"{folder}: its predictions were imported, so there is no network. Leave the run out, "
+            "for example with --conditions."
+        )
     if kept["file"] is None:
         raise UserError(
             f"{folder}: keep=none left no network. Run again with force=true keep=best."

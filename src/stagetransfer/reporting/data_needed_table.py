@@ -1,5 +1,7 @@
 """How much data each condition needs to reach what the first one reaches with all of it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stagetransfer.reporting import formatting as fmt
@@ -19,9 +21,8 @@ NOTE = (
 )
 
 
-def data_needed_blocks(study: Study) -> list[Block]:
-    """Return the table; nothing if fewer than two conditions have runs at two ratios."""
-    sloped = [n for n in study.conditions if len({run.ratio for run in study.at(n)}) > 1]
+def data_needed_blocks(study: Study, sloped: Sequence[str]) -> list[Block]:
+    """Return the table of the conditions with runs at two ratios; nothing of fewer than two."""
     if len(sloped) < 2 or study.without_spread:
         return []
     reference, rows, shown = sloped[0], [], []

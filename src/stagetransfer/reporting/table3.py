@@ -73,7 +73,7 @@ def table_3(study: Study) -> list[Block]:
     title = "Table 3. Slope A of y = A r + b"
     table = Table("table3", title, columns, rows, notes, left=2, data=data)
     differences = _differences(study) if len(sloped) > 1 else []
-    return [table, *differences, *data_needed_blocks(study)]
+    return [table, *differences, *data_needed_blocks(study, sloped)]
 
 
 def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
