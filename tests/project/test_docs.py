@@ -71,7 +71,9 @@ def test_each_choice_of_a_sweep_composes(compose_config, words):
     test_a_training_composes(compose_config, words)
 
 
-def test_the_extras_and_modules_that_commands_name_exist():
+def test_the_extras_and_modules_that_commands_name_exist(monkeypatch):
+    # `python -m` looks in the current folder, pytest does not.
+    monkeypatch.syspath_prepend(REPOSITORY)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras, modules = set(), set()
     for words in shell_commands():
