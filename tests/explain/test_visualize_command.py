@@ -243,7 +243,7 @@ def test_weighted_means_are_plain_means_and_skip_nan():
 def test_other_test_sets_are_refused(outputs, tmp_path):
     changes = {"condition": "natural", "stage": {"fingerprint": "another"}}
     other = copied(outputs, tmp_path / "natural", **changes)
-    with pytest.raises(UserError, match="differ in the fingerprint of the target"):
+    with pytest.raises(UserError, match=r"fingerprints \w+ and another"):
         open_compared_runs([outputs, other], None, [])
 
 
@@ -315,7 +315,7 @@ def test_names_of_blocks_do_not_overlap(blocks):
 
 def test_two_runs_of_one_name_are_refused(outputs, tmp_path):
     other = copied(outputs, tmp_path / "other")
-    with pytest.raises(UserError, match="both are texture r=1 s=0, with different settings"):
+    with pytest.raises(UserError, match="and other: the same condition, ratio and seed"):
         open_compared_runs([outputs, other], None, [])
 
 

@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,9 @@ from stagetransfer.data.samples import Samples
 from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
+from stagetransfer.runs.comparability import check_comparable, check_unique
 from stagetransfer.runs.reader import read_runs
+from stagetransfer.runs.run import Run
 from stagetransfer.runs.verdict import not_learned
 
 
@@ -103,8 +104,8 @@ def open_compared_runs(
     Only runs with one of the `seeds` are kept; all if it is empty.
 
     Raises:
-        UserError: there is none, two have the same condition and seed, or they differ in the test
-            set or the blocks.
+        UserError: there is none, two have the same condition and seed, they differ in the blocks,
+            or they could not be in one report.
     """
     runs = restore_runs(paths)
     ratio = max(run.record["ratio"] for run in runs) if ratio is None else ratio
@@ -116,29 +117,15 @@ def open_compared_runs(
             f"ratio {ratio:g}, seeds {list(seeds) or 'any'}: no finished run has them. "
             "Give another --ratio or --seed."
         )
-    expected = _common(runs[0])
-    seen: dict[tuple[str, int], RestoredRun] = {}
-    for run in runs:
-        other = seen.setdefault((run.condition, run.seed), run)
-        if other is not run and other.record.get("splits") == run.record.get("splits"):
+    finished, _ = read_runs([run.folder for run in runs])
+    seen: dict[tuple[str, int, str], Run] = {}
+    for run in finished:
+        place = run.condition, run.seed, str(run.splits)
+        check_unique(seen.setdefault(place, run), run, "condition, ratio and seed")
+        if {*run.blocks} != {*finished[0].blocks}:
             raise UserError(
-                f"{other.folder.name} and {run.folder.name}: both are {run.name}, with different "
-                "settings. Give the folders of the runs that belong together."
+                f"{finished[0].name} and {run.name}: they differ in the blocks of the network, so "
+                "they cannot be compared. Give runs with the same blocks."
             )
-        for name, value in _common(run).items():
-            if value != expected[name]:
-                raise UserError(
-                    f"{runs[0].folder.name} and {run.folder.name}: they differ in the {name}, so "
-                    "they cannot be compared. Give runs with the same test set and blocks."
-                )
+    check_comparable(finished)
     return ComparedRuns(tuple(runs))
-
-
-def _common(run: RestoredRun) -> dict[str, Any]:
-    return {
-        "fingerprint of the target": run.record["stages"][-1]["fingerprint"],
-        "classes": run.record["classes"],
-        "split file or fold": run.record.get("splits"),
-        "number of test images": run.record["num_test"],
-        "blocks of the network": sorted(read_runs([run.folder])[0][0].blocks),
-    }
