@@ -23,12 +23,10 @@ from stagetransfer.config.schema import Model, Trainer
 from stagetransfer.data import DomainDataModule, StageSettings
 from stagetransfer.models import AlexNet
 from stagetransfer.training import ClassifierModule, OptimizerSettings
+from stagetransfer.training.callbacks import LogLearningRates, MeasureSpeed, SeedEpoch
 from stagetransfer.training.fit import build_trainer
-from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
-from stagetransfer.training.measure_speed import MeasureSpeed
 from stagetransfer.training.progress import StageProgress
-from stagetransfer.training.seed_epoch import SeedEpoch
 
 SIZES = {"paper": 227, "torchvision": 224}
 WORKERS = os.cpu_count() or 1

@@ -186,7 +186,7 @@ def test_a_killed_stage_resumes_from_its_last_checkpoint(compose_config, tmp_pat
     """A run killed after the first epoch and resumed equals an uninterrupted run bit for bit."""
     whole = start(compose_config, tmp_path / "whole", "+experiment=natural").run()
 
-    from stagetransfer.training.seed_epoch import SeedEpoch
+    from stagetransfer.training.callbacks import SeedEpoch
 
     class Killed(Exception):
         pass

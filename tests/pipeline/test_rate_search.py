@@ -13,7 +13,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.pipeline import search as search_module
 from stagetransfer.pipeline.checks import stage_epochs
-from stagetransfer.pipeline.rate_search import successive_halving
+from stagetransfer.pipeline.search import successive_halving
 from stagetransfer.reporting.training_limits import training_limits
 from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
@@ -134,7 +134,7 @@ def test_every_rung_becomes_longer_in_proportion(start, tmp_path, monkeypatch):
     monkeypatch.setattr(search_module.Search, "validation", lambda *_: 0.0)
     monkeypatch.setattr(search_module.Search, "best", f"rate-x3-epochs-{2 * shortest}")
     monkeypatch.setattr(search_module.Search, "finish", lambda self: FITTED)
-    from stagetransfer.pipeline.rate_search import search_rates
+    from stagetransfer.pipeline.search import search_rates
     from stagetransfer.training import Fitted, Losses, TransferRecord
 
     FITTED = Fitted(tmp_path, 1, 1, 0.0, 0.0, {}, Losses(), TransferRecord())

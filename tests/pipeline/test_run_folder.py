@@ -5,7 +5,7 @@ import pytest
 from stagetransfer.files import read_json
 from stagetransfer.pipeline import chain, run_folder
 from stagetransfer.runs.reader import find_runs
-from stagetransfer.training.seed_epoch import SeedEpoch
+from stagetransfer.training.callbacks import SeedEpoch
 
 WORDS = ("+experiment=scratch", "recipe.epochs=2")
 

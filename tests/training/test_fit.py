@@ -10,7 +10,7 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.models import WinogradConv2d
 from stagetransfer.pipeline.stage import prepare
 from stagetransfer.training import machine
-from stagetransfer.training.best_epoch import BestEpoch
+from stagetransfer.training.callbacks import BestEpoch
 from stagetransfer.training.watch_losses import WatchLosses
 
 LAST = torch.channels_last

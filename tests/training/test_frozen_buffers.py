@@ -8,7 +8,7 @@ import torch
 
 from conftest import ONE_THREAD, REPOSITORY, SMALL
 from stagetransfer.files import read_json
-from stagetransfer.training.seed_epoch import SeedEpoch
+from stagetransfer.training.callbacks import SeedEpoch
 
 NETWORK = [
     "+experiment=natural", "model=timm", "model.name=resnet10t", "model.input_size=64",

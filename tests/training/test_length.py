@@ -6,8 +6,8 @@ from stagetransfer.config.schema import Recipe, Trainer
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.training import planned_epochs
+from stagetransfer.training.callbacks import MeasureSpeed
 from stagetransfer.training.length import FEWEST_STEPS, batches_per_epoch
-from stagetransfer.training.measure_speed import MeasureSpeed
 
 
 def recipe(**settings):

@@ -10,8 +10,8 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.pipeline import stage as stage_module
+from stagetransfer.training.callbacks import SeedEpoch
 from stagetransfer.training.range_test import LOWEST, SKIP, RangeTest, smoothed, suggest
-from stagetransfer.training.seed_epoch import SeedEpoch
 
 AUTO = "recipe.optimizer.lr=auto"
 TRANSFER = (

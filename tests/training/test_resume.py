@@ -9,8 +9,8 @@ import torch
 from stagetransfer.files import read_json
 from stagetransfer.pipeline import chain
 from stagetransfer.training import last_checkpoint
+from stagetransfer.training.callbacks import SeedEpoch
 from stagetransfer.training.module import ClassifierModule
-from stagetransfer.training.seed_epoch import SeedEpoch
 
 KILLED_IN = 2  # the epoch, from 0
 CASES = {

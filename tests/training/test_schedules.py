@@ -8,8 +8,7 @@ from stagetransfer.files import read_json
 from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.training import block_rates, rates_by_block
-from stagetransfer.training.measure_speed import MeasureSpeed
-from stagetransfer.training.seed_epoch import SeedEpoch
+from stagetransfer.training.callbacks import MeasureSpeed, SeedEpoch
 
 PATIENT = (
     "+experiment=scratch", "recipe.epochs=6", "recipe.patience=1", "recipe.monitor=accuracy",

@@ -13,7 +13,7 @@ from stagetransfer.advise.candidates import RANDOM
 from stagetransfer.config.compose import compose_settings
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.chain import ChainRunner
-from stagetransfer.pipeline.rate_search import successive_halving
+from stagetransfer.pipeline.search import successive_halving
 from stagetransfer.runs.reader import read_record
 
 SHARES = (2, 1)  # of the recipe's epochs and least steps: half of them, then all

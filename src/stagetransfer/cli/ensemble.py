@@ -28,8 +28,7 @@ def ensemble(
     count: ResampleCount = 2000,
 ) -> None:
     """Average the calibrated probabilities of all conditions, and compare with the best of them."""
-    from stagetransfer.runs.ensemble_study import FIGURES, ensemble_study
-    from stagetransfer.runs.ensembles import NAME
+    from stagetransfer.runs.ensembles import FIGURES, NAME, ensemble_study
     from stagetransfer.runs.gather import Gathered
     from stagetransfer.runs.writer import Predictions
     from stagetransfer.statistics import NATS, POINTS, sentence

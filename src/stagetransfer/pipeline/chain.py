@@ -22,7 +22,6 @@ from stagetransfer.pipeline.checks import (
     stage_epochs,
     with_precision,
 )
-from stagetransfer.pipeline.depth_search import search_depth
 from stagetransfer.pipeline.distributed import (
     is_follower,
     leaders_value,
@@ -30,9 +29,8 @@ from stagetransfer.pipeline.distributed import (
 )
 from stagetransfer.pipeline.kept_weights import keep_weights
 from stagetransfer.pipeline.loggers import LOG_FOLDERS
-from stagetransfer.pipeline.rate_search import search_rates
 from stagetransfer.pipeline.run_folder import failure_recorded, settle, work_folder
-from stagetransfer.pipeline.search import Search
+from stagetransfer.pipeline.search import Search, search_depth, search_rates
 from stagetransfer.pipeline.stage import PreparedStage, prepare, source_weights, train
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.pipeline.stage_record import (

@@ -3,7 +3,7 @@
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Bullets, Section, Table
 from stagetransfer.reporting.calibration_section import FILE
-from stagetransfer.runs.ensemble_study import FIGURES, EnsembleGain, ensemble_study
+from stagetransfer.runs.ensembles import FIGURES, EnsembleGain, ensemble_study
 from stagetransfer.runs.study import Study
 
 NOTE = (

@@ -1,13 +1,15 @@
-"""Ensembles of finished runs: the mean of their calibrated probabilities, at no training cost."""
+"""Ensembles: the mean of the conditions' calibrated probabilities, and its gain over the best."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.run import LEARNED, Run
-from stagetransfer.statistics import apply_temperature, fit_temperature
+from stagetransfer.runs.study import Study
+from stagetransfer.statistics import Interval, apply_temperature, fit_temperature
 from stagetransfer.statistics.metrics import Array, Integers, image_losses
 
 NAME = "ensemble"
@@ -41,27 +43,24 @@ def best_condition(runs: Sequence[Run], ratio: float) -> str:
     losses: dict[str, list[float]] = {}
     for run in runs:
         if run.ratio == ratio and run.learned:
-            labels, probabilities = _validated(run)
-            losses.setdefault(run.condition, []).append(image_losses(labels, probabilities).mean())
+            parts = []
+            for part in run.parts:
+                labels, probabilities = _validated(part)
+                scaled = apply_temperature(probabilities, temperature(part))
+                parts.append(image_losses(labels, scaled))
+            losses.setdefault(run.condition, []).append(float(np.concatenate(parts).mean()))
     return min(losses, key=lambda name: float(np.mean(losses[name])))
 
 
 def temperature(run: Run) -> float:
     """Return the temperature fitted to the validation images of a run (Guo et al. 2017)."""
-    _, _, labels, probabilities = read_predictions(run.folder / "validation.csv", run.classes)
+    labels, probabilities = _validated(run)
     return fit_temperature(labels, np.log(np.clip(probabilities, 1e-300, None)))
 
 
 def _validated(run: Run) -> tuple[Integers, Array]:
-    parts = [
-        (labels, apply_temperature(probabilities, temperature(part)))
-        for part in run.parts
-        for _, _, labels, probabilities in [
-            read_predictions(part.folder / "validation.csv", part.classes)
-        ]
-    ]
-    labels, probabilities = zip(*parts, strict=True)
-    return np.concatenate(labels), np.concatenate(probabilities)
+    _, _, labels, probabilities = read_predictions(run.folder / "validation.csv", run.classes)
+    return labels, probabilities
 
 
 def calibrated(run: Run) -> Run:
@@ -83,3 +82,75 @@ def _mean(members: Sequence[Run]) -> Run:
     folder = first.folder.with_name(f"{NAME}-r{first.ratio:g}-s{first.seed}")
     mean = total / len(members)
     return replace(first, folder=folder, condition=NAME, probabilities=mean, verdict=LEARNED)
+
+
+FIGURES = ("accuracy", "recall", "cross_entropy")
+
+
+@dataclass(frozen=True)
+class EnsembleGain:
+    """The ensemble at one ratio against the condition that is best on validation images.
+
+    Attributes:
+        members: the conditions that are averaged.
+        single, both: of FIGURES, those of the best condition and of the ensemble.
+        gaps: ensemble - best, paired by seed and patient.
+        refusal: why they are not compared; empty if they are.
+    """
+
+    ratio: float
+    members: tuple[str, ...]
+    best: str
+    single: Mapping[str, Interval]
+    both: Mapping[str, Interval]
+    gaps: Mapping[str, Interval]
+    refusal: str
+
+
+@dataclass(frozen=True)
+class EnsembleStudy:
+    """Ensembles of finished runs, what they gain, and why some seeds or ratios have none."""
+
+    made: Sequence[Run]
+    gains: Sequence[EnsembleGain]
+    left_out: Sequence[str]
+    too_few: str  # as `Study.too_few`
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per ratio and figure."""
+        columns = ["ratio", "figure", "best", "best_value", "ensemble_value"]
+        columns += ["difference", "low", "high", "p", "seeds"]
+        rows = []
+        for gain in self.gains:
+            for name in FIGURES:
+                gap = gain.gaps[name]
+                values = gain.single[name].estimate, gain.both[name].estimate
+                numbers = gap.estimate, gap.low, gap.high, gap.p_value, gap.seeds
+                rows.append((gain.ratio, name, gain.best, *values, *numbers))
+        return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def ensemble_study(runs: Sequence[Run], count: int) -> EnsembleStudy:
+    """Average the calibrated probabilities of all conditions at each ratio and seed.
+
+    Args:
+        runs: with predictions on validation images.
+        count: the number of bootstrap resamples.
+    """
+    singles = [calibrated(run) for run in runs]
+    made, left_out = ensembles(singles)
+    if not made:
+        return EnsembleStudy((), (), left_out, "")
+    study, gains = Study([*singles, *made], count), []
+    for ratio in sorted({run.ratio for run in made}):
+        best = best_condition(runs, ratio)
+        pair = study.pair(NAME, best, ratio, FIGURES)
+        single, both = (
+            {figure: study.interval(name, ratio, figure) for figure in FIGURES}
+            for name in (best, NAME)
+        )
+        members = [name for name in study.conditions if name != NAME and study.at(name, ratio)]
+        gains.append(
+            EnsembleGain(ratio, tuple(members), best, single, both, pair.metrics, pair.refusal)
+        )
+    return EnsembleStudy(made, gains, left_out, study.too_few)

@@ -1,8 +1,8 @@
 """Training of one stage: the LightningModule, the transfer from the stage before, the callbacks."""
 
 from stagetransfer.training.caffe_sgd import CaffeSGD
+from stagetransfer.training.callbacks import SeedEpoch
 from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
-from stagetransfer.training.damaged_checkpoint import set_aside_damaged
 from stagetransfer.training.feature_cache import (
     FeatureDataModule,
     StageData,
@@ -11,6 +11,7 @@ from stagetransfer.training.feature_cache import (
 )
 from stagetransfer.training.fit import Fitted, evaluate, fit, network_state, write_checkpoint
 from stagetransfer.training.health import Health, assess
+from stagetransfer.training.last_checkpoint import set_aside_damaged
 from stagetransfer.training.length import planned_epochs
 from stagetransfer.training.module import (
     ClassifierModule,
@@ -21,7 +22,6 @@ from stagetransfer.training.parameter_groups import parameter_groups, rates_by_b
 from stagetransfer.training.range_test import range_test
 from stagetransfer.training.scaled_start import ScaledStart
 from stagetransfer.training.schedules import warmup_cosine
-from stagetransfer.training.seed_epoch import SeedEpoch
 from stagetransfer.training.tuning import (
     block_rates,
     check_transfer,

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from stagetransfer.training.measure_speed import MeasureSpeed
+from stagetransfer.training.callbacks import MeasureSpeed
 
 log = logging.getLogger(__name__)
 

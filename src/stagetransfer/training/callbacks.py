@@ -1,0 +1,156 @@
+"""Small callbacks: the best epoch, the seed of each epoch, learning rates, LP-FT and speed."""
+
+import operator
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from stagetransfer.data.images import Batch
+from stagetransfer.seeding import derive
+
+
+class BestEpoch(pl.Callback):
+    """Remember the epoch with the best validation metric `monitor`, and all metrics of it.
+
+    Without a `monitor` it is the last epoch.
+
+    Training ends after `patience` epochs without improvement, or never with None. Lightning's
+    EarlyStopping is not used because it forgets on resuming that it had stopped.
+    """
+
+    def __init__(self, monitor: str | None, lowest: bool, patience: int | None) -> None:
+        self.monitor = monitor
+        self.is_better = operator.lt if lowest else operator.gt
+        self.patience = patience
+        self.epoch = 0
+        self.last_epoch = -1
+        self.metrics: dict[str, float] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_if_exhausted(trainer)  # a resumed training may already have ended
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        metrics = {
+            name.removeprefix("validation/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("validation/")
+        }
+        self.last_epoch = trainer.current_epoch
+        best = self.metrics.get(self.monitor or "")
+        if best is None or self.monitor is None or self.is_better(metrics[self.monitor], best):
+            self.epoch, self.metrics = trainer.current_epoch, metrics
+        self._stop_if_exhausted(trainer)
+
+    def _stop_if_exhausted(self, trainer: pl.Trainer) -> None:
+        if self.patience is not None and self.last_epoch - self.epoch >= self.patience:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "last_epoch": self.last_epoch, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
+
+
+class SeedEpoch(pl.Callback):
+    """Seed every global random generator before each epoch from (seed, epoch) alone.
+
+    Dropout and augmentation of an epoch then do not depend on earlier epochs, so a run that was
+    killed and resumed gives the same result as one that was not. With several devices, each
+    process has its own seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rank = trainer.global_rank
+        seed = derive(self.seed, "epoch", trainer.current_epoch, *([rank] if rank else []))
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+
+
+class LogLearningRates(pl.Callback):
+    """Log the learning rate of each block's weights at the start of each epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rates = {
+            f"rate/{group['name'].removesuffix('.weight')}": float(group["lr"])
+            for group in trainer.optimizers[0].param_groups
+            if group["name"].endswith(".weight")
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(rates, step=trainer.global_step)
+
+
+class LinearProbe(pl.Callback):
+    """Train only `blocks` for the first `epochs` of a stage, then all that are not frozen.
+
+    This is LP-FT (linear probing, then fine-tuning; Kumar et al. 2022, arXiv 2202.10054) within
+    one stage and one learning-rate schedule. The optimiser skips parameters without a gradient.
+    The epoch number alone decides which blocks are trained, so a resumed run behaves the same.
+    """
+
+    def __init__(self, blocks: Sequence[str], epochs: int) -> None:
+        self.blocks = tuple(blocks)
+        self.epochs = epochs
+
+    # Lightning does not call on_train_epoch_start when it resumes within an epoch.
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        train_all = trainer.current_epoch >= self.epochs
+        for group in trainer.optimizers[0].param_groups:  # frozen blocks are in no group
+            for parameter in group["params"]:
+                parameter.requires_grad_(train_all or group["block"] in self.blocks)
+
+
+class MeasureSpeed(pl.Callback):
+    """Measure the seconds of a stage and its training images per second, across resumes."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # wall-clock time of the fit, validation and checkpoints included
+        self.training_seconds = 0.0  # of the training steps alone, data loading included
+        self.images = 0  # training images seen on all devices
+        self._fit_began = self._step_began = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images per second of training time; 0 before the first step."""
+        return self.images / self.training_seconds if self.training_seconds else 0.0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._fit_began = self._step_began = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._step_began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.training_seconds += now - self._step_began
+        self._step_began = now
+        self.images += len(batch.labels) * trainer.world_size
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds += time.perf_counter() - self._fit_began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "seconds": self.seconds + time.perf_counter() - self._fit_began,
+            "training_seconds": self.training_seconds,
+            "images": self.images,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
