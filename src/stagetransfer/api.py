@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -16,20 +17,10 @@ from stagetransfer.runs.study import run_order
 PathLike = str | os.PathLike[str]
 
 
-class Runs(Sequence[Run]):
+class Runs(tuple[Run, ...]):
     """Finished runs, in order of condition, ratio and seed."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._runs = list(runs)
-
-    def __getitem__(self, index: int) -> Run:  # type: ignore[override]
-        return self._runs[index]
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self._runs)
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<{len(self)} finished runs>"
@@ -119,19 +110,15 @@ def report(
     )
 
 
-class _progress:
+@contextmanager
+def _progress(verbose: bool) -> Iterator[None]:
     """Show the package's log lines within the block, without touching the root logger."""
-
-    def __init__(self, verbose: bool) -> None:
-        self._logger = logging.getLogger("stagetransfer")
-        self._handler = logging.StreamHandler()
-        self._level = logging.INFO if verbose else logging.WARNING
-
-    def __enter__(self) -> None:
-        self._before = self._logger.level
-        self._logger.addHandler(self._handler)
-        self._logger.setLevel(self._level)
-
-    def __exit__(self, *exception: object) -> None:
-        self._logger.removeHandler(self._handler)
-        self._logger.setLevel(self._before)
+    logger, handler = logging.getLogger("stagetransfer"), logging.StreamHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

@@ -48,9 +48,7 @@ def read_image(
     changes = []
     try:
         with open_image(path) as image:
-            _check_bits(path, image)
-            _check_frames(path, image)
-            _check_turned_tiff(path, image)
+            _check_kind(path, image)
             if side is not None and (stretch or min(image.size) >= side):
                 image.draft(None, (side, side))
             turned = _is_turned(image)
@@ -80,8 +78,9 @@ def _is_turned(image: Image.Image) -> bool:
     return bool(image.getexif().get(_ORIENTATION, 1) != 1)
 
 
-def _check_bits(path: Path, image: Image.Image) -> None:
-    """Refuse more than 8 bits per channel; Pillow cuts those of colour images to the upper 8."""
+def _check_kind(path: Path, image: Image.Image) -> None:
+    """Refuse what 8 bits or one frame cannot hold, and what Pillow decodes wrongly."""
+    # Of colour images with more bits, Pillow keeps the upper 8.
     decoders = _decoders(image)
     wide = any(_WIDE.search(repr(args)) for _, args in decoders)
     if image.format == "PPM":
@@ -93,6 +92,14 @@ def _check_bits(path: Path, image: Image.Image) -> None:
         )
     if image.mode not in (*_GREY, *_COLOUR):
         raise UserError(f"{path}: an image of mode {image.mode}; save it as grey or RGB")
+    # Of a JPEG with further pictures (MPO), these are previews or depths: the first one counts.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise UserError(f"{path}: an image of {frames} frames; save each as a file of its own")
+    # Pillow 13.0 decodes these with width and height exchanged.
+    raw = any(name != "libtiff" for name, _ in decoders)
+    if image.format == "TIFF" and raw and image.getexif().get(_ORIENTATION, 1) > 4:
+        raise UserError(f"{path}: an uncompressed TIFF that is turned; save it upright")
 
 
 def _decoders(image: Image.Image) -> list[tuple[str, tuple[object, ...]]]:
@@ -100,17 +107,3 @@ def _decoders(image: Image.Image) -> list[tuple[str, tuple[object, ...]]]:
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     told = ((tile[0], tile[3]) for tile in tiles)
     return [(name, args if isinstance(args, tuple) else (args,)) for name, args in told]
-
-
-def _check_turned_tiff(path: Path, image: Image.Image) -> None:
-    # Pillow 13.0 decodes these with width and height exchanged.
-    raw = any(name != "libtiff" for name, _ in _decoders(image))
-    if image.format == "TIFF" and raw and image.getexif().get(_ORIENTATION, 1) > 4:
-        raise UserError(f"{path}: an uncompressed TIFF that is turned; save it upright")
-
-
-def _check_frames(path: Path, image: Image.Image) -> None:
-    # Of a JPEG with further pictures (MPO), these are previews or depths: the first one counts.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise UserError(f"{path}: an image of {frames} frames; save each as a file of its own")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +77,10 @@ class Samples:
         pixels = self.images if isinstance(self.images, np.ndarray) else None
         none = ("",) * len(self)
         contents: Sequence[object] = none
-        if pixels is None:
-            contents = _states(self.images) if digests is None else digests.tolist()
+        if pixels is None and digests is not None:
+            contents = digests.tolist()
+        elif pixels is None:
+            contents = [(one.st_size, one.st_mtime_ns) for one in map(os.stat, self.images)]
         columns = (self.ids, self.labels, self.groups or none, self.splits or none, contents)
         for row in zip(*columns, strict=True):
             digest.update(repr(tuple(map(str, row))).encode())
@@ -86,8 +88,3 @@ class Samples:
             digest.update(repr(pixels.shape).encode())
             digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()[:16]
-
-
-def _states(paths: Iterable[Path]) -> list[tuple[int, int]]:
-    found = (os.stat(path) for path in paths)
-    return [(state.st_size, state.st_mtime_ns) for state in found]

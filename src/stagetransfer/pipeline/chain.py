@@ -90,12 +90,14 @@ class ChainRunner:
             data = stage_data(config, stage)
             check_monitor(stage, data)
             before = self.stages[-1] if self.stages else None
-            key = self._key(stage, data, before.key if before else None)
+            before_key = before.key if before else None
+            key = key_of({**self._identity(stage, data), "before": before_key})
             epochs = stage_epochs(config, stage, data)
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
         check_network(config, self.stages)
         check_copies(config, self.stages[-1])
-        self.folder = self._folder()
+        name = f"{config.condition}-r{config.ratio:g}-s{config.seed}-{key[:8]}"
+        self.folder = config.outputs / "runs" / name if self.has_target else self.store.path(key)
 
     @property
     def finished(self) -> bool:
@@ -289,13 +291,3 @@ class ChainRunner:
             if config.teacher:
                 identity["teacher"] = check_teachers(config, data)
         return identity
-
-    def _folder(self) -> Path:
-        config, key = self.config, self.stages[-1].key
-        if not self.has_target:
-            return self.store.path(key)
-        name = f"{config.condition}-r{config.ratio:g}-s{config.seed}-{key[:8]}"
-        return config.outputs / "runs" / name
-
-    def _key(self, stage: Stage, data: DomainDataModule | Pretrained, before: str | None) -> str:
-        return key_of({**self._identity(stage, data), "before": before})

@@ -42,20 +42,17 @@ def stage_loggers(
         if build.func is CSVLogger:
             _keep_earlier(Path(filled["save_dir"], filled["name"], filled["version"]), resuming)
         try:
-            made.append(_isolated(build()))
+            logger = build()
         except ModuleNotFoundError as error:
             raise UserError(
                 f"logger.{name}: a package is not installed ({str(error).splitlines()[0]}). "
                 f"Install it, for example with pip install 'stagetransfer[{name}]'"
             ) from error
+        # No random number that a logger draws may be missing in the training.
+        for method in ("log_hyperparams", "log_metrics", "save", "after_save_checkpoint"):
+            setattr(logger, method, isolate_rng()(getattr(logger, method)))
+        made.append(logger)
     return made
-
-
-def _isolated(logger: Logger) -> Logger:
-    """Let no random number that the logger draws be missing in the training."""
-    for name in ("log_hyperparams", "log_metrics", "save", "after_save_checkpoint"):
-        setattr(logger, name, isolate_rng()(getattr(logger, name)))
-    return logger
 
 
 def _filled(setting: Any, values: Mapping[str, str]) -> Any:

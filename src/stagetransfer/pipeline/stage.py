@@ -160,6 +160,9 @@ def train(
     module, data, transfer = prepare(prepared, config)
     recipe, title = prepared.stage.recipe, prepared.title + suffix
     settings = prepared.stage.transfer
+    probe_epochs = 0
+    if settings:  # in proportion to the epochs that recipe.min_steps adds
+        probe_epochs = round(settings.probe_epochs * prepared.epochs / recipe.epochs)
     callbacks = [
         partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
     ]
@@ -175,7 +178,7 @@ def train(
         settings=config.trainer,
         transfer=transfer,
         patience=recipe.patience,
-        probe_epochs=_stretched(settings.probe_epochs, prepared) if settings else 0,
+        probe_epochs=probe_epochs,
         loggers=stage_loggers(
             config.logger, logs, title, run, resuming=(checkpoints / "last.ckpt").is_file()
         ),
@@ -223,8 +226,3 @@ def _scaled_start(
     settings, network = prepared.stage.transfer, module.network
     new = new_blocks(settings, network) if settings and prepared.before else network.blocks
     return [ScaledStart(images_of(data), new, derive(prepared.seed, "scale"))]
-
-
-def _stretched(epochs: int, prepared: PreparedStage) -> int:
-    """Return epochs of the recipe in proportion to those that `recipe.min_steps` adds."""
-    return round(epochs * prepared.epochs / prepared.stage.recipe.epochs)

@@ -44,13 +44,9 @@ def of_data_set(run: UnfinishedRun, named: Mapping[str, Sequence[Run]]) -> str |
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    domain = f"domain.{_target(config)}"
+    domain = f"domain.{(config.get('chain') or ['target'])[-1]}"
     root, split_file = config.get(f"{domain}.root"), config.get(f"{domain}.split_file")
     text = Path(str(root)).name if root else str(config.get(f"{domain}.layout", "embedded"))
     if split_file:
         text += f"-{Path(str(split_file)).stem}"
     return re.sub(r"[^A-Za-z0-9_.+]+", "-", text)[:60].strip("-.") or "data"
-
-
-def _target(config: Mapping[str, Any]) -> str:
-    return str((config.get("chain") or ["target"])[-1])

@@ -116,8 +116,10 @@ def set_aside_damaged(folder: Path) -> list[Path]:
     damaged = last
     if not reason and (lacking := _NEEDED - content.keys()):
         reason = f"it lacks {min(lacking)}"
-    if not reason and (best.is_file() or _counts_on_best(content)):
-        damaged, reason = best, _content(best)[1]
+    if not reason:
+        states = dict(content["callbacks"]).values()  # that of ModelCheckpoint names best.ckpt
+        if best.is_file() or any(isinstance(x, dict) and x.get("best_model_path") for x in states):
+            damaged, reason = best, _content(best)[1]
     if not reason:
         return []
     moved = []
@@ -137,9 +139,3 @@ def _content(file: Path) -> tuple[Any, str]:
         return {}, "it is missing"
     except Exception as error:  # a damaged archive or pickle raises all kinds of errors
         return {}, type(error).__name__
-
-
-def _counts_on_best(content: dict[str, Any]) -> bool:
-    """Whether a training had already chosen an epoch: its ModelCheckpoint had saved best.ckpt."""
-    states = dict(content["callbacks"]).values()
-    return any(isinstance(one, dict) and one.get("best_model_path") for one in states)

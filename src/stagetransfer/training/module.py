@@ -166,19 +166,13 @@ class ClassifierModule(pl.LightningModule):
         return self.network(images.contiguous(memory_format=self.memory_format))  # type: ignore[no-any-return]
 
     def _logits(self, batch: AnyBatch) -> Tensor:
-        if isinstance(batch, FeatureBatch):
-            features = batch.features.to(self._dtype_of_features())
-            return self.prefix.rest(features, training=self.training)
-        return self(batch.images)  # type: ignore[no-any-return]
-
-    def _dtype_of_features(self) -> torch.dtype:
-        """Return the type of the prefix's output in this precision; stored features are float32.
-
-        Dropout draws another mask for another type, so cached features must have the same type.
-        """
+        if not isinstance(batch, FeatureBatch):
+            return self(batch.images)  # type: ignore[no-any-return]
+        # Stored features are float32. Dropout draws another mask for another type, so they get the
+        # type of the prefix's output in this precision.
         if self._features_dtype is None:
             self._features_dtype = self.prefix.features(self.blank_images(1)).dtype
-        return self._features_dtype
+        return self.prefix.rest(batch.features.to(self._features_dtype), training=self.training)
 
     def blank_images(self, count: int) -> Tensor:
         """Return images (count, 3, S, S) of zeros, on the network's device."""

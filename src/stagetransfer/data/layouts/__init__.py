@@ -68,6 +68,11 @@ def check_options(
     Values are compared with type hints that are unions of the types in `_TYPES`. Words such as "no"
     become booleans.
     """
+
+    def fits(value: object, accepted: type) -> bool:
+        # Python's True is a number, too.
+        return isinstance(value, accepted) and (accepted is bool or not isinstance(value, bool))
+
     signature = signature_of(reader)
     try:
         signature.bind(**options)
@@ -78,12 +83,7 @@ def check_options(
         hint = signature.parameters[name].annotation if name in signature.parameters else None
         types = get_args(hint) if isinstance(hint, UnionType) else (hint,)
         known = [_TYPES[one] for one in types if one in _TYPES]
-        if len(known) == len(types) and not any(_is(value, accepted) for accepted, _ in known):
+        if len(known) == len(types) and not any(fits(value, accepted) for accepted, _ in known):
             kinds = " or ".join(kind for _, kind in known)
             raise UserError(f"{key}.{name}={value}: must be {kinds}. Give another value.")
     return options
-
-
-def _is(value: object, accepted: type) -> bool:
-    # Python's True is a number, too.
-    return isinstance(value, accepted) and (accepted is bool or not isinstance(value, bool))
