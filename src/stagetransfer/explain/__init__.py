@@ -9,10 +9,9 @@ measures of maps and features (`edge_energy`, `ssim`, `rank_correlation`, `linea
 """
 
 from stagetransfer.explain.backward_seed import Seed
-from stagetransfer.explain.colour_scales import SCALES, input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.compared_runs import open_compared_runs
 from stagetransfer.explain.edge_energy import EdgeRule, edge_energy, edge_share_of_area, edges
-from stagetransfer.explain.image_grids import image_grid
+from stagetransfer.explain.image_grids import SCALES, image_grid, input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.log_feature_images import LogFeatureImages
 from stagetransfer.explain.saliency import METHODS, SaliencyMethod, deconvnet, desalinet, salinet
 from stagetransfer.explain.similarity import linear_cka, rank_correlation, ssim

@@ -10,8 +10,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from stagetransfer.errors import UserError
-from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
-from stagetransfer.explain.image_grids import first_filters, tiled_filters
+from stagetransfer.explain.image_grids import (
+    first_filters,
+    input_to_rgb,
+    saliency_to_rgb,
+    tiled_filters,
+)
 from stagetransfer.explain.saliency import METHODS, default_method
 from stagetransfer.training.feature_cache import StageData, images_of
 from stagetransfer.training.module import ClassifierModule

@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
-from stagetransfer.explain.colour_scales import input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.image_grids import (
     FILTER_COLUMNS,
     Image,
     first_filters,
     image_grid,
+    input_to_rgb,
+    saliency_to_rgb,
     tiled_filters,
 )
 from stagetransfer.explain.saliency import TITLES, SaliencyMethod

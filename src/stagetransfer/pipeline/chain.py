@@ -27,9 +27,8 @@ from stagetransfer.pipeline.distributed import (
     leaders_value,
     leave_process_group,
 )
-from stagetransfer.pipeline.kept_weights import keep_weights
 from stagetransfer.pipeline.loggers import LOG_FOLDERS
-from stagetransfer.pipeline.run_folder import failure_recorded, settle, work_folder
+from stagetransfer.pipeline.run_folder import failure_recorded, keep_weights, settle, work_folder
 from stagetransfer.pipeline.search import Search, search_depth, search_rates
 from stagetransfer.pipeline.stage import PreparedStage, prepare, source_weights, train
 from stagetransfer.pipeline.stage_data import stage_data

@@ -16,7 +16,7 @@ from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_yaml
 from stagetransfer.models import Backbone, build_backbone, copy_blocks, read_weights
-from stagetransfer.pipeline.kept_weights import KEEP, whole_state
+from stagetransfer.pipeline.run_folder import KEEP, whole_state
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.runs.reader import check_texts, find_runs, is_finished, read_record
 from stagetransfer.runs.study import condition_order

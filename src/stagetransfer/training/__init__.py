@@ -1,7 +1,6 @@
 """Training of one stage: the LightningModule, the transfer from the stage before, the callbacks."""
 
-from stagetransfer.training.caffe_sgd import CaffeSGD
-from stagetransfer.training.callbacks import SeedEpoch
+from stagetransfer.training.callbacks import ScaledStart, SeedEpoch
 from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
 from stagetransfer.training.feature_cache import (
     FeatureDataModule,
@@ -20,8 +19,7 @@ from stagetransfer.training.module import (
 )
 from stagetransfer.training.parameter_groups import parameter_groups, rates_by_block
 from stagetransfer.training.range_test import range_test
-from stagetransfer.training.scaled_start import ScaledStart
-from stagetransfer.training.schedules import warmup_cosine
+from stagetransfer.training.schedules import CaffeSGD, warmup_cosine
 from stagetransfer.training.tuning import (
     block_rates,
     check_transfer,

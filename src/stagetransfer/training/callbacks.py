@@ -1,17 +1,20 @@
-"""Small callbacks: the best epoch, the seed of each epoch, learning rates, LP-FT and speed."""
+"""Small callbacks: best epoch, seed of each epoch, learning rates, LP-FT, speed, scaled start."""
 
 import operator
 import random
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from stagetransfer.data import DomainDataModule
 from stagetransfer.data.images import Batch
+from stagetransfer.models import scale_outputs
 from stagetransfer.seeding import derive
+from stagetransfer.training.module import ClassifierModule
 
 
 class BestEpoch(pl.Callback):
@@ -154,3 +157,26 @@ class MeasureSpeed(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
+
+
+NUM_IMAGES = 64
+
+
+class ScaledStart(pl.Callback):
+    """Call `stagetransfer.models.scale_outputs` for the blocks of a stage that have new weights.
+
+    It must come after the transfer from the stage before, because the output of a new block depends
+    on the blocks below it. A resumed training has its weights already and is left alone. The images
+    are up to 64 of the training split, drawn by `seed`, without augmentation.
+    """
+
+    def __init__(self, data: DomainDataModule, blocks: Sequence[str], seed: int) -> None:
+        self.data = data
+        self.blocks = tuple(blocks)
+        self.seed = seed
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and trainer.ckpt_path is None:
+            # The module is still on the CPU, though Lightning sets its `device` to the later one.
+            images = self.data.some_inputs("train", NUM_IMAGES, self.seed)
+            scale_outputs(cast(ClassifierModule, pl_module).network, images, self.blocks)

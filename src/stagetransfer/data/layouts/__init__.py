@@ -13,10 +13,9 @@ from typing import Any, get_args
 
 from stagetransfer.config.instantiate import signature_of, with_booleans
 from stagetransfer.data.layouts.csv_table import read_csv
-from stagetransfer.data.layouts.dld import read_dld
 from stagetransfer.data.layouts.folders import read_folder, read_imagenet
 from stagetransfer.data.layouts.image_check import check_images
-from stagetransfer.data.layouts.texture_sets import read_curet, read_dtd, read_kth_tips
+from stagetransfer.data.layouts.published_sets import read_curet, read_dld, read_dtd, read_kth_tips
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 

@@ -1,9 +1,14 @@
-"""Published texture sets: CUReT, DTD and KTH-TIPS."""
+"""Published sets: CUReT, DTD and KTH-TIPS (textures), and DLD (Suzuki et al. 2018), lung patterns.
+
+DLD, diffuse lung disease, has seven classes of HRCT pattern (arXiv 1810.06282).
+"""
 
 import re
 from pathlib import Path, PurePosixPath
 
+from stagetransfer.data.layouts.csv_table import read_csv
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, class_folders, entries
+from stagetransfer.data.layouts.folders import find_classes, read_folder
 from stagetransfer.data.layouts.rows import Limit, class_rows, to_samples
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
@@ -86,3 +91,37 @@ def read_kth_tips(root: Path, *, max_classes: Limit = None, max_per_class: Limit
                 )
             rows[i] = row._replace(group=sample[1])
     return to_samples(root, rows, names, max_per_class)
+
+
+DLD_CLASSES = ("CON", "GGO", "HCM", "RET", "EMP", "NOD", "NOR")
+_TABLE = "labels.csv"
+
+
+def read_dld(
+    root: Path,
+    *,
+    table: str | None = None,
+    groups: str | None = None,
+    splits: bool | None = None,
+    max_classes: Limit = None,
+    max_per_class: Limit = None,
+) -> Samples:
+    """Read diffuse lung disease: the classes CON, GGO, HCM, RET, EMP, NOD, NOR in this order.
+
+    The images are in a table (see `read_csv`; its column `split` has the official split), or in
+    folders CON ... NOR (see `read_folder`; the official split as train/ and test/). `table` is
+    root/labels.csv by default, or the folders if there is none.
+    """
+    limits = {"max_classes": max_classes, "max_per_class": max_per_class}
+    if table is not None or (root / _TABLE).is_file():
+        for name, value, column in (("groups", groups, "patient"), ("splits", splits, "split")):
+            if value is not None:
+                raise UserError(
+                    f"options.{name}={value!r} is for folders; in {root / (table or _TABLE)} the "
+                    f"column {column} names the {name}"
+                )
+        return read_csv(root, table=table or _TABLE, classes=DLD_CLASSES, **limits)
+    for folder in find_classes(root, splits):
+        if folder.rpartition("/")[2] not in DLD_CLASSES:
+            raise UserError(f"{root / folder}: unknown class; known are {', '.join(DLD_CLASSES)}")
+    return read_folder(root, groups=groups, splits=splits, classes=DLD_CLASSES, **limits)
