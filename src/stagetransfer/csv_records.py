@@ -18,15 +18,13 @@ def records(
     """Yield line numbers and stripped cells by column; pandas would lose the line numbers.
 
     Cells are separated by commas, semicolons or tabs, whichever the header has most of, and the
-    names of columns are taken in lower case.
+    names of columns are taken in lower case. UserError if the file is no such table; the message
+    names the line.
 
     Args:
         needed: columns that must exist.
         cure: what to do if there is no such file.
         once: columns that must not occur twice; None: all.
-
-    Raises:
-        UserError: the file is no such table; the message names the line.
     """
     try:
         require_file(path)

@@ -36,14 +36,13 @@ def read_image(
 ) -> Decoded:
     """Return the image in a file as mode L (grey images) or RGB.
 
+    UserError if the file cannot be decoded, has more than 8 bits per channel or several frames.
+
     Args:
         mode: "L" or "RGB" for all images.
         side: a size in pixels that suffices; a JPEG may be decoded at a lower resolution than its
             own, but not below this one.
         stretch: whether both sides may have to reach `side`, or only the shorter one.
-
-    Raises:
-        UserError: the file cannot be decoded, has more than 8 bits per channel or several frames.
     """
     changes = []
     try:

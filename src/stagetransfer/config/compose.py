@@ -14,8 +14,7 @@ from stagetransfer.errors import UserError
 def compose_settings(words: Sequence[str]) -> RunConfig:
     """Return the checked settings of these overrides, such as "+experiment=two_stage".
 
-    Raises:
-        UserError: Hydra refuses an override, or a setting is impossible.
+    UserError if Hydra refuses an override, or a setting is impossible.
     """
     try:
         with initialize_config_module("stagetransfer.conf", version_base="1.3"):

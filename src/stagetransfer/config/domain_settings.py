@@ -48,12 +48,11 @@ class DomainSettings:
     def from_config(cls, values: Mapping[str, Any], key: str) -> Self:
         """Return the settings, with types converted as Hydra does.
 
+        UserError if a key is unknown or missing, or a value is of the wrong type or impossible.
+
         Args:
             values: the domain's keys without `_target_` and `_partial_`.
             key: place in the config ("domain.target"), for messages.
-
-        Raises:
-            UserError: a key is unknown or missing, or a value is of the wrong type or impossible.
         """
         settings = typed(cls, (key, values))
         settings._check(key)

@@ -16,14 +16,12 @@ from stagetransfer.errors import UserError
 def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
     """Return the class or function that `target` names, with its keywords bound.
 
-    Keywords are data: a `_target_` within them is not followed.
+    Keywords are data: a `_target_` within them is not followed. UserError if there is no such class
+    or function, or it does not take one of the keywords.
 
     Args:
         target: `_target_` and keywords.
         key: where the config holds it, for messages.
-
-    Raises:
-        UserError: there is no such class or function, or it does not take one of the keywords.
     """
     if "_target_" not in target:
         raise UserError(f"{key}._target_ is required: the full name of a class or function")

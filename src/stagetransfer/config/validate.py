@@ -52,9 +52,8 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 def validate_config(cfg: DictConfig) -> RunConfig:
     """Check a config, as Hydra composes it or as a run's config.yaml holds it.
 
-    Raises:
-        UserError: a required value is missing, a key is unknown, or a value is of the wrong type or
-            impossible.
+    UserError if a required value is missing, a key is unknown, or a value is of the wrong type or
+    impossible.
     """
     chain = _chain(cfg)
     tree = _resolve(cfg, chain)

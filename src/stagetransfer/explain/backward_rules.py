@@ -48,11 +48,9 @@ def layer_output(network: nn.Module, images: Tensor, layer: str | None, rules: R
     """Return the output (N, ...) of a module or of a backbone's block; None: of the network.
 
     The network computes in evaluation mode and no further than needed. Hooks do not run, and
-    nothing in it changes. A module with parameters counts at its first call; one without, such as
-    a ReLU that a block uses several times, at its last call in the module that holds it.
-
-    Raises:
-        UserError: an unknown layer, or one without an output.
+    nothing in it changes. A module with parameters counts at its first call; one without, such as a
+    ReLU that a block uses several times, at its last call in the module that holds it. UserError
+    for an unknown layer, or one without an output.
     """
     found: list[Any] = []
     with _plain(network), rules, suppress(_Reached):

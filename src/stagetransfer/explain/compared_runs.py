@@ -101,11 +101,8 @@ def open_compared_runs(
 ) -> ComparedRuns:
     """Open the finished runs under `paths` of one ratio, by default the largest.
 
-    Only runs with one of the `seeds` are kept; all if it is empty.
-
-    Raises:
-        UserError: there is none, two have the same condition and seed, they differ in the blocks,
-            or they could not be in one report.
+    Only runs with one of the `seeds` are kept; all if it is empty. UserError if there is none, two
+    have the same condition and seed, they differ in the blocks, or they could not be in one report.
     """
     runs = restore_runs(paths)
     ratio = max(run.record["ratio"] for run in runs) if ratio is None else ratio

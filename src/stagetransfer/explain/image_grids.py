@@ -57,10 +57,8 @@ def first_filters(network: Backbone) -> tuple[str, Tensor]:
 def tiled_filters(weight: Tensor) -> Image:
     """Return filters (F, 3, h, w) as one image, one pixel apart, in the colours of their channels.
 
-    Each filter is scaled by its own largest magnitude; 0 is mid-grey.
-
-    Raises:
-        UserError: the filters do not have 3 channels.
+    Each filter is scaled by its own largest magnitude; 0 is mid-grey. UserError if the filters do
+    not have 3 channels.
     """
     if weight.shape[1] != 3:
         raise UserError(

@@ -55,16 +55,14 @@ def desalinet(
     """Return DeSaliNet's saliency maps of a layer, one per image: (N, C, H, W), signed, unscaled.
 
     The maps of a batch do not depend on each other. The network computes in evaluation mode and
-    does not change; its hooks do not run.
+    does not change; its hooks do not run. UserError for an unusable argument, or activations other
+    than ReLU alone before the layer.
 
     Args:
         images: (N, C, H, W), normalised as for the network, in its type and on its device.
         layer: the name of a module, or a block of a `Backbone`; None: the backbone's feature map.
         seed: what is taken back; see `stagetransfer.explain.backward_seed.Seed`.
         lrn: how local response normalisation is passed: "identity" as in the paper, or "gradient".
-
-    Raises:
-        UserError: an unusable argument, or activations other than ReLU alone before the layer.
     """
     return _saliency("desalinet", network, images, layer, seed, lrn)
 

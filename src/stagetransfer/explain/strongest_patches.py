@@ -52,11 +52,8 @@ def receptive_field(network: Backbone, layer: str) -> ReceptiveField:
 
     Found by NaN, which a gradient passes on whatever the weights are. The images grow, because a
     field may be larger than the network's input; only their height does, because a field has the
-    same size in both directions.
-
-    Raises:
-        UserError: there is no such layer, or it depends on the whole image, as after attention or
-            a mean over positions.
+    same size in both directions. UserError if there is no such layer, or it depends on the whole
+    image, as after attention or a mean over positions.
     """
     whole = copy.deepcopy(network).cpu().float()
     for more_rows in _MORE_ROWS:

@@ -130,8 +130,7 @@ class Backbone(nn.Module):
     def module_of(self, layer: str) -> nn.Module:
         """Return the module of this name, or the one whose output stands for the block.
 
-        Raises:
-            UserError: there is neither.
+        UserError if there is neither.
         """
         name = self._taps.get(layer, layer)
         try:

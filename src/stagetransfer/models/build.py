@@ -30,8 +30,7 @@ def input_spec(model: Model) -> InputSpec:
 def build_backbone(model: Model, num_classes: int) -> Backbone:
     """Return the network with the library's own initial values and our faster operators.
 
-    Raises:
-        UserError: there is no such network, or it cannot have these settings.
+    UserError if there is no such network, or it cannot have these settings.
     """
     spec = input_spec(model)
     if model.library == "alexnet":

@@ -46,14 +46,13 @@ class _Value:
 class FrozenPrefix:
     """A network in two parts. The results of both together are those of the whole.
 
+    NoSplit if the network cannot be traced or cut there.
+
     Args:
         tuned: the blocks that are trained.
 
     Attributes:
         modules: the names of the modules that run in the prefix alone.
-
-    Raises:
-        NoSplit: the network cannot be traced or cut there.
     """
 
     def __init__(self, backbone: Backbone, tuned: Collection[str]) -> None:

@@ -39,16 +39,13 @@ _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77d
 def read_weights(source: str | Path, model: Model) -> dict[str, Tensor]:
     """Return the weights of a network, under the names of its tensors.
 
-    For AlexNet see `load_weights`. Shapes are only checked by `copy_blocks`.
+    For AlexNet see `load_weights`. Shapes are only checked by `copy_blocks`. UserError if there are
+    no such weights, they are damaged, or they expect another input than `model` states.
 
     Args:
         source: "torchvision" or "timm" (from the library's cache or the internet),
             "efficientnet-lite0" (from an installed package), or a `.pt`, `.pth`, `.ckpt` or
             `.safetensors` file with a state dict.
-
-    Raises:
-        UserError: there are no such weights, they are damaged, or they expect another input than
-            `model` states.
     """
     if model.library == "alexnet":
         return load_weights(

@@ -33,9 +33,8 @@ def has_tensors(path: Path) -> bool:
 def read_tensors(path: Path, own: InputSpec) -> dict[str, Tensor]:
     """Return the named tensors in a file, for a network whose input is `own`.
 
-    Raises:
-        UserError: the file is damaged, holds no tensors, holds numbers that are not finite, or
-            states another input, which files of other tools do not.
+    UserError if the file is damaged, holds no tensors, holds numbers that are not finite, or states
+    another input, which files of other tools do not.
     """
     if path.suffix.lower() == ".safetensors":
         tensors, metadata = _read_safetensors(path)

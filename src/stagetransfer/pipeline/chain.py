@@ -62,7 +62,8 @@ log = logging.getLogger(__name__)
 class ChainRunner:
     """Runs one chain at one ratio and one seed.
 
-    Building it reads the data and checks all input, and writes nothing.
+    Building it reads the data and checks all input, and writes nothing. UserError if the data, the
+    weights or the settings cannot lead to a run.
 
     Args:
         config: the checked settings.
@@ -73,9 +74,6 @@ class ChainRunner:
         stages: the chain's stages, ready to be trained.
         folder: the run's folder; its name ends with 8 digits of the hash of all that decides. For a
             chain of sources alone it is the last stage's folder in the store.
-
-    Raises:
-        UserError: the data, the weights or the settings cannot lead to a run.
     """
 
     def __init__(self, config: RunConfig, overrides: Sequence[str] = ()) -> None:
@@ -230,8 +228,7 @@ class ChainRunner:
     ) -> tuple[TestResult, Health]:
         """Load the chosen weights, test them on the validation images, and log their health.
 
-        Raises:
-            UserError: the stage did not learn, and its settings require that it does.
+        UserError if the stage did not learn, and its settings require that it does.
         """
         stage = prepared.stage
         module.network.net.load_state_dict(network_state(fitted.best))

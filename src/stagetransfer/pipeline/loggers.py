@@ -26,13 +26,12 @@ def stage_loggers(
 ) -> list[Logger]:
     """Return new loggers for one training of a stage.
 
+    UserError if a logger cannot be built.
+
     Args:
         loggers: name -> `_target_` and keywords.
         folder, stage, run: what the placeholders stand for.
         resuming: whether the training continues an earlier one, whose curves are then kept.
-
-    Raises:
-        UserError: a logger cannot be built.
     """
     values = {"folder": str(folder), "stage": stage, "run": run}
     made: list[Logger] = []

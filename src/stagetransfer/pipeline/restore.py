@@ -60,8 +60,7 @@ class RestoredRun:
     def data(self) -> DomainDataModule:
         """The data of the target domain.
 
-        Raises:
-            UserError: they cannot be read, or the run was trained and tested on other data.
+        UserError if they cannot be read, or the run was trained and tested on other data.
         """
         if (named := self.config.stages[-1].domain.get("_target_")) not in OWN_DATA:
             raise UserError(
@@ -85,8 +84,7 @@ class RestoredRun:
     def network(self) -> Backbone:
         """Return the trained network, ready to predict.
 
-        Raises:
-            UserError: its weights or those of the source stage that it needs cannot be read.
+        UserError if its weights or those of the source stage that it needs cannot be read.
         """
         kept, classes = self.kept, len(self.record["classes"])
         state = self._state(self.folder / "checkpoints" / kept["file"])
@@ -134,11 +132,10 @@ class RestoredRun:
 def restore_runs(paths: Sequence[Path]) -> list[RestoredRun]:
     """Return the finished runs at `paths`, by condition, ratio (greatest first) and seed.
 
+    UserError if a path holds no finished run, or a run cannot be read.
+
     Args:
         paths: run folders, or folders that hold some (`runs`, outputs folders).
-
-    Raises:
-        UserError: a path holds no finished run, or a run cannot be read.
     """
     folders: dict[Path, None] = {}
     for path in paths:

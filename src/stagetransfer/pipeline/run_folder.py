@@ -94,8 +94,7 @@ def whole_state(
 ) -> dict[str, Tensor]:
     """Return the run's state dict from the tensors in head.ckpt and the source's others.
 
-    Raises:
-        UserError: the source is not the one that the run started from.
+    UserError if the source is not the one that the run started from.
     """
     same = source.keys() - head.keys()
     if _digest(source, same) != digest:

@@ -12,8 +12,7 @@ from stagetransfer.seeding import derive
 def stage_data(config: RunConfig, stage: Stage) -> DomainDataModule | Pretrained:
     """Return the stage's data module, read and checked, or the weights that replace the stage.
 
-    Raises:
-        UserError: the data cannot be read, or weights are given for a stage that must be trained.
+    UserError if the data cannot be read, or weights are given for a stage that must be trained.
     """
     key = f"domain.{stage.name}"
     model = config.model

@@ -45,8 +45,7 @@ class StageStore:
     def record(self, key: str) -> list[dict[str, Any]]:
         """Return the entries of a finished stage and of those before it, from its stage.json.
 
-        Raises:
-            UserError: the file is damaged.
+        UserError if the file is damaged.
         """
         file = self.path(key) / "stage.json"
         cure = f"Remove the folder {file.parent}, and the stage is trained again."

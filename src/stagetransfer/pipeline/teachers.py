@@ -44,9 +44,8 @@ class Teachers:
 def check_teachers(config: RunConfig, data: DomainDataModule) -> list[str]:
     """Return the names of the runs of `teacher`, sorted; they end with a hash of all that decides.
 
-    Raises:
-        UserError: one of them cannot teach this target: it has another input, other classes,
-            another ratio, or was not trained and tested on the same division of the same images.
+    UserError if one of them cannot teach this target: it has another input, other classes, another
+    ratio, or was not trained and tested on the same division of the same images.
     """
     runs = _restored(config)
     for run in runs:

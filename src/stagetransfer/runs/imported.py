@@ -29,16 +29,14 @@ def import_run(
     """Make a run folder from tables of predictions, beside the run that it resembles; return it.
 
     The tables have the columns id and p_<class>, with the ids of the test and validation images of
-    `like`; its labels and patients are taken. Further columns are ignored.
+    `like`; its labels and patients are taken. Further columns are ignored. UserError if the tables
+    have other images, or rows that are no probabilities.
 
     Args:
         validation: without it, there is neither calibration nor an ensemble.
         like: a finished run of the same target, ratio and division.
         condition: the name of the new run's condition.
         seed: of the training that made the predictions; None: that of `like`.
-
-    Raises:
-        UserError: the tables have other images, or rows that are no probabilities.
     """
     if not is_folder_name(condition):
         raise UserError(

@@ -38,9 +38,7 @@ def data_needed(
     Between neighbouring ratios the means over seeds are interpolated linearly. The interval holds
     the ratios at which the 95 % interval of the distance to the goal includes zero (the inversion
     of a test, as Fieller's method); seeds and groups are resampled for both conditions together.
-
-    Raises:
-        ValueError: the runs have one ratio only.
+    ValueError if the runs have one ratio only.
     """
     levels = np.unique(runs.ratios)
     if len(levels) < 2:

@@ -49,9 +49,7 @@ def read(layout: str, root: Path, **options: object) -> Samples:
 
     Images are paths that are not opened yet (see `check_images`). Their ids are the paths below
     `root` with forward slashes, and the samples are sorted by id. Hidden files are left out.
-
-    Raises:
-        UserError: there is no such layout or option, or the folder is not of this layout.
+    UserError if there is no such layout or option, or the folder is not of this layout.
     """
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout}: none of {', '.join(LAYOUTS)}")

@@ -22,10 +22,8 @@ log = logging.getLogger(__name__)
 def check_images(samples: Samples) -> NDArray[np.uint64]:
     """Decode every image, and return the (N,) digests of their pixels, which copies share.
 
-    What had to be changed in some images (see `image_files`) is logged with their number.
-
-    Raises:
-        UserError: files that cannot be decoded; the message names the first one.
+    What had to be changed in some images (see `image_files`) is logged with their number. UserError
+    if a file cannot be decoded; the message names the first one.
     """
     if isinstance(samples.images, np.ndarray):
         return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)
