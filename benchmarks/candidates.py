@@ -23,8 +23,9 @@ from stagetransfer.config.schema import Model, Trainer
 from stagetransfer.data import DomainDataModule, StageSettings
 from stagetransfer.models import AlexNet
 from stagetransfer.training import ClassifierModule, OptimizerSettings
-from stagetransfer.training.callbacks import LogLearningRates, MeasureSpeed, SeedEpoch
+from stagetransfer.training.callbacks import MeasureSpeed, SeedEpoch
 from stagetransfer.training.fit import build_trainer
+from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
 from stagetransfer.training.progress import StageProgress
 

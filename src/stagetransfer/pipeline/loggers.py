@@ -26,12 +26,13 @@ def stage_loggers(
 ) -> list[Logger]:
     """Return new loggers for one training of a stage.
 
-    UserError if a logger cannot be built.
-
     Args:
         loggers: name -> `_target_` and keywords.
         folder, stage, run: what the placeholders stand for.
         resuming: whether the training continues an earlier one, whose curves are then kept.
+
+    Raises:
+        UserError: a logger cannot be built.
     """
     values = {"folder": str(folder), "stage": stage, "run": run}
     made: list[Logger] = []
@@ -41,17 +42,20 @@ def stage_loggers(
         if build.func is CSVLogger:
             _keep_earlier(Path(filled["save_dir"], filled["name"], filled["version"]), resuming)
         try:
-            logger = build()
+            made.append(_isolated(build()))
         except ModuleNotFoundError as error:
             raise UserError(
                 f"logger.{name}: a package is not installed ({str(error).splitlines()[0]}). "
                 f"Install it, for example with pip install 'stagetransfer[{name}]'"
             ) from error
-        # No random number that a logger draws may be missing in the training.
-        for method in ("log_hyperparams", "log_metrics", "save", "after_save_checkpoint"):
-            setattr(logger, method, isolate_rng()(getattr(logger, method)))
-        made.append(logger)
     return made
+
+
+def _isolated(logger: Logger) -> Logger:
+    """Let no random number that the logger draws be missing in the training."""
+    for name in ("log_hyperparams", "log_metrics", "save", "after_save_checkpoint"):
+        setattr(logger, name, isolate_rng()(getattr(logger, name)))
+    return logger
 
 
 def _filled(setting: Any, values: Mapping[str, str]) -> Any:

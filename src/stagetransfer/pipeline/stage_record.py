@@ -51,17 +51,21 @@ def weights_entry(name: str, key: str, weights: str) -> dict[str, Any]:
 
 def data_entry(data: DomainDataModule) -> dict[str, Any]:
     """Return what metrics.json holds of the target's images."""
-    groups = data.samples.groups
-    tested = None if groups is None else {groups[row] for row in data.rows["test"]}
     return {
         "num_train": data.count("train"),
         "num_train_per_class": data.count_by_class("train"),
         "num_validation": data.count("validation"),
         "num_test": data.count("test"),
-        "num_test_groups": None if tested is None else len(tested),
+        "num_test_groups": _count_groups(data, "test"),
         "identical_images": data.copies.record(),
         "splits": data.split_file_record,
     }
+
+
+def _count_groups(data: DomainDataModule, split: str) -> int | None:
+    """Return the number of patients (groups) in a split; None if they are unknown."""
+    groups = data.samples.groups
+    return None if groups is None else len({groups[row] for row in data.rows[split]})
 
 
 def network_entry(model: Model, network: Backbone) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Small callbacks: best epoch, seed of each epoch, learning rates, LP-FT, speed, scaled start."""
+"""Small callbacks: the best epoch, the seed of each epoch, LP-FT, speed, a scaled start."""
 
 import operator
 import random
@@ -79,19 +79,6 @@ class SeedEpoch(pl.Callback):
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)
-
-
-class LogLearningRates(pl.Callback):
-    """Log the learning rate of each block's weights at the start of each epoch."""
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rates = {
-            f"rate/{group['name'].removesuffix('.weight')}": float(group["lr"])
-            for group in trainer.optimizers[0].param_groups
-            if group["name"].endswith(".weight")
-        }
-        for logger in trainer.loggers:
-            logger.log_metrics(rates, step=trainer.global_step)
 
 
 class LinearProbe(pl.Callback):

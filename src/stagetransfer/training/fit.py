@@ -16,15 +16,10 @@ from torch import Tensor
 from stagetransfer.config.schema import Trainer
 from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
-from stagetransfer.training.callbacks import (
-    BestEpoch,
-    LinearProbe,
-    LogLearningRates,
-    MeasureSpeed,
-    SeedEpoch,
-)
+from stagetransfer.training.callbacks import BestEpoch, LinearProbe, MeasureSpeed, SeedEpoch
 from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
 from stagetransfer.training.last_checkpoint import LastCheckpoint
+from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import prepare_process, quiet_lightning
 from stagetransfer.training.module import ClassifierModule, TestResult
 from stagetransfer.training.progress import StageProgress
