@@ -3,20 +3,13 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from stagetransfer.cli.options import OnlySettings, RunPaths, new_folder, write_each_data_set
+from stagetransfer.cli.options import OnlySettings, RunPaths, out_folder, write_each_data_set
 from stagetransfer.errors import UserError
 
 
 def convergence(
     runs: RunPaths,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where to write; default: convergence/ beside runs/.", callback=new_folder
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_folder("convergence/ beside runs/")] = None,
     only: OnlySettings = None,
 ) -> None:
     """Write the validation AUC by mini-batches, and how many it took to reach 95 % of its end."""

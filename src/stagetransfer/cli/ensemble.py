@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from stagetransfer.cli.options import (
     AskedConditions,
     OnlySettings,
     ResampleCount,
     RunPaths,
-    new_folder,
+    out_folder,
     write_each_data_set,
 )
 from stagetransfer.errors import UserError
@@ -19,10 +17,7 @@ from stagetransfer.files import csv_text, write_text
 
 def ensemble(
     runs: RunPaths,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; default: ensemble/ beside runs/.", callback=new_folder),
-    ] = None,
+    out: Annotated[Path | None, out_folder("ensemble/ beside runs/")] = None,
     only: OnlySettings = None,
     conditions: AskedConditions = None,
     count: ResampleCount = 2000,

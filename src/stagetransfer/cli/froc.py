@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import ResampleCount, existing, new_folder
+from stagetransfer.cli.options import ResampleCount, existing, out_folder
 from stagetransfer.errors import UserError
 from stagetransfer.files import default_folder
 
@@ -34,13 +34,7 @@ def froc(
         str | None,
         typer.Option(help="The class of lesions, for runs; default: the second of two."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where to write; default: froc/ beside the first CSV, or beside runs/.",
-            callback=new_folder,
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_folder("froc/ beside the first CSV, or beside runs/")] = None,
     rate: Annotated[
         list[float] | None,
         typer.Option(

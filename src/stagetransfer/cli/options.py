@@ -52,6 +52,11 @@ def run_argument(help_text: str, **options: Any) -> Any:
     return typer.Argument(help=help_text, callback=check_folders, **options)
 
 
+def out_folder(default: str) -> Any:
+    """Return a typer option for the folder to write, whose default is described."""
+    return typer.Option(help=f"Where to write; default: {default}.", callback=new_folder)
+
+
 RunPaths = Annotated[
     list[Path], run_argument("Run folders, runs/ folders, outputs or sweep folders, mixed.")
 ]

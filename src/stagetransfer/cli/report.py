@@ -11,18 +11,13 @@ from stagetransfer.cli.options import (
     RunPaths,
     condition_names,
     existing,
-    new_folder,
+    out_folder,
 )
 
 
 def report(
     runs: RunPaths,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the report. (default: report beside runs)", callback=new_folder
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_folder("report/ beside runs/")] = None,
     only: OnlySettings = None,
     conditions: AskedConditions = None,
     visualization: Annotated[

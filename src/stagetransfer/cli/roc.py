@@ -10,7 +10,7 @@ from stagetransfer.cli.options import (
     OnlySettings,
     ResampleCount,
     RunPaths,
-    new_folder,
+    out_folder,
     write_each_data_set,
 )
 from stagetransfer.errors import UserError
@@ -20,10 +20,7 @@ RATES = [0.01, 0.05, 0.1, 0.2, 0.4]
 
 def roc(
     runs: RunPaths,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; default: roc/ beside runs/.", callback=new_folder),
-    ] = None,
+    out: Annotated[Path | None, out_folder("roc/ beside runs/")] = None,
     positive: Annotated[
         list[str] | None,
         typer.Option(

@@ -9,7 +9,7 @@ from typer import Option
 
 from stagetransfer.cli.options import (
     OnlySettings,
-    new_folder,
+    out_folder,
     run_argument,
     write_each_data_set,
 )
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 def visualize(
     runs: Annotated[list[Path], run_argument("Run folders, or folders that hold runs.")],
-    out: Annotated[
-        Path | None,
-        Option(help="Output folder. (default: visualization beside runs)", callback=new_folder),
-    ] = None,
+    out: Annotated[Path | None, out_folder("visualization/ beside runs/")] = None,
     only: OnlySettings = None,
     ratio: Annotated[
         float | None, Option(help="Runs with this ratio. (default: the largest)")
