@@ -27,11 +27,9 @@ class Interrupted(SystemExit):
 def interruptible(what_is_kept: str, *, silent: bool = False) -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP within the block into one line and an exit code.
 
-    A second signal ends the process at once. SIGHUP stays ignored under nohup.
-
-    Args:
-        what_is_kept: the end of the line, a sentence on what is left and how to continue.
-        silent: print no line, because another process does.
+    A second signal ends the process at once. SIGHUP stays ignored under nohup. `what_is_kept` ends
+    the line: a sentence on what is left and how to continue. With `silent` there is none, because
+    another process prints one.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
 

@@ -17,11 +17,8 @@ def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
     """Return the class or function that `target` names, with its keywords bound.
 
     Keywords are data: a `_target_` within them is not followed. UserError if there is no such class
-    or function, or it does not take one of the keywords.
-
-    Args:
-        target: `_target_` and keywords.
-        key: where the config holds it, for messages.
+    or function, or it does not take one of the keywords. `target` has `_target_` and keywords;
+    `key` is where the config holds it, for messages.
     """
     if "_target_" not in target:
         raise UserError(f"{key}._target_ is required: the full name of a class or function")

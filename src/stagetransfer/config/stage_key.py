@@ -16,8 +16,8 @@ GENERATION = 4
 def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that decides a stage's weights, except the stage before it.
 
-    Args:
-        data: identity of the stage's images; see `stagetransfer.data.DomainDataModule.identity`.
+    `data` is the identity of the stage's images; see
+    `stagetransfer.data.DomainDataModule.identity`.
     """
     trainer, transfer = deciding(config.trainer), stage.transfer
     if not (transfer and (transfer.search or transfer.freezes)) or data.get("augment"):

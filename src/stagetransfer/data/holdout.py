@@ -90,9 +90,10 @@ def hold_out(
 ) -> tuple[Rows, Rows]:
     """Hold out about `share` of every class: single images, or whole groups if groups are given.
 
-    By image, floor(share n + 1/2) of a class's n images are held out, but at least one and not
-    all. By group, the best of many random splits is taken: every class is on both sides, and the
-    sum over the classes of (held-out share of the class - `share`)^2 is the least.
+    By image, floor(share n + 1/2) of a class's n images are held out, but at least one and not all.
+    By group, the best of many random splits is taken: every class is on both sides, and the sum
+    over the classes of (held-out share of the class - `share`)^2 is the least. Return the rows that
+    are kept, and those that are held out; both sorted.
 
     Args:
         labels: (N,) in [0, C). A class with too few images or groups is a UserError.
@@ -100,9 +101,6 @@ def hold_out(
         what: name of the held-out part, for messages ("test").
         hint: override that splits by image, for messages.
         classes: C names, for messages; the labels by default. Each class must be on both sides.
-
-    Returns:
-        Row numbers that are kept, and those that are held out; both sorted.
     """
     if not 0 < share < 1:
         raise UserError(f"the {what} share is {share:g}: it must lie between 0 and 1")

@@ -27,8 +27,7 @@ _HOOKS = [name for name, value in vars(nn.Module()).items() if "hook" in name an
 class Rules(TorchFunctionMode):
     """Calls other functions in the place of PyTorch's, which are found by their names.
 
-    Attributes:
-        called: the names of all functions of PyTorch that were called, without a final underscore.
+    `called` has the names of all functions of PyTorch that were called, without a final underscore.
     """
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:

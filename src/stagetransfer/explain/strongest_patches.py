@@ -142,10 +142,8 @@ def strongest_patches(
     """Return the patches, each of another image, that excite a layer's strongest channels most.
 
     Channels are ranked by the mean of their `patches` largest activations. Fewer channels or
-    patches are returned where the layer has fewer, or where there are fewer images.
-
-    Args:
-        images: (N, C, H, W), normalised as for the network, on its device.
+    patches are returned where the layer has fewer, or where there are fewer images. `images` are
+    (N, C, H, W), normalised as for the network, on its device.
     """
     field = receptive_field(network, layer)
     method = default_method(network, images[:1], layer)

@@ -18,9 +18,7 @@ def accelerate(network: nn.Module, *, winograd: bool = True) -> None:
 
     Only the class of a layer changes, so its tensors, its hooks and its name stay. Subclasses of
     PyTorch's layers are left alone. Each operator computes as PyTorch does where it is not faster.
-
-    Args:
-        winograd: whether convolutions use Winograd's method, which rounds differently.
+    With `winograd`, convolutions use Winograd's method, which rounds differently.
     """
     for module in network.modules():
         if faster := FASTER.get(type(module)):

@@ -46,13 +46,8 @@ class _Value:
 class FrozenPrefix:
     """A network in two parts. The results of both together are those of the whole.
 
-    NoSplit if the network cannot be traced or cut there.
-
-    Args:
-        tuned: the blocks that are trained.
-
-    Attributes:
-        modules: the names of the modules that run in the prefix alone.
+    NoSplit if the network cannot be traced or cut there. `tuned` are the blocks that are trained;
+    `modules` has the names of the modules that run in the prefix alone.
     """
 
     def __init__(self, backbone: Backbone, tuned: Collection[str]) -> None:

@@ -71,8 +71,7 @@ class Inflated(nn.Module):
 def inflate(backbone: Backbone, depth: int = 3) -> Inflated:
     """Return a copy of the network that takes stacks of slices (N, 3, slices, H, W).
 
-    Args:
-        depth: how many slices a convolution sees; an odd number.
+    `depth` is how many slices a convolution sees, an odd number.
     """
     if depth < 1 or depth % 2 == 0:
         raise ValueError(f"depth={depth}: it must be an odd number")

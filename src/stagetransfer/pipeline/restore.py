@@ -31,10 +31,8 @@ OWN_DATA = tuple(
 class RestoredRun:
     """A finished run from which data and networks can be loaded; each is loaded when asked for.
 
-    Its folder may come from somebody else, so nothing that it names is executed.
-
-    Attributes:
-        record: the content of metrics.json.
+    Its folder may come from somebody else, so nothing that it names is executed. `record` is the
+    content of metrics.json.
     """
 
     folder: Path
@@ -108,10 +106,7 @@ class RestoredRun:
     def source_network(self, stage: int) -> Backbone | None:
         """Return the network after a stage of the chain; None if the store no longer has it.
 
-        If weights from a file replaced the stage, these are loaded.
-
-        Args:
-            stage: number of the stage, from 0.
+        If weights from a file replaced the stage, these are loaded. Stages count from 0.
         """
         source = self.source(stage)
         if isinstance(source, Path) and not source.is_file():
@@ -132,10 +127,8 @@ class RestoredRun:
 def restore_runs(paths: Sequence[Path]) -> list[RestoredRun]:
     """Return the finished runs at `paths`, by condition, ratio (greatest first) and seed.
 
-    UserError if a path holds no finished run, or a run cannot be read.
-
-    Args:
-        paths: run folders, or folders that hold some (`runs`, outputs folders).
+    UserError if a path holds no finished run, or a run cannot be read. The paths are run folders,
+    or folders that hold some (`runs`, outputs folders).
     """
     folders: dict[Path, None] = {}
     for path in paths:

@@ -73,9 +73,7 @@ def keep_weights(keep: str, checkpoints: Path, source: Mapping[str, Tensor]) -> 
 
     head.ckpt holds the tensors of best.ckpt that are not those of the source, bit for bit. The
     entry has the name of the file that remains, and a digest of the source's tensors that it needs.
-
-    Args:
-        source: the weights of the stage before; empty if there is none.
+    `source` are the weights of the stage before; empty if there is none.
     """
     if keep == "head":
         state = network_state(checkpoints / "best.ckpt")

@@ -109,10 +109,8 @@ def at_depth(prepared: PreparedStage, depth: str) -> PreparedStage:
 def search_depth(search: Search) -> tuple[PreparedStage, Fitted, dict[str, Any]]:
     """Train the stage at each depth of its `transfer.search`; choose one on validation data.
 
-    Each training equals that of a run with this one `transfer.tune_from`.
-
-    Returns:
-        The stage at the best depth, its training, and the record of the search.
+    Each training equals that of a run with this one `transfer.tune_from`. Return the stage at the
+    best depth, its training, and the record of the search.
     """
     prepared = search.prepared
     assert prepared.stage.transfer is not None
@@ -136,9 +134,8 @@ def successive_halving(
 ) -> list[tuple[T, int]]:
     """Return the pairs (candidate, rung) that successive halving trains, in order.
 
-    Args:
-        score: trains a pair and returns how good it is; higher is better, -inf if it failed. Of
-            equal ones the first goes on.
+    `score` trains a pair and returns how good it is; higher is better, -inf if it failed. Of equal
+    ones the first goes on.
     """
     tried: list[tuple[T, int]] = []
     left = list(candidates)
@@ -154,10 +151,7 @@ def search_rates(search: Search) -> tuple[PreparedStage, Fitted, dict[str, Any]]
     """Train the stage with the pairs of `recipe.search_rates` and `recipe.search_epochs`.
 
     If `recipe.min_steps` lengthens the shortest trainings, the others become longer in proportion.
-
-    Returns:
-        The stage with the settings of the best training, that training, and the record of the
-        search.
+    Return the stage with the settings of the best training, that training, and the record.
     """
     prepared, found = with_found_rate(search.prepared, search.config, search.checkpoints)
     recipe = prepared.stage.recipe

@@ -194,9 +194,8 @@ def with_found_rate(
 
     The test starts as the training does: with the same weights, frozen layers and order of images.
     RATE_FILE in `checkpoints` keeps its result, so that a killed stage continues with its rate.
-
-    Returns:
-        The stage with a number as its learning rate, and the record of the test; None without one.
+    Return the stage with a number as its learning rate, and the record of the test; None without
+    one.
     """
     recipe, file = prepared.stage.recipe, checkpoints / RATE_FILE
     if recipe.optimizer["lr"] != "auto":

@@ -133,9 +133,7 @@ class EnsembleStudy:
 def ensemble_study(runs: Sequence[Run], count: int) -> EnsembleStudy:
     """Average the calibrated probabilities of all conditions at each ratio and seed.
 
-    Args:
-        runs: with predictions on validation images.
-        count: the number of bootstrap resamples.
+    `runs` have predictions on validation images; `count` is the number of bootstrap resamples.
     """
     singles = [calibrated(run) for run in runs]
     made, left_out = ensembles(singles)

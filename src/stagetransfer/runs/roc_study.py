@@ -53,9 +53,8 @@ class RocMetrics:
 class RocStudy:
     """The ROC curves of all runs of a study.
 
-    Attributes:
-        positives: the classes that are positive in turn, against all others; may be empty.
-        left_out: the classes of which, or of whose rest, the test set has fewer than two images.
+    `positives` are the classes that are positive in turn, against all others, perhaps none;
+    `left_out` are those of which, or of whose rest, the test set has fewer than two images.
     """
 
     def __init__(

@@ -80,9 +80,8 @@ class FeatureSet(Dataset[FeatureBatch]):
 class FeatureDataModule(pl.LightningDataModule):
     """A domain whose images are replaced by their features.
 
-    Args:
-        features: for each split an array with one row per image of `images.all_rows`.
-        tested: the split that `test_dataloader` returns.
+    `features` has for each split an array with one row per image of `images.all_rows`; `tested` is
+    the split that `test_dataloader` returns.
     """
 
     def __init__(

@@ -132,11 +132,9 @@ def evaluate(
 ) -> TestResult:
     """Test the module on the images of a split.
 
-    The test always uses one device: several would pad the set and count some images twice.
-
-    Args:
-        copies: the probabilities are means over each image and `copies` - 1 random variants of it.
-        seed: decides the variants.
+    The test always uses one device: several would pad the set and count some images twice. The
+    probabilities are means over each image and `copies` - 1 random variants of it, which `seed`
+    decides.
     """
     total: Any = 0.0
     for copy, images in enumerate(data.evaluations(split, copies)):

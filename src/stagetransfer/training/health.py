@@ -118,9 +118,8 @@ def judge(
 ) -> Health:
     """Return the health of a training from its losses and its N validation images.
 
-    Args:
-        labels, probabilities, groups: (N,), (N, K), and (N,) or None.
-        chosen: whether the validation images chose the epoch.
+    The arrays are (N,), (N, K), and (N,) or None; `chosen` tells whether the validation images
+    chose the epoch.
     """
     predicted, count, losses = probabilities.argmax(1), len(classes), fitted.losses
     recall, low, high = macro_recall_interval(labels, predicted, groups, count)

@@ -23,10 +23,8 @@ class LastCheckpoint(Checkpoint):
 
     It must come after all callbacks that have a state; Lightning keeps the order of checkpoint
     callbacks and calls them last. Each of several processes has random generators of its own, so
-    nothing is saved there within an epoch.
-
-    Args:
-        every_minutes: the time after which the state is saved within an epoch; None: never.
+    nothing is saved there within an epoch. `every_minutes` is the time after which the state is
+    saved within an epoch; None: never.
     """
 
     def __init__(self, folder: Path, every_minutes: float | None = None) -> None:
@@ -104,10 +102,8 @@ def set_aside_damaged(folder: Path) -> list[Path]:
 
     It cannot if last.ckpt is damaged or lacks something, or if the best.ckpt that last.ckpt counts
     on is damaged or missing. Only names and shapes are read, not the gigabytes of the tensors. Call
-    it before anything asks whether there is a checkpoint.
-
-    Returns:
-        The new names, such as last.ckpt.damaged; empty if the training can continue.
+    it before anything asks whether there is a checkpoint. Return the new names, such as
+    last.ckpt.damaged; empty if the training can continue.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     if not last.is_file():

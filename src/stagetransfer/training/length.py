@@ -14,10 +14,7 @@ def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str)
     These are `recipe.epochs`, or more if `recipe.min_steps` optimiser steps need more. Training
     stays as it is where Lightning's own limits are set (max_steps, max_time, fast_dev_run).
     UserError if `recipe.min_steps` is null and the epochs have fewer than FEWEST_STEPS steps, or no
-    validation would come in an epoch.
-
-    Args:
-        key: the place of the stage in the config, for messages.
+    validation would come in an epoch. `key` is the place of the stage in the config, for messages.
     """
     batches = batches_per_epoch(recipe, settings, num_images)
     if settings.fast_dev_run:

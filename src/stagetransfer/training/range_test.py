@@ -101,11 +101,9 @@ def range_test(
     """Return the suggested learning rate and what was tried, as metrics.json holds it.
 
     Only training images are used, in the order and with the augmentation of the first epochs. The
-    weights of the module are changed. UserError if the loss falls at no rate.
-
-    Args:
-        module: its optimiser's learning rates are the factors of the layers, without a schedule.
-        callbacks: those that prepare the start of the training.
+    weights of the module are changed. UserError if the loss falls at no rate. The learning rates of
+    the module's optimiser are the factors of the layers, without a schedule; `callbacks` are those
+    that prepare the start of the training.
     """
     test = RangeTest()
     # The test has limits of its own; those of a training do not apply.
