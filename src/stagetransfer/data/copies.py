@@ -16,17 +16,11 @@ _SHOWN = 20  # pairs in a record
 
 @dataclass(frozen=True)
 class Copies:
-    """What images with the same pixels were found; each pair has the ids of two of them.
+    """What images with the same pixels were found; each pair has the ids of two of them."""
 
-    Attributes:
-        compared: False if the images were not decoded, so nothing is known.
-        across_splits: pairs of an image and one with the same pixels in another split.
-        across_classes: the same under another class.
-    """
-
-    compared: bool
-    across_splits: Sequence[tuple[str, str]] = ()
-    across_classes: Sequence[tuple[str, str]] = ()
+    compared: bool  # False if the images were not decoded, so nothing is known
+    across_splits: Sequence[tuple[str, str]] = ()  # the second one is in another split
+    across_classes: Sequence[tuple[str, str]] = ()  # the second one is of another class
 
     @classmethod
     def among(

@@ -89,22 +89,15 @@ FIGURES = ("accuracy", "recall", "cross_entropy")
 
 @dataclass(frozen=True)
 class EnsembleGain:
-    """The ensemble at one ratio against the condition that is best on validation images.
-
-    Attributes:
-        members: the conditions that are averaged.
-        single, both: of FIGURES, those of the best condition and of the ensemble.
-        gaps: ensemble - best, paired by seed and patient.
-        refusal: why they are not compared; empty if they are.
-    """
+    """The ensemble at one ratio against the condition that is best on validation images."""
 
     ratio: float
-    members: tuple[str, ...]
+    members: tuple[str, ...]  # the conditions that are averaged
     best: str
-    single: Mapping[str, Interval]
-    both: Mapping[str, Interval]
-    gaps: Mapping[str, Interval]
-    refusal: str
+    single: Mapping[str, Interval]  # of FIGURES, those of the best condition
+    both: Mapping[str, Interval]  # the same of the ensemble
+    gaps: Mapping[str, Interval]  # ensemble - best, paired by seed and patient
+    refusal: str  # why they are not compared; empty if they are
 
 
 @dataclass(frozen=True)

@@ -32,19 +32,7 @@ class Replicate(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """The record of a finished run, as its folder holds it.
-
-    Attributes:
-        groups: one per test image (patient, sample or video), or None where none are known.
-        labels, probabilities: (n,), positions in `classes`; (n, C).
-        config: config.yaml with flat keys, such as "recipe.epochs".
-        splits: digest, fold and number of folds of the split file; None without such a file.
-        folds: the runs that this one pools (`pool_folds`); empty for a run that was trained.
-        search_rates: what a search of the learning rate and the epochs tried and chose; or None.
-        blocks: the names of the tensors of each block of the network, from the input on.
-        identical_images: copies among the target's images (`data.Copies.record`); None if unknown.
-        verdict: LEARNED, or how the target stage failed (`verdict.judge`).
-    """
+    """The record of a finished run, as its folder holds it, with n test images of C classes."""
 
     folder: Path
     condition: str
@@ -54,20 +42,20 @@ class Run:
     source_seed: int | None
     classes: tuple[str, ...]
     ids: tuple[str, ...]
-    groups: tuple[str, ...] | None
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
+    groups: tuple[str, ...] | None  # patient, sample or video of each test image, if known
+    labels: NDArray[np.int64]  # (n,), positions in `classes`
+    probabilities: NDArray[np.float64]  # (n, C)
     num_train: int
     num_train_per_class: Mapping[str, int] | None
     stages: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
-    config: Mapping[str, Any]
-    splits: Mapping[str, Any] | None = None
-    folds: tuple[Run, ...] = ()
-    search_rates: Mapping[str, Any] | None = None
-    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    identical_images: Mapping[str, Any] | None = None
-    verdict: str = LEARNED
+    config: Mapping[str, Any]  # config.yaml with flat keys, such as "recipe.epochs"
+    splits: Mapping[str, Any] | None = None  # digest, fold and number of folds of the split file
+    folds: tuple[Run, ...] = ()  # the runs that this one pools (`pool_folds`)
+    search_rates: Mapping[str, Any] | None = None  # what a search of rate and epochs tried, chose
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tensors, input first
+    identical_images: Mapping[str, Any] | None = None  # `data.Copies.record`; None if unknown
+    verdict: str = LEARNED  # or how the target stage failed (`verdict.judge`)
 
     @property
     def name(self) -> str:

@@ -27,39 +27,23 @@ IMPROVING = 0.02  # share by which the validation loss still fell
 
 @dataclass(frozen=True)
 class Health:
-    """What a training's own losses and its validation images say about it.
+    """What a training's own losses and its validation images say about it; losses are in nats."""
 
-    Attributes:
-        verdict: "learned", "not above chance", "constant output" or "diverged".
-        recall, low, high: macro recall on the validation images, with its 95 % interval.
-        chance: 1 / K for K classes, the macro recall of any guess that ignores the image.
-        first_loss, largest_loss: training losses of single steps, in nats.
-        chance_loss: ln K, the cross-entropy of equal probabilities.
-        last_loss: the mean training loss of the last epoch.
-        steps: number of optimiser steps.
-        never_predicted: classes of validation images that none of them was given.
-        dead_relus: for each ReLU, the share of its units (channels) that are 0 on all validation
-            images.
-        still_improving: whether the validation loss fell until the end; see `_still_improving`.
-        few_validation_images: fewer than FEW_IMAGES, or a class has only one.
-        remarks: the findings as sentences; empty if there is nothing to say.
-    """
-
-    verdict: str
-    recall: float
-    low: float
+    verdict: str  # "learned", "not above chance", "constant output" or "diverged"
+    recall: float  # macro recall on the validation images
+    low: float  # the ends of its 95 % interval
     high: float
-    chance: float
-    first_loss: float
+    chance: float  # 1 / K for K classes, the macro recall of any guess that ignores the image
+    first_loss: float  # training losses of single steps
     largest_loss: float
-    last_loss: float
-    chance_loss: float
-    steps: int
-    never_predicted: list[str]
-    dead_relus: dict[str, float]
-    still_improving: bool
-    few_validation_images: bool
-    remarks: list[str]
+    last_loss: float  # the mean training loss of the last epoch
+    chance_loss: float  # ln K, the cross-entropy of equal probabilities
+    steps: int  # of the optimiser
+    never_predicted: list[str]  # classes of validation images that none of them was given
+    dead_relus: dict[str, float]  # of each ReLU the share of units with 0 on all validation images
+    still_improving: bool  # the validation loss fell until the end; see `_still_improving`
+    few_validation_images: bool  # fewer than FEW_IMAGES, or a class has only one
+    remarks: list[str]  # the findings as sentences
 
     @property
     def learned(self) -> bool:

@@ -48,26 +48,21 @@ TestResult = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 class OptimizerSettings:
     """The optimiser, the learning rate of each block (see `parameter_groups`), and the schedule.
 
-    Attributes:
-        factory: makes the optimiser from its parameter groups, each of which has its own `lr` and
-            `weight_decay`. Example: `functools.partial(torch.optim.SGD, lr=0.01, momentum=0.9)`.
-        transfer: the settings that give each block its learning rate; None: all have the same.
-        scheduler: makes a learning-rate scheduler from the optimiser. If it has an argument
-            `total_steps`, it also gets the number of steps (or epochs) of the stage.
-        scheduler_interval: whether the scheduler advances every "epoch" or every "step".
-        gradient_clip_norm: a gradient with a larger norm is scaled down to it; None: never.
+    `factory` makes the optimiser from its parameter groups, each of which has its own `lr` and
+    `weight_decay`, and `scheduler` a learning-rate scheduler from the optimiser. If that has an
+    argument `total_steps`, it also gets the number of steps (or epochs) of the stage.
     """
 
-    factory: Callable[..., Optimizer]
+    factory: Callable[..., Optimizer]  # such as functools.partial(torch.optim.SGD, momentum=0.9)
     lr: float
     weight_decay: float = 0.0
-    transfer: Transfer | None = None
+    transfer: Transfer | None = None  # gives each block its learning rate; None: all have the same
     bias_rate: float = 1.0
     bias_decay: bool = False
     norm_decay: bool = True
     scheduler: Callable[..., LRScheduler] | None = None
-    scheduler_interval: str = "epoch"
-    gradient_clip_norm: float | None = None
+    scheduler_interval: str = "epoch"  # or "step": when the scheduler advances
+    gradient_clip_norm: float | None = None  # larger gradients are scaled down to it; None: never
 
 
 class ClassifierModule(pl.LightningModule):

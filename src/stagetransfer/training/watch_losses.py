@@ -13,22 +13,14 @@ CHECK_EVERY = 50  # steps; each check waits for the device
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of a training, in nats.
+    """The losses of a training, in nats."""
 
-    Attributes:
-        first, largest: of the training losses of single steps.
-        last: the mean training loss of the last epoch.
-        validation: the validation cross-entropy of each epoch.
-        steps: the number of optimiser steps.
-        diverged_in: the epoch, from 1, in which a loss was not a finite number; None: in none.
-    """
-
-    first: float = math.nan
+    first: float = math.nan  # of the training losses of single steps
     largest: float = math.nan
-    last: float = math.nan
-    validation: list[float] = field(default_factory=list)
-    steps: int = 0
-    diverged_in: int | None = None
+    last: float = math.nan  # the mean training loss of the last epoch
+    validation: list[float] = field(default_factory=list)  # the cross-entropy of each epoch
+    steps: int = 0  # of the optimiser
+    diverged_in: int | None = None  # the epoch, from 1, in which a loss was not a finite number
 
 
 class WatchLosses(pl.Callback):
