@@ -43,13 +43,7 @@ def _process_space() -> str:
 
 @cache  # once per process: a command that writes many files lists a folder once
 def _remove_litter(folder: Path) -> None:
-    """Remove the parts that killed processes have left in a folder.
-
-    A part of this machine is litter if no process has its number: a number in use may belong to
-    another program, and then the part waits. Whether a process of another machine, of another
-    container or from before a restart still writes is not known: its part is litter if nothing in
-    it has changed for a day.
-    """
+    """Remove the parts that killed processes have left in a folder; see `_is_abandoned`."""
     with suppress(OSError):
         for path in folder.iterdir():
             if match := _PART.fullmatch(path.name):
@@ -59,6 +53,11 @@ def _remove_litter(folder: Path) -> None:
 
 
 def _is_abandoned(path: Path, space: str, process: int) -> bool:
+    """Return whether no process of this machine has the number, or nothing changed for a day.
+
+    Whether a process of another machine, of another container or from before a restart still writes
+    is not known. A number in use may belong to another program, and then the part waits.
+    """
     if space == _process_space():
         try:
             os.kill(process, 0)

@@ -84,14 +84,12 @@ def compact_features(network: Backbone, images: Tensor) -> dict[str, Tensor]:
             network(batch)
             for block, rows in parts.items():
                 rows.append(outputs[block].flatten(1))
-    return {block: _compact(torch.cat(parts.pop(block))) for block in network.blocks}
-
-
-def _compact(features: Tensor) -> Tensor:
-    if features.shape[1] <= len(features):
-        return features.double()
-    triangle: Tensor = torch.linalg.qr(features.double().T, mode="r").R
-    return triangle.T
+    compact = {}
+    for block in network.blocks:
+        features = torch.cat(parts.pop(block)).double()
+        small = features.shape[1] <= len(features)
+        compact[block] = features if small else torch.linalg.qr(features.T, mode="r").R.T
+    return compact
 
 
 def _transfers(

@@ -65,6 +65,7 @@ def arranged(
     normalises joins the one before it. Tensors of the network itself or of a container, such as
     the tokens of a vision transformer, are in the first block.
     """
+    parameters = dict(net.named_parameters(remove_duplicate=False))
     tokens: list[str] = []
     merged: list[list[str]] = []
     head: list[str] = []
@@ -77,7 +78,8 @@ def arranged(
                 tokens.append(name)
             else:
                 rest.append(name)
-        if merged and _normalises(net, rest):
+        # What only normalises has no parameter of two dimensions.
+        if merged and all(parameters[name].dim() < 2 for name in rest if name in parameters):
             merged[-1] += rest
         elif rest:
             merged.append(rest)
@@ -94,9 +96,3 @@ def arranged(
             raise ValueError(f"{name}: two blocks have this name")
         blocks[name] = names
     return {**blocks, heads[0]: head}
-
-
-def _normalises(net: nn.Module, names: Sequence[str]) -> bool:
-    """Whether the tensors belong to normalisations alone: no parameter has two dimensions."""
-    parameters = dict(net.named_parameters(remove_duplicate=False))
-    return all(parameters[name].dim() < 2 for name in names if name in parameters)

@@ -63,17 +63,10 @@ class ChainRunner:
     """Runs one chain at one ratio and one seed.
 
     Building it reads the data and checks all input, and writes nothing. UserError if the data, the
-    weights or the settings cannot lead to a run.
-
-    Args:
-        config: the checked settings.
-        overrides: those of the command line, kept beside the run.
-
-    Attributes:
-        config: the settings, with the precision that this machine resolves "auto" to.
-        stages: the chain's stages, ready to be trained.
-        folder: the run's folder; its name ends with 8 digits of the hash of all that decides. For a
-            chain of sources alone it is the last stage's folder in the store.
+    weights or the settings cannot lead to a run. The `overrides` of the command line are kept
+    beside the run. `config` gets the precision that this machine resolves "auto" to, and `stages`
+    are ready to be trained. `folder` is the run's folder, whose name ends with 8 digits of the hash
+    of all that decides; for a chain of sources alone, the last stage's folder in the store.
     """
 
     def __init__(self, config: RunConfig, overrides: Sequence[str] = ()) -> None:

@@ -188,10 +188,9 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are complete or absent.
+    """Checkpoints that are complete or absent; Lightning moves them from a temporary folder.
 
-    Lightning writes a checkpoint to the system's temporary folder and then moves it. Between file
-    systems a move is a copy, so a process killed during it would leave an incomplete checkpoint.
+    Between file systems a move is a copy, which a killed process would leave incomplete.
     """
 
     def save_checkpoint(

@@ -167,11 +167,8 @@ def judge(
 
 
 def _still_improving(losses: list[float]) -> bool:
-    """Return whether the last fifth of the epochs has a clearly lower loss than the fifth before.
-
-    Means of a fifth (at least one epoch) are compared, because single epochs are noisy.
-    """
-    n = max(1, len(losses) // 5)
+    """Return whether the last fifth of the epochs has a clearly lower loss than that before."""
+    n = max(1, len(losses) // 5)  # single epochs are noisy
     if len(losses) < 2 * n:
         return False
     before, after = np.mean(losses[-2 * n : -n]), np.mean(losses[-n:])

@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
 from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone
 
@@ -73,7 +71,8 @@ def parameter_groups(
     for name, parameter in network.net.named_parameters():
         if not parameter.requires_grad:
             continue
-        block, kind = network.block_of(name), _kind(name, parameter)
+        block = network.block_of(name)
+        kind = "bias" if name.endswith("bias") else "norm" if parameter.dim() < 2 else "weight"
         decays = {"bias": bias_decay, "norm": norm_decay, "weight": True}[kind]
         group = {
             "params": [],
@@ -84,9 +83,3 @@ def parameter_groups(
         }
         groups.setdefault((block, kind), group)["params"].append(parameter)
     return list(groups.values())
-
-
-def _kind(name: str, parameter: Tensor) -> str:
-    if name.endswith("bias"):
-        return "bias"
-    return "norm" if parameter.dim() < 2 else "weight"
