@@ -65,12 +65,9 @@ def _validated(run: Run) -> tuple[Integers, Array]:
 
 def calibrated(run: Run) -> Run:
     """Return the run with its probabilities at its own temperature; predictions do not change."""
-    places = {name: i for i, name in enumerate(run.ids)}
-    scaled = np.empty_like(run.probabilities)
-    for part in run.parts:
-        rows = [places[name] for name in part.ids]
-        scaled[rows] = apply_temperature(part.probabilities, temperature(part))
-    return replace(run, probabilities=scaled, folds=())
+    # A pooled run has the images of its folds, one fold after the other.
+    scaled = [apply_temperature(part.probabilities, temperature(part)) for part in run.parts]
+    return replace(run, probabilities=np.concatenate(scaled), folds=())
 
 
 def _mean(members: Sequence[Run]) -> Run:

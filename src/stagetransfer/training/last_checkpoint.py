@@ -112,10 +112,14 @@ def set_aside_damaged(folder: Path) -> list[Path]:
     damaged = last
     if not reason and (lacking := _NEEDED - content.keys()):
         reason = f"it lacks {min(lacking)}"
-    if not reason:
-        states = dict(content["callbacks"]).values()  # that of ModelCheckpoint names best.ckpt
-        if best.is_file() or any(isinstance(x, dict) and x.get("best_model_path") for x in states):
-            damaged, reason = best, _content(best)[1]
+    if not reason and (
+        best.is_file()
+        or any(  # ModelCheckpoint had saved it
+            isinstance(one, dict) and one.get("best_model_path")
+            for one in dict(content["callbacks"]).values()
+        )
+    ):
+        damaged, reason = best, _content(best)[1]
     if not reason:
         return []
     moved = []
