@@ -134,15 +134,15 @@ def test_a_kill_amid_the_features_leaves_nothing_that_passes_for_them(start, tmp
     class Killed(Exception):
         pass
 
-    def kill(self, *arguments):
+    def kill(*arguments):
         raise Killed
 
-    original = feature_cache._Writer.on_predict_batch_end
-    monkeypatch.setattr(feature_cache._Writer, "on_predict_batch_end", kill)
+    original = feature_cache._append
+    monkeypatch.setattr(feature_cache, "_append", kill)
     with pytest.raises(Killed):
         make_ready(start(tmp_path / "a", "transfer.tune_from=fc7"))
     assert not entries(tmp_path / "a")
-    monkeypatch.setattr(feature_cache._Writer, "on_predict_batch_end", original)
+    monkeypatch.setattr(feature_cache, "_append", original)
     for name, size in (("a", 16), ("b", 5)):  # runs of any batch size share the features
         batches = f"recipe.batch_size={size}"
         make_ready(start(tmp_path / name, "transfer.tune_from=fc7", batches))

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.callbacks import LambdaCallback
 from torch.utils.data import DataLoader, Dataset
 
 from stagetransfer.config.schema import Trainer
@@ -203,28 +205,18 @@ def write_features(
                 files.append(stack.enter_context((folder / f"{split}.npy").open("wb")))
                 head = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), length)}
                 np.lib.format.write_array_header_1_0(files[-1], head)
-        writer = _Writer(files)
+        writer = LambdaCallback(on_predict_batch_end=partial(_append, files))
         trainer = build_trainer(replace(settings, devices=1), logger=False, callbacks=[writer])
         with quiet_lightning():
             trainer.predict(module, datamodule=data, return_predictions=False)
 
 
-class _Writer(pl.Callback):
-    """Appends each batch of features to the file of its split."""
-
-    def __init__(self, files: Sequence[IO[bytes]]) -> None:
-        self.files = files
-
-    def on_predict_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self.files[dataloader_idx].write(outputs.cpu().numpy().astype("<f4").tobytes())
+def _append(
+    files: Sequence[IO[bytes]], trainer: Any, module: Any, features: Any, batch: Any, *number: int
+) -> None:
+    """Append a batch to the file of its split. Lightning gives the numbers of batch and loader."""
+    _, split = (*number, 0)[:2]  # a single loader has no number
+    files[split].write(features.cpu().numpy().astype("<f4").tobytes())
 
 
 def read_features(folder: Path) -> dict[str, NDArray[np.float32]]:
