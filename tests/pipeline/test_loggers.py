@@ -3,6 +3,7 @@
 import pytest
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
@@ -32,6 +33,15 @@ def test_tensorboard_and_csv_are_the_default(make, tmp_path):
     assert tensorboard.log_dir == str(tmp_path / "tensorboard" / "2-texture")
     assert isinstance(csv, CSVLogger)
     assert csv.log_dir == str(tmp_path / "logs" / "2-texture")
+
+
+def test_tensorboard_does_not_begin_with_the_number_of_the_epoch(make, tmp_path):
+    for logger in make():
+        logger.log_metrics({"epoch": 0.0, "train/cross_entropy": 2.0}, step=1)
+        logger.save()
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "2-texture"))
+    assert events.Reload().Tags()["scalars"] == ["train/cross_entropy"]
+    assert "epoch" in (tmp_path / "logs" / "2-texture" / "metrics.csv").read_text()
 
 
 def test_placeholders_are_filled_in_at_any_depth(make, tmp_path):

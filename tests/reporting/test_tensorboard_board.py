@@ -3,8 +3,10 @@
 import errno
 import io
 import json
+import re
 import shutil
 import sys
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -74,9 +76,9 @@ def test_each_finished_run_has_its_row_of_hparams_with_metrics(outputs):
         row = hparams(outputs / "board" / name, metadata.SESSION_START_INFO_TAG).hparams
         assert row["condition"].string_value == record["condition"]
         assert row["target"].string_value == "learned"
-        numbers = {key: row[key].number_value for key in row if key not in ("condition", "target")}
-        place = {key: record[key] for key in ("ratio", "seed", "source_seed")}
-        assert numbers == {**place, "epochs": 9, "lr": 0.01}
+        texts = {key: row[key].string_value for key in row if key not in ("condition", "target")}
+        place = {key: f"{record[key]:g}" for key in ("ratio", "seed", "source_seed")}
+        assert texts == {**place, "epochs": "9", "lr": "0.01"}  # as numbers they would be 9.0000
         for metric in ("accuracy", "recall", "cross_entropy"):
             (value,) = scalars(outputs / "board" / name, f"test/{metric}").values()
             assert value == pytest.approx(record["test"][metric])
@@ -85,9 +87,8 @@ def test_each_finished_run_has_its_row_of_hparams_with_metrics(outputs):
 def test_the_hparams_tab_has_its_columns_and_values(outputs):
     experiment = hparams(outputs / "board" / "figure5", metadata.EXPERIMENT_TAG)
     columns = {info.name: list(info.domain_discrete) for info in experiment.hparam_infos}
-    assert set(columns) == {"condition", "ratio", "seed", "source_seed", "target", "epochs", "lr"}
-    assert columns["condition"] == list(CONDITIONS)
-    assert columns["ratio"] == list(RATIOS)
+    # those that differ between runs
+    assert columns == {"condition": [*CONDITIONS], "ratio": ["0.2", "1"], "seed": ["0", "1"]}
     metrics = [info.name.tag for info in experiment.metric_infos]
     assert metrics == ["test/accuracy", "test/recall", "test/cross_entropy"]
 
@@ -108,12 +109,27 @@ def test_curves_of_figure_5_are_means_over_seeds_at_steps_of_100_r(outputs):
 
 def test_images_are_not_blank(outputs):
     folder = outputs / "board" / "figure5"
-    matrices = read_images(folder, "conditions/confusion")
+    matrices = read_images(folder / "scratch", "confusion")
     assert {*matrices} == {20, 100}
     assert not np.array_equal(matrices[20], matrices[100])
-    for page in (*matrices.values(), *read_images(folder, "figure5/plot").values()):
+    plots = [read_images(folder, f"figure5/plot_{name}")[0] for name in tensorboard_board.CURVES]
+    for page in (*matrices.values(), *plots):
         assert min(page.shape) > 200
         assert page.std() > 10
+
+
+def test_the_page_colours_runs_by_condition():
+    query = parse_qs(urlsplit(tensorboard_board.PAGE).query)
+    assert query["smoothing"] == ["0"]
+    pattern = query["runColorGroup"][0].removeprefix("regex:")
+    for name, condition in {
+        "figure5/two_stage": "two_stage",
+        "two_stage-r0.2-s0-ff7459c9": "two_stage",
+        "two_stage-r1e-05-s12-ff7459c9": "two_stage",
+        "my-r2-net-r1-s0-aeccd873": "my-r2-net",
+        "figure5/natural conv4-fc8": "natural conv4-fc8",
+    }.items():
+        assert re.search(pattern, name).groups() == (condition,)
 
 
 def test_each_run_adds_no_figure(tmp_path, monkeypatch):
@@ -124,7 +140,8 @@ def test_each_run_adds_no_figure(tmp_path, monkeypatch):
         drawn.clear()
         make_sweep(tmp_path, CONDITIONS, RATIOS, seeds)
         write_board(tmp_path, count=20)
-        assert sorted(drawn) == ["conditions/confusion", "conditions/confusion", "figure5/plot"]
+        plots = ["figure5/plot_accuracy", "figure5/plot_cross_entropy"]
+        assert sorted(drawn) == ["confusion"] * len(CONDITIONS) * len(RATIOS) + plots
 
 
 def test_only_new_and_changed_runs_are_written(tmp_path):

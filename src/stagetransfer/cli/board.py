@@ -12,7 +12,7 @@ def board(
     outputs: Annotated[Path, run_argument("An outputs folder or a runs folder.")],
 ) -> None:
     """Compare finished runs in TensorBoard: HParams, confusion matrices, Figure 5."""
-    from stagetransfer.reporting.tensorboard_board import write_board
+    from stagetransfer.reporting.tensorboard_board import commands, write_board
 
     for folder in write_board(outputs):
-        typer.echo(f"board  tensorboard --logdir {folder}")
+        typer.echo(commands(folder))

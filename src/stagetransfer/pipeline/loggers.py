@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from stagetransfer.config.instantiate import partial_of
@@ -52,9 +52,19 @@ def stage_loggers(
 
 
 def _isolated(logger: Logger) -> Logger:
-    """Let no random number that the logger draws be missing in the training."""
+    """Let no random number that the logger draws be missing in the training.
+
+    TensorBoard would show the epoch's number, which says nothing, before all other curves.
+    """
     for name in ("log_hyperparams", "log_metrics", "save", "after_save_checkpoint"):
         setattr(logger, name, isolate_rng()(getattr(logger, name)))
+    if isinstance(logger, TensorBoardLogger):
+        log_metrics = logger.log_metrics
+
+        def without_epoch(metrics: Mapping[str, float], step: int | None = None) -> None:
+            log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+
+        logger.log_metrics = without_epoch  # type: ignore[method-assign, assignment]
     return logger
 
 

@@ -233,11 +233,11 @@ def _board(outputs: Path) -> None:
     """Write TensorBoard's comparison of all runs; if that is impossible, print why."""
     if not any(outputs.glob("runs/*/metrics.json")):
         return
-    from stagetransfer.reporting.tensorboard_board import write_board
+    from stagetransfer.reporting.tensorboard_board import commands, write_board
 
     try:
         for folder in write_board(outputs):
-            print(f"board  tensorboard --logdir {folder}")
+            print(commands(folder))
     except Exception as error:
         print(f"no board was written: {cause(error)}", file=sys.stderr)
     print(f"compare  stagetransfer report {shlex.quote(str(outputs))}")

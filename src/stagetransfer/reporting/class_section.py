@@ -1,5 +1,7 @@
 """Results per class: the recall of each class against r, and confusion matrices."""
 
+from collections.abc import Sequence
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,7 +25,9 @@ def class_section(study: Study) -> Section:
     title = "Recall of each class against r"
     recall = Plot("recall_by_class", title, caption, recall_plot(study))
     caption = "Counts summed over seeds. The colour is the share of the images with this label."
-    matrices = Plot("confusion", "Confusion matrices", caption, confusion_plot(study))
+    matrices = Plot(
+        "confusion", "Confusion matrices", caption, confusion_plot(study, study.conditions)
+    )
     counts = [
         (condition, ratio, label, *row)
         for condition in study.conditions
@@ -47,13 +51,12 @@ def class_section(study: Study) -> Section:
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})
-def confusion_plot(study: Study, at: float | None = None) -> Figure:
+def confusion_plot(study: Study, conditions: Sequence[str], at: float | None = None) -> Figure:
     """Return one matrix per condition at a ratio (None: at its highest); rows are labels."""
     classes = [plots.shorten(name) for name in study.classes]
     font_sizes = (8, 7.5) if len(classes) <= 10 else (5.5, 5)
     show_counts = len(classes) <= plots.MAX_CLASSES
     side = min(max(3.1, 0.42 * len(classes) + 1.1), 9)
-    conditions = [name for name in study.conditions if study.at(name, at)]
     figure, axes = plots.grid(len(conditions), 2, (side, 0.9 * side))
     for axis, condition in zip(axes, conditions, strict=True):
         ratio = study.at(condition, at)[-1].ratio

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from hashlib import sha256
-from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -30,6 +30,12 @@ from stagetransfer.runs.study import Study
 METRICS = ("accuracy", "recall", "cross_entropy")
 CURVES = ("accuracy", "cross_entropy")
 
+# The page of TensorBoard that shows Figure 5 alone, without smoothing. Runs with the same condition
+# have the same colour: a name ends with the condition, or goes on with ratio, seed and hash.
+PAGE = "http://localhost:6006/?smoothing=0&tagFilter=figure5&runColorGroup={}#timeseries".format(
+    quote("regex:([^/]+?)(?:-r[0-9.e-]+-s[0-9]+-.*)?$", safe=":")
+)
+
 
 def write_board(outputs: Path, count: int = 2000) -> list[Path]:
     """Write the folder `board` beside the runs at `outputs`, replacing an earlier one.
@@ -37,9 +43,9 @@ def write_board(outputs: Path, count: int = 2000) -> list[Path]:
     Return it; if there are several data sets, return the folder of each within it. Each finished
     run, or all folds of a split file together, becomes a TensorBoard run: a row in the HParams tab,
     and test metrics. Those that the earlier board holds unchanged keep their files. The TensorBoard
-    run `figure5` holds Figure 5, with `count` resamples for its intervals, and the confusion
-    matrices of all conditions, summed over seeds, as images at the step 100 r.
-    `figure5/<condition>` holds the curves of Figure 5 as scalars: the mean over seeds, likewise.
+    run `figure5` holds Figure 5 as an image, with `count` resamples for its intervals.
+    `figure5/<condition>` holds its curves as scalars, the mean over seeds at the step 100 r, and
+    likewise the condition's confusion matrix, summed over seeds.
     """
     boards, _ = write_each(lambda found, folder: (found, folder), [outputs], None, "board")
     board = default_folder(boards[0][0].outputs, "board")
@@ -53,31 +59,42 @@ def write_board(outputs: Path, count: int = 2000) -> list[Path]:
     return [folder for _, folder in boards]
 
 
+def commands(board: Path) -> str:
+    """Return what shows a board: the command, and the page that it opens best with."""
+    return f"board  tensorboard --logdir {board}\n       {PAGE}"
+
+
 def _write_sweep(folder: Path, study: Study) -> None:
     """Write what all runs share: the columns of the HParams tab, and Figure 5."""
     columns: dict[str, set[Any]] = {}
     for run in study.runs:
         for name, value in _hparams(run).items():
             columns.setdefault(name, set()).add(value)
-    params = [hparams.HParam(name, hparams.Discrete(sorted(x))) for name, x in columns.items()]
+    params = [
+        hparams.HParam(name, hparams.Discrete([*map(_text, sorted(values))]))
+        for name, values in columns.items()
+        if name == "condition" or len(values) > 1
+    ]
     metrics = [hparams.Metric(f"test/{name}", display_name=f"test {name}") for name in METRICS]
     with _writer(folder) as writer:
         _add(writer, hparams.hparams_config_pb(params, metrics))
-        for ratio in study.ratios:
-            matrices = _image("conditions/confusion", confusion_plot(study, ratio))
-            _add(writer, matrices, round(100 * ratio))
-        _add(writer, _image("figure5/plot", figure_5(study)))
+        for name in CURVES:
+            _add(writer, _image(f"figure5/plot_{name}", figure_5(study, [name])))
     for condition in study.conditions:
         with _writer(folder / condition) as writer:
-            for ratio, name in product(study.ratios, CURVES):
-                if runs := study.at(condition, ratio):
-                    value = float(study.values(runs, name)[0].mean())
-                    _add(writer, _scalar(f"figure5/{name}", value), round(100 * ratio))
+            for ratio in (ratio for ratio in study.ratios if study.at(condition, ratio)):
+                step = round(100 * ratio)
+                for name in CURVES:
+                    value = float(study.values(study.at(condition, ratio), name)[0].mean())
+                    _add(writer, _scalar(f"figure5/{name}", value), step)
+                matrix = confusion_plot(study, [condition], ratio)
+                _add(writer, _image("confusion", matrix), step)
 
 
 def _write_run(folder: Path, earlier: Path, run: Run, test: Mapping[str, float]) -> None:
     """Write a run's row and metrics, or link the file of the `earlier` board that holds them."""
-    content = {"hparams": _hparams(run), "test": test}
+    row = {name: _text(value) for name, value in _hparams(run).items()}
+    content = {"hparams": row, "test": test}
     digest = "." + sha256(json.dumps(content).encode()).hexdigest()[:16]
     folder.mkdir()
     for file in filter(Path.is_file, earlier.glob(f"events.out.tfevents.*{digest}")):
@@ -85,7 +102,7 @@ def _write_run(folder: Path, earlier: Path, run: Run, test: Mapping[str, float])
             os.link(file, folder / file.name)
             return
     with _writer(folder, digest) as writer:
-        _add(writer, hparams.hparams_pb(content["hparams"], trial_id=run.name))
+        _add(writer, hparams.hparams_pb(row, trial_id=run.name))
         for name, value in test.items():
             _add(writer, _scalar(f"test/{name}", value))
 
@@ -106,6 +123,11 @@ def _hparams(run: Run) -> dict[str, str | float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _text(value: str | float) -> str:
+    """Return a cell of the HParams tab, which shows the number 3 as 3.0000."""
+    return format(value, "g") if isinstance(value, float) else str(value)
+
+
 def _writer(folder: Path, suffix: str = "") -> closing[EventFileWriter]:
     return closing(EventFileWriter(str(folder), filename_suffix=suffix))
 
@@ -120,7 +142,9 @@ def _scalar(tag: str, value: float) -> Any:
 
 def _image(tag: str, figure: Figure) -> Any:
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
+    if figure.get_figheight() < 5:  # else the classes are too many for a card
+        figure.set_size_inches(4.4, 2.9)
+    figure.savefig(png, format="png", dpi=72)  # a card drops rows and columns of larger images
     with Image.open(png) as image:
         size = {"width": image.width, "height": image.height, "colorspace": 4}
     content = Summary.Image(encoded_image_string=png.getvalue(), **size)
