@@ -5,6 +5,7 @@ and line styles repeat the distinction without colour.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,16 @@ def save_figure(
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(stem.name + suffix) for suffix in suffixes]
-    no_date = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
-    with mpl.rc_context(STYLE):
-        for file, suffix in zip(files, suffixes, strict=True):
-            with atomic_path(file) as part:
-                options: Any = {"format": suffix[1:], "metadata": no_date.get(suffix)}
-                figure.savefig(part, dpi=dpi, **options)
+    for file, suffix in zip(files, suffixes, strict=True):
+        with atomic_path(file) as part:
+            part.write_bytes(figure_bytes(figure, suffix, dpi=dpi))
     return files
+
+
+def figure_bytes(figure: Figure, suffix: str, *, dpi: int = 160) -> bytes:
+    """Return the figure as the content of a file with this suffix; see `save_figure`."""
+    no_date = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+    options: Any = {"format": suffix[1:], "metadata": no_date.get(suffix)}
+    with mpl.rc_context(STYLE), BytesIO() as buffer:
+        figure.savefig(buffer, dpi=dpi, **options)
+        return buffer.getvalue()

@@ -20,6 +20,7 @@ from stagetransfer.cli.phantom import phantom
 from stagetransfer.cli.predict import predict
 from stagetransfer.cli.report import report
 from stagetransfer.cli.roc import roc
+from stagetransfer.cli.serve import serve
 from stagetransfer.cli.split import split
 from stagetransfer.cli.stress import stress
 from stagetransfer.cli.visualize import visualize
@@ -62,7 +63,7 @@ def train(context: typer.Context) -> None:
 
 
 for command in (
-    advise, ensemble, report, visualize, board, roc, froc, convergence, stress, predict, export,
+    advise, ensemble, report, serve, visualize, board, roc, froc, convergence, stress, predict, export,
     split, extract, phantom, example,
 ):  # fmt: skip
     app.command()(command)

@@ -6,10 +6,10 @@ report.html holds all its images, so that it can be sent as a single file.
 import base64
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
@@ -23,18 +23,12 @@ MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
 
 def write_report(title: str, page: Sequence[Section], out: Path) -> None:
     """Write the page, its plots and its tables into `out`; each file is complete or absent."""
-    templates = Environment(
-        loader=PackageLoader("stagetransfer.reporting"), undefined=StrictUndefined,
-        autoescape=select_autoescape(["html.jinja"]),
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
 
     def embedded(plot: Plot) -> str:
         file = out / plot.files[-1]
-        content = base64.b64encode(file.read_bytes()).decode("ascii")
-        return f"data:{MEDIA[file.suffix]};base64,{content}"
+        return data_uri(file.read_bytes(), file.suffix)
 
-    templates.filters.update(embedded=embedded, tex=tex, md=_markdown, lines=_html_lines)
+    templates = page_templates(embedded)
     for block in (block for section in page for block in section.blocks):
         match block:
             case Plot(figure=Figure() as figure):
@@ -50,6 +44,26 @@ def write_report(title: str, page: Sequence[Section], out: Path) -> None:
     for name in ("report.md", "report.html"):
         text = templates.get_template(f"{name}.jinja").render(title=title, sections=page)
         write_text(out / name, text)
+
+
+def page_templates(embedded: Callable[[Plot], str], *packages: str) -> Environment:
+    """Return the templates of reports, and those of further packages.
+
+    `embedded` returns the address of a plot's image.
+    """
+    loaders = [PackageLoader(name) for name in (*packages, "stagetransfer.reporting")]
+    templates = Environment(
+        loader=ChoiceLoader(loaders), undefined=StrictUndefined,
+        autoescape=select_autoescape(["html.jinja"]),
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    templates.filters.update(embedded=embedded, tex=tex, md=_markdown, lines=_html_lines)
+    return templates
+
+
+def data_uri(content: bytes, suffix: str) -> str:
+    """Return an image as an address that holds it."""
+    return f"data:{MEDIA[suffix]};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def replace_report(

@@ -87,13 +87,9 @@ def write_each(
 def gather_data_sets(
     paths: Sequence[Path], *, only: Sequence[str] = (), conditions: Sequence[str] = ()
 ) -> tuple[list[Gathered], dict[str, UserError], list[str]]:
-    """Read all runs at `paths`, and gather those of each data set.
+    """Read all runs at `paths`, as for `find_runs`, and gather them as `group_runs` does.
 
-    Also return why those of other data sets cannot be compared, and a line for each unfinished run
-    of a data set without a finished one. Of each data set, tuning depths are named, folds pooled
-    and runs checked. The paths are as for `find_runs`. `only` are settings of config.yaml that a
-    run must have, each "key=value"; the key data_set stands for the name of the data set.
-    `conditions` are the only ones that count; empty: all. UserError if there is no finished run.
+    UserError if there is no finished run.
     """
     folders = find_runs(paths)
     finished, unfinished = read_runs(folders)
@@ -102,6 +98,25 @@ def gather_data_sets(
             f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json). Wait "
             "for one, or continue the sweep with its command."
         )
+    return group_runs(finished, unfinished, only=only, conditions=conditions)
+
+
+def group_runs(
+    finished: Sequence[Run],
+    unfinished: Sequence[UnfinishedRun],
+    *,
+    only: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+) -> tuple[list[Gathered], dict[str, UserError], list[str]]:
+    """Gather the runs of each data set, of one or more finished runs.
+
+    Also return why those of other data sets cannot be compared, and a line for each unfinished run
+    of a data set without a finished one. Of each data set, tuning depths are named, folds pooled
+    and runs checked. `only` are settings of config.yaml that a run must have, each "key=value"; the
+    key data_set stands for the name of the data set. `conditions` are the only ones that count;
+    empty: all. UserError if no run has the settings.
+    """
+    first = min((run.folder for run in (*finished, *unfinished)), key=lambda folder: folder.name)
     named = by_data_set(finished)
     of_config = [one for one in only if not one.startswith(DATA_SET)]
     wanted = {one.removeprefix(DATA_SET) for one in only if one.startswith(DATA_SET)}
@@ -122,7 +137,7 @@ def gather_data_sets(
         try:
             one = _gather(runs, runs_with(without, of_config), conditions)
             shown = name if len(named) > 1 else ""
-            found.append(replace(one, outputs=folders[0].parent.parent, data_set=shown))
+            found.append(replace(one, outputs=first.parent.parent, data_set=shown))
         except UserError as error:
             errors[name] = error
     left_out = [

@@ -5,8 +5,9 @@ that is still going on, was killed or has failed; after a failure, the first lin
 names the cause.
 """
 
+import fcntl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[UnfinishedRun]]:
 def is_finished(folder: Path) -> bool:
     """Return whether a run folder holds a result."""
     return (folder / "metrics.json").is_file()
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a process is training the run, and so holds its lock."""
+    lock = folder.parent / ".locks" / f"{folder.name}.lock"
+    with suppress(FileNotFoundError), lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def read_record(folder: Path) -> dict[str, Any]:

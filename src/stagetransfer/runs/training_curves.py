@@ -19,13 +19,18 @@ ADVICE = "Remove the file to report without its curve."
 
 
 def validation_curve(run: Run) -> pd.DataFrame:
-    """Return the validation metrics of a run's target stage, one row per epoch.
+    """Return the validation metrics of a run's target stage; see `stage_curve`."""
+    return stage_curve(run.folder / "logs" / f"{len(run.chain)}-{run.chain[-1]}")
+
+
+def stage_curve(folder: Path) -> pd.DataFrame:
+    """Return the validation metrics of the stage whose logs are in this folder, one row per epoch.
 
     The columns are `epoch` (from 1), `batches` (mini-batches trained on until then) and one per
     logged metric, such as `cross_entropy`. An epoch that was trained again after an interruption
-    has its later values. Runs of earlier versions have no such files; their table is empty.
+    has its later values. Of a training that has just begun, or of a run of an earlier version,
+    there are no such files; the table is then empty.
     """
-    folder = run.folder / "logs" / f"{len(run.chain)}-{run.chain[-1]}"
     tables = [
         _read(file) for file in sorted(folder.glob("metrics*.csv"), key=_number) if file.is_file()
     ]

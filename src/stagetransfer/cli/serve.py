@@ -1,0 +1,48 @@
+"""`stagetransfer serve`: a page on this machine for looking around in finished runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stagetransfer.cli.ct_options import require_extra
+from stagetransfer.cli.options import Device, RunPaths, available_device, choose_run, existing
+from stagetransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from stagetransfer.serve.site import Site
+
+
+def serve(
+    runs: RunPaths,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="A slice, a series or a folder of these, to be read by --run.",
+            callback=existing,
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The finished run that reads --input.", callback=existing),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1. (default: any free one)")
+    ] = 0,
+    device: Device = "auto",
+) -> None:
+    """Look around in runs with a browser: the answer, runs, images, slices. Ctrl-C ends it."""
+    if (root is None) != (run is None):
+        given, missing = ("--run", "--input") if root is None else ("--input", "--run")
+        raise UserError(f"{missing}: is missing. Give it with {given}, or leave both out")
+    with require_extra("serve"):
+        from stagetransfer.serve import serve as start
+
+    def open_site() -> "Site":
+        from stagetransfer.serve.site import Site
+
+        opinion = None if root is None or run is None else (root, choose_run([run], latest=False))
+        return Site(runs, opinion, device)
+
+    start(open_site, port, lambda address: typer.echo(f"open  {address}"))

@@ -1,0 +1,10 @@
+"""A page on this machine for looking around in finished runs; nothing leaves the machine.
+
+`app` has the routes, `guard` what keeps others out, `site` what all pages share, and each page is a
+module of its own. The answer, figures, tables and intervals are those of the report.
+"""
+
+from stagetransfer.serve.app import create_app
+from stagetransfer.serve.server import serve
+
+__all__ = ["create_app", "serve"]

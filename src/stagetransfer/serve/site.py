@@ -1,0 +1,135 @@
+"""What all pages share: the runs at some paths as they are now, their studies, the templates."""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from stagetransfer.config.identity import role_of
+from stagetransfer.errors import UserError
+from stagetransfer.figures import figure_bytes
+from stagetransfer.reporting.answer_section import answer_section
+from stagetransfer.reporting.blocks import Plot, Section
+from stagetransfer.reporting.render import data_uri, page_templates
+from stagetransfer.runs.data_sets import by_data_set
+from stagetransfer.runs.gather import DATA_SET, group_runs
+from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.run import Run, UnfinishedRun
+from stagetransfer.runs.study import Study, condition_order
+
+FILES = ("metrics.json", "predictions.csv", "config.yaml", "failure.txt")
+MAX_CHOICES = 10  # values of a setting that a filter offers
+
+Settings = tuple[str, ...]
+
+
+class Site:
+    """The runs at `paths`, read again when their files change.
+
+    Attributes:
+        runs: the finished runs, by name; `unfinished` are those without a result.
+        damaged: why a finished run cannot be read, by name.
+        opinion: the input folder of the second opinion and the run that reads it; None without.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], opinion: tuple[Path, str] | None = None, device: str = "cpu"
+    ) -> None:
+        self.paths, self.device = list(paths), device
+        self.templates = page_templates(_embedded, "stagetransfer.serve")
+        self._read: dict[Path, tuple[object, Run | UnfinishedRun | str]] = {}
+        self.study = lru_cache(maxsize=8)(self._study)
+        self.answer = lru_cache(maxsize=8)(self._answer)
+        self.refresh()
+        if self.runs:
+            self.answer(self.data_sets[0], (), ())
+
+    def refresh(self) -> None:
+        """Read the runs whose files have changed. UserError if the paths hold no run."""
+        now = {folder: _state(folder) for folder in find_runs(self.paths)}
+        if now == {folder: state for folder, (state, _) in self._read.items()}:
+            return
+        before, self._read = self._read, {}
+        for folder, state in now.items():
+            known, found = before.get(folder, (None, ""))
+            self._read[folder] = state, found if known == state else _read_one(folder)
+        found = [item for _, item in self._read.values()]
+        self.runs = {run.name: run for run in found if isinstance(run, Run)}
+        self.unfinished = {one.folder.name: one for one in found if isinstance(one, UnfinishedRun)}
+        self.damaged = {f.name: one for f, (_, one) in self._read.items() if isinstance(one, str)}
+        self._by_data_set = by_data_set(list(self.runs.values()))
+        self.study.cache_clear()
+        self.answer.cache_clear()
+
+    @property
+    def data_sets(self) -> list[str]:
+        """The names of the data sets of finished runs."""
+        return [*self._by_data_set]
+
+    def conditions(self, data_set: str) -> list[str]:
+        """Return the conditions of the runs of a data set, in the order of a report."""
+        runs = self._by_data_set.get(data_set, [])
+        return sorted({run.condition for run in runs}, key=condition_order)
+
+    def settings(self, data_set: str) -> dict[str, list[str]]:
+        """Return the settings that differ among the runs of a data set and decide, with values."""
+        configs = [run.config for run in self._by_data_set.get(data_set, [])]
+        found = {}
+        for key in dict.fromkeys(key for config in configs for key in config):
+            values = sorted({"null" if x.get(key) is None else str(x.get(key)) for x in configs})
+            many = 1 < len(values) <= MAX_CHOICES
+            if many and key not in ("condition", "chain") and role_of(key) == "decides":
+                found[key] = values
+        return found
+
+    def page(
+        self, request: Request, template: str, title: str, *, status: int = 200, **values: Any
+    ) -> HTMLResponse:
+        """Return a page, or a part of one, from its template."""
+        found = self.templates.get_template(f"{template}.html.jinja")
+        text = found.render(title=title, request=request, site=self, **values)
+        return HTMLResponse(text, status)
+
+    def _study(
+        self, data_set: str, only: Settings, conditions: Settings
+    ) -> tuple[Study, list[UnfinishedRun]]:
+        """Return the study of the runs of a data set with these settings, and those unfinished."""
+        finished, unfinished = list(self.runs.values()), list(self.unfinished.values())
+        wanted = [f"{DATA_SET}{data_set}", *only]
+        found, errors, _ = group_runs(finished, unfinished, only=wanted, conditions=conditions)
+        for error in errors.values():
+            raise error
+        return Study(found[0].runs, conditions=found[0].conditions), found[0].unfinished
+
+    def _answer(self, data_set: str, only: Settings, conditions: Settings) -> str:
+        """Return the first section of the report on these runs, as HTML."""
+        return self.blocks(answer_section(self.study(data_set, only, conditions)[0], []))
+
+    def blocks(self, section: Section) -> str:
+        """Return a section of a report as HTML."""
+        return self.templates.get_template("blocks.html.jinja").render(section=section)
+
+
+def _state(folder: Path) -> tuple[int, ...]:
+    """Return what changes when a file of a run does."""
+    found = (os.stat(folder / name) for name in FILES if (folder / name).exists())
+    return tuple(one for state in found for one in (state.st_size, state.st_mtime_ns))
+
+
+def _read_one(folder: Path) -> Run | UnfinishedRun | str:
+    """Return a run, or why it cannot be read."""
+    try:
+        finished, unfinished = read_runs([folder])
+    except UserError as error:
+        return str(error)
+    return [*finished, *unfinished][0]
+
+
+def _embedded(plot: Plot) -> str:
+    assert isinstance(plot.figure, Figure)
+    return data_uri(figure_bytes(plot.figure, ".svg"), ".svg")

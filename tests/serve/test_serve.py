@@ -1,0 +1,136 @@
+"""The pages of `stagetransfer serve`: who may see them, and that their figures are the report's."""
+
+import re
+from html import unescape
+
+import pytest
+from starlette.testclient import TestClient
+
+from made_runs import make_run, make_sweep
+from stagetransfer.reporting.answer_section import answer_section
+from stagetransfer.reporting.render import replace_report
+from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.study import Study
+from stagetransfer.serve import create_app
+from stagetransfer.serve.site import Site
+
+HERE = "http://127.0.0.1:8000"
+
+
+def stranger(site):
+    """Return a client without a cookie that follows no redirect."""
+    return TestClient(create_app(lambda: site, "secret"), HERE, follow_redirects=False)
+
+
+def client(*paths, **options):
+    """Return a client that has the token's cookie, as its attribute `site` the site."""
+    site = Site(paths, **options)
+    found = stranger(site)
+    found.follow_redirects, found.site = True, site
+    assert found.get("/?token=secret").status_code == 200
+    return found
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outputs")
+    return make_sweep(
+        folder, ("scratch", "two_stage"), (0.5, 1.0), (0, 1), health={}, source_health={}
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(outputs):
+    return client(outputs)
+
+
+def text(html):
+    """Return the words of a page, as a reader sees them."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+def test_the_token_becomes_a_cookie_and_leaves_the_address(pages):
+    new = stranger(pages.site)
+    assert new.get("/").status_code == 403
+    assert new.get("/?token=wrong").status_code == 403
+    assert new.get("/style.css").status_code == 403
+    first = new.get("/compare?ratio=1&token=secret")
+    assert (first.status_code, first.headers["location"]) == (303, "/compare?ratio=1")
+    assert {"httponly", "samesite=strict"} <= set(first.headers["set-cookie"].lower().split("; "))
+    assert new.get("/").status_code == 200
+
+
+def test_a_redirect_stays_on_this_host(pages):
+    assert (
+        stranger(pages.site).get(f"{HERE}//evil.example/?token=secret").headers["location"]
+        == "/evil.example/"
+    )
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example"])
+def test_a_request_for_another_host_is_refused(pages, host):
+    assert pages.get("/", headers={"host": host}).status_code == 400
+    assert pages.get("/", headers={"host": "localhost:8000"}).status_code == 200
+
+
+def test_a_page_loads_nothing_from_elsewhere_and_is_not_stored(pages):
+    answer = pages.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["cache-control"] == "no-store"
+    assert "http" not in re.sub(r"data:image/[^\"]+", "", answer.text)
+    assert "style=" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/runs/..%2f..%2fetc%2fpasswd", "/runs/%2e%2e", "/images/..%2fx/0", "/test/../0.png", "/x"],
+)
+def test_a_name_that_is_no_run_is_not_found(pages, path):
+    assert pages.get(path).status_code == 404
+
+
+def test_only_reading_is_possible(pages):
+    assert pages.post("/").status_code == 405
+
+
+def answer_of_a_report(folder, out, **named):
+    """Return the words of the answer and of its table in a report on the runs."""
+    study = Study(gather_runs([folder], **named).runs)
+    replace_report("Report", [answer_section(study, [])], out)
+    words = text((out / "report.html").read_text())
+    table = re.search(r"Test accuracy by condition and ratio r .*?Holm's correction\.", words)[0]
+    return re.search(r"(Does|Which) .*? Figure 5\.", words)[0], table
+
+
+def test_the_overview_has_the_answer_and_the_table_of_the_report(pages, outputs, tmp_path):
+    shown = text(pages.get("/").text)
+    for words in answer_of_a_report(outputs, tmp_path):
+        assert words in shown
+
+
+def test_filters_select_the_runs_as_the_report_does(tmp_path):
+    make_run(tmp_path, "scratch", epochs=9)
+    make_run(tmp_path, "scratch", epochs=20, key="b")
+    make_run(tmp_path, "texture", epochs=20)
+    make_run(tmp_path, "natural", fingerprint="beef", root="/data/other")
+    found = client(tmp_path)
+    own = {"data_set": "embedded"}
+    assert "differ in recipe.epochs" in text(found.get("/", params=own).text)
+    only = own | {"only": ["recipe.epochs=20", ""]}
+    options = ["data_set=embedded", "recipe.epochs=20"]
+    for words in answer_of_a_report(tmp_path, tmp_path / "report", only=options):
+        assert words in text(found.get("/", params=only).text)
+    alone = text(found.get("/", params={**only, "conditions": "texture"}).text)
+    assert "Which test accuracy does texture reach?" in alone
+    assert "natural reached" in text(found.get("/", params={"data_set": "other"}).text)
+    assert found.get("/", params={"data_set": "none"}).status_code == 200
+
+
+def test_a_new_run_is_shown_when_it_is_finished(tmp_path):
+    make_run(tmp_path, finished=False)
+    found = client(tmp_path)
+    assert "No run is finished yet" in found.get("/").text
+    make_run(tmp_path, "texture")
+    assert "texture reached" in text(found.get("/").text)
