@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
 from stagetransfer.inference.calibrated_classifier import split_forward
 from stagetransfer.inference.label_map import DISCLAIMER
+from stagetransfer.inference.reference_features import open_reference
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.statistics.calibration import apply_temperature
@@ -98,7 +100,7 @@ def predicted(trained, scans, tmp_path_factory):
 def test_written_files(predicted):
     assert {path.name for path in predicted.iterdir()} == {
         "shares.csv", "patients.csv", "windows.csv", "summary.json", "01-0001.png", "01-0002.png",
-        "01.seg.dcm",
+        "01.seg.dcm", "01.sr.dcm", "similar.csv",
         *(path.name for path in predicted.glob("reason-01-000[12]-*.png")),
     }  # fmt: skip
     assert len(list(predicted.glob("reason-*"))) == 2
@@ -134,6 +136,37 @@ def test_the_tables_are_consistent(predicted):
         assert patient[name] == pytest.approx(np.average(rows[name], weights=weights), abs=1e-5)
     inside = lung()[windows["y"].round().astype(int), windows["x"].round().astype(int)]
     assert inside.mean() > 0.99
+
+
+def test_similar_cases_are_the_nearest_training_images(trained, predicted):
+    table = pd.read_csv(predicted / "similar.csv")
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5] * 2
+    assert table["slice"].tolist() == [1] * 5 + [2] * 5
+    opened = restore_runs([trained])[0]
+    train = opened.data.rows["train"]
+    names = [opened.data.samples.ids[row] for row in train]
+    labels = dict(zip(names, opened.data.samples.labels[train], strict=True))
+    for row in table.itertuples():
+        assert opened.data.classes[labels[row.image]] == row.label
+    with safe_open(trained / "reference.safetensors", framework="pt") as file:
+        features = file.get_tensor("features").double().numpy()
+        stored = json.loads(file.metadata()["reference"])["ids"]
+    # A brute-force search from the pixels of the window, in another precision.
+    first = table.iloc[0]
+    planes = body(3)[1]
+    top, left = (int(first[axis] - 15.5) for axis in "yx")
+    grey = np.clip((planes[top : top + 32, left : left + 32] + 1350) / 1500, 0, 1) * 255
+    classifier = open_reference(opened)[0].classifier(
+        opened, certain=0.5, familiar=0.95, device="cpu"
+    )
+    window = torch.from_numpy(np.floor(grey + 0.5).astype(np.uint8))[None, None]
+    with torch.inference_mode():
+        own = split_forward(classifier.network, classifier.inputs(window), "32-true")[0]
+    spread = features.std(0) + 1e-6
+    distances = np.linalg.norm((features - own.double().numpy()) / spread, axis=1)
+    order = np.argsort(distances)[:5]
+    assert [stored[i] for i in order] == table["image"][:5].tolist()
+    np.testing.assert_allclose(distances[order], table["distance"][:5], rtol=1e-2)
 
 
 def test_a_run_with_a_stored_reference_predicts_without_its_data(trained, scans, tmp_path):
@@ -469,24 +502,67 @@ def test_no_warning_shows_the_name_of_a_patient(trained, tmp_path, recwarn):
     assert not [one for one in recwarn if "Solo" in str(one.message)]
 
 
-def test_enhanced_ct_is_predicted_but_has_no_seg(trained, tmp_path):
+def test_enhanced_ct_has_captures_in_place_of_a_seg(trained, tmp_path):
     enhanced(tmp_path / "x.dcm", body(3))
-    arguments = [trained, tmp_path / "x.dcm", "--stride", 16, "--out", tmp_path / "out"]
-    code, _, lines = run(*arguments, "--seg")
-    assert code == 2
-    assert "--seg: " in lines[-1]
-    good(*arguments)
-    assert pd.read_csv(tmp_path / "out" / "shares.csv")["windows"].min() > 0
+    out = tmp_path / "out"
+    shown, _ = good(trained, tmp_path / "x.dcm", "--stride", 16, "--out", out, "--seg")
+    assert "note: series 1: no SEG and no report" in shown
+    assert not list(out.glob("*.seg.dcm"))
+    assert {path.name for path in out.glob("*.sc.dcm")} == {
+        path.with_suffix(".sc.dcm").name for path in out.glob("01-*.png")
+    }
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["objects"] == {"sc": 3, "series_without_seg": 1}
 
 
-def test_a_seg_needs_a_dicom_series(trained, tmp_path):
+def test_pictures_and_tables_are_kept_without_a_seg(trained, tmp_path):
+    folder = series(tmp_path / "in", body(), spacing=SPACING, FrameOfReferenceUID=None)
+    shown, _ = good(trained, folder, "--seg", "--stride", 16, "--out", tmp_path / "out")
+    assert "no Frame Of Reference UID" in shown
+    assert shown.index("no SEG") < shown.index("series 1 slice 0")  # before the work
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= {"01-0000.png", "01-0000.sc.dcm", "shares.csv", "windows.csv"}
+
+
+def test_captures_beside_a_seg(trained, scans, tmp_path):
+    good(trained, scans, "--seg", "--captures", "--slice", 0, "--stride", 16,
+         "--out", tmp_path / "out")  # fmt: skip
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["objects"] == {"seg": 1, "sr": 1, "sc": 1}
+    capture = dcmread(tmp_path / "out" / "01-0000.sc.dcm")
+    with Image.open(tmp_path / "out" / "01-0000.png") as image:
+        np.testing.assert_array_equal(capture.pixel_array, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("option", ["--seg", "--captures"])
+def test_objects_need_a_dicom_series(trained, tmp_path, option):
     affine = np.diag([-1.5, -1.5, 2.0, 1])
     nib.save(
         nib.Nifti1Image(body().transpose(2, 1, 0).astype(np.int16), affine), tmp_path / "v.nii"
     )
-    code, _, lines = run(trained, tmp_path / "v.nii", "--seg", "--out", tmp_path / "out")
+    code, _, lines = run(trained, tmp_path / "v.nii", option, "--out", tmp_path / "out")
     assert code == 2
     assert "no DICOM series" in lines[-1]
+
+
+def test_8_bit_previews_beside_dicom_are_left_out_and_counted(trained, scans, tmp_path):
+    folder = shutil.copytree(scans, tmp_path / "in" / "a").parent
+    for name, side in (("a/small.jpg", 32), ("a/large.png", 512), ("patch.png", 32)):
+        Image.new("L", (side, side)).save(folder / name)
+    shown, _ = good(trained, folder, "--stride", 16, "--slice", 0, "--out", tmp_path / "out")
+    assert "2 previews" in shown
+    assert pd.read_csv(tmp_path / "out" / "patches.csv")["file"].tolist() == ["patch.png"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["previews"] == 2
+
+
+@pytest.mark.parametrize(("field", "count"), [(21.5, 0), (22, 1), (14, 1)])
+def test_windows_of_another_width_are_reported(trained, scans, tmp_path, field, count):
+    shown, _ = good(trained, scans / "00.dcm", "--field", field, "--stride", 32,
+                    "--out", tmp_path / "out")  # fmt: skip
+    line = f"warning: series 1: windows are {field:.1f} mm wide, but training patches 18.0 mm"
+    assert shown.count(line) == count
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["series_of_another_width"] == count
 
 
 def test_patients_are_not_pooled(trained, tmp_path):

@@ -64,7 +64,11 @@ def predict(
         list[str] | None, typer.Option(help="X,Y of a window to explain; repeat for more.")
     ] = None,
     seg: Annotated[
-        bool, typer.Option("--seg", help="Write a DICOM SEG for each DICOM series.")
+        bool,
+        typer.Option("--seg", help="Write SEG and structured report for each DICOM series."),
+    ] = False,
+    captures: Annotated[
+        bool, typer.Option("--captures", help="Write the pictures as DICOM Secondary Captures.")
     ] = False,
     truth: Annotated[
         Path | None,
@@ -122,8 +126,8 @@ def predict(
         from stagetransfer.ct import LabelTable, Problems, read_label_table
         from stagetransfer.inference.reference_features import FILE
 
-        if seg:
-            import stagetransfer.inference.dicom_seg_writer  # noqa: F401
+        if seg or captures:
+            import stagetransfer.inference.dicom_objects  # noqa: F401
     from stagetransfer.pipeline.restore import restore_runs
     from stagetransfer.training import machine
 
@@ -135,6 +139,12 @@ def predict(
     reference, stored = inference.open_reference(run, chosen_device)
     if not stored:
         typer.echo(f"note: {run.folder} is read-only, so its reference is computed in every call")
+    if not reference.stated and window is None:
+        cut = reference.patches
+        typer.echo(
+            "note: the run's data set does not say how its patches were made, so that their grey "
+            f"window is taken to be {cut.level:g}/{cut.width:g} HU. Give --window"
+        )
     if field is not None:
         spacing = field / reference.patches.size
     if spacing is not None:
@@ -164,7 +174,10 @@ def predict(
         truth=truth,
         labels=LabelTable() if labels is None else read_label_table(labels),
         explained=explained,
+        examples=reference.examples,
+        trained_width=reference.field,
         seg=seg,
+        captures=captures,
         skip_bad=skip_bad,
     )
     classifier = reference.classifier(run, certain=certain, familiar=familiar, device=chosen_device)
@@ -194,7 +207,7 @@ def _show(summary: dict[str, Any], names: Sequence[str]) -> None:
             share = "    -" if isnan(one[name]) else f"{100 * one[name]:5.1f}"
             part = "lung" if name == names[-1] else "lung read"
             typer.echo(f"{name.ljust(width)}  {share} % of the {part}")
-    for key in ("slices", "slices_without_windows", "windows", "patches"):
+    for key in ("slices", "slices_without_windows", "windows", "patches", "previews"):
         if summary[key]:
             typer.echo(f"{summary[key]} {key.replace('_', ' ')}")
     ct_options.show_left_out(summary)

@@ -126,6 +126,16 @@ class CalibratedClassifier:
         # Copied at the end, so that a GPU does not wait for a copy after each batch.
         return self.predictions(torch.cat(logits).cpu().numpy(), torch.cat(distances).cpu().numpy())
 
+    @torch.inference_mode()
+    def nearest(self, image: Tensor, count: int) -> tuple[list[float], list[int]]:
+        """Return the distances and numbers of the training images nearest to an image (1, ...).
+
+        The distances are between features in standard deviations.
+        """
+        features, _ = split_forward(self.network, self.inputs(image), self.precision)
+        distances, numbers = self._distance.nearest(features, count)
+        return distances[0].tolist(), numbers[0].tolist()
+
     def predictions(
         self, logits: NDArray[np.floating], distances: NDArray[np.floating]
     ) -> WindowPredictions:
@@ -169,7 +179,12 @@ class LocalOutlierFactor:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return the factors (B,) of features (B, F)."""
-        distances = torch.cdist((features - self._centre) / self._spread, self._others)
-        nearest = distances.topk(self._k, largest=False)
-        found: Tensor = nearest.values[:, -1] * (1 / self._own[nearest.indices]).mean(1)
+        distances, numbers = self.nearest(features, self._k)
+        found: Tensor = distances[:, -1] * (1 / self._own[numbers]).mean(1)
         return found
+
+    def nearest(self, features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the distances and numbers (B, count) of the nearest of the others, in order."""
+        distances = torch.cdist((features - self._centre) / self._spread, self._others)
+        found = distances.topk(min(count, len(self._others)), largest=False)
+        return found.values, found.indices

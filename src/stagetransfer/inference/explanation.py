@@ -1,14 +1,17 @@
-"""The explanation of a window: saliency maps of its class, beside those of a control.
+"""The explanation of a window: saliency maps of its class, and the most similar training images.
 
 Images of guided backpropagation and its kin look like their input whatever the weights are (Adebayo
 et al. 2018). Therefore the same network with random weights is shown beside: only differences
-between the two say something about the trained network.
+between the two say something about the trained network. The five nearest training images, by the
+features that mark windows as unlike the training data, are a reason that a physician can judge.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -16,7 +19,11 @@ from stagetransfer.explain import image_grid, input_to_rgb, randomised, saliency
 from stagetransfer.explain.saliency import METHODS, TITLES, default_method
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.label_map import DISCLAIMER
+from stagetransfer.inference.reference_features import Examples
 from stagetransfer.inference.slice_prediction import SlicePrediction
+
+SIMILAR = 5
+"""The number of training images that are shown beside a window."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,15 @@ def explain_window(classifier: CalibratedClassifier, window: Tensor, label: int)
 
 def explanation_figure(
     classifier: CalibratedClassifier,
+    examples: Examples,
     prediction: SlicePrediction,
     position: tuple[float, float],
     index: int,
-) -> tuple[Figure, float, float]:
+) -> tuple[Figure, pd.DataFrame]:
     """Explain the window nearest to a position (x, y) in pixels of the slice number `index`.
 
-    The figure is returned with x and y of the window's centre.
+    The figure is returned with one row for each of the nearest training images: x and y of the
+    window's centre, rank, label, distance, image.
     """
     nearest = int(((prediction.centres - position) ** 2).sum(axis=1).argmin())
     predictions = prediction.predictions
@@ -65,17 +74,42 @@ def explanation_figure(
     x, y = prediction.centres[nearest].tolist()
     mark = "" if marked == name else f", marked {marked}"
     p = predictions.probabilities[nearest, label]
-    found = explain_window(classifier, prediction.prepared.window(nearest), label)
+    window = prediction.prepared.window(nearest)
+    found = explain_window(classifier, window, label)
     layer = classifier.network.feature_map
     method = TITLES[default_method(classifier.network, found.image.to(classifier.device))]
     mean, std = (torch.tensor(0.0) + a.cpu() for a in (classifier.mean, classifier.std))
     images = (found.score, found.score_random, found.features, found.features_random)
     row = [np.asarray(saliency_to_rgb(one)[0]) for one in images]
+    distances, numbers = classifier.nearest(window, SIMILAR)
+    labels = [classifier.classes[examples.labels[number]] for number in numbers]
+    side = found.image.shape[-1]
+    similar = F.interpolate(examples.images[numbers].expand(-1, 3, -1, -1) / 255, side)
     figure = image_grid(
-        [[input_to_rgb(found.image, mean, std)[0], *row]],
-        row_names=[""],
+        [
+            [input_to_rgb(found.image, mean, std)[0], *row],
+            [np.asarray(one.permute(1, 2, 0), np.float64) for one in similar],
+        ],
+        row_names=["", "most similar\ntraining\nimages"],
         column_names=["window", f"score of {name}", "random weights", layer, "random weights"],
         title=f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}",
-        note=f"{method}; {DISCLAIMER}",
+        note=f"{method}; class and distance of training images; {DISCLAIMER}",
     )
-    return figure, x, y
+    for column, (one, distance) in enumerate(zip(labels, distances, strict=True)):
+        gap = max(1, side // 16)
+        place = ((column + 0.5) * (side + gap) - gap / 2, 2 * side + gap / 2)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        figure.axes[0].text(
+            *place, f"{one}  {distance:.1f}", fontsize=8, ha="center", va="bottom", bbox=box
+        )
+    table = pd.DataFrame(
+        {
+            "x": x,
+            "y": y,
+            "rank": range(1, len(numbers) + 1),
+            "label": labels,
+            "distance": distances,
+            "image": [examples.ids[number] for number in numbers],
+        }
+    )
+    return figure, table

@@ -15,6 +15,7 @@ from stagetransfer.files import open_image
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _MODES_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+_MAX_WIDTH_ERROR = 0.2  # of a window, relative to the training patches
 _MAX_SCALE = 4  # an image more than four times as wide as a patch is not a patch
 
 
@@ -22,13 +23,15 @@ _MAX_SCALE = 4  # an image more than four times as wide as a patch is not a patc
 class PredictionInput:
     """What a folder or file holds: all its series, and 8-bit images that are one patch each.
 
-    `chosen` are the numbers of the series to read.
+    `chosen` are the numbers of the series to read. `previews` is the number of 8-bit images beside
+    DICOM or NIfTI files, which are no patches.
     """
 
     root: Path
     volumes: tuple[Volume, ...]
     chosen: tuple[int, ...]
     patches: tuple[Path, ...]
+    previews: int = 0
 
     def path(self, volume: Volume, index: int) -> Path:
         """Return the file of a slice."""
@@ -65,6 +68,8 @@ def find_input(
         raise UserError(f"{root}: no such file or folder. Give a patch, a slice or a folder")
     files = list_files(root, exclude)
     sizes = {path: size for path in files if (size := _size_of_8_bit_image(path))}
+    scans = {path.parent for path in files if path not in sizes and _is_scan(path)} if sizes else ()
+    previews = [path for path in sizes if path.parent in scans]
     volumes: tuple[Volume, ...] = ()
     if not sizes or any(_may_be_slice(path) for path in files if path not in sizes):
         volumes, _ = find_series(
@@ -72,6 +77,8 @@ def find_input(
         )
     kept = []
     for path, (width, height) in sizes.items():
+        if path in previews:
+            continue
         if max(width, height) <= _MAX_SCALE * settings.size:
             kept.append(path)
             continue
@@ -85,7 +92,33 @@ def find_input(
     else:
         chosen = _uniquely_numbered(volumes, problems)
     chosen = [number for number in chosen if check_spacing(volumes[number], settings, problems)]
-    return PredictionInput(root, volumes, tuple(chosen), tuple(kept))
+    return PredictionInput(root, volumes, tuple(chosen), tuple(kept), len(previews))
+
+
+def check_widths(
+    source: PredictionInput, settings: PatchSettings, trained: float | None,
+    report: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Report the series whose windows are wider or narrower than training patches; count them.
+
+    Args:
+        settings: how windows are taken from a slice.
+        trained: width of the training patches in mm; None if unknown.
+    """
+    others = 0
+    for number in source.chosen:
+        spacing, where = source.volumes[number].spacing, f"series {number + 1}"
+        pixel = settings.spacing or (spacing[1] if spacing else None)
+        if pixel is None or trained is None:
+            whose = "its pixels" if pixel is None else "the training patches"
+            report(f"note: {where}: the width of {whose} in mm is unknown, so scales may differ")
+        elif abs((width := pixel * settings.size) / trained - 1) > _MAX_WIDTH_ERROR:
+            others += 1
+            report(
+                f"warning: {where}: windows are {width:.1f} mm wide, but training patches "
+                f"{trained:.1f} mm. Give --field {trained:.3g}"
+            )
+    return others
 
 
 def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
@@ -100,7 +133,11 @@ def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
 
 
 def _may_be_slice(path: Path) -> bool:
-    return path.suffix.lower() == ".png" or nifti.is_nifti(path) or is_dicom(path)
+    return path.suffix.lower() == ".png" or _is_scan(path)
+
+
+def _is_scan(path: Path) -> bool:
+    return nifti.is_nifti(path) or is_dicom(path)
 
 
 def _find_named(volumes: Sequence[Volume], series: str) -> int:

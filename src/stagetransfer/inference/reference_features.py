@@ -1,9 +1,9 @@
 """What a calibrated classifier needs of its run besides the weights, stored in the run's folder.
 
-`reference.safetensors` holds the features of training images (float16), the distances, labels and
-logits of the validation images and, as text, how patches were made. With this file, a run can
-predict without its data set. If the run has no validation.csv (see docs/report.md), that is written
-too.
+`reference.safetensors` holds training images (at most 2,000, 64 pixels wide) with their features
+(float16), labels and names, the distances, labels and logits of the validation images and, as text,
+how patches were made. With this file, a run can predict without its data set. If the run has no
+validation.csv (see docs/report.md), that is written too.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -23,8 +24,10 @@ from torch import Tensor
 
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.data import DomainDataModule
+from stagetransfer.data.images import resize
 from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
+from stagetransfer.explain import input_to_rgb
 from stagetransfer.files import atomic_path, csv_text, open_image, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
     CalibratedClassifier,
@@ -35,14 +38,30 @@ from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.pipeline.stage_record import predictions
 from stagetransfer.statistics.calibration import fit_temperature
-from stagetransfer.synthetic.lung import WINDOW
+from stagetransfer.synthetic.lung import FIELD, WINDOW
 
 FILE = "reference.safetensors"
-_FEATURES = "channel means of blocks, local outlier factor"
+_FEATURES = "channel means of blocks, local outlier factor, training images"
 _ARRAYS = ("distances", "labels", "logits")
-_SETTINGS = ("crop", "fit", "side")
+_SETTINGS = ("crop", "fit", "side", "field", "stated")
+_EXAMPLE_SIDE = 64
 _MAX_TRAINING_IMAGES = 2000
 _BATCH = 128
+
+
+@dataclass(frozen=True)
+class Examples:
+    """N training images, among which those most similar to a window are found.
+
+    Attributes:
+        images: (N, 1 or 3, S, S) uint8 as the network sees them, at most 64 pixels wide.
+        labels: (N,) their classes.
+        ids: their names in the data set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,18 +70,24 @@ class Reference:
 
     Attributes:
         features: (N, F) float16 of training images.
+        examples: these images.
         distances: (M,) of the validation images to them.
         labels, logits: (M,) and (M, C) of the validation images.
-        patches: how the training patches were made, as far as their data set says.
+        patches: how the training patches were made.
+        stated: whether their data set says so; otherwise -600/1500 HU is assumed.
+        field: the usual width of a training patch in mm; None if unknown.
         crop, fit, side: how images are read for the network, see `stagetransfer.data.images`.
         precision: in which the network computed features and logits.
     """
 
     features: Tensor
+    examples: Examples
     distances: NDArray[np.float32]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
     patches: PatchSettings
+    stated: bool
+    field: float | None
     crop: float
     fit: str
     side: int
@@ -95,12 +120,13 @@ def open_reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bo
     """Return the run's reference, and whether it is stored in the run's folder.
 
     A missing reference is computed from the run's data and stored, and so is one that was computed
-    in another precision than the run's. If the folder is read-only, it is computed each time.
+    in another precision than the run's or by an older version. If the folder is read-only, it is
+    computed each time.
     """
     path = run.folder / FILE
     if path.is_file():
-        stored = _read(path)
-        if stored.precision == run.config.trainer.precision:
+        stored = _read(path, run.config.trainer.precision)
+        if stored is not None:
             return stored, True
     computed = _compute(run, device)
     try:
@@ -120,6 +146,7 @@ def _compute(run: RestoredRun, device: str) -> Reference:
         chosen = subset_by_image(labels, share, 0, classes=data.classes, keep_classes=True)
     outputs = partial(_outputs, network, run, device)
     training = torch.cat([features.half() for features, _ in outputs("train", chosen)])
+    patches, stated, field = training_patches(data)
     distance = LocalOutlierFactor(training)
     logits, distances = [], []
     for features, scores in outputs("validation", np.arange(data.count("validation"))):
@@ -134,10 +161,13 @@ def _compute(run: RestoredRun, device: str) -> Reference:
             write_text(run.folder / "validation.csv", csv_text(table))
     return Reference(
         features=training.cpu(),
+        examples=_examples(run, chosen),
         distances=torch.cat(distances).numpy(),
         labels=labels,
         logits=scores.numpy(),
-        patches=training_patches(data),
+        patches=patches,
+        stated=stated,
+        field=field,
         crop=data.settings.crop,
         fit=data.settings.fit,
         side=round(data.stage.input_size / (1 - data.settings.crop)),
@@ -155,46 +185,82 @@ def _outputs(
         yield split_forward(network, x, run.config.trainer.precision)
 
 
-def training_patches(data: DomainDataModule) -> PatchSettings:
-    """Return how the training patches were made.
+def _examples(run: RestoredRun, chosen: NDArray[np.int64]) -> Examples:
+    data, model = run.data, run.config.model
+    mean, std = (torch.tensor(list(a)).view(3, 1, 1) for a in (model.mean, model.std))
+    images = []
+    for first in range(0, len(chosen), _BATCH):
+        x = data.inputs("train", chosen[first : first + _BATCH].tolist())
+        rgb = np.rint(255 * input_to_rgb(x, mean, std)).astype(np.uint8)
+        rgb = torch.from_numpy(rgb).permute(0, 3, 1, 2)
+        images.append(resize(rgb, min(_EXAMPLE_SIDE, x.shape[-1])))
+    rows = data.rows["train"][chosen]
+    whole = torch.cat(images)
+    grey = bool((whole == whole[:, :1]).all())
+    return Examples(
+        whole[:, :1].contiguous() if grey else whole,
+        torch.from_numpy(data.samples.labels[rows]),
+        tuple(data.samples.ids[row] for row in rows),
+    )
 
-    This is known for the embedded data set, and from the summary.json that `stagetransfer extract`
-    writes. For other data, their own size, the window -600/1500 HU and no resampling are assumed.
+
+def training_patches(data: DomainDataModule) -> tuple[PatchSettings, bool, float | None]:
+    """Return how the training patches were made, whether this is known, and their width in mm.
+
+    It is known for the embedded data set, and from the summary.json that `stagetransfer extract`
+    writes; if patches were not resampled, their usual width is that in labels.csv. For other data,
+    their own size, the window -600/1500 HU and no resampling are assumed.
     """
     images = data.samples.images
     if isinstance(images, np.ndarray):
-        return PatchSettings(size=int(images.shape[1]), level=WINDOW[0], width=WINDOW[1])
-    summary = Path(str(data.settings.root)) / "summary.json"
-    if summary.is_file():
-        try:
-            return PatchSettings(**read_json(summary)["cut"])
-        except (UserError, KeyError, TypeError, ValueError):
-            pass  # the summary of another program
+        size = int(images.shape[1])
+        return PatchSettings(size=size, level=WINDOW[0], width=WINDOW[1]), True, FIELD
+    root = Path(str(data.settings.root))
+    if (root / "summary.json").is_file():
+        # It may be the summary of another program.
+        with contextlib.suppress(UserError, KeyError, TypeError, ValueError):
+            cut = PatchSettings(**read_json(root / "summary.json")["cut"])
+            return cut, True, _field(root / "labels.csv", cut)
     with open_image(images[0]) as image:
-        return PatchSettings(size=min(image.size))
+        return PatchSettings(size=min(image.size)), False, None
+
+
+def _field(labels: Path, cut: PatchSettings) -> float | None:
+    spacing = cut.spacing
+    if spacing is None:
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            spacing = float(pd.read_csv(labels)["spacing"].astype(float).median())
+    return None if spacing is None or np.isnan(spacing) else spacing * cut.size
 
 
 def _write(reference: Reference, path: Path) -> None:
     settings = {name: getattr(reference, name) for name in (*_SETTINGS, "precision")}
+    examples = reference.examples
     text = {"cut": asdict(reference.patches), "features": _FEATURES, **settings}
+    text["ids"] = examples.ids
     tensors = {name: torch.from_numpy(getattr(reference, name)) for name in _ARRAYS}
     tensors["features"] = reference.features.contiguous()
+    tensors |= {"images": examples.images, "training_labels": examples.labels}
     content = save(tensors, {"reference": json.dumps(text)})
     with atomic_path(path) as part:
         part.write_bytes(content)
 
 
-def _read(path: Path) -> Reference:
+def _read(path: Path, precision: str) -> Reference | None:
+    """Return the stored reference; None if it has other features or another precision."""
     try:
         with safe_open(path, framework="pt") as file:
             text: dict[str, Any] = json.loads((file.metadata() or {})["reference"])
+            if (text.get("features"), text.get("precision")) != (_FEATURES, precision):
+                return None
+            examples = (file.get_tensor(name) for name in ("images", "training_labels"))
             return Reference(
                 features=file.get_tensor("features"),
+                examples=Examples(*examples, tuple(text["ids"])),
                 **{name: file.get_tensor(name).numpy() for name in _ARRAYS},
                 **{name: text[name] for name in _SETTINGS},
                 patches=PatchSettings(**text["cut"]),
-                # Older files have other features, and no precision: "" has them computed again.
-                precision=text["precision"] if text.get("features") == _FEATURES else "",
+                precision=precision,
             )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}). Remove it to compute it again") from error

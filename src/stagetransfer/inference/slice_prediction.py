@@ -55,6 +55,12 @@ class SlicePrediction:
     predictions: WindowPredictions
     windows: NDArray[np.int32]
 
+    @property
+    def window(self) -> tuple[float, float]:
+        """(row, column) side of a window in pixels of the slice."""
+        rows, columns = (self.prepared.windows.size * scale for scale in self.prepared.raster.scale)
+        return rows, columns
+
     @cached_property
     def labels(self) -> LabelMap:
         """(H, W) codes of classes, marks and "not read"; -1 outside the lung."""

@@ -7,18 +7,19 @@ out/patches.csv    one row per patch, if the input holds patches
 out/SS-NNNN.png    slice NNNN of series SS with its label map
 out/patch-NNNN.png a patch with its probabilities
 out/reason-....png the explanation of a window, on request
-out/SS.seg.dcm     one SEG per DICOM series, on request
+out/similar.csv    the training images most similar to these windows
+out/SS.seg.dcm, SS.sr.dcm     SEG and structured report of a DICOM series, on request
+out/SS-NNNN.sc.dcm            the picture as Secondary Capture, on request or without a SEG
 out/dice.csv, confusion.csv   if the truth is given
 out/summary.json   what was read, how, and what was left out
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -40,10 +41,14 @@ from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import explanation_figure
 from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, patient_shares
 from stagetransfer.inference.lung_mask import find_lungs
-from stagetransfer.inference.prediction_figures import patch_figure, slice_figure
-from stagetransfer.inference.prediction_input import PredictionInput
+from stagetransfer.inference.prediction_figures import patch_figure, slice_figure, slice_view
+from stagetransfer.inference.prediction_input import PredictionInput, check_widths
+from stagetransfer.inference.reference_features import Examples
 from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
 from stagetransfer.inference.user_masks import lung_by_slice, open_lung_masks, truth_by_slice
+
+if TYPE_CHECKING:
+    from stagetransfer.inference.series_objects import SeriesObjects
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,10 @@ class PredictionOptions:
         lung_masks, truth: the user's masks; `lung_values` are those of the lungs (none: all except
             0), and `labels` names the values of `truth`.
         explained: (x, y) of the windows to explain, in pixels of the slice.
-        seg: whether to write a DICOM SEG for each DICOM series.
+        examples: training images, among which those similar to these windows are found.
+        trained_width: width of a training patch in mm; None if unknown.
+        seg: whether to write a DICOM SEG and a structured report for each DICOM series.
+        captures: whether to write the pictures of DICOM series as Secondary Captures, too.
         skip_bad: whether to continue although something is left out.
     """
 
@@ -76,7 +84,10 @@ class PredictionOptions:
     truth: Path | None = None
     labels: LabelTable = field(default_factory=LabelTable)
     explained: tuple[tuple[float, float], ...] = ()
+    examples: Examples | None = None
+    trained_width: float | None = None
     seg: bool = False
+    captures: bool = False
     skip_bad: bool = False
 
 
@@ -121,8 +132,29 @@ class _Writer:
         self.rows: list[dict[str, Any]] = []
         self.windows: list[pd.DataFrame] = []
         self.patches: list[pd.DataFrame] = []
+        self.similar: list[pd.DataFrame] = []
+        self.other_widths = 0
+        self.objects: SeriesObjects | None = None
+        if options.seg or options.captures:
+            # Imported here, because highdicom is large and only needed for these options.
+            from stagetransfer.inference import series_objects
+
+            self.objects = series_objects.SeriesObjects(
+                self.source,
+                self.names,
+                self._algorithm(),
+                options.seg,
+                options.captures,
+                self.report,
+            )
 
     def write(self, part: Path) -> dict[str, Any]:
+        options, chosen = self.options, self.source.chosen
+        self.other_widths = check_widths(
+            self.source, options.patches, options.trained_width, self.report
+        )
+        if self.objects is not None:
+            self.objects.check({number: self.source.volumes[number] for number in chosen})
         for number in self.source.chosen:
             self._write_series(part, number)
         for number, path in enumerate(self.source.patches, 1):
@@ -135,8 +167,9 @@ class _Writer:
             _write_csv(slices, part / "shares.csv")
             _write_csv(patients, part / "patients.csv")
             _write_csv(pd.concat(self.windows), part / "windows.csv")
-        if self.patches:
-            _write_csv(pd.concat(self.patches), part / "patches.csv")
+        for name, tables in (("patches", self.patches), ("similar", self.similar)):
+            if tables:
+                _write_csv(pd.concat(tables), part / f"{name}.csv")
         if self.agreement.slices:
             _write_csv(self.agreement.table(), part / "dice.csv")
             confusion = csv_text(self.agreement.confusion(), index=True)
@@ -151,8 +184,6 @@ class _Writer:
 
     def _write_series(self, part: Path, number: int) -> None:
         volume, options, classes = self.source.volumes[number], self.options, self.agreement.classes
-        if options.seg and volume.instances and len(set(volume.files)) < len(volume):
-            raise UserError(f"--seg: {volume.where} is in one multi-frame file. Omit --seg")
         truth = dict[int, LabelMap]()
         lung_of: Callable[[int], Mask]
         if self.lungs is None:
@@ -168,7 +199,8 @@ class _Writer:
         if self.truth is not None:
             truth = truth_by_slice(self.truth, number, volume, classes, self.problems)
         self.problems.check(options.skip_bad)
-        maps: dict[Path, LabelMap] = {}
+        maps: dict[int, LabelMap] = {}
+        first = len(self.rows)
         for index in self._slices(volume):
             try:
                 hu = volume.read_slice(index)
@@ -184,14 +216,12 @@ class _Writer:
                 self.agreement.add(volume.patient, truth[index], *labels)
             at = {"file": volume.files[index], "series": number + 1, "slice": index}
             self._write_slice(part, volume, at, found, truth.get(index))
-            maps[self.source.path(volume, index)] = found.labels
-        if options.seg and volume.instances and maps:
-            # Imported here, because highdicom is large and only needed for --seg.
-            from stagetransfer.inference.dicom_seg_writer import write_segmentation
-
-            path = part / f"{number + 1:02d}.seg.dcm"
-            with warnings.catch_warnings(action="ignore"):  # they may show the patient's name
-                write_segmentation(path, maps, self.names, options.run, 9000 + number)
+            if self.objects is not None and volume.instances:
+                maps[index] = found.labels
+        if maps and self.objects is not None:
+            slices, windows = pd.DataFrame(self.rows[first:]), pd.concat(self.windows[first:])
+            [shares] = patient_shares(slices, self.names).to_dict("records")
+            self.objects.write(part, number, maps, shares, windows)
 
     def _slices(self, volume: Volume) -> list[int]:
         last = len(volume) - 1
@@ -218,10 +248,16 @@ class _Writer:
             return
         stem = f"{series:02d}-{index:04d}"
         title = f"{self.options.run}: series {series}, slice {index}"
-        _save(slice_figure(found, shares, title, truth), part / stem)
+        view = slice_view(volume, index, title, self.options.patches, found.window)
+        _save(slice_figure(found, shares, view, truth), part / stem)
         for position in self.options.explained:
-            figure, x, y = explanation_figure(self.classifier, found, position, index)
+            assert self.options.examples is not None
+            figure, similar = explanation_figure(
+                self.classifier, self.options.examples, found, position, index
+            )
+            x, y = similar.loc[0, ["x", "y"]]
             _save(figure, part / f"reason-{stem}-{x:g}-{y:g}")
+            self.similar.append(similar.assign(**at)[[*at, *similar]])
 
     def _write_patch(self, part: Path, number: int, path: Path) -> None:
         where = relative_name(path, self.source.root)
@@ -248,12 +284,19 @@ class _Writer:
                 f"{self.source.root}: nothing was read, because everything in it was left out. "
                 "Correct the problems listed above"
             )
-        if options.seg and not any(part.glob("*.seg.dcm")):
-            raise UserError("--seg: no DICOM series was read. Omit --seg for NIfTI and PNG")
         if options.explained and not any(part.glob("reason-*")):
             raise UserError("--reason: no window was read, so there is nothing to explain")
         if self.truth is not None and not self.agreement.slices:
             raise UserError("--truth: it labels none of the slices that were read")
+
+    def _algorithm(self) -> dict[str, Any]:
+        return {
+            "run": self.options.run,
+            "temperature": self.classifier.temperature,
+            "certain": self.classifier.min_probability,
+            "distance_limit": self.classifier.max_distance,
+            "stride": self.options.stride,
+        }
 
     def _summary(self, patients: pd.DataFrame) -> dict[str, Any]:
         cut = ("size", "level", "width", "spacing", "coverage")
@@ -263,7 +306,6 @@ class _Writer:
         shares = by_patient[0] if len(rows) == 1 else {}
         return {
             "notice": DISCLAIMER,
-            "run": self.options.run,
             "series": len(self.source.chosen),
             "slices": len(self.rows),
             "slices_without_windows": sum(not row["windows"] for row in self.rows),
@@ -275,10 +317,10 @@ class _Writer:
                 name: shares[name] for name in self.names if np.isfinite(shares.get(name, np.nan))
             },
             "left_out": dict(sorted(self.problems.counts.items())),
-            "temperature": self.classifier.temperature,
-            "certain": self.classifier.min_probability,
-            "distance_limit": self.classifier.max_distance,
-            "stride": self.options.stride,
+            "previews": self.source.previews,
+            "series_of_another_width": self.other_widths,
+            "objects": {} if self.objects is None else dict(self.objects.counts),
+            **self._algorithm(),
             "lung_mask": "threshold" if self.options.lung_masks is None else "given",
             "cut": {key: getattr(self.options.patches, key) for key in cut},
         }

@@ -24,6 +24,7 @@ from stagetransfer.synthetic.lung_patterns import PATTERNS, Lung
 
 CLASSES = ("CON", "GGO", "HCM", "RET", "EMP", "NOD", "NOR")
 WINDOW = (-600.0, 1500.0)  # level and width in HU that become 0 to 255
+FIELD = 18.0  # usual width of a patch in mm
 
 # Suzuki et al. 2018 (slides): images and patients of each class.
 _PAPER_IMAGES = {
