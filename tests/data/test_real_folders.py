@@ -90,6 +90,15 @@ def test_top_folders_with_the_same_folders_are_refused(put, tops):
     assert read("folder", root, splits=False).classes == tuple(sorted(tops))
 
 
+@pytest.mark.parametrize("classes", [("a",), ("a", "c")])
+def test_a_site_may_lack_a_class(put, classes):
+    root = put(*trees("site1", "site2"), *trees("site3", classes=classes))
+    if classes == ("a",):
+        assert "options.splits=false" in refused("folder", root)
+    else:  # one name in three in common: patients with images in each class
+        assert read("folder", root).classes == ("site1", "site2", "site3")
+
+
 def test_top_folders_with_different_folders_are_classes(put):
     assert read("folder", put("a/p1/1.png", "a/p2/1.png", "b/p3/1.png")).classes == ("a", "b")
 

@@ -111,19 +111,21 @@ def _refuse_mixture(root: Path, named: list[str], others: list[str]) -> NoReturn
 
 
 def _check_one_level(root: Path, tops: list[str]) -> None:
-    """Refuse folders that have the same folders and no images: the classes may be below them."""
-    first = entries(root / tops[0])[0] if len(tops) > 1 else []
-    if len(first) > 1 and all(_holds_only(root / top, first) for top in tops):
+    """Refuse folders that have mostly the same folders: the classes may be below them.
+
+    A site, a fold or a split may lack a class, so half of the names in common suffice.
+    """
+    below = [entries(root / top) for top in tops]
+    named = [set(folders) for folders, files in below if folders and not any(map(is_image, files))]
+    if len(tops) < 2 or len(named) < len(tops):
+        return
+    common, every = set.intersection(*named), set.union(*named)
+    if len(every) > 1 and 2 * len(common) >= len(every):
         raise UserError(
-            f"{root}: {listed(tops)} have the same folders {listed(first)}. Set "
+            f"{root}: {listed(tops)} have the same folders {listed(sorted(common))}. Set "
             f"options.splits=false if {listed(tops)} are the classes; otherwise sort the images "
             "into one folder per class, or list them in a table (layout csv)."
         )
-
-
-def _holds_only(folder: Path, names: list[str]) -> bool:
-    folders, files = entries(folder)
-    return folders == names and not any(map(is_image, files))
 
 
 def _pattern(groups: str | None) -> re.Pattern[str] | None:
