@@ -58,7 +58,7 @@ def records(
 def check_not_missing(where: str, cells: Mapping[str, str | None]) -> None:
     """Raise UserError if a cell has a text that stands for a missing value, such as nan."""
     for name, text in cells.items():
-        if text is not None and text.lower() in _MISSING:
+        if text is not None and (text.lower() in _MISSING or text == "None"):  # Python's
             raise UserError(
                 f"{where}: the {name} {text!r} stands for a missing value; fill the cell, or "
                 "choose another name if it is meant as one"

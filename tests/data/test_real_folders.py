@@ -124,7 +124,7 @@ def test_two_spellings_of_a_class_folder(put):
     assert "two spellings" in refused("folder", put("Nodule/1.png", "nodule/2.png", "x/1.png"))
 
 
-@pytest.mark.parametrize("text", ["nan", "NA", "NaN", "n/a", "NULL", "<NA>"])
+@pytest.mark.parametrize("text", ["nan", "NA", "NaN", "n/a", "NULL", "<NA>", "None"])
 @pytest.mark.parametrize("column", ["label", "patient"])
 def test_texts_for_missing_values(put, text, column):
     root = put("0.png", "1.png")
