@@ -162,6 +162,16 @@ def test_the_index_keeps_the_digests_of_checked_images(root):
     assert len(again[2]) == len(again[0])
 
 
+def test_every_file_of_a_checked_tree_is_compared(root, monkeypatch):
+    """Pixels that were changed in place must not give the result of the old ones."""
+    monkeypatch.setattr(folder_index, "_FILES", 2)
+    before = read(read_folder, root, check=True)[1]
+    file = root / "train" / "b" / "p1_b.png"
+    Image.fromarray(PNG + 1).save(file)
+    os.utime(file, (time.time() - 1800,) * 2)
+    assert read(read_folder, root, check=True)[1] != before
+
+
 def test_small_trees_are_not_indexed(root, cache, monkeypatch):
     monkeypatch.setattr(folder_index, "MINIMUM", 13)
     read(Counting(), root)

@@ -2,9 +2,9 @@
 
 The index is a file in the user's cache folder, stagetransfer/index/ below $XDG_CACHE_HOME or
 ~/.cache. It is valid while all folders of the tree keep their modification time (a file that is
-added, removed or renamed changes that of its folder), and about 4,000 files, evenly spaced, keep
-their size and time. A single file that is overwritten in place can be missed, which is logged;
-`index=false` reads the tree again.
+added, removed or renamed changes that of its folder), and its files keep their size and time. Of a
+tree whose images are not checked, about 4,000 files are compared, evenly spaced: a single one that
+is overwritten in place can be missed, which is logged; `index=false` reads the tree again.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.files import atomic_path
 
 MINIMUM = 10_000  # images; a smaller tree is read in well under a second
-_FILES = 4096  # number of files that are compared when an index is used
+_FILES = 4096  # number of files that are compared in a tree that was not checked
 _SETTLED = 2_000_000_000  # ns; a later change within this time might not change the file's time
-_FORMAT = 2
+_FORMAT = 3
 
 Digests = NDArray[np.uint64]  # (N,), of the pixels of each image
 
@@ -50,7 +50,7 @@ def read_indexed(
         log.info(
             "%s: %d images as in the index. Of these, %d files were compared by size and time; "
             "index=false reads all of them again",
-            *(root, len(found[0]), min(_FILES, len(found[0]))),
+            *(root, len(found[0]), len(_compared(len(found[0]), found[2] is not None))),
         )
         return found
     began = time.time_ns()
@@ -84,7 +84,7 @@ def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str, Digests | 
             ids = PackedStrings(file["text"], file["ends"])
             if not np.array_equal(_folder_times(root, head["folders"]), file["folder_times"]):
                 return None
-            if not np.array_equal(_file_states(root, ids), file["file_states"]):
+            if not np.array_equal(_file_states(root, ids, head["checked"]), file["file_states"]):
                 return None
             labels, classes = file["labels"].astype(np.int64), tuple(head["classes"])
             groups, splits = (_decoded(head[name], file[name]) for name in ("groups", "splits"))
@@ -104,7 +104,8 @@ def _save(
     began: int,
 ) -> None:
     assert isinstance(samples.ids, PackedStrings)
-    times, states = _folder_times(root, head["folders"]), _file_states(root, samples.ids)
+    times = _folder_times(root, head["folders"])
+    states = _file_states(root, samples.ids, head["checked"])
     if max(times.max(), states[:, 1].max()) > began - _SETTLED:
         return  # the tree is still being changed
     if root.resolve() in path.resolve().parents:
@@ -149,8 +150,14 @@ def _folder_times(root: Path, folders: Sequence[str]) -> NDArray[np.int64]:
     return np.array([os.stat(f"{root}/{name}").st_mtime_ns for name in folders], dtype=np.int64)
 
 
-def _file_states(root: Path, ids: PackedStrings) -> NDArray[np.int64]:
-    """Return size and modification time of some files, evenly spaced."""
-    rows = np.unique(np.linspace(0, len(ids) - 1, _FILES).round().astype(np.int64))
+def _compared(count: int, checked: bool) -> NDArray[np.int64]:
+    """Return the rows of the files whose states are compared: all, or some, evenly spaced."""
+    number = count if checked else min(_FILES, count)
+    return np.unique(np.linspace(0, count - 1, number).round().astype(np.int64))
+
+
+def _file_states(root: Path, ids: PackedStrings, checked: bool) -> NDArray[np.int64]:
+    """Return size and modification time of the files that are compared."""
+    rows = _compared(len(ids), checked)
     found = [os.stat(f"{root}/{name}") for name in ids.take(rows)]
     return np.array([(state.st_size, state.st_mtime_ns) for state in found], dtype=np.int64)
