@@ -303,12 +303,12 @@ def test_patches_and_16_bit_slices(trained, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     random = np.random.default_rng(0)
-    for name, shape in (("grey.png", (32, 32)), ("colour.jpg", (32, 32, 3))):
+    for name, shape in (("grey.png", (32, 32)), ("colour.webp", (32, 32, 3))):
         Image.fromarray(random.integers(0, 256, shape).astype(np.uint8)).save(folder / name)
     (folder / "note.txt").write_text("no image")
     good(trained, folder, "--out", tmp_path / "patches")
     table = pd.read_csv(tmp_path / "patches" / "patches.csv")
-    assert table["file"].tolist() == ["colour.jpg", "grey.png"]
+    assert table["file"].tolist() == ["colour.webp", "grey.png"]
     assert not (tmp_path / "patches" / "windows.csv").exists()
     Image.fromarray((body()[0] + 1024).astype(np.uint16)).save(folder / "slice.png")
     code, _, lines = run(trained, folder, "--out", tmp_path / "both")

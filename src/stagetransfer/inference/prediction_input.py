@@ -10,10 +10,10 @@ from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.find_series import find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
+from stagetransfer.data.layouts.folder_walk import is_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _MODES_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _MAX_WIDTH_ERROR = 0.2  # of a window, relative to the training patches
 _MAX_SCALE = 4  # an image more than four times as wide as a patch is not a patch
@@ -123,7 +123,7 @@ def check_widths(
 
 def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
     """Return width and height; None if the file is no such image."""
-    if path.suffix.lower() not in _IMAGE_SUFFIXES:
+    if not is_image(path.name):
         return None
     try:
         with open_image(path) as image:
