@@ -60,9 +60,11 @@ def attacks(tmp_path):
     yield {"recipe__optimizer__betas": copy}
     yield {"domain__target___target_": "functools.partial"}
     yield {"domain__target__root": "${oc.env:HOME}"}
+    for option in ("checkpoint_path", "pretrained_cfg"):
+        yield {"model": {"library": "timm", "name": "resnet10t", "options": {option: file}}}
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(10))
 def test_a_received_run_is_not_executed(received, tmp_path, number):
     folder = received(**list(attacks(tmp_path))[number])
     with pytest.raises(UserError) as caught:
@@ -85,6 +87,17 @@ def test_training_refuses_nested_targets_and_takes_own_classes(compose_config):
         with pytest.raises(UserError, match=f"{key}._target_: not allowed"):
             validate_config(compose_config(*outer, f"+{key}={nested}"))
     validate_config(compose_config("domain.target._target_=my_package.MyData"))
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [("timm", "pretrained"), ("timm", "checkpoint_path"), ("torchvision_zoo", "weights")],
+)
+def test_no_option_of_a_network_loads_weights(compose_config, group, option):
+    """They would be part of a start from scratch, which no report shows."""
+    words = (f"model={group}", "model.name=resnet18", f"+model.options.{option}=true")
+    with pytest.raises(UserError, match=rf"model\.options\.{option}: "):
+        validate_config(compose_config("+experiment=scratch", *words))
 
 
 def test_a_chain_names_folders(compose_config):

@@ -47,6 +47,11 @@ SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDa
 # Keys of a recipe that apply to the target stage alone.
 SEARCHED = {"search_rates", "search_epochs"}
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+# Arguments of torchvision's and timm's networks with which these download or unpickle weights.
+LOADING = {
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights",
+    "weights_backbone",
+}  # fmt: skip
 
 
 def validate_config(cfg: DictConfig) -> RunConfig:
@@ -228,6 +233,11 @@ def _check_model(model: Model) -> None:
         raise UserError(
             "model.name, model.options: they are of the networks of libraries. Choose one with "
             "model=timm or model=torchvision_zoo"
+        )
+    for name in sorted(LOADING & model.options.keys()):
+        raise UserError(
+            f"model.options.{name}: it may load weights, which no stage would record, or run code. "
+            "Use domain/natural=pretrained with domain.natural.weights"
         )
     for name in ("mean", "std"):
         if len(getattr(model, name)) != 3:
