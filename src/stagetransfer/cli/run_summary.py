@@ -37,8 +37,10 @@ def _explain(folder: Path, run: dict[str, Any], console: Console) -> None:
     _, groups, labels, probabilities = read_predictions(folder / "predictions.csv", run["classes"])
     count = len(run["classes"])
     found = macro_recall_interval(labels, probabilities.argmax(1), groups, count)
+    averaged = len({*labels.tolist()})
+    over = f"the {averaged} classes" + f" of {count} that have test images" * (averaged < count)
     console.print(
-        f"\nPrecision, recall, F1 and AUROC are means over the {count} classes (macro averages). "
+        f"\nPrecision, recall, F1 and AUROC are means over {over} (macro averages). "
         f"Guessing has a recall of {1 / count:.3f} and an AUROC of 0.5. With {len(labels)} test "
         f"images, the 95\u00a0% interval of this run's recall is {found[1]:.3f} to {found[2]:.3f}."
     )
