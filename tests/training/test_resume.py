@@ -1,5 +1,6 @@
 """A killed training continues with the next epoch and ends with the same bits."""
 
+import time
 from types import SimpleNamespace
 
 import pandas as pd
@@ -60,8 +61,15 @@ def whole_and_resumed(start, tmp_path, monkeypatch, words):
         return start(tmp_path / "killed", *words).run()
 
     _, before = epochs_of(run, monkeypatch, 4, KILLED_IN)
+    (last,) = (tmp_path / "killed").rglob("last.ckpt")
+    state = torch.load(last, weights_only=True)
+    saved = state["callbacks"]["MeasureSpeed"]["seconds"]  # which the continued run does not repeat
+    began = time.perf_counter()
     folder, after = epochs_of(run, monkeypatch, 4)
+    took = time.perf_counter() - began
     assert (before, after) == ([0, 1, 2], [2, 3])
+    record = folder / ("metrics.json" if (folder / "metrics.json").is_file() else "stage.json")
+    assert 0 < saved < read_json(record)["stages"][-1]["seconds"] < saved + took
     return whole, folder
 
 
