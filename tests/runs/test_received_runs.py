@@ -13,6 +13,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.figures import new_figure, save_figure
 from stagetransfer.files import csv_text, default_folder, defused, read_json, read_yaml, restored
 from stagetransfer.reporting.tensorboard_board import write_board
+from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.reader import find_runs, is_finished, read_record, read_runs
 
 
@@ -114,6 +115,10 @@ def test_pipes_are_not_opened(tmp_path):
     (folder / "metrics.json").unlink()
     os.mkfifo(folder / "metrics.json")
     assert not is_finished(folder)
+    (tmp_path / "visualization").mkdir()
+    os.mkfifo(tmp_path / "visualization" / "edges.csv")
+    with pytest.raises(UserError, match="no CSV or PNG file"):
+        visualization_section(tmp_path / "visualization")
 
 
 def test_an_unfinished_run_shows_one_clean_line(tmp_path):

@@ -13,8 +13,9 @@ MAX_ROWS = 60
 
 def visualization_section(folder: Path) -> Section:
     """Return every CSV and PNG file of a folder."""
-    tables = [_table(file) for file in sorted(folder.glob("*.csv"))]
-    images = [Plot(file.name, file.stem, "", file) for file in sorted(folder.glob("*.png"))]
+    files = [file for file in sorted(folder.glob("*")) if file.is_file()]  # no pipe
+    tables = [_table(file) for file in files if file.suffix == ".csv"]
+    images = [Plot(file.name, file.stem, "", file) for file in files if file.suffix == ".png"]
     if not tables and not images:
         raise UserError(
             f"--visualization {folder}: no CSV or PNG file. Give a folder that stagetransfer "
