@@ -41,22 +41,7 @@ def main() -> None:
     parser.add_argument("--training", type=int, default=2000, help="number of training features")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command does
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = alexnet_backbone(len(CLASSES), "paper", input=InputSpec(arguments.input))
-    accelerate(network)
-    network.initialise("kaiming", 0)
-    blank = torch.zeros(1, 3, arguments.input, arguments.input)
-    features = split_forward(network, blank, "32-true")[0].shape[1]
-    classifier = CalibratedClassifier(
-        network,
-        CLASSES,
-        temperature=1.0,
-        features=torch.rand(arguments.training, features),
-        max_distance=1.0,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        device=device,
-    )
+    classifier = untrained_classifier(arguments.input, arguments.training)
     phantom = lung_slice(0, FIRST_TEST_PATIENT)
     hu, settings = phantom.hu.astype(float), PatchSettings()
     spacing = (phantom.spacing, phantom.spacing)
@@ -95,6 +80,24 @@ def main() -> None:
         rows.append((name, spread(values), speed, f"{share:.2f}"))
     columns = ("part", "seconds (least-greatest)", "windows/s", "of the network's")
     show(title, columns, rows)
+
+
+def untrained_classifier(side: int, training: int) -> CalibratedClassifier:
+    """Return the paper's network for inputs of this side, with random training features."""
+    network = alexnet_backbone(len(CLASSES), "paper", input=InputSpec(side))
+    accelerate(network)
+    network.initialise("kaiming", 0)
+    features = split_forward(network, torch.zeros(1, 3, side, side), "32-true")[0].shape[1]
+    return CalibratedClassifier(
+        network,
+        CLASSES,
+        temperature=1.0,
+        features=torch.rand(training, features),
+        max_distance=1.0,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ class ObjectMaker:
 
 def read_header(file: Path) -> Dataset:
     """Return a slice's header; attributes that may be empty but not absent are added as empty."""
-    header = dcmread(file, stop_before_pixels=True)
+    header = dcmread(file, stop_before_pixels=True, force=True)  # find_series has checked it
     for name in _TYPE_2:
         if name not in header:
             setattr(header, name, None)

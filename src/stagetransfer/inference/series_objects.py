@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stagetransfer.ct import Volume
 from stagetransfer.errors import UserError
 from stagetransfer.inference.dicom_objects import CodeResult, NotWritable, ObjectMaker
 from stagetransfer.inference.label_map import LabelMap
@@ -42,20 +41,21 @@ class SeriesObjects:
     counts: Counter[str] = field(default_factory=Counter)
     _without_seg: set[int] = field(default_factory=set)
 
-    def check(self, volumes: Mapping[int, Volume]) -> None:
+    def check(self) -> None:
         """Try SEG and report with the first slice of each series, before the work.
 
         Raises:
             UserError: none of the series is DICOM.
         """
-        if not any(volume.instances for volume in volumes.values()):
+        volumes = self.source.volumes
+        chosen = [number for number in self.source.chosen if volumes[number].instances]
+        if not chosen:
             raise UserError(
                 "--seg, --captures: no DICOM series was read. Omit them for other files"
             )
-        for number, volume in volumes.items():
-            if volume.instances:
-                blank = np.zeros(volume.shape, np.int16)
-                self._make(number, {0: blank}, dict.fromkeys(self.names, 0.0), {})
+        for number in chosen:
+            blank = np.zeros(volumes[number].shape, np.int16)
+            self._make(number, {0: blank}, dict.fromkeys(self.names, 0.0), {})
 
     def write(
         self, part: Path, number: int, maps: Mapping[int, LabelMap], shares: Mapping[str, float],
@@ -73,7 +73,7 @@ class SeriesObjects:
         assert volume.geometry is not None
         pictures = {
             picture: self.source.path(volume, index)
-            for index in maps
+            for index in windows["slice"].unique()
             if (picture := part / f"{number + 1:02d}-{index:04d}.png").is_file()
         }
         try:

@@ -140,21 +140,15 @@ class _Writer:
             from stagetransfer.inference import series_objects
 
             self.objects = series_objects.SeriesObjects(
-                self.source,
-                self.names,
-                self._algorithm(),
-                options.seg,
-                options.captures,
+                self.source, self.names, self._algorithm(), options.seg, options.captures,
                 self.report,
-            )
+            )  # fmt: skip
 
     def write(self, part: Path) -> dict[str, Any]:
-        options, chosen = self.options, self.source.chosen
-        self.other_widths = check_widths(
-            self.source, options.patches, options.trained_width, self.report
-        )
+        patches, trained = self.options.patches, self.options.trained_width
+        self.other_widths = check_widths(self.source, patches, trained, self.report)
         if self.objects is not None:
-            self.objects.check({number: self.source.volumes[number] for number in chosen})
+            self.objects.check()
         for number in self.source.chosen:
             self._write_series(part, number)
         for number, path in enumerate(self.source.patches, 1):
@@ -216,9 +210,9 @@ class _Writer:
                 self.agreement.add(volume.patient, truth[index], *labels)
             at = {"file": volume.files[index], "series": number + 1, "slice": index}
             self._write_slice(part, volume, at, found, truth.get(index))
-            if self.objects is not None and volume.instances:
+            if options.seg and volume.instances:
                 maps[index] = found.labels
-        if maps and self.objects is not None:
+        if self.objects is not None and volume.instances and len(self.rows) > first:
             slices, windows = pd.DataFrame(self.rows[first:]), pd.concat(self.windows[first:])
             [shares] = patient_shares(slices, self.names).to_dict("records")
             self.objects.write(part, number, maps, shares, windows)
