@@ -268,10 +268,10 @@ def test_library_networks(compose_config, tmp_path, model, size, first, patches)
     size = f"model.input_size={size}"
     train(compose_config, tmp_path, "scratch", *options, f"model.name={model}", size)
     compared = open_compared_runs([tmp_path], None, [])
-    run, out, lines = compared.runs[0], tmp_path / "out", []
+    run, out = compared.runs[0], tmp_path / "out"
     blocks = run.network().blocks
     method = SaliencyMethod() if patches else SaliencyMethod("salinet")
-    write_visualization(compared, out, method, images=8, log=lines.append)
+    lines = write_visualization(compared, out, method, images=8)
     assert {path.name for path in out.glob("*.png")} == {
         "figure6.png", "filters.png", "control_scratch.png", "edges.png", "likeness.png",
         *(["patches_scratch.png"] if patches else []),

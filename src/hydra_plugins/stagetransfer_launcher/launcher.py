@@ -65,7 +65,7 @@ class SlotsLauncher(Launcher):
             visible_devices,
         )
         from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
-        from stagetransfer.pipeline.sweep import Job, labels, refuse
+        from stagetransfer.pipeline.sweep import Job, labels, refuse, time_left
 
         hydra = self.config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
@@ -86,7 +86,7 @@ class SlotsLauncher(Launcher):
         for job, overrides in zip(jobs, job_overrides, strict=True):
             job.begin(overrides)
         names = labels(job_overrides)
-        start_times = dict.fromkeys(range(len(jobs)), 0.0)
+        start_times, ended = dict.fromkeys(range(len(jobs)), 0.0), list[int]()
 
         def on_start(i: int, slot: int) -> None:
             start_times[i] = time.monotonic()
@@ -96,8 +96,11 @@ class SlotsLauncher(Launcher):
 
         def on_end(i: int, code: int) -> None:
             seconds = time.monotonic() - start_times[i]
+            ended.append(i)
             if code == 0:
-                log.info("#%d finished in %.0f s%s", jobs[i].number, seconds, result(jobs[i]))
+                left = time_left(jobs, len(jobs) - len(ended), count)
+                shown = (jobs[i].number, seconds, result(jobs[i]), left)
+                log.info("#%d finished in %.0f s%s%s", *shown)
                 return
             if jobs[i].failure is None:
                 jobs[i].fail(cause_of_exit(code, commands[i].output))

@@ -53,8 +53,6 @@ def visualize(
     ] = 200,
 ) -> None:
     """Write Figure 6, its control, first filters, strongest patches, and their measures."""
-    from rich.console import Console
-
     from stagetransfer import explain
 
     allowed = {"--method": (method, explain.METHODS), "--scale": (scale, explain.SCALES)}
@@ -62,11 +60,10 @@ def visualize(
         if value not in choices:
             raise UserError(f"{key} {value}: unknown. Use one of {', '.join(choices)}.")
     saliency = explain.SaliencyMethod(method, layer, _parse_start(start))
-    console = Console(highlight=False, markup=False)
 
     def write(found: Gathered, folder: Path) -> list[str]:
         folders = [part.folder for run in found.runs for part in run.parts]
-        explain.write_visualization(
+        notes = explain.write_visualization(
             explain.open_compared_runs(folders, ratio, seed or []),
             folder,
             saliency,
@@ -76,10 +73,9 @@ def visualize(
             all_seeds=all_seeds,
             patch_layer=patches,
             images=images,
-            log=console.print,
         )
         lines = [f"left out: {run.folder.name} is unfinished" for run in found.unfinished]
-        return [*lines, f"written  {folder / 'summary.md'}"]
+        return [*notes, *lines, f"written  {folder / 'summary.md'}"]
 
     write_each_data_set(write, runs, out, "visualization", only)
 

@@ -1,6 +1,5 @@
 """The folder that `stagetransfer visualize` writes: figures, tables and a summary page."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from stagetransfer.explain.saliency_figures import SaliencyFigures, filter_figur
 from stagetransfer.explain.strongest_patches import receptive_field
 from stagetransfer.figures import save_figure
 from stagetransfer.files import csv_text, write_text
+from stagetransfer.terminal import progress
 
 
 def write_visualization(
@@ -36,9 +36,10 @@ def write_visualization(
     all_seeds: bool = False,
     patch_layer: str | None = None,
     images: int = 200,
-    log: Callable[[str], None] = lambda line: None,
-) -> None:
+) -> list[str]:
     """Write figures as PNG and SVG, tables as CSV, and summary.md into the folder `out`.
+
+    Return a line for each figure that cannot be drawn.
 
     Args:
         scale: one of the colour `SCALES`.
@@ -47,40 +48,41 @@ def write_visualization(
         patch_layer: the layer whose strongest patches are shown; None: the second block, if its
             values do not depend on the whole image.
         images: the approximate number of test images for the measures.
-        log: called with one line before each step.
     """
     # The layers and the method are checked before anything is written.
     network = compared.runs[0].network()
     method = replace(method, layer=method.layer or network.feature_map)
     method.maps(network, compared.inputs(compared.runs[0], np.zeros(1, np.int64)))
     patched: str | None = patch_layer or network.blocks[1]
+    notes = []
     try:
         receptive_field(network, str(patched))
     except UserError as error:
         if patch_layer:
             raise
         patched = None
-        log(f"no patches: {error}")
+        notes.append(f"no patches: {error}")
     rois, positions = compared.draw_rois(per_class, roi_seed), compared.draw_images(images)
     figures = SaliencyFigures(compared, rois, method, scale)
     lowest = [runs[0] for runs in compared.conditions.values()]
     shown = list(compared.runs) if all_seeds else lowest
-    log(f"figure6: {len(rois)} ROIs, {len(shown)} runs")
-    save_figure(figures.figure6(shown), out / "figure6")
-    try:
-        save_figure(filter_figure(shown), out / "filters")
-    except UserError as error:
-        log(f"no figure of filters: {error}")
-    for run in lowest:
-        log(f"control and patches: {run.name}")
-        save_figure(figures.cascade(run), out / f"control_{run.condition}")
-        if patched:
-            patches = figures.patches(run, positions, patched)
-            save_figure(patches, out / f"patches_{run.condition}")
     measures = []
-    for run in compared.runs:
-        log(f"measures on {len(positions)} images: {run.name}")
-        measures.append(measure_run(compared, run, positions, method))
+    with progress("visualize", 1 + len(lowest) + len(compared.runs)) as step:
+        step(f"figure6: {len(rois)} ROIs, {len(shown)} runs")
+        save_figure(figures.figure6(shown), out / "figure6")
+        try:
+            save_figure(filter_figure(shown), out / "filters")
+        except UserError as error:
+            notes.append(f"no figure of filters: {error}")
+        for run in lowest:
+            step(f"control and patches: {run.name}")
+            save_figure(figures.cascade(run), out / f"control_{run.condition}")
+            if patched:
+                patches = figures.patches(run, positions, patched)
+                save_figure(patches, out / f"patches_{run.condition}")
+        for run in compared.runs:
+            step(f"measures on {len(positions)} images: {run.name}")
+            measures.append(measure_run(compared, run, positions, method))
     tables = MeasureTables(compared, measures, positions)
     edges, similarity = tables.edges(), tables.similarity()
     for name, table, figure in (
@@ -113,3 +115,4 @@ def write_visualization(
         random=network.blocks[0],
     )
     write_text(out / "summary.md", summary)
+    return notes

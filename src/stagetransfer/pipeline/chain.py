@@ -205,6 +205,7 @@ class ChainRunner:
                         checkpoints=folder,
                         logs=folder,
                         run=self.folder.name,
+                        later=self._images_after(count),
                     )
                     if not is_follower():
                         _, health = self._assess(prepared, module, shown, fitted)
@@ -233,6 +234,18 @@ class ChainRunner:
             )
         log.log(logging.INFO if health.learned else logging.WARNING, "  %s", health.line)
         return validated, health
+
+    def _images_after(self, count: int) -> int | None:
+        """Return how many images the stages after `count` are trained on, in all their epochs.
+
+        None if one of them searches: it trains several times.
+        """
+        later = self.stages[count:]
+        if any(x.stage.recipe.search_rates for x in later) or any(
+            x.stage.transfer and x.stage.transfer.search for x in later
+        ):
+            return None
+        return sum(x.epochs * cast(DomainDataModule, x.data).count("train") for x in later)
 
     def _place(self, prepared: PreparedStage) -> str:
         return f"stage {prepared.number} of {len(self.stages)}, {prepared.stage.name}"

@@ -145,6 +145,7 @@ def train(
     logs: Path,
     run: str,
     suffix: str = "",
+    later: int | None = None,
 ) -> tuple[ClassifierModule, StageData, Fitted]:
     """Train the stage, or continue its training where `checkpoints` holds its last checkpoint.
 
@@ -153,6 +154,7 @@ def train(
         logs: folder below which the loggers write.
         run: name of the run that trains the stage.
         suffix: distinguishes this training of the stage from others in the logs.
+        later: number of images of the later stages, for the time left; see `StageProgress`.
     """
     if not is_follower():
         set_aside_damaged(checkpoints)
@@ -183,6 +185,7 @@ def train(
             config.logger, logs, title, run, resuming=(checkpoints / "last.ckpt").is_file()
         ),
         callbacks=callbacks,
+        later=later,
     )
     return module, data, replace(fitted, learning_rate=found)
 

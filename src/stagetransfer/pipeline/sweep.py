@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stagetransfer.errors import UserError, cause, exit_if_known
 from stagetransfer.files import check_can_be_folder, read_json, write_json, write_text
+from stagetransfer.terminal import clock
 
 EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 ONE_DEVICE = (
@@ -65,6 +66,15 @@ class Job:
         return Path(name) if name else None
 
     @property
+    def seconds(self) -> float | None:
+        """Return how long the job trained; None if it did not, or is not finished."""
+        run = self.run
+        if run is None or not (run / "metrics.json").is_file():
+            return None
+        begun, done = (path.stat().st_mtime for path in (self._file, run / "metrics.json"))
+        return done - begun if done > begun else None
+
+    @property
     def overrides(self) -> list[str]:
         """Return the job's overrides."""
         return list(self._record().get("overrides", ()))
@@ -83,7 +93,7 @@ class Job:
         (self.folder / "failure.txt").unlink(missing_ok=True)
         record = {"number": self.number, "overrides": list(overrides)}
         record["run"] = str(run.absolute()) if run else None
-        write_json(self.folder / "job.json", record)
+        write_json(self._file, record)
 
     def fail(self, reason: str) -> None:
         """Record why the job failed, in its folder and in that of its unfinished run."""
@@ -93,8 +103,11 @@ class Job:
             write_text(run / "failure.txt", reason + "\n")
 
     def _record(self) -> dict[str, Any]:
-        path = self.folder / "job.json"
-        return read_json(path) if path.is_file() else {}
+        return read_json(self._file) if self._file.is_file() else {}
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "job.json"
 
 
 def jobs(sweep: Path) -> list[Job]:
@@ -130,6 +143,17 @@ def _is_record(path: Path) -> bool:
 def unresolved_subdir(config: DictConfig) -> str:
     """Return `hydra.sweep.subdir` as it was written, such as ${hydra.job.num}."""
     return str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])  # type: ignore[call-overload, index]
+
+
+def time_left(begun: Sequence[Job], left: int, at_a_time: int = 1) -> str:
+    """Return "; about 0:12:00 left for the sweep" for `left` more jobs; "" if no job has trained.
+
+    The other jobs are supposed to train as long as those so far, on average.
+    """
+    seconds = [job.seconds for job in begun if job.seconds]
+    if not seconds or not left:
+        return ""
+    return f"; about {clock(sum(seconds) / len(seconds) * left / at_a_time)} left for the sweep"
 
 
 def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -178,13 +202,14 @@ class SweepCallback(Callback):
         words += [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items()]
         parsed = OverridesParser.create().parse_overrides(words)
         swept = [one for one in parsed if one.is_sweep_override()]
-        of = ""
+        number, of, left, begun = hydra.job.num, "", "", jobs(sweep)
         if "BasicSweeper" in hydra.sweeper._target_:
-            of = f" of {prod(len([*one.sweep_string_iterator()]) for one in swept)}"
+            count = prod(len([*one.sweep_string_iterator()]) for one in swept)
+            of, left = f" of {count}", time_left(begun, count - number)
         keys = tuple(f"{one.get_key_element()}=" for one in swept)
         label = " ".join(word for word in hydra.overrides.task if word.startswith(keys))
-        failed = sum(job.failure is not None for job in jobs(sweep))
-        print(f"\njob {hydra.job.num + 1}{of}, failed {failed}: {label}", flush=True)
+        failed = sum(job.failure is not None for job in begun)
+        print(f"\njob {number + 1}{of}, failed {failed}: {label}{left}", flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """List the failed jobs and write the board. With a failed job, the exit code is 1."""

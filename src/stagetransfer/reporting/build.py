@@ -1,11 +1,11 @@
 """Build the report of finished runs from their files: its sections, in the order of the page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.answer_section import answer_section
-from stagetransfer.reporting.blocks import Bullets, Section, Text
+from stagetransfer.reporting.blocks import Block, Bullets, Section, Text
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
@@ -28,6 +28,7 @@ from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.gather import Gathered, write_each
 from stagetransfer.runs.run import UnfinishedRun
 from stagetransfer.runs.study import Study
+from stagetransfer.terminal import progress
 
 
 def make_report(
@@ -95,21 +96,36 @@ def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
     curves_plot = learning_curves_block(study, main, curves)
-    page = [
-        answer_section(study, [*sources_table(study), runs_table(study, unfinished)]),
-        overview_section(study, unfinished),
-        Section(f"Test results at {at}", [table_2(study, main)]),
-        Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
-        *depth_sections(study),
-        Section("Less training data", table_3(study)),
-        roc_section(study),
-        class_section(study),
-        Section("Training", [images_table(study), curves_plot, stages_table(study)]),
-        *calibration_sections(study),
-        *ensemble_sections(study),
-    ]
-    for ratio in reversed(study.ratios[:-1]):
+
+    def health() -> list[Block]:
+        return [*sources_table(study), runs_table(study, unfinished)]
+
+    def appendix(ratio: float) -> Section:
         blocks = [table_2(study, ratio), *pair_blocks(study, ratio)]
         blocks.append(learning_curves_block(study, ratio, curves))
-        page.append(Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True))
-    return [*page, *fold_sections(study)]
+        return Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True)
+
+    parts: dict[str, Callable[[], Section | list[Section]]] = {
+        "answer": lambda: answer_section(study, health()),
+        "overview": lambda: overview_section(study, unfinished),
+        "test results": lambda: Section(f"Test results at {at}", [table_2(study, main)]),
+        "pairs": lambda: Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
+        "depths": lambda: depth_sections(study),
+        "less data": lambda: Section("Less training data", table_3(study)),
+        "ROC curves": lambda: roc_section(study),
+        "classes": lambda: class_section(study),
+        "training": lambda: Section(
+            "Training", [images_table(study), curves_plot, stages_table(study)]
+        ),
+        "calibration": lambda: calibration_sections(study),
+        "ensemble": lambda: ensemble_sections(study),
+        "other ratios": lambda: [appendix(ratio) for ratio in reversed(study.ratios[:-1])],
+        "folds": lambda: fold_sections(study),
+    }
+    page = []
+    with progress("report", len(parts)) as step:
+        for name, part in parts.items():
+            step(name)
+            made = part()
+            page += made if isinstance(made, list) else [made]
+    return page

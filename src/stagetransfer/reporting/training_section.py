@@ -19,6 +19,7 @@ from stagetransfer.reporting.sources_table import NOT_RECORDED
 from stagetransfer.runs.run import trained_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.training_curves import validation_curve
+from stagetransfer.terminal import clock
 
 STAGE_COLUMNS = (
     "stage used distinct reused epochs images_per_second seconds seconds_without_sharing"
@@ -110,10 +111,10 @@ def stages_table(study: Study) -> Table:
         speed = float(np.mean(speeds)) if speeds else nan
         times = [sum(float(stage["seconds"]) for stage in of) for of in (distinct, used)]
         records.append((*counts, epochs, speed, *times))
-        rows.append([*map(str, counts), epochs, fmt.number(speed, 0), *map(_clock, times)])
+        rows.append([*map(str, counts), epochs, fmt.number(speed, 0), *map(clock, times)])
     data = data_frame(STAGE_COLUMNS, records)
     total, unshared = data["seconds"].sum(), data["seconds_without_sharing"].sum()
-    rows.append(["all", *[fmt.DASH] * 5, _clock(total), _clock(unshared)])
+    rows.append(["all", *[fmt.DASH] * 5, clock(total), clock(unshared)])
     saved = f" Sharing saved {1 - total / unshared:.0%} of the time." if unshared > 0 else ""
     note = (
         "A stage is named by its position in the chain and its domain. reused: taken from the "
@@ -129,9 +130,3 @@ def _range(values: pd.Series) -> str:
         return NOT_RECORDED
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _clock(seconds: float) -> str:
-    """Return hours:minutes:seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

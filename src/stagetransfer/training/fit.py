@@ -59,6 +59,7 @@ def fit(
     probe_epochs: int = 0,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
+    later: int | None = None,
 ) -> Fitted:
     """Train a stage, or continue its training if `folder` holds its last checkpoint.
 
@@ -71,6 +72,7 @@ def fit(
         patience: epochs without a better `monitor` after which the stage ends; None: never.
         probe_epochs: number of epochs at the start in which only the blocks that `transfer`
             re-initialises are trained.
+        later: number of images of the later stages, for the time left; see `StageProgress`.
     """
     choose = monitor != "last"
     lowest = monitor == "cross_entropy"
@@ -79,7 +81,7 @@ def fit(
     speed, losses = MeasureSpeed(), WatchLosses()
     best_epoch = BestEpoch(monitor if choose else None, lowest, patience)
     all_callbacks: list[pl.Callback] = [SeedEpoch(seed), speed, LogLearningRates(), best_epoch]
-    all_callbacks += [losses, StageProgress(title, speed), *([transfer] if transfer else [])]
+    all_callbacks += [losses, StageProgress(title, speed, later), *([transfer] if transfer else [])]
     if choose:
         name, mode = f"validation/{monitor}", "min" if lowest else "max"
         all_callbacks.append(
