@@ -22,7 +22,8 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
     console.print()
     console.print(
         f"{run['condition']}, r = {run['ratio']:g}, seed {run['seed']}: trained on "
-        f"{run['num_train']} images, tested on {run['num_test']}{_fold(run.get('splits'))}"
+        f"{run['num_train']} images{_worse(run)}, tested on "
+        f"{run['num_test']}{_fold(run.get('splits'))}"
     )
     console.print(_stages(run["stages"]))
     console.print(_figures(run["test"]))
@@ -66,6 +67,18 @@ def print_stages(folder: Path, console: Console | None = None) -> None:
 def _fold(splits: dict[str, Any] | None) -> str:
     folds = splits and splits["folds"]
     return f" (fold {splits['fold']} of 0 to {folds - 1})" if splits and folds else ""
+
+
+def _worse(run: dict[str, Any]) -> str:
+    """Return how the training set was made worse on purpose, if it was."""
+    found = []
+    if wrong := run.get("num_wrong_labels"):
+        found.append(f"{wrong} wrong labels")
+    if tail := run.get("long_tail"):
+        found.append(f"a long tail to {tail:g}")
+    if strength := run.get("confounder"):
+        found.append(f"a confounder of strength {strength:g}")
+    return f" with {' and '.join(found)}" if found else ""
 
 
 def _stages(stages: list[dict[str, Any]]) -> Table:

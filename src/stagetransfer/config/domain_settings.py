@@ -1,7 +1,7 @@
 """The settings of a domain: its images, how they are split, and how they are augmented."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,10 +9,12 @@ from stagetransfer.config.schema import decides, idle
 from stagetransfer.config.typed import typed
 from stagetransfer.errors import UserError
 
+OPTIONAL = ("confounder", "label_noise", "long_tail")  # part of a hash only where they are set
 _PATHS = ("root", "split_file")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "split_by": ("group", "image"),
     "fit": ("crop", "stretch"),
+    "confounder_kind": ("mark", "frequency", "noise"),
     "confounder_test": ("reversed", "absent", "same"),
 }
 
@@ -39,9 +41,12 @@ class DomainSettings:
     memory_limit_gib: float = idle(4.0)  # for decoded images
     device_memory_limit_gib: float = idle(4.0)  # the same on the GPU
     check_images: bool = decides(True)  # decode every file when reading: the fingerprint
-    confounder: float | None = decides(None)  # strength of a planted mark; target only
+    confounder: float | None = decides(None)  # strength of a planted one; target only
+    confounder_kind: str | None = decides(None)  # "mark" (None), "frequency", "noise"
     confounder_class: str | None = decides(None)  # that it goes with; None: the first
     confounder_test: str | None = decides(None)  # in the test: "reversed" (None), "absent", "same"
+    label_noise: float | None = decides(None)  # share of wrong training labels; target only
+    long_tail: float | None = decides(None)  # share of images that the rarest class keeps; likewise
     index: bool = idle(True)  # keep an index of a large folder tree
 
     @classmethod
@@ -56,7 +61,10 @@ class DomainSettings:
         """
         settings = typed(cls, (key, values))
         settings._check(key)
-        return settings
+        # Their neutral values are no setting, so that a sweep over 0,0.2,0.4 finds runs without it.
+        noise = settings.label_noise or None
+        tail = None if settings.long_tail == 1 else settings.long_tail
+        return replace(settings, label_noise=noise, long_tail=tail)
 
     def _check(self, key: str) -> None:
         for name, choices in _CHOICES.items():
@@ -67,6 +75,10 @@ class DomainSettings:
                 raise UserError(f"{key}.{name}={getattr(self, name)}: must lie between 0 and 1")
         if not 0 <= self.crop < 1:
             raise UserError(f"{key}.crop={self.crop}: must be 0 or more and below 1")
+        if self.label_noise == 1:
+            raise UserError(f"{key}.label_noise=1: must be 0 or more and below 1")
+        if self.long_tail == 0:
+            raise UserError(f"{key}.long_tail=0: must be above 0 and at most 1")
         if self.layout != "embedded" and self.root is None:
             raise UserError(f"{key}.root is required: give it as {key}.root=/path/to/images")
 
@@ -75,11 +87,24 @@ class DomainSettings:
         """The settings of the planted confounder; empty if there is none."""
         if self.confounder is None:
             return {}
+        other = self.confounder_kind not in (None, "mark")
         return {
             "confounder": self.confounder,
+            **({"confounder_kind": self.confounder_kind} if other else {}),
             "confounder_class": self.confounder_class,
             "confounder_test": self.confounder_test or "reversed",
         }
+
+    @property
+    def shrunk(self) -> dict[str, float]:
+        """The settings beside the ratio that make the training set worse, if there are any."""
+        found = {"label_noise": self.label_noise, "long_tail": self.long_tail}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def target_only(self) -> list[str]:
+        """The names of the settings in use that only a target may have."""
+        return [*self.planted, *self.shrunk]
 
     @property
     def random_variants(self) -> dict[str, Any]:
@@ -91,7 +116,7 @@ class DomainSettings:
         """Return the values that decide a result, with options that have no effect set to off."""
         augment = self.augment and bool(self.random_variants)
         deciding = [one.name for one in fields(self) if one.metadata["role"] == "decides"]
-        deciding = [name for name in deciding if not name.startswith("confounder")]
+        deciding = [name for name in deciding if not name.startswith(OPTIONAL)]
         return {
             **{name: getattr(self, name) for name in deciding},
             "test_share": self.test_share if is_target else None,
@@ -99,6 +124,7 @@ class DomainSettings:
             "mirror": self.mirror and augment,
             "turn": self.turn and augment,
             **self.planted,
+            **self.shrunk,
         }
 
 

@@ -1,10 +1,18 @@
-"""A planted confounder: a white mark that goes with one class in training, and not in the test.
+"""A planted confounder: it goes with one class in training, and not in the test.
 
-Of that class's images the share `confounder` bears the mark, and of all others 1 - `confounder`. So
-at 0.5 the mark says nothing, and near 1 a network may learn it in place of the class.
+Of that class's images the share `confounder` bears it, and of all others 1 - `confounder`. So at
+0.5 it says nothing, and near 1 a network may learn it in place of the class.
+
+Its kind is a mark (a white square in the corner, an eighth of the side wide), a frequency (a wave
+from left to right with CYCLES periods per side, of this AMPLITUDE) or a noise level (white Gaussian
+noise with the standard deviation SIGMA). Amplitudes are in grey values of 0 to 255.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,14 +21,48 @@ from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 from stagetransfer.seeding import derive
 
+CYCLES = 8
+AMPLITUDE = SIGMA = 10.0  # 4 % of the range
 
-def draw_marked(
+
+class Confounder(NamedTuple):
+    """The kind of a confounder, and which of the N samples, named by `ids`, bear it."""
+
+    kind: str
+    bears: NDArray[np.bool_]
+    ids: Sequence[str]
+
+    def plant(self, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Return stored images (B, C, H, W) of these rows; those that bear it are changed.
+
+        The noise of an image depends on its id alone. All channels get the same.
+        """
+        places = np.flatnonzero(self.bears[rows])
+        height, width = images.shape[-2:]
+        chosen, images = torch.from_numpy(places), images.clone()
+        if self.kind == "mark":
+            side = max(width // 8, 1)
+            images[chosen, :, :side, :side] = 255
+        elif len(places):
+            if self.kind == "frequency":
+                phases = 2 * np.pi * CYCLES * np.arange(width) / width
+                pattern = np.tile(AMPLITUDE * np.cos(phases), (1, height, 1))
+            else:
+                seeds = [derive(0, "confounder noise", self.ids[row]) for row in rows[places]]
+                draws = [np.random.default_rng(seed).normal(size=(height, width)) for seed in seeds]
+                pattern = SIGMA * np.stack(draws)
+            changed = images[chosen] + torch.from_numpy(pattern)[:, None]
+            images[chosen] = changed.round().clamp(0, 255).to(torch.uint8)
+        return images
+
+
+def draw_confounder(
     samples: Samples, test: NDArray[np.int64], settings: DomainSettings, key: str
-) -> NDArray[np.bool_] | None:
-    """Return which of the N samples bear the mark (N,); None without a confounder.
+) -> Confounder | None:
+    """Return which of the N samples bear the confounder; None without one.
 
     The draw depends on the image's id alone. Training and validation images have the correlation;
-    in the `test` rows it is the same, reversed, or no image has the mark, by `confounder_test`.
+    in the `test` rows it is the same, reversed, or no image bears it, by `confounder_test`.
 
     Raises:
         UserError: the class is unknown.
@@ -35,14 +77,5 @@ def draw_marked(
     share = np.where(own, settings.confounder, 1 - settings.confounder)
     tested = {"same": share, "reversed": 1 - share, "absent": 0 * share}
     share[test] = tested[settings.confounder_test or "reversed"][test]
-    return np.array([derive(0, "confounder", one) / 2**63 for one in samples.ids]) < share
-
-
-def mark(images: Tensor, marked: Tensor) -> Tensor:
-    """Return stored images (B, C, H, W) with a white square in the corner of the `marked` (B,).
-
-    It is an eighth of the side wide.
-    """
-    side, images = max(images.shape[-1] // 8, 1), images.clone()
-    images[marked.to(images.device), :, :side, :side] = 255
-    return images
+    draws = np.array([derive(0, "confounder", one) / 2**63 for one in samples.ids])
+    return Confounder(settings.confounder_kind or "mark", draws < share, samples.ids)

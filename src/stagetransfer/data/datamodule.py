@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader
 
 from stagetransfer.config.domain_settings import DomainSettings
 from stagetransfer.data import images
-from stagetransfer.data.confounder import draw_marked
+from stagetransfer.data.confounder import draw_confounder
 from stagetransfer.data.copies import Copies
 from stagetransfer.data.folder_index import read_indexed
 from stagetransfer.data.holdout import Rows, split_samples
 from stagetransfer.data.images import Batch, ImageSet
+from stagetransfer.data.label_noise import with_wrong_labels
 from stagetransfer.data.layouts import LAYOUTS, TREES, check_images, check_options
 from stagetransfer.data.loader import EpochSampler, build_loader
 from stagetransfer.data.samples import UNKNOWN_GROUPS, Samples
@@ -63,8 +64,8 @@ class DomainDataModule(pl.LightningDataModule):
         read = DomainSettings.from_config(settings, stage.key)
         options = check_options(self._reader(read), read.options, f"{stage.key}.options")
         self.settings = replace(read, options=options)
-        if self.settings.planted and not stage.is_target:
-            raise UserError(f"{stage.key}.confounder: only the target may have one. Leave it out.")
+        for name in self.settings.target_only if not stage.is_target else ():
+            raise UserError(f"{stage.key}.{name}: only the target may have one. Leave it out.")
         self.mean = torch.tensor(stage.mean).view(3, 1, 1)
         self.std = torch.tensor(stage.std).view(3, 1, 1)
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
@@ -83,15 +84,28 @@ class DomainDataModule(pl.LightningDataModule):
             seed=settings.split_seed,
             hint=f"{stage.key}.split_by=image",
         )
-        self._marked = draw_marked(self.samples, self.all_rows["test"], settings, stage.key)
+        tested = self.all_rows["test"]
+        self._confounder = draw_confounder(self.samples, tested, settings, stage.key)
         self.copies = Copies.among(self.samples, self.all_rows, digests)
-        self.rows = subset_of_splits(self.samples, self.all_rows, stage)
+        self.rows = subset_of_splits(self.samples, self.all_rows, stage, settings.long_tail)
+        self._right = self.samples.labels
+        if settings.label_noise is not None:
+            train, rate = self.all_rows["train"], settings.label_noise
+            self.samples = with_wrong_labels(self.samples, train, rate, stage.seed)
         return self
 
     def log_doubts(self) -> None:
         """Log what makes figures doubtful: copies in other splits, unknown patients, no check."""
         for line in self.copies.lines:
             log.warning("%s: %s", self.stage.key, line)
+        if wrong := self.wrong_labels:
+            count = self.count("train")
+            log.warning(
+                "%s: %d of %d training labels are wrong (label_noise)", self.stage.key, wrong, count
+            )
+        if self.settings.long_tail is not None:
+            counts = ", ".join(f"{n} {name}" for name, n in self.count_by_class("train").items())
+            log.warning("%s: training images after long_tail: %s", self.stage.key, counts)
         if not self.copies.compared:
             text = "images are not decoded beforehand: damaged ones and copies are not looked for, "
             text += "and whether a file has changed is told from its size and time"
@@ -115,6 +129,12 @@ class DomainDataModule(pl.LightningDataModule):
     def count_by_class(self, split: str) -> dict[str, int]:
         """Return the number of images of each class in a split."""
         return dict(zip(self.classes, self._class_counts(split).tolist(), strict=True))
+
+    @property
+    def wrong_labels(self) -> int:
+        """The number of training images in use whose label `label_noise` has changed."""
+        train = self.rows["train"]
+        return int((self.samples.labels[train] != self._right[train]).sum())
 
     def class_weights(self) -> Tensor:
         """Return (C,) loss weights N / (C n_c), which give each class the same total weight."""
@@ -215,7 +235,7 @@ class DomainDataModule(pl.LightningDataModule):
 
     def _decode(self, rows: Rows) -> ImageSet:
         limit = self.settings.memory_limit_gib * 2**30
-        return ImageSet(self.samples, rows, self._side, self.settings.fit, limit, self._marked)
+        return ImageSet(self.samples, rows, self._side, self.settings.fit, limit, self._confounder)
 
     @functools.cached_property
     def _side(self) -> int:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stagetransfer.data.confounder import mark
+from stagetransfer.data.confounder import Confounder
 from stagetransfer.data.samples import Samples
 from stagetransfer.files import open_image
 from stagetransfer.image_files import read_image
@@ -32,7 +32,7 @@ class ImageSet(Dataset[Batch]):
     """Images of some rows, decoded once and held in memory, or decoded for each batch.
 
     They are square, `side` pixels wide (see `stored_side`), and held if they fit the limit in
-    bytes. Both ways give the same pixels. The `marked` of all samples bear a planted confounder.
+    bytes. Both ways give the same pixels, with the `confounder` planted.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class ImageSet(Dataset[Batch]):
         side: int,
         fit: str,
         memory_limit: float,
-        marked: NDArray[np.bool_] | None = None,
+        confounder: Confounder | None = None,
     ) -> None:
         self.rows = torch.from_numpy(rows)
         self.labels = torch.from_numpy(samples.labels[rows])
         self.side, self.fit = side, fit
-        self.marked = None if marked is None else torch.from_numpy(marked[rows])
+        self.confounder = confounder
         self.files: Sequence[Path] = ()
         self.held: Tensor | None = None
         images = samples.take(rows).images
@@ -57,6 +57,8 @@ class ImageSet(Dataset[Batch]):
             self.held = _decode_all(images, side, fit)
         else:
             self.files = images
+        if self.held is not None and confounder is not None:
+            self.held = confounder.plant(self.held, rows)
 
     def move(self, device: torch.device, limit: float) -> None:
         """Move held images of at most `limit` bytes to the device, where batches are selected."""
@@ -74,8 +76,8 @@ class ImageSet(Dataset[Batch]):
         else:
             arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
             images = _channels_first(np.stack(arrays))
-        if self.marked is not None:
-            images = mark(images, self.marked[index])
+            if self.confounder is not None:
+                images = self.confounder.plant(images, self.rows[index].numpy())
         return Batch(images, self.labels[index], self.rows[index])
 
 

@@ -1,4 +1,4 @@
-"""The subset of training and validation images that a run uses: the ratio, and down-sampling."""
+"""The subset of images that a run uses: the ratio, a long tail of classes, and down-sampling."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,14 @@ from stagetransfer.errors import UserError
 
 
 def subset_of_splits(
-    samples: Samples, splits: Mapping[str, Rows], stage: StageSettings
+    samples: Samples, splits: Mapping[str, Rows], stage: StageSettings, tail: float | None = None
 ) -> dict[str, Rows]:
     """Return the rows of "train", "validation" and "test" that a run uses.
 
     The ratio applies to training and validation images alike: a study with a fifth of the labels
     has a fifth of them to choose its checkpoint with, too. The test set stays whole, and validation
     keeps at least one image of each class at any ratio. `splits` has the sorted rows of each split.
+    A `tail` leaves classes fewer training images, see `long_tail`.
     """
     used, ratio, seed, by_group = dict(splits), stage.ratio, stage.seed, stage.ratio_by == "group"
     if ratio < 1 and by_group and samples.groups is None:
@@ -35,11 +36,13 @@ def subset_of_splits(
         else:
             chosen = subset_by_image(labels, ratio, seed, **options)
         used[split] = rows[chosen]
+    train = splits["train"]
+    labels, chosen = samples.labels[train], np.searchsorted(train, used["train"])
+    if tail is not None:
+        chosen = long_tail(labels, chosen, tail, seed)
     if stage.downsampled:
-        train = splits["train"]
-        chosen = np.searchsorted(train, used["train"])
-        used["train"] = train[downsample(samples.labels[train], chosen, seed)]
-    return used
+        chosen = downsample(labels, chosen, seed)
+    return used | {"train": train[chosen]}
 
 
 def subset_by_image(
@@ -117,10 +120,33 @@ def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
     `labels` are those of the whole set.
     """
     present, counts = np.unique(labels[chosen], return_counts=True)
+    return _first(labels, chosen, dict.fromkeys(present, counts.min()), seed)
+
+
+def long_tail(labels: NDArray[np.int64], chosen: Rows, tail: float, seed: int) -> Rows:
+    """Return fewer of the chosen rows of rarer classes, sorted; every class keeps one.
+
+    The C classes are ordered by the number of their `labels`, the most frequent first (equal ones
+    by their place). Class k of 0 .. C - 1 keeps the share tail ** (k / (C - 1)) of its chosen rows,
+    so the last one keeps the share `tail` (Cui et al. 2019, CVPR). The order within a class is that
+    of `subset_by_image`, so a shorter tail lies within a longer one.
+    """
+    present, sizes = np.unique(labels, return_counts=True)
+    kept = {}
+    for place, label in enumerate(present[np.argsort(-sizes, kind="stable")]):
+        share = tail ** (place / max(len(present) - 1, 1))
+        kept[label] = max(round_half_up(share * int((labels[chosen] == label).sum())), 1)
+    return _first(labels, chosen, kept, seed)
+
+
+def _first(
+    labels: NDArray[np.int64], chosen: Rows, counts: Mapping[np.int64, int], seed: int
+) -> Rows:
+    """Return the first chosen rows of each class in the order of `subset_by_image`, sorted."""
     kept = []
-    for label in present:
-        order = _permutation(labels, label, seed)
-        kept.append(order[np.isin(order, chosen)][: counts.min()])
+    for label, count in counts.items():
+        order = _permutation(labels, int(label), seed)
+        kept.append(order[np.isin(order, chosen)][:count])
     return np.sort(np.concatenate(kept))
 
 

@@ -54,6 +54,9 @@ def data_entry(data: DomainDataModule) -> dict[str, Any]:
     return {
         "num_train": data.count("train"),
         "num_train_per_class": data.count_by_class("train"),
+        **data.settings.planted,
+        **data.settings.shrunk,
+        **({"num_wrong_labels": data.wrong_labels} if data.settings.label_noise else {}),
         "num_validation": data.count("validation"),
         "num_test": data.count("test"),
         "num_test_groups": _count_groups(data, "test"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
@@ -243,7 +243,7 @@ def _show_results(begun: Sequence[Job]) -> None:
     records = [read_json(file) for file in files if file.is_file()]
     names = ("accuracy", "recall", "cross_entropy")
     rows = [
-        {"condition": x["condition"], "r": f"{x['ratio']:g}", "runs": 1}
+        {"condition": x["condition"], "r": f"{x['ratio']:g}{_worse(x)}", "runs": 1}
         | {n: x["test"][n] for n in names}
         for x in records
     ]
@@ -252,6 +252,12 @@ def _show_results(begun: Sequence[Job]) -> None:
         by_place = pd.DataFrame(rows).groupby(["condition", "r"], sort=False)
         table = by_place.agg({"runs": "sum", **means}).reset_index()
         print(table.to_string(index=False, float_format="{:.3f}".format))
+
+
+def _worse(record: Mapping[str, Any]) -> str:
+    """Return how the training set was made worse, which distinguishes runs of one ratio."""
+    found = {name: record.get(name) for name in ("label_noise", "long_tail")}
+    return "".join(f" {name}={value:g}" for name, value in found.items() if value)
 
 
 def _board(outputs: Path) -> None:
