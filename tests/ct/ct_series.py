@@ -31,6 +31,15 @@ PLAIN = (
     ExplicitVRBigEndian,
 )
 
+# A ramp of 32 x 32 pixels, 20 x + 9 y, reversibly coded by OpenJPH: pydicom cannot encode this.
+HIGH_THROUGHPUT = (
+    "/0//UQApQAAAAAAgAAAAIAAAAAAAAAAAAAAAIAAAACAAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUE"
+    "BEAB/1wAEyCIkJCQkJCQkJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAALEAAf+TwAAm"
+    "6/0FB3QAwAATQAASgNr+Agd0AEgBh3QAwAATQAATAGxsAYJ0AKKiAENUAMAAFTAABVA0Go32qnECdQBQCIL+wBCB"
+    "7LYAwAAV0AAFoBiGYRiGYefKenpwgngApjHGGGP+/YAAe/YAAey6AMAALXgABbDGGGOMMcYYY4wx+f8Kenp6enp6"
+    "cAJ9ABAAAAAAAAAA/v94Zye/fJ798nv3yey/AP/Z"
+)
+
 
 def phantom(depth=5, height=80, width=96, seed=0):
     """Return (Z, H, W) integer Hounsfield units from -1000 to 999: independent noise."""
@@ -209,3 +218,15 @@ def rows(folder):
     """Return the rows of labels.csv as dicts."""
     with (folder / "labels.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def labels(folder, *pairs):
+    """Write a table of labels: by default, 2 is GGO and 5 is left out."""
+    return table(folder / "names.csv", "value,label", *(pairs or ("2,GGO", "5,")))
+
+
+def assert_same_data_set(box, tmp_path, *options):
+    """Check that a command gives the data set of the box, without a problem."""
+    code, _, lines = run(tmp_path / "in", *options, "--out", tmp_path / "out")
+    assert (code, lines) == (0, [])
+    assert contents(tmp_path / "out") == box

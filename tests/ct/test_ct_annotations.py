@@ -1,30 +1,14 @@
 """Points, boxes, polygons and masks of every format select the same pixels."""
 
-import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
-from ct_series import ROOT, contents, phantom, rows, run, series, table
+from annotation_files import segmentation
+from ct_series import ROOT, assert_same_data_set, labels, phantom, rows, run, series, table
 from PIL import Image
-from pydicom import dcmread
-from pydicom.sr.codedict import codes
 
 BOX = {"left": 20, "top": 10, "width": 64, "height": 32}
 INSIDE = np.s_[1, 10:42, 20:84]
-LABELS = "value,label"
-
-
-@pytest.fixture
-def scans(tmp_path):
-    return series(tmp_path / "in" / "P1" / "scan")
-
-
-@pytest.fixture
-def box(tmp_path, scans):
-    """Return the data set of a box of 64 x 32 pixels on slice 1, which holds two patches."""
-    given = table(tmp_path / "a.csv", "slice,x,y,width,height,label", "1,20,10,64,32,GGO")
-    assert run(tmp_path / "in", "--annotations", given, "--out", tmp_path / "box")[0] == 0
-    return contents(tmp_path / "box")
 
 
 def mask():
@@ -33,16 +17,6 @@ def mask():
     values[INSIDE] = 2
     values[3, 40:50, 40:50] = 5
     return values
-
-
-def labels(folder, *pairs):
-    return table(folder / "names.csv", LABELS, *(pairs or ("2,GGO", "5,")))
-
-
-def assert_same_data_set(box, tmp_path, *options):
-    code, _, lines = run(tmp_path / "in", *options, "--out", tmp_path / "out")
-    assert (code, lines) == (0, [])
-    assert contents(tmp_path / "out") == box
 
 
 def test_a_box_is_filled_by_two_patches(box, tmp_path):
@@ -241,52 +215,16 @@ def test_a_nifti_mask_outside_the_slices(tmp_path, scans):
     assert "labelled voxels lie outside its series' slices" in lines[0]
 
 
-def segmentation(scans, kind):
-    """Return a SEG of the mask, made by highdicom."""
-    values = mask()
-    source = [dcmread(path) for path in sorted(scans.glob("*.dcm"))]
-    segments = [
-        hd.seg.SegmentDescription(
-            number,
-            label,
-            codes.SCT.MorphologicallyAbnormalStructure,
-            codes.SCT.Lesion,
-            hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for number, label in ((1, "GGO"), (2, "artefact"))
-    ]
-    stack = np.stack([values == 2, values == 5], axis=-1)
-    if kind == "FRACTIONAL":
-        stack = np.where(stack, 0.8, 0.3)
-    if kind == "LABELMAP":
-        stack = (stack * [1, 2]).sum(axis=-1).astype(np.uint8)
-    return hd.seg.Segmentation(
-        source,
-        stack,
-        kind,
-        segments,
-        series_instance_uid=hd.UID(),
-        series_number=7,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer="None",
-        manufacturer_model_name="None",
-        software_versions="1",
-        device_serial_number="1",
-        omit_empty_frames=kind != "FRACTIONAL",
-    )
-
-
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
 def test_a_dicom_segmentation(box, tmp_path, scans, kind):
-    segmentation(scans, kind).save_as(tmp_path / "seg.dcm")
+    segmentation(scans, kind, mask()).save_as(tmp_path / "seg.dcm")
     names = labels(tmp_path, "GGO,GGO", "2,")
     assert_same_data_set(box, tmp_path, "--annotations", tmp_path / "seg.dcm", "--labels", names)
 
 
 def test_a_segmentations_own_names(tmp_path, scans):
     # It lies below the input, but as the annotation it is not reported as another modality.
-    segmentation(scans, "BINARY").save_as(tmp_path / "in" / "seg.dcm")
+    segmentation(scans, "BINARY", mask()).save_as(tmp_path / "in" / "seg.dcm")
     given = ["--annotations", tmp_path / "in" / "seg.dcm", "--coverage", "0.05"]
     code, _, lines = run(tmp_path / "in", *given, "--out", tmp_path / "out")
     assert (code, lines) == (0, [])
@@ -297,7 +235,7 @@ def test_a_segmentations_own_names(tmp_path, scans):
     "cosines", [[1, 0, 0, 0, 0, -1], [1, 0, 0, 0, 0.94, 0.342], [0.94, 0, 0.342, 0, 1, 0]]
 )
 def test_a_coronal_or_tilted_segmentation_is_refused(tmp_path, scans, cosines):
-    made = segmentation(scans, "BINARY")
+    made = segmentation(scans, "BINARY", mask())
     for group in [*made.SharedFunctionalGroupsSequence, *made.PerFrameFunctionalGroupsSequence]:
         for one in group.get("PlaneOrientationSequence", []):
             one.ImageOrientationPatient = cosines
@@ -309,7 +247,7 @@ def test_a_coronal_or_tilted_segmentation_is_refused(tmp_path, scans, cosines):
 
 
 def test_a_segmentation_of_another_series(tmp_path, scans):
-    segmentation(scans, "BINARY").save_as(tmp_path / "seg.dcm")
+    segmentation(scans, "BINARY", mask()).save_as(tmp_path / "seg.dcm")
     series(tmp_path / "other", uid="1.2.3")
     given = ["--annotations", tmp_path / "seg.dcm"]
     code, _, lines = run(tmp_path / "other", *given, "--out", tmp_path / "out")

@@ -5,7 +5,18 @@ import base64
 import nibabel as nib
 import numpy as np
 import pytest
-from ct_series import PLAIN, contents, dataset, phantom, rows, run, save, series, table
+from ct_series import (
+    HIGH_THROUGHPUT,
+    PLAIN,
+    contents,
+    dataset,
+    phantom,
+    rows,
+    run,
+    save,
+    series,
+    table,
+)
 from PIL import Image
 from pydicom import Dataset as Item
 from pydicom import Sequence
@@ -103,16 +114,6 @@ def test_the_encoding_changes_nothing(tmp_path, spacing, options):
     for name, encoding in ENCODINGS.items():
         found = extracted(tmp_path, name, *options, spacing=SPACINGS[spacing], **encoding)
         assert found == expected, name
-
-
-# A ramp of 32 x 32 pixels, 20 x + 9 y, reversibly coded by OpenJPH: pydicom cannot encode this.
-HIGH_THROUGHPUT = (
-    "/0//UQApQAAAAAAgAAAAIAAAAAAAAAAAAAAAIAAAACAAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUE"
-    "BEAB/1wAEyCIkJCQkJCQkJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAALEAAf+TwAAm"
-    "6/0FB3QAwAATQAASgNr+Agd0AEgBh3QAwAATQAATAGxsAYJ0AKKiAENUAMAAFTAABVA0Go32qnECdQBQCIL+wBCB"
-    "7LYAwAAV0AAFoBiGYRiGYefKenpwgngApjHGGGP+/YAAe/YAAey6AMAALXgABbDGGGOMMcYYY4wx+f8Kenp6enp6"
-    "cAJ9ABAAAAAAAAAA/v94Zye/fJ798nv3yey/AP/Z"
-)
 
 
 @pytest.mark.parametrize("syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K])

@@ -58,11 +58,14 @@ def test_series_that_are_read(tmp_path, tags):
         ({"RescaleSlope": ""}, "RescaleSlope"),
         ({"RescaleSlope": "0"}, "RescaleSlope"),
         ({"RescaleSlope": ["1", "2"]}, "RescaleSlope"),
+        ({"RescaleSlope": "nan"}, "RescaleSlope"),
+        ({"RescaleIntercept": "1e999"}, "RescaleIntercept"),
         ({"RescaleIntercept": None}, "RescaleIntercept"),
         ({"RescaleIntercept": ""}, "RescaleIntercept"),
         ({"RescaleSlope": None, "RescaleIntercept": None}, "RescaleSlope"),
         ({"RescaleType": "US"}, "RescaleType"),
         ({"RescaleType": "OD"}, "RescaleType"),
+        ({"RescaleType": "HU_MOD"}, "RescaleType"),
     ],
 )
 def test_stored_values_never_pass_as_hounsfield_units(tmp_path, tags, name):
@@ -72,6 +75,32 @@ def test_stored_values_never_pass_as_hounsfield_units(tmp_path, tags, name):
     assert volumes == ()
     assert len(problems.lines) == 3
     assert all(name in line for line in problems.lines)
+
+
+def test_unspecified_values_are_hounsfield_units_if_the_user_says_so(tmp_path):
+    folder = changed(tmp_path / "in", RescaleType="US")
+    rois = table(tmp_path / "r.csv", "slice,x,y,label", "0,40,40,a")
+    given = ["--annotations", rois, "--out", tmp_path / "out"]
+    code, _, lines = run(folder, *given)
+    assert (code, len(lines)) == (2, 5)
+    assert all("--unspecified-hu" in line for line in lines[:3])
+    assert run(folder, *given, "--unspecified-hu")[0] == 0
+    changed(folder, RescaleType="OD")
+    assert run(folder, "--check", "--unspecified-hu")[0] == 2
+
+
+def test_files_with_neither_preamble_nor_suffix(tmp_path):
+    """As old archives store them: the data set alone, in implicit or explicit VR."""
+    for index, plane in enumerate(HU + 1024):
+        implicit = index != 1
+        with (tmp_path / f"IM{index}").open("wb") as file:
+            data = dataset(plane, index=index)
+            del data.file_meta, data.preamble
+            data.save_as(file, implicit_vr=implicit, little_endian=True)
+    (tmp_path / "README").write_text("\b\0 is no tag of DICOM")
+    (volume,), problems = found(tmp_path)
+    assert problems.lines == []
+    assert all(np.array_equal(volume.read_slice(i), HU[i]) for i in range(3))
 
 
 def test_a_directory_file_is_left_out(tmp_path):

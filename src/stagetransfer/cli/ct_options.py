@@ -28,6 +28,10 @@ PngRescaleOption = Annotated[
 PngSpacingOption = Annotated[
     float | None, typer.Option(help="Side of a PNG's pixel in mm, if it is known.")
 ]
+UnspecifiedHuOption = Annotated[
+    bool,
+    typer.Option("--unspecified-hu", help="DICOM values of RescaleType US (unspecified) are HU."),
+]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out and count what cannot be used.")
 ]

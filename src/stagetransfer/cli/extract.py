@@ -13,11 +13,14 @@ from stagetransfer.errors import UserError
 def extract(
     root: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help="Folder or file: DICOM, NIfTI, 16-bit PNG; nested."),
+        typer.Argument(
+            metavar="INPUT",
+            help="File or nested folder: DICOM, NIfTI, MetaImage, NRRD, 16-bit PNG.",
+        ),
     ],
     annotations: Annotated[
         Path | None,
-        typer.Option(help="CSV of points, boxes, polygons; or a mask or folder of masks."),
+        typer.Option(help="CSV of points, boxes, polygons; or masks, SEG, RTSTRUCT, ImageJ ROIs."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The new folder of the data set.", callback=new_folder)
@@ -56,6 +59,7 @@ def extract(
     patient: ct_options.PatientOption = "header",
     png_rescale: ct_options.PngRescaleOption = None,
     png_spacing: ct_options.PngSpacingOption = None,
+    unspecified_hu: ct_options.UnspecifiedHuOption = False,
     salt: Annotated[
         Path | None,
         typer.Option(
@@ -96,7 +100,13 @@ def extract(
     patient_of = ct_options.parse_patient(patient)
     if annotations is None:
         problems = ct.Problems()
-        found, others = ct.find_series(root, problems, patient_of=patient_of, scale=scale)
+        found, others = ct.find_series(
+            root,
+            problems,
+            patient_of=patient_of,
+            scale=scale,
+            unspecified_is_hu=unspecified_hu,
+        )
         ct_options.show_problems(problems.lines, skip_bad)
         _show_table(ct.describe(found))
         ct_options.show_left_out({"left_out": problems.counts})
@@ -104,7 +114,13 @@ def extract(
         problems.check(skip_bad)
         return
     extraction = ct.extract_patches(
-        root, annotations, settings, labels=labels, patient_of=patient_of, scale=scale
+        root,
+        annotations,
+        settings,
+        labels=labels,
+        patient_of=patient_of,
+        scale=scale,
+        unspecified_is_hu=unspecified_hu,
     )
     ct_options.show_problems(extraction.problems.lines, skip_bad)
     for line in extraction.without_patch:

@@ -4,9 +4,9 @@ Coordinates are pixels of the stored slice: x is the column and y is the row. Wh
 centres of pixels, and (0, 0) is the first pixel. A pixel extends half a unit to each side.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,17 @@ class Polygon:
     """A closed polygon with vertices (N, 2) as x, y; a box has four vertices."""
 
     vertices: Floats
+
+    @classmethod
+    def of_rings(cls, rings: Sequence[Floats]) -> Self:
+        """Join polygons to one that holds the pixels inside an odd number of them.
+
+        The way from the first to another leads along the same line there and back, which no pixel
+        lies between.
+        """
+        first = rings[0][:1]
+        closed = [np.concatenate([one, one[:1], first]) for one in rings]
+        return cls(np.concatenate(closed))
 
 
 @dataclass(frozen=True)

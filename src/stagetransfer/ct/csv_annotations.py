@@ -87,12 +87,12 @@ class CsvAnnotations:
         number = self._find_volume(cells)
         volume = self._volumes[number]
         index = _slice_index(volume, cells)
-        shape = _shape(cells, volume, index)
-        corners = np.array([[shape.x, shape.y]]) if isinstance(shape, Point) else shape.vertices
-        height, width = volume.shape
-        if (corners < -0.5).any() or (corners > (width - 0.5, height - 0.5)).any():
+        vertices = _pixels(cells, volume, index)
+        if not volume.holds(vertices):
+            height, width = volume.shape
             text = f"the annotation extends beyond the slice of {width} x {height} pixels"
             raise Unusable("annotations outside the image", text)
+        shape = Point(*vertices[0].tolist()) if len(vertices) == 1 else Polygon(vertices)
         self._regions[number].append(Region(index, label, shape, where, split))
 
     def _find_volume(self, cells: dict[str, str]) -> int:
@@ -161,15 +161,13 @@ def _slice_index(volume: Volume, cells: dict[str, str]) -> int:
     return index
 
 
-def _shape(cells: dict[str, str], volume: Volume, index: int) -> Point | Polygon:
-    """Return the row's point, or its box or polygon, in pixels of the slice."""
+def _pixels(cells: dict[str, str], volume: Volume, index: int) -> Floats:
+    """Return (N, 2): the row's point, or the vertices of its box or polygon, in pixels."""
     unit = cells.get("unit") or _UNITS[0]
     if unit not in _UNITS:
         raise Unusable(_BAD_NUMBER, f"unit must be one of {', '.join(_UNITS)}")
     vertices = _vertices(cells, 0.5 if unit == "pixel" else 0.0)
-    if unit != "pixel":
-        vertices = _in_pixels(vertices, unit, volume, index)
-    return Point(*vertices[0].tolist()) if len(vertices) == 1 else Polygon(vertices)
+    return vertices if unit == "pixel" else _in_pixels(vertices, unit, volume, index)
 
 
 def _in_pixels(vertices: Floats, unit: str, volume: Volume, index: int) -> Floats:

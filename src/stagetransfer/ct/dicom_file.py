@@ -8,11 +8,22 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_fragments
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from stagetransfer.ct.volume import MAX_VALUES
 from stagetransfer.files import check_size, require_file
 
+# Of files without a transfer syntax, by whether the VR is implicit and the order little endian.
+_PLAIN: dict[tuple[bool | None, bool | None], str] = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
 # The markers of a JPEG or JPEG-LS frame header (SOF), which holds its size.
 _FRAME_HEADERS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
@@ -35,6 +46,8 @@ def read_checked(path: Path, *, force: bool = False, header_only: bool = False) 
                 _check_bytes(size)
                 rest = inflater.unconsumed_tail
     data: Dataset = dcmread(path, force=force, stop_before_pixels=header_only)
+    if "TransferSyntaxUID" not in data.file_meta and data.original_encoding in _PLAIN:
+        data.file_meta.TransferSyntaxUID = _PLAIN[data.original_encoding]
     try:
         columns, rows = int(data.get("Columns") or 0), int(data.get("Rows") or 0)
         frames = int(data.get("NumberOfFrames") or 1) * int(data.get("SamplesPerPixel") or 1)

@@ -1,5 +1,7 @@
 """The header of a DICOM slice, as far as it is needed, and why a file is no usable CT slice."""
 
+import re
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,11 @@ from stagetransfer.ct.input_problems import Problems, Unusable, first_line, rela
 from stagetransfer.ct.volume import Floats
 
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage)
+_HOUNSFIELD = re.compile(r"HU|HOUND?SFIELD( UNITS?)?")  # some scanners write Houndsfield
+# Tags that a file without preamble may begin with, in little endian: of groups 2 and 8.
+_FIRST_TAGS = {struct.pack("<2H", 2, n) for n in (0, 1, 2)} | {
+    struct.pack("<2H", 8, n) for n in (0, 1, 5, 8, 16, 18, 22, 24)
+}
 _REQUIRED = (
     "SeriesInstanceUID", "SOPInstanceUID", "Rows", "Columns", "PixelSpacing",
     "ImageOrientationPatient", "ImagePositionPatient",
@@ -21,12 +28,13 @@ _REQUIRED = (
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its suffix or by the letters DICM at byte 128."""
+    """Whether a file is DICOM, by its suffix, the letters DICM at byte 128 or its first tag."""
     if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
         return True
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            start = file.read(132)
+            return start[128:] == b"DICM" or start[:4] in _FIRST_TAGS
     except OSError:
         return False
 
@@ -53,10 +61,13 @@ class SliceHeader:
     frame: int | None  # the number in an enhanced multi-frame file, from 0
 
 
-def read_headers(path: Path, root: Path, problems: Problems) -> list[SliceHeader]:
+def read_headers(
+    path: Path, root: Path, problems: Problems, *, unspecified_is_hu: bool = False
+) -> list[SliceHeader]:
     """Return the headers of a file's slices: one, or those of all frames of an enhanced CT.
 
-    There is none if the file is not usable, which is recorded with its reason.
+    There is none if the file is not usable, which is recorded with its reason. The unit "US"
+    (unspecified) is a reason unless `unspecified_is_hu`.
     """
     where = relative_name(path, root)
     found: list[SliceHeader] = []
@@ -73,9 +84,11 @@ def read_headers(path: Path, root: Path, problems: Problems) -> list[SliceHeader
             slices = []
             for frame in frames or [None]:
                 one = data if frame is None else frame_header(data, frame)
-                _check_slice(one, damage)
+                _check_slice(one, damage, unspecified_is_hu)
                 slices.append(_header(path, where, one, damage, frame))
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        except Unusable:
+            raise
+        except Exception as error:  # pydicom converts a value when it is used
             text = f"bad geometry ({first_line(error)})"
             raise Unusable("files with an incomplete header", text) from error
         if damage:
@@ -84,13 +97,13 @@ def read_headers(path: Path, root: Path, problems: Problems) -> list[SliceHeader
     return found
 
 
-def _check_slice(data: Dataset, damage: str) -> None:
+def _check_slice(data: Dataset, damage: str, unspecified_is_hu: bool) -> None:
     """Raise Unusable if the file is not a CT slice, or its header is incomplete."""
     modality = str(data.get("Modality") or "") or "missing"
     if modality == "missing" and _sop_class(data) in _CT_CLASSES:
         modality = "CT"
     if modality != "CT":
-        shown = modality if modality.isalnum() and len(modality) <= 7 else "unknown"
+        shown = modality if modality.isalnum() and len(modality) <= 16 else "unknown"
         raise Unusable("files of another modality", f"modality {shown}, not CT")
     if "LOCALIZER" in list(data.get("ImageType") or ()):
         raise Unusable("localizers", "a localizer (scout view), not a slice")
@@ -103,7 +116,7 @@ def _check_slice(data: Dataset, damage: str) -> None:
     if missing:
         header = "the header of a truncated file" if damage else "the header"
         raise Unusable("files with an incomplete header", f"no {', '.join(missing)} in {header}")
-    _check_hounsfield(data)
+    _check_hounsfield(data, unspecified_is_hu)
 
 
 def _sop_class(data: Dataset) -> str:
@@ -116,12 +129,13 @@ def _sop_class(data: Dataset) -> str:
     return ""
 
 
-def _check_hounsfield(data: Dataset) -> None:
+def _check_hounsfield(data: Dataset, unspecified_is_hu: bool) -> None:
     """Raise Unusable, which names the tag, unless the header leads to Hounsfield units."""
     kind = "files not in Hounsfield units"
-    unit = str(data.get("RescaleType") or "HU").lower()
-    if not unit.startswith(("hu", "houn")):  # some scanners write Houndsfield Unit
-        raise Unusable(kind, f"its RescaleType is {unit.upper()[:16]!r}, not HU")
+    unit = str(data.get("RescaleType") or "HU").strip().upper()
+    if not _HOUNSFIELD.fullmatch(unit) and not (unit == "US" and unspecified_is_hu):
+        cure = ". If they are HU, give --unspecified-hu" if unit == "US" else ""
+        raise Unusable(kind, f"its RescaleType is {unit[:16]!r}, not HU{cure}")
     if data.get("ModalityLUTSequence"):
         return
     for name in ("RescaleSlope", "RescaleIntercept"):

@@ -3,15 +3,14 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from stagetransfer.ct.dicom_file import read_checked
+from stagetransfer.ct.dicom_file import frame_header, read_checked
 from stagetransfer.ct.input_problems import first_line
-from stagetransfer.ct.volume import Floats
+from stagetransfer.ct.volume import Floats, UnreadableSlice
 
 
 @dataclass(frozen=True)
@@ -27,50 +26,58 @@ class Frame:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A SEG file: the UIDs of the series it segments, the label of each segment, the frames."""
+    """The UIDs of the series and slices it segments, the label of each segment, the frames."""
 
-    series: frozenset[str]
+    uids: frozenset[str]
     labels: dict[int, str]
     frames: tuple[Frame, ...]
 
 
 def read_segmentation(path: Path) -> Segmentation:
-    """Read a SEG file. In a fractional one, values of at least one half belong to the segment.
+    """Read a SEG file, or raise UnreadableSlice.
 
-    Any failure is a ValueError, whose message does not contain the name of the file.
+    In a fractional one, values of at least one half belong to the segment.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
             return _segmentation(read_checked(path, force=True))
     except Exception as error:  # pydicom and its plugins raise many types
-        raise ValueError(f"not readable as DICOM SEG ({first_line(error)})") from error
+        raise UnreadableSlice(f"not readable as DICOM SEG ({first_line(error)})") from error
 
 
 def _segmentation(data: Dataset) -> Segmentation:
     if data.get("Modality") != "SEG":
-        raise ValueError("its modality is not SEG")
+        raise ValueError("its modality is neither SEG nor RTSTRUCT")
     pixels = np.asarray(data.pixel_array)
     pixels = pixels.reshape(-1, *pixels.shape[-2:])
-    shared = data.SharedFunctionalGroupsSequence[0]
-    groups = data.PerFrameFunctionalGroupsSequence
-    if len(groups) != len(pixels):
-        raise ValueError(f"{len(pixels)} frames of pixels, but {len(groups)} in the header")
+    groups = len(data.PerFrameFunctionalGroupsSequence)
+    if groups != len(pixels):
+        raise ValueError(f"{len(pixels)} frames of pixels, but {groups} in the header")
     kind = str(data.SegmentationType)
     # In a fractional segmentation, the maximum value means 1.
     half = int(data.MaximumFractionalValue) / 2 if kind == "FRACTIONAL" else 1
     frames = []
-    for plane, own in zip(pixels, groups, strict=True):
+    for number, plane in enumerate(pixels):
+        header = frame_header(data, number)
         values = plane.astype(np.int64)
         if kind != "LABELMAP":
-            segment = _group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
-            values = np.where(plane >= half, int(segment), 0)
-        cosines = _floats(_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient)
-        origin = _floats(_group(own, shared, "PlanePositionSequence").ImagePositionPatient)
-        row, column = _floats(_group(own, shared, "PixelMeasuresSequence").PixelSpacing)
+            values = np.where(plane >= half, int(header.ReferencedSegmentNumber), 0)
+        cosines, origin, (row, column) = (
+            np.array([float(value) for value in values])
+            for values in (
+                header.ImageOrientationPatient, header.ImagePositionPatient, header.PixelSpacing,
+            )
+        )  # fmt: skip
         frames.append(Frame(values, origin, cosines[:3], cosines[3:], (float(row), float(column))))
-    references = data.get("ReferencedSeriesSequence") or []
+    series = data.get("ReferencedSeriesSequence") or ()
+    slices = (one for of in series for one in of.get("ReferencedInstanceSequence") or ())
     return Segmentation(
-        frozenset(str(one.SeriesInstanceUID) for one in references),
+        frozenset(
+            [
+                *(str(one.SeriesInstanceUID) for one in series),
+                *(str(one.ReferencedSOPInstanceUID) for one in slices),
+            ]
+        ),
         {
             int(one.SegmentNumber): str(one.SegmentLabel).strip()
             for one in data.SegmentSequence
@@ -78,12 +85,3 @@ def _segmentation(data: Dataset) -> Segmentation:
         },
         tuple(frames),
     )
-
-
-def _group(own: Dataset, shared: Dataset, name: str) -> Any:
-    """Return a functional group, which is stored with its frame or once for all frames."""
-    return (own.get(name) or shared[name].value)[0]
-
-
-def _floats(values: Any) -> Floats:
-    return np.array([float(value) for value in values])

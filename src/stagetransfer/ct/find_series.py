@@ -1,14 +1,16 @@
-"""Finding the CT series below a folder: DICOM, NIfTI and 16-bit PNG, nested and mixed."""
+"""Finding the CT series below a folder: DICOM, volumes in one file, 16-bit PNG; also mixed."""
 
 import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from stagetransfer.ct import dicom, dicom_header, nifti, png_slices
+from stagetransfer.ct import dicom, dicom_header, png_slices
 from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.ct.metaimage_nrrd import is_voxel_file
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.volume import Volume
+from stagetransfer.ct.volume_files import is_volume_file, read_volume
 from stagetransfer.errors import UserError
 
 
@@ -19,6 +21,7 @@ def find_series(
     patient_of: Callable[[str], str] | None = None,
     scale: PngScale | None = None,
     exclude: Collection[Path] = (),
+    unspecified_is_hu: bool = False,
 ) -> tuple[tuple[Volume, ...], int]:
     """Return every CT series in a file or folder, and the number of files that are not images.
 
@@ -27,11 +30,12 @@ def find_series(
     Args:
         problems: receives the files and series that cannot be used.
         patient_of: returns the patient of a file, given its name below `root`. By default, DICOM
-            patients are identified by their PatientID, and those of NIfTI and PNG by the first
+            patients are identified by their PatientID, and those of other files by the first
             folder below `root` (by the file name if the file lies directly in `root`).
         scale: the meaning of PNG values; required if there are PNG files. PNG files of 8 bits
-            beside DICOM or NIfTI are previews, and not images of a series.
+            beside other series are previews, and not images of a series.
         exclude: files and folders that are not input, such as the annotations.
+        unspecified_is_hu: whether DICOM values of the unit "US" (unspecified) are HU.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder. Give the folder that holds the series")
@@ -43,18 +47,20 @@ def find_series(
     problems_before = len(problems.lines)
     for path in list_files(root, exclude):
         where = relative_name(path, root)
-        if nifti.is_nifti(path):
+        if is_volume_file(path):
             with problems.recording(where):
-                volumes.append(nifti.read_volume(path, where))
+                volumes.append(read_volume(path, where))
         elif path.suffix.lower() == ".png":
             png_files.append(path)
         elif dicom_header.is_dicom(path):
             unreadable = problems.counts["unreadable files"]
-            headers += dicom_header.read_headers(path, root, problems)
+            headers += dicom_header.read_headers(
+                path, root, problems, unspecified_is_hu=unspecified_is_hu
+            )
             if problems.counts["unreadable files"] > unreadable:
                 damaged.add(os.path.dirname(where) or ".")
         else:
-            other_files += 1
+            other_files += not is_voxel_file(path)
     if headers or volumes:
         previews = [path for path in png_files if png_slices.is_preview(path)]
         png_files = [path for path in png_files if path not in previews]
@@ -66,12 +72,14 @@ def find_series(
                 "Give --png-rescale SLOPE/INTERCEPT, for example 1/-1024"
             )
         volumes += png_slices.read_volumes(png_files, root, scale, problems)
-    # NIfTI and PNG files do not contain the patient.
+    # These files do not contain the patient.
     of_file = patient_of or dicom.folder_patient
     volumes = [replace(one, patient=of_file(one.files[0])) for one in volumes]
     volumes += dicom.build_volumes(headers, patient_of, damaged, problems)
     if not volumes and len(problems.lines) == problems_before:
-        raise UserError(f"{root}: holds no DICOM, NIfTI or PNG file of a CT series")
+        raise UserError(
+            f"{root}: holds no DICOM, NIfTI, MetaImage, NRRD or PNG file of a CT series"
+        )
     return tuple(sorted(volumes, key=lambda one: one.files[0])), other_files
 
 

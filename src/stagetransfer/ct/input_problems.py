@@ -8,7 +8,10 @@ from pathlib import Path
 
 from stagetransfer.errors import UserError, one_line
 
-_SUFFIXES = (".nii.gz", ".nii", ".png", ".dcm", ".dicom", ".ima")
+_SUFFIXES = (
+    ".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mhd", ".mha", ".png", ".dcm", ".dicom",
+    ".ima", ".roi", ".zip",
+)  # fmt: skip
 
 
 class Unusable(Exception):

@@ -1,4 +1,4 @@
-"""Annotations from label masks: indexed PNG per slice, NIfTI per series, or DICOM SEG."""
+"""Annotations in files: label masks, RT structure sets and ROIs of ImageJ."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from stagetransfer.ct import nifti
-from stagetransfer.ct.annotations import Annotations, CroppedMask, Region
+from stagetransfer.ct import imagej_rois
+from stagetransfer.ct.annotations import Annotations, Point, Polygon, Region
 from stagetransfer.ct.csv_annotations import CsvAnnotations
 from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.dicom_seg_reader import read_segmentation
 from stagetransfer.ct.find_series import list_files
+from stagetransfer.ct.grid import nib
 from stagetransfer.ct.input_problems import (
     Problems,
     Unusable,
@@ -24,102 +24,127 @@ from stagetransfer.ct.input_problems import (
     without_suffix,
 )
 from stagetransfer.ct.label_table import LabelTable
+from stagetransfer.ct.placed_masks import locate, regions_of_values, sample
+from stagetransfer.ct.rtstruct_reader import Contour, is_structure_set, read_structure_set
 from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
+from stagetransfer.ct.volume_files import is_volume_file, read_grid
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
 
 _NO_SERIES = "masks of no series"
+_NO_SLICE = "annotations of no slice"
 _OUTSIDE = "annotations outside the image"
-_UNREADABLE = "unreadable masks"
-apply_affine = nifti.nib.affines.apply_affine
+_OPEN = "outlines that enclose nothing"
 T = TypeVar("T")
-# Yields the regions of a mask, given its file, its name for messages and its series.
+# Yields the regions of a file, given its path, its name for messages and its series.
 Reader = Callable[[Path, str, Volume], Iterator[Region]]
 
 
 def open_annotations(
     path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
 ) -> Annotations:
-    """Open a CSV of points, boxes and polygons, or a mask or folder of masks."""
+    """Open a CSV of points, boxes and polygons, or another file or folder of annotations."""
     kind = CsvAnnotations if path.suffix.lower() == ".csv" else MaskAnnotations
     return kind(path, volumes, labels, problems)
 
 
 class MaskAnnotations:
-    """Masks in a file or a folder, each assigned to its series.
+    """Masks and outlines in a file or a folder, each assigned to its series.
 
     A PNG belongs to the slice whose file has the same name and folder, apart from the suffix. A
-    NIfTI mask belongs to the series of the same name: a NIfTI file or a DICOM folder. If there is
-    one NIfTI mask and one series, they belong together whatever their names. A DICOM SEG refers to
-    its series itself. Value 0 is background. `labels` names the values or, in a SEG, the segments'
-    labels or numbers. `problems` receives the masks and values that cannot be used.
+    mask in NIfTI, MetaImage or NRRD belongs to the series of the same name: a file or a DICOM
+    folder. If there is one mask and one series, they belong together whatever their names. ROIs of
+    ImageJ belong to the slice or the series of their file's name. DICOM SEG and RTSTRUCT refer to
+    their series themselves. Value 0 is background. `labels` names the values or, where the file has
+    names, renames these or their numbers. `problems` receives what cannot be used.
     """
 
     def __init__(
         self, path: Path, volumes: Sequence[Volume], labels: LabelTable, problems: Problems
     ) -> None:
         self._volumes, self._labels, self._problems = volumes, labels, problems
-        self._masks: defaultdict[int, list[tuple[Path, str, Reader]]] = defaultdict(list)
+        self._files: defaultdict[int, list[tuple[Path, str, Reader]]] = defaultdict(list)
         self._single = path.is_file()  # a single file is matched without its folder
         self._slices: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for number, volume in enumerate(volumes):
             for index, slice_file in enumerate(volume.files):
-                name = without_suffix(slice_file)
-                name = PurePosixPath(name).name if self._single else name
-                self._slices[name].append((number, index))
-        any_mask = False
+                self._slices[self._name(without_suffix(slice_file))].append((number, index))
+        any_file = False
         for file in list_files(path, ()):
-            where, is_nifti = relative_name(file, path), nifti.is_nifti(file)
-            if is_nifti or file.suffix.lower() == ".png":
-                if labels.names is None:
-                    raise UserError(
-                        f"{file}: its values are numbers without names. Name them with --labels, a "
-                        "CSV of value,label"
-                    )
-                find = self._find_nifti if is_nifti else self._find_png
+            where, suffix = relative_name(file, path), file.suffix.lower()
+            if is_volume_file(file):
+                find = self._find_volume_mask
+            elif suffix == ".png":
+                find = self._find_png
+            elif suffix in imagej_rois.SUFFIXES:
+                find = self._find_rois
             elif is_dicom(file):
-                find = self._find_seg
+                find = self._find_dicom
             else:
                 continue
-            any_mask = True
+            any_file = True
+            named = find not in (self._find_png, self._find_volume_mask) or ".seg." in file.name
+            if labels.names is None and not named:
+                raise UserError(
+                    f"{file}: its values are numbers without names. Name them with --labels, a "
+                    "CSV of value,label"
+                )
             with problems.recording(where):
                 for number, reader in find(file, where):
-                    self._masks[number].append((file, where, reader))
-        if not any_mask:
-            raise UserError(f"{path}: no masks in PNG, NIfTI or DICOM SEG, and not a CSV")
+                    self._files[number].append((file, where, reader))
+        if not any_file:
+            raise UserError(
+                f"{path}: no masks in PNG, NIfTI, MetaImage, NRRD or DICOM SEG, no RTSTRUCT, no "
+                "ROI of ImageJ, and not a CSV"
+            )
 
     def regions_of(self, volume: int) -> Iterator[Region]:
         """Yield the regions of a series, given its number in the list of series."""
-        for file, where, reader in self._masks[volume]:
+        for file, where, reader in self._files[volume]:
             with self._problems.recording(where):
                 yield from reader(file, where, self._volumes[volume])
 
-    def _find_png(self, file: Path, where: str) -> list[tuple[int, Reader]]:
-        """Return the number of the mask's series, and what reads the mask."""
-        found = self._slices.get(without_suffix(where), [])
-        number, index = _only_one(found, "slice")
-        return [(number, partial(self._read_png, index=index))]
+    def _name(self, path: str) -> str:
+        return PurePosixPath(path).name if self._single else path
 
-    def _find_nifti(self, file: Path, where: str) -> list[tuple[int, Reader]]:
-        name = nifti.stem(where)
+    def _series_named(self, name: str) -> list[int]:
         only_one = self._single and len(self._volumes) == 1
-        found = [
+        return [
             number
             for number, volume in enumerate(self._volumes)
-            if only_one
-            or name in {PurePosixPath(one).name if self._single else one for one in volume.names}
+            if only_one or name in map(self._name, volume.names)
         ]
-        return [(_only_one(found, "series"), self._read_nifti)]
 
-    def _find_seg(self, file: Path, where: str) -> list[tuple[int, Reader]]:
-        try:
-            segmentation = read_segmentation(file)
-        except ValueError as error:
-            raise Unusable(_UNREADABLE, str(error)) from error
-        found = [n for n, one in enumerate(self._volumes) if one.identity in segmentation.series]
+    def _find_png(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+        """Return the number of the mask's series, and what reads the mask."""
+        number, index = _only_one(self._slices.get(without_suffix(where), []), "slice")
+        return [(number, partial(self._read_png, index=index))]
+
+    def _find_volume_mask(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+        found = self._series_named(without_suffix(where))
+        return [(_only_one(found, "series"), self._read_volume_mask)]
+
+    def _find_rois(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+        of_slice = self._slices.get(without_suffix(where), [])
+        if len(of_slice) == 1:
+            number, index = of_slice[0]
+            return [(number, partial(self._read_rois, own=index))]
+        return [(_only_one(self._series_named(without_suffix(where)), "series"), self._read_rois)]
+
+    def _find_dicom(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+        if is_structure_set(file):
+            uids, reader = read_structure_set(file).uids, self._read_structure_set
+        else:
+            uids, reader = read_segmentation(file).uids, self._read_seg
+        volumes = list(enumerate(self._volumes))
+        # A series may consist of several acquisitions, which only the slices tell apart.
+        found = [number for number, one in volumes if not uids.isdisjoint(one.sop_uids)]
+        found = found or [number for number, one in volumes if uids & one.names]
+        if not uids and self._single and len(volumes) == 1:
+            found = [0]
         if not found:
             raise Unusable(_NO_SERIES, "the series it segments is not in the input")
-        return [(number, self._read_seg) for number in found]
+        return [(number, reader) for number in found]
 
     def _read_png(self, file: Path, where: str, volume: Volume, index: int) -> Iterator[Region]:
         try:
@@ -128,42 +153,29 @@ class MaskAnnotations:
                     raise ValueError(f"an image of mode {image.mode}, not of indices")
                 values = np.asarray(image).astype(np.int64)
         except (OSError, ValueError, SyntaxError) as error:
-            raise Unusable(_UNREADABLE, f"not readable ({first_line(error)})") from error
+            raise UnreadableSlice(f"not readable ({first_line(error)})") from error
         if values.shape != volume.shape:
             sizes = " and ".join(f"{w} x {h}" for h, w in (values.shape, volume.shape))
             raise Unusable(_OUTSIDE, f"mask and slice differ in size: {sizes} pixels")
-        yield from _regions(index, values, self._names_of_values(values, where), where)
+        yield from regions_of_values(index, values, self._names_of_values(values, where), where)
 
-    def _read_nifti(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
-        try:
-            grid = nifti.read_nifti(file)
-        except UnreadableSlice as error:
-            raise Unusable(_UNREADABLE, str(error)) from error
-        scaled = grid.stored
-        if (grid.slope, grid.intercept) != (1, 0):
-            scaled = scaled * grid.slope + grid.intercept
-        scaled = np.where(np.isnan(scaled), 0, scaled)
+    def _read_volume_mask(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
+        grid = read_grid(file)
+        scaled = np.where(np.isnan(grid.values), 0, grid.values)
         values = np.rint(scaled).astype(np.int64)
         if np.abs(values - scaled).max() > 1e-3:
-            raise Unusable(_UNREADABLE, "its values are not whole numbers")
+            raise UnreadableSlice("its values are not whole numbers")
         if volume.geometry is None:
             text = "the series has no positions. Give PNG masks, named like its slices"
             raise Unusable(_NO_SERIES, text)
-        names = self._names_of_values(values, where)
-        covered, outside = _locate(values, grid.affine, names, volume)
-        if outside:
-            text = f"{outside} labelled voxels lie outside its series' slices"
-            self._problems.add(_OUTSIDE, where, text)
-        for index in covered:
-            plane = _sample(values, grid.affine, volume, index)
-            yield from _regions(index, plane, names, f"{where} slice {index}")
+        names = self._names_of_values(values, where, grid.labels)
+        yield from self._placed(values, grid.affine, names, where, volume)
 
     def _read_seg(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
         geometry = volume.geometry
         assert geometry is not None  # a DICOM series always has one
         segmentation = read_segmentation(file)
-        found = {number: (label, str(number)) for number, label in segmentation.labels.items()}
-        names = self._names(found, "segment", where)
+        names = self._names_of_numbers(segmentation.labels, "segment", where)
         for frame in segmentation.frames:
             normal = np.cross(frame.right, frame.down)
             if np.linalg.norm(np.cross(normal, geometry.normal)) > 2e-2:
@@ -171,31 +183,81 @@ class MaskAnnotations:
                     "its frames are not parallel to the slices of its series. Convert it to NIfTI"
                 )
                 raise Unusable(_OUTSIDE, text)
-            index = int(geometry.nearest_slice(np.array([frame.origin @ geometry.normal]))[0])
-            if index < 0:
-                self._problems.add(_OUTSIDE, where, "a frame lies at no slice of its series")
-                continue
             # A frame is one voxel deep, as thick as a slice.
             row, column = frame.spacing
             steps = (frame.right * column, frame.down * row, geometry.normal * geometry.depth)
-            affine = nifti.nib.affines.from_matvec(np.column_stack(steps), frame.origin)
-            grid = frame.values.T[:, :, None]
-            _, outside = _locate(grid, affine, names, volume)
-            if outside:
-                self._problems.add(_OUTSIDE, where, f"{outside} pixels lie outside the slice")
-            plane = _sample(grid, affine, volume, index)
-            yield from _regions(index, plane, names, f"{where} slice {index}")
+            affine = nib.affines.from_matvec(np.column_stack(steps), frame.origin)
+            yield from self._placed(frame.values.T[:, :, None], affine, names, where, volume)
 
-    def _names_of_values(self, values: NDArray[np.int64], where: str) -> dict[int, str]:
-        found = np.unique(values[values != 0]).tolist()
-        return self._names({value: (str(value),) for value in found}, "value", where)
+    def _placed(
+        self,
+        values: NDArray[np.int64],
+        affine: Floats,
+        names: Mapping[int, str],
+        where: str,
+        volume: Volume,
+    ) -> Iterator[Region]:
+        """Yield the regions of a mask (X, Y, Z) on the slices that it covers."""
+        covered, outside = locate(values, affine, names, volume)
+        if outside:
+            text = f"{outside} labelled voxels lie outside its series' slices"
+            self._problems.add(_OUTSIDE, where, text)
+        for index in covered:
+            plane = sample(values, affine, volume, index)
+            yield from regions_of_values(index, plane, names, f"{where} slice {index}")
+
+    def _read_structure_set(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
+        structures = read_structure_set(file)
+        names = self._names_of_numbers(structures.labels, "region", where)
+        rings: defaultdict[tuple[int, int], list[Floats]] = defaultdict(list)
+        for number, contour in enumerate(structures.contours, 1):
+            # A contour of another series is read with that series.
+            elsewhere = contour.sop_uid and contour.sop_uid not in volume.sop_uids
+            if contour.region in names and not elsewhere:
+                with self._problems.recording(f"{where} contour {number}"):
+                    index, points = _placed(contour, volume)
+                    rings[contour.region, index].append(points)
+        for (region, index), found in rings.items():
+            yield Region(index, names[region], Polygon.of_rings(found), f"{where} slice {index}")
+
+    def _read_rois(
+        self, file: Path, where: str, volume: Volume, own: int | None = None
+    ) -> Iterator[Region]:
+        for number, roi in enumerate(imagej_rois.read_rois(file), 1):
+            here = f"{where} ROI {number}"
+            with self._problems.recording(here):
+                label = self._names({number: (roi.name, str(roi.group))}, "ROI", here).get(number)
+                if not label:
+                    continue
+                index = _slice_of_stack(roi.position, volume) if own is None else own
+                if not roi.rings:
+                    raise Unusable(_OPEN, "a line, an angle or an empty ROI. Draw areas or points")
+                if not volume.holds(np.concatenate(roi.rings)):
+                    raise Unusable(_OUTSIDE, "it extends beyond the slice")
+                if roi.points:
+                    points = np.concatenate(roi.rings).tolist()
+                    yield from (Region(index, label, Point(x, y), here) for x, y in points)
+                else:
+                    yield Region(index, label, Polygon.of_rings(roi.rings), here)
+
+    def _names_of_values(
+        self, values: NDArray[np.int64], where: str, own: Mapping[int, str] | None = None
+    ) -> dict[int, str]:
+        found: dict[int, tuple[str, ...]] = {}
+        for value in np.unique(values[values != 0]).tolist():
+            numbers = () if self._labels.names is None else (str(value),)
+            found[value] = ((own[value],) if own and own.get(value) else ()) + numbers
+        return self._names(found, "value", where)
+
+    def _names_of_numbers(self, own: Mapping[int, str], kind: str, where: str) -> dict[int, str]:
+        return self._names({n: (label, str(n)) for n, label in own.items()}, kind, where)
 
     def _names(self, found: Mapping[int, tuple[str, ...]], kind: str, where: str) -> dict[int, str]:
         """Return the labels of a mask's values, without excluded values."""
         names: dict[int, str] = {}
         for value, candidates in found.items():
-            label = self._labels.name_of(*candidates)
-            if label is None:
+            label = self._labels.name_of(*candidates) if candidates else None
+            if label is None or not (label or self._labels.names):  # only a table leaves out
                 text = f"{kind} {value} has no name in the table of labels"
                 self._problems.add("annotations without a known label", where, text)
             elif label:
@@ -205,67 +267,42 @@ class MaskAnnotations:
 
 def _only_one(found: Sequence[T], what: str) -> T:
     if len(found) != 1:
-        text = f"{what} of this name: {len(found) or 'none'}. Name the mask like its {what}"
+        text = f"{what} of this name: {len(found) or 'none'}. Name the file like its {what}"
         raise Unusable(_NO_SERIES, text)
     return found[0]
 
 
-def _locate(
-    values: NDArray[np.int64], affine: Floats, names: Mapping[int, str], volume: Volume
-) -> tuple[list[int], int]:
-    """Return the slices that a mask's labelled voxels may cover, and how many voxels cover none.
-
-    The affine matrix (4, 4) leads from voxels (x, y, z) to mm.
-    """
-    geometry = volume.geometry
+def _placed(contour: Contour, volume: Volume) -> tuple[int, Floats]:
+    """Return the slice of a contour, and its points (N, 2) in pixels of the slice."""
+    geometry, spacing = volume.geometry, volume.spacing
     assert geometry is not None
-    assert volume.spacing is not None
-    height, width = volume.shape
-    # How far a voxel extends along the slices' normal: a thick one covers several slices.
-    reach = float(np.abs(geometry.normal @ affine[:3, :3]).sum() / 2) + 1e-3
-    ends = [np.inf, -np.inf]
-    outside = 0
-    for depth in range(values.shape[2]):  # layer by layer, to save memory
-        voxels = np.argwhere(np.isin(values[:, :, depth], list(names)))
-        points = apply_affine(affine, np.insert(voxels, 2, depth, axis=1))
-        heights = points @ geometry.normal
-        ends = [heights.min(initial=ends[0]), heights.max(initial=ends[1])]
-        slices = geometry.nearest_slice(heights, reach)
-        shift = points - geometry.origins[slices]
-        x, y = shift @ geometry.right / volume.spacing[1], shift @ geometry.down / volume.spacing[0]
-        inside = (slices >= 0) & (np.abs(x - (width - 1) / 2) <= width / 2 + 1e-3)
-        inside &= np.abs(y - (height - 1) / 2) <= height / 2 + 1e-3
-        outside += int((~inside).sum())
-    own = geometry.heights
-    covered = np.flatnonzero((own >= ends[0] - reach) & (own <= ends[1] + reach))
-    return covered.tolist(), outside
+    assert spacing is not None
+    if not contour.closed:
+        raise Unusable(_OPEN, "a point or an open line. Draw closed outlines")
+    heights = contour.points @ geometry.normal
+    if contour.sop_uid:
+        index = volume.sop_uids.index(contour.sop_uid)
+    else:
+        index = int(geometry.nearest_slice(heights[:1])[0])
+    if index < 0 or np.abs(heights - geometry.heights[index]).max() > 0.501 * geometry.depth:
+        raise Unusable(_NO_SLICE, "it does not lie within one slice of its series")
+    shift = contour.points - geometry.origins[index]
+    x, y = shift @ geometry.right / spacing[1], shift @ geometry.down / spacing[0]
+    points = np.stack([x, y], axis=1)
+    if not volume.holds(points):
+        raise Unusable(_OUTSIDE, "it extends beyond the slice")
+    return index, points
 
 
-def _sample(
-    values: NDArray[np.int64], affine: Floats, volume: Volume, index: int
-) -> NDArray[np.int64]:
-    """Return (H, W) values of a mask on slice `index`, from the nearest voxel; 0 outside."""
-    geometry = volume.geometry
-    assert geometry is not None
-    assert volume.spacing is not None
-    height, width = volume.shape
-    x = np.arange(width)[None, :, None] * volume.spacing[1] * geometry.right
-    y = np.arange(height)[:, None, None] * volume.spacing[0] * geometry.down
-    points = geometry.origins[index] + x + y
-    # A tiny shift, so that rounding errors do not decide for points halfway between two voxels.
-    voxels = np.rint(apply_affine(np.linalg.inv(affine), points) - 1e-6).astype(np.int64)
-    inside = ((voxels >= 0) & (voxels < values.shape)).all(axis=-1)
-    plane = np.zeros(volume.shape, dtype=np.int64)
-    plane[inside] = values[tuple(voxels[inside].T)]
-    return plane
-
-
-def _regions(
-    index: int, values: NDArray[np.int64], names: Mapping[int, str], where: str
-) -> Iterator[Region]:
-    """Yield one region per value that occurs on a slice (H, W)."""
-    for value, label in names.items():
-        mask = values == value
-        for box in ndimage.find_objects(mask.astype(np.int8)):
-            shape = CroppedMask(box[0].start, box[1].start, mask[box].copy())
-            yield Region(index, label, shape, where)
+def _slice_of_stack(position: int, volume: Volume) -> int:
+    """Return the slice that ImageJ shows at a position of its stack, from 1; 0 is none."""
+    if len(volume) == 1 and position < 2:
+        return 0
+    if volume.geometry is not None and not volume.instances:
+        text = "ImageJ's order and direction of the slices are unknown for this format. Name the "
+        raise Unusable(_NO_SLICE, f"{text}series' slices, in DICOM or PNG")
+    # ImageJ sorts DICOM by the instance number, and other files by name.
+    order = sorted(range(len(volume)), key=lambda n: (volume.instances or range(len(volume)))[n])
+    if not 0 < position <= len(volume) or None in volume.instances:
+        raise Unusable(_NO_SLICE, f"position {position} is not one of 1 to {len(volume)}")
+    return order[position - 1]

@@ -144,6 +144,7 @@ def extract_patches(
     labels: Path | None = None,
     patient_of: Callable[[str], str] | None = None,
     scale: PngScale | None = None,
+    unspecified_is_hu: bool = False,
 ) -> Extraction:
     """Read series and annotations and take the patches; nothing is written.
 
@@ -151,11 +152,11 @@ def extract_patches(
     collected in `problems` instead.
 
     Args:
-        root: folder or file of DICOM, NIfTI and 16-bit PNG.
-        annotations: a CSV (see `stagetransfer.ct.csv_annotations`), or a mask or folder of masks
-            (see `stagetransfer.ct.mask_annotations`); it may lie below `root`.
+        root: folder or file of DICOM, NIfTI, MetaImage, NRRD and 16-bit PNG.
+        annotations: a CSV (see `stagetransfer.ct.csv_annotations`), or another file or folder (see
+            `stagetransfer.ct.mask_annotations`); it may lie below `root`.
         labels: CSV of value,label that names the values of masks.
-        patient_of, scale: see `find_series`.
+        patient_of, scale, unspecified_is_hu: see `find_series`.
     """
     if not annotations.exists():
         raise UserError(f"{annotations}: no such file or folder of annotations")
@@ -168,7 +169,12 @@ def extract_patches(
     problems = extraction.problems
     exclude = [annotations, *([] if labels is None else [labels])]
     volumes, extraction.other_files = find_series(
-        root, problems, patient_of=patient_of, scale=scale, exclude=exclude
+        root,
+        problems,
+        patient_of=patient_of,
+        scale=scale,
+        exclude=exclude,
+        unspecified_is_hu=unspecified_is_hu,
     )
     annotated = open_annotations(annotations, volumes, names, problems)
     for number, volume in enumerate(volumes):

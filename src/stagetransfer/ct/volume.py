@@ -15,6 +15,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.ct.input_problems import Unusable
+
 Floats = NDArray[np.float64]
 # (row, column) distance of pixel centres in mm; None if unknown
 Spacing = tuple[float, float] | None
@@ -24,8 +26,11 @@ Spacing = tuple[float, float] | None
 MAX_VALUES = 2**29
 
 
-class UnreadableSlice(Exception):
+class UnreadableSlice(Unusable):
     """A slice or its file cannot be decoded; the message does not contain the file name."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("unreadable files", text)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,11 @@ class Volume:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def holds(self, points: Floats) -> bool:
+        """Whether x and y (N, 2) in pixels lie on a slice, whose pixels end half a unit further."""
+        height, width = self.shape
+        return bool((points >= -0.5).all() and (points <= (width - 0.5, height - 0.5)).all())
 
 
 def missing_slices(heights: Floats, numbers: Sequence[int | None] = ()) -> tuple[float, int]:

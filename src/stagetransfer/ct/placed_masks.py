@@ -1,0 +1,74 @@
+"""Masks on a voxel grid of their own, brought to the slices of a series by their positions."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from stagetransfer.ct.annotations import CroppedMask, Region
+from stagetransfer.ct.grid import nib
+from stagetransfer.ct.volume import Floats, Volume
+
+apply_affine = nib.affines.apply_affine
+
+
+def locate(
+    values: NDArray[np.int64], affine: Floats, names: Mapping[int, str], volume: Volume
+) -> tuple[list[int], int]:
+    """Return the slices that a mask's labelled voxels may cover, and how many voxels cover none.
+
+    The affine matrix (4, 4) leads from voxels (x, y, z) to mm.
+    """
+    geometry = volume.geometry
+    assert geometry is not None
+    assert volume.spacing is not None
+    height, width = volume.shape
+    # How far a voxel extends along the slices' normal: a thick one covers several slices.
+    reach = float(np.abs(geometry.normal @ affine[:3, :3]).sum() / 2) + 1e-3
+    ends = [np.inf, -np.inf]
+    outside = 0
+    for depth in range(values.shape[2]):  # layer by layer, to save memory
+        voxels = np.argwhere(np.isin(values[:, :, depth], list(names)))
+        points = apply_affine(affine, np.insert(voxels, 2, depth, axis=1))
+        heights = points @ geometry.normal
+        ends = [heights.min(initial=ends[0]), heights.max(initial=ends[1])]
+        slices = geometry.nearest_slice(heights, reach)
+        shift = points - geometry.origins[slices]
+        x, y = shift @ geometry.right / volume.spacing[1], shift @ geometry.down / volume.spacing[0]
+        inside = (slices >= 0) & (np.abs(x - (width - 1) / 2) <= width / 2 + 1e-3)
+        inside &= np.abs(y - (height - 1) / 2) <= height / 2 + 1e-3
+        outside += int((~inside).sum())
+    own = geometry.heights
+    covered = np.flatnonzero((own >= ends[0] - reach) & (own <= ends[1] + reach))
+    return covered.tolist(), outside
+
+
+def sample(
+    values: NDArray[np.int64], affine: Floats, volume: Volume, index: int
+) -> NDArray[np.int64]:
+    """Return (H, W) values of a mask on slice `index`, from the nearest voxel; 0 outside."""
+    geometry = volume.geometry
+    assert geometry is not None
+    assert volume.spacing is not None
+    height, width = volume.shape
+    x = np.arange(width)[None, :, None] * volume.spacing[1] * geometry.right
+    y = np.arange(height)[:, None, None] * volume.spacing[0] * geometry.down
+    points = geometry.origins[index] + x + y
+    # A tiny shift, so that rounding errors do not decide for points halfway between two voxels.
+    voxels = np.rint(apply_affine(np.linalg.inv(affine), points) - 1e-6).astype(np.int64)
+    inside = ((voxels >= 0) & (voxels < values.shape)).all(axis=-1)
+    plane = np.zeros(volume.shape, dtype=np.int64)
+    plane[inside] = values[tuple(voxels[inside].T)]
+    return plane
+
+
+def regions_of_values(
+    index: int, values: NDArray[np.int64], names: Mapping[int, str], where: str
+) -> Iterator[Region]:
+    """Yield one region per value that occurs on a slice (H, W)."""
+    for value, label in names.items():
+        mask = values == value
+        for box in ndimage.find_objects(mask.astype(np.int8)):
+            shape = CroppedMask(box[0].start, box[1].start, mask[box].copy())
+            yield Region(index, label, shape, where)
