@@ -17,14 +17,15 @@ from pydicom.uid import (
 )
 
 from ct.ct_series import PLAIN, dataset, phantom, save, series
-from stagetransfer.ct import dicom, dicom_header, grid, nifti
-from stagetransfer.ct.dicom_file import read_checked
-from stagetransfer.ct.dicom_seg_reader import read_segmentation
+from stagetransfer.ct import dicom, dicom_header
 from stagetransfer.ct.find_series import find_series
 from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.roi_patches import PatchSettings, Raster
-from stagetransfer.ct.volume import UnreadableSlice
 from stagetransfer.errors import UserError
+from stagetransfer.formats import grid, nifti
+from stagetransfer.formats.dicom_file import read_checked
+from stagetransfer.formats.dicom_seg_reader import read_segmentation
+from stagetransfer.formats.unusable import UnreadableSlice
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from conftest import SMALL
 from ct.ct_series import ROOT, dataset, enhanced, save, series
 from stagetransfer.cli.app import app
 from stagetransfer.config.validate import validate_config
-from stagetransfer.ct.dicom_seg_reader import read_segmentation
+from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.inference.calibrated_classifier import split_forward
 from stagetransfer.inference.label_map import DISCLAIMER
 from stagetransfer.inference.reference_features import open_reference

@@ -21,7 +21,7 @@ def phantom(
 ) -> None:
     """Write slices with seven known patterns as NIfTI: slices/, truth/, lungs/, labels.csv."""
     with require_extra("ct"):
-        from stagetransfer.ct.nifti import write_nifti
+        from stagetransfer.formats.nifti import write_nifti
 
     import numpy as np
 

@@ -9,7 +9,8 @@ from stagetransfer.ct.patch_dataset import summarise, write_dataset
 from stagetransfer.ct.patch_extraction import Extraction, Patch, extract_patches
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings, Raster
-from stagetransfer.ct.volume import Geometry, UnreadableSlice, Volume
+from stagetransfer.ct.volume import Geometry, Volume
+from stagetransfer.formats.unusable import UnreadableSlice
 
 __all__ = [
     "Annotations", "BadInput", "CroppedMask", "Extraction", "Geometry", "LabelTable",

@@ -24,10 +24,11 @@ import numpy as np
 
 from stagetransfer.csv_records import records
 from stagetransfer.ct.annotations import Point, Polygon, Region
-from stagetransfer.ct.input_problems import Problems, Unusable
+from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.label_table import LabelTable
-from stagetransfer.ct.volume import Floats, Volume
+from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
+from stagetransfer.formats.unusable import Floats, Unusable
 
 _SPLITS = ("train", "validation", "test")
 _SLICE_COLUMNS = ("slice", "instance", "z", "sop")

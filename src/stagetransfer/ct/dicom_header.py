@@ -11,9 +11,9 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage
 
-from stagetransfer.ct.dicom_file import frame_header, read_checked
-from stagetransfer.ct.input_problems import Problems, Unusable, first_line, relative_name
-from stagetransfer.ct.volume import Floats
+from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.formats.dicom_file import frame_header, read_checked
+from stagetransfer.formats.unusable import Floats, Unusable, first_line
 
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage)
 _HOUNSFIELD = re.compile(r"HU|HOUND?SFIELD( UNITS?)?")  # some scanners write Houndsfield

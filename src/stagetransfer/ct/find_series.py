@@ -7,11 +7,11 @@ from pathlib import Path
 
 from stagetransfer.ct import dicom, dicom_header, png_slices
 from stagetransfer.ct.input_problems import Problems, relative_name
-from stagetransfer.ct.metaimage_nrrd import is_voxel_file
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.volume import Volume
 from stagetransfer.ct.volume_files import is_volume_file, read_volume
 from stagetransfer.errors import UserError
+from stagetransfer.formats.metaimage_nrrd import is_voxel_file
 
 
 def find_series(

@@ -7,19 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stagetransfer.errors import UserError, one_line
+from stagetransfer.formats.unusable import Unusable
 
 _SUFFIXES = (
     ".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mhd", ".mha", ".png", ".dcm", ".dicom",
     ".ima", ".roi", ".zip",
 )  # fmt: skip
-
-
-class Unusable(Exception):
-    """A part of the input is left out; for the kind of problem and the text see `Problems.add`."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
 
 
 @dataclass
@@ -71,12 +64,6 @@ def without_suffix(name: str) -> str:
     """
     suffix = next((one for one in _SUFFIXES if name.lower().endswith(one)), "")
     return name[: len(name) - len(suffix)]
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error message, at most 160 characters."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text.rstrip(".")[:160]
 
 
 def relative_name(path: Path, root: Path) -> str:

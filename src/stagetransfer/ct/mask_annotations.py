@@ -9,27 +9,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct import imagej_rois
 from stagetransfer.ct.annotations import Annotations, Point, Polygon, Region
 from stagetransfer.ct.csv_annotations import CsvAnnotations
 from stagetransfer.ct.dicom_header import is_dicom
-from stagetransfer.ct.dicom_seg_reader import read_segmentation
 from stagetransfer.ct.find_series import list_files
-from stagetransfer.ct.grid import nib
-from stagetransfer.ct.input_problems import (
-    Problems,
-    Unusable,
-    first_line,
-    relative_name,
-    without_suffix,
-)
+from stagetransfer.ct.input_problems import Problems, relative_name, without_suffix
 from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.placed_masks import locate, regions_of_values, sample
-from stagetransfer.ct.rtstruct_reader import Contour, is_structure_set, read_structure_set
-from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
+from stagetransfer.ct.volume import Volume
 from stagetransfer.ct.volume_files import is_volume_file, read_grid
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
+from stagetransfer.formats import imagej_rois
+from stagetransfer.formats.dicom_seg_reader import read_segmentation
+from stagetransfer.formats.grid import nib
+from stagetransfer.formats.rtstruct_reader import Contour, is_structure_set, read_structure_set
+from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable, first_line
 
 _NO_SERIES = "masks of no series"
 _NO_SLICE = "annotations of no slice"

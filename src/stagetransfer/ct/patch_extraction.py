@@ -24,8 +24,9 @@ from stagetransfer.ct.label_table import LabelTable, read_label_table
 from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
-from stagetransfer.ct.volume import UnreadableSlice, Volume
+from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError, is_shown
+from stagetransfer.formats.unusable import UnreadableSlice
 
 
 @dataclass(frozen=True)

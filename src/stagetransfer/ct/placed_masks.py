@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stagetransfer.ct.annotations import CroppedMask, Region
-from stagetransfer.ct.grid import nib
 from stagetransfer.ct.volume import Floats, Volume
+from stagetransfer.formats.grid import nib
 
 apply_affine = nib.affines.apply_affine
 

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.input_problems import Problems, first_line, relative_name
-from stagetransfer.ct.volume import Floats, UnreadableSlice, Volume
+from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.ct.volume import Volume
 from stagetransfer.files import open_image
+from stagetransfer.formats.unusable import Floats, UnreadableSlice, first_line
 
 _MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 

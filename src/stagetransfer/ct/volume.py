@@ -15,22 +15,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.input_problems import Unusable
-
 Floats = NDArray[np.float64]
 # (row, column) distance of pixel centres in mm; None if unknown
 Spacing = tuple[float, float] | None
-
-
-# Values of a volume, or of a file of frames: 2,048 slices of 512 x 512 pixels.
-MAX_VALUES = 2**29
-
-
-class UnreadableSlice(Unusable):
-    """A slice or its file cannot be decoded; the message does not contain the file name."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("unreadable files", text)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stagetransfer.ct.grid import Grid
-from stagetransfer.ct.input_problems import Unusable, without_suffix
-from stagetransfer.ct.metaimage_nrrd import SUFFIXES, read_metaimage_or_nrrd
-from stagetransfer.ct.nifti import is_nifti, read_nifti
-from stagetransfer.ct.volume import Floats, Geometry, Volume
+from stagetransfer.ct.input_problems import without_suffix
+from stagetransfer.ct.volume import Geometry, Volume
+from stagetransfer.formats.grid import Grid
+from stagetransfer.formats.metaimage_nrrd import SUFFIXES, read_metaimage_or_nrrd
+from stagetransfer.formats.nifti import is_nifti, read_nifti
+from stagetransfer.formats.unusable import Floats, Unusable
 
 
 def is_volume_file(path: Path) -> bool:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagetransfer.ct import PatchSettings, PngScale, Problems, Volume, nifti
+from stagetransfer.ct import PatchSettings, PngScale, Problems, Volume
 from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.find_series import find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
+from stagetransfer.ct.volume_files import is_volume_file
 from stagetransfer.data.layouts.folder_walk import is_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
@@ -137,7 +138,7 @@ def _may_be_slice(path: Path) -> bool:
 
 
 def _is_scan(path: Path) -> bool:
-    return nifti.is_nifti(path) or is_dicom(path)
+    return is_volume_file(path) or is_dicom(path)
 
 
 def _find_named(volumes: Sequence[Volume], series: str) -> int:

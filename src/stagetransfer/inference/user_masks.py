@@ -29,7 +29,8 @@ def lung_by_slice(
     """Return a function from the number of a slice to its lung mask (H, W)."""
     found: dict[int, NDArray[np.bool_]] = {}
     for region in annotations.regions_of(number):
-        assert not isinstance(region.shape, Point)  # masks only
+        if isinstance(region.shape, Point):
+            raise UserError(f"{region.where}: a point. --mask accepts masks and outlines")
         mask = Raster(volume.shape).draw(region.shape)
         found[region.index] = found.get(region.index, False) | mask
     return lambda index: found.get(index, np.zeros(volume.shape, np.bool_))

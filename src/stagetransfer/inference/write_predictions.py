@@ -31,11 +31,12 @@ from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.patch_dataset import check_output_folder
 from stagetransfer.ct.roi_patches import Mask
-from stagetransfer.ct.volume import Floats, UnreadableSlice
+from stagetransfer.ct.volume import Floats
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
 from stagetransfer.files import atomic_folder, csv_text, write_json, write_text
+from stagetransfer.formats.unusable import UnreadableSlice
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import explanation_figure

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.grid import FLIP, Grid, nib, no_orientation, oriented
-from stagetransfer.ct.input_problems import first_line
-from stagetransfer.ct.volume import MAX_VALUES, UnreadableSlice
 from stagetransfer.files import check_size, require_file
+from stagetransfer.formats.grid import FLIP, Grid, nib, no_orientation, oriented
+from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice, first_line
 
 
 def is_nifti(path: Path) -> bool:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stagetransfer.ct.grid import Grid, no_orientation, oriented
-from stagetransfer.ct.input_problems import first_line
-from stagetransfer.ct.volume import MAX_VALUES, UnreadableSlice
 from stagetransfer.errors import UserError
 from stagetransfer.files import check_size, require_file
+from stagetransfer.formats.grid import Grid, no_orientation, oriented
+from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice, first_line
 
 SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr")
 # "Key = value" in MetaImage; "key: value" and "key:=value" in NRRD.

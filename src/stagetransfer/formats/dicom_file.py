@@ -15,8 +15,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from stagetransfer.ct.volume import MAX_VALUES
 from stagetransfer.files import check_size, require_file
+from stagetransfer.formats.unusable import MAX_VALUES
 
 # Of files without a transfer syntax, by whether the VR is implicit and the order little endian.
 _PLAIN: dict[tuple[bool | None, bool | None], str] = {

@@ -8,8 +8,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.ct.input_problems import Unusable
-from stagetransfer.ct.volume import Floats, UnreadableSlice
+from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
 
 nib: Any = nibabel  # most of its functions have no type hints
 # Between the axes of NIfTI (right, front, head) and those of DICOM (left, back, head).

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from stagetransfer.ct.dicom_file import read_checked
-from stagetransfer.ct.input_problems import first_line
-from stagetransfer.ct.volume import Floats, UnreadableSlice
+from stagetransfer.formats.dicom_file import read_checked
+from stagetransfer.formats.unusable import Floats, UnreadableSlice, first_line
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 

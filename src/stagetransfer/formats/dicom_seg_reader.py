@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from stagetransfer.ct.dicom_file import frame_header, read_checked
-from stagetransfer.ct.input_problems import first_line
-from stagetransfer.ct.volume import Floats, UnreadableSlice
+from stagetransfer.formats.dicom_file import frame_header, read_checked
+from stagetransfer.formats.unusable import Floats, UnreadableSlice, first_line
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stagetransfer.ct.volume import Floats, UnreadableSlice
 from stagetransfer.errors import UserError
 from stagetransfer.files import require_file
+from stagetransfer.formats.unusable import Floats, UnreadableSlice
 
 SUFFIXES = (".roi", ".zip")
 _MAX_BYTES = 2**24  # of one outline

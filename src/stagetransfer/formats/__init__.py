@@ -1,0 +1,1 @@
+"""What one file of a CT, a mask or outlines holds: DICOM, NIfTI, MetaImage, NRRD, ImageJ."""

@@ -1,0 +1,34 @@
+"""Why a part of the input cannot be used, and the limit of its size."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Values of a volume, or of a file of frames: 2,048 slices of 512 x 512 pixels.
+MAX_VALUES = 2**29
+
+
+class Unusable(Exception):
+    """A part of the input is left out.
+
+    `kind` is a plural noun for the summary, such as "truncated files", never header content. The
+    text says what is wrong and what to do, without the name of the file.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class UnreadableSlice(Unusable):
+    """A slice or its file cannot be decoded."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("unreadable files", text)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error message, at most 160 characters."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text.rstrip(".")[:160]
