@@ -108,8 +108,9 @@ def test_a_directory_file_is_left_out(tmp_path):
     data = dataset(HU[0] + 1024, SOPClassUID=None)
     data.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     save(data, folder / "DICOMDIR")
-    volumes, problems = found(folder)
-    assert (len(volumes), len(volumes[0]), problems.lines) == (1, 3, [])
+    problems = Problems()
+    volumes, others = find_series(folder, problems)
+    assert (len(volumes), len(volumes[0]), others, problems.lines) == (1, 3, 1, [])
 
 
 def acquisitions(folder, positions, tag="AcquisitionNumber"):

@@ -53,10 +53,12 @@ def find_series(
         elif path.suffix.lower() == ".png":
             png_files.append(path)
         elif dicom_header.is_dicom(path):
-            unreadable = problems.counts["unreadable files"]
-            headers += dicom_header.read_headers(
+            lines, unreadable = len(problems.lines), problems.counts["unreadable files"]
+            found = dicom_header.read_headers(
                 path, root, problems, unspecified_is_hu=unspecified_is_hu
             )
+            headers += found
+            other_files += not found and len(problems.lines) == lines  # an index of other files
             if problems.counts["unreadable files"] > unreadable:
                 damaged.add(os.path.dirname(where) or ".")
         else:

@@ -296,8 +296,8 @@ def _slice_of_stack(position: int, volume: Volume) -> int:
     if volume.geometry is not None and not volume.instances:
         text = "ImageJ's order and direction of the slices are unknown for this format. Name the "
         raise Unusable(_NO_SLICE, f"{text}series' slices, in DICOM or PNG")
-    # ImageJ sorts DICOM by the instance number, and other files by name.
-    order = sorted(range(len(volume)), key=lambda n: (volume.instances or range(len(volume)))[n])
     if not 0 < position <= len(volume) or None in volume.instances:
         raise Unusable(_NO_SLICE, f"position {position} is not one of 1 to {len(volume)}")
-    return order[position - 1]
+    # ImageJ sorts DICOM by the instance number, and other files by name.
+    keys = [number or 0 for number in volume.instances] or list(range(len(volume)))
+    return sorted(range(len(volume)), key=keys.__getitem__)[position - 1]

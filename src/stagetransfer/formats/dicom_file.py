@@ -9,6 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_fragments
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -19,7 +20,7 @@ from stagetransfer.files import check_size, require_file
 from stagetransfer.formats.unusable import MAX_VALUES
 
 # Of files without a transfer syntax, by whether the VR is implicit and the order little endian.
-_PLAIN: dict[tuple[bool | None, bool | None], str] = {
+_PLAIN: dict[tuple[bool | None, bool | None], UID] = {
     (True, True): ImplicitVRLittleEndian,
     (False, True): ExplicitVRLittleEndian,
     (False, False): ExplicitVRBigEndian,

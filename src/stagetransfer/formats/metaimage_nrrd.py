@@ -30,13 +30,14 @@ def is_voxel_file(path: Path) -> bool:
 def read_metaimage_or_nrrd(path: Path) -> Grid:
     """Read a whole volume into memory, or raise Unusable. Segments of 3D Slicer have names."""
     try:
-        import SimpleITK as sitk
+        import SimpleITK
     except ModuleNotFoundError as error:
         install = 'pip install "stagetransfer[formats]"'
         raise UserError(f"{path}: SimpleITK is not installed. Install it with {install}") from error
+    sitk: Any = SimpleITK  # its functions have no type hints
     try:
         header = _header(path)
-        reader: Any = sitk.ImageFileReader()
+        reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         if (parts := reader.GetNumberOfComponents()) != 1:
