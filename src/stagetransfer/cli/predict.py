@@ -103,6 +103,7 @@ def predict(
     patient: ct_options.PatientOption = "header",
     png_rescale: ct_options.PngRescaleOption = None,
     png_spacing: ct_options.PngSpacingOption = None,
+    unspecified_hu: ct_options.UnspecifiedHuOption = False,
     batch: Annotated[
         int, typer.Option(min=1, max=100_000, help="Windows that are classified at once.")
     ] = 128,
@@ -157,7 +158,14 @@ def predict(
     patient_of = ct_options.parse_patient(patient)
     scale = ct_options.parse_png_scale(png_rescale, png_spacing)
     source = inference.find_input(
-        root, patches, problems, series=series, patient_of=patient_of, scale=scale, exclude=exclude
+        root,
+        patches,
+        problems,
+        series=series,
+        patient_of=patient_of,
+        scale=scale,
+        exclude=exclude,
+        unspecified_is_hu=unspecified_hu,
     )
     name = root.resolve().name.split(".")[0]
     out = out or default_folder(run.folder.parent.parent, "predict", name)

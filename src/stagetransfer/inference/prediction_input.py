@@ -48,6 +48,7 @@ def find_input(
     patient_of: Callable[[str], str] | None = None,
     scale: PngScale | None = None,
     exclude: Collection[Path] = (),
+    unspecified_is_hu: bool = False,
 ) -> PredictionInput:
     """Find series and patches; their pixels are decoded later.
 
@@ -58,7 +59,8 @@ def find_input(
         settings: how the training patches were made.
         problems: receives what cannot be read.
         series: UID, number, folder or file of the only series to read.
-        patient_of, scale, exclude: see `stagetransfer.ct.find_series.find_series`.
+        patient_of, scale, exclude, unspecified_is_hu: see
+            `stagetransfer.ct.find_series.find_series`.
     """
     if settings.neighbours:
         raise UserError(
@@ -74,7 +76,12 @@ def find_input(
     volumes: tuple[Volume, ...] = ()
     if not sizes or any(_may_be_slice(path) for path in files if path not in sizes):
         volumes, _ = find_series(
-            root, problems, patient_of=patient_of, scale=scale, exclude=[*exclude, *sizes]
+            root,
+            problems,
+            patient_of=patient_of,
+            scale=scale,
+            exclude=[*exclude, *sizes],
+            unspecified_is_hu=unspecified_is_hu,
         )
     kept = []
     for path, (width, height) in sizes.items():
