@@ -1,18 +1,8 @@
 """Annotations from a CSV with one row per point, box or polygon.
 
-    series,slice,x,y,label              a point: the centre of one patch
-    series,slice,x,y,width,height,label a box: x, y is its upper left pixel; sizes in pixels
-    series,slice,points,label           a polygon: points as "x y; x y; x y"
-
-`series` is the UID, number or folder of a series. The column `file` names a file below the input
-instead. `patient` may narrow either. The slice is given by one of `slice` (from 0, the lowest
-first), `instance` (DICOM's InstanceNumber), `z` (mm) or `sop` (DICOM's SOPInstanceUID, which needs
-no series); a `file` with a single slice needs none of them. `split` (train, validation or test) is
-copied to the data set. Cells of width, height and points may be empty.
-
-`unit` says what x, y, width, height and points are: `pixel` (the default); `mm`, from the centre of
-the slice's first pixel; or `patient`, mm along DICOM's axes to the left and to the back. In mm, x
-and y of a box are its corner.
+The columns are described in docs/extract.md: `label`; the series by `series`, `file`, `patient` or
+`sop`; the slice by one of `slice`, `instance`, `z` and `sop`; `x` and `y`, with `width` and
+`height` for a box, or `points` for a polygon; `unit` of these; `split`.
 """
 
 import posixpath

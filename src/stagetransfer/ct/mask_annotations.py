@@ -22,7 +22,6 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
 from stagetransfer.formats import imagej_rois
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
-from stagetransfer.formats.grid import nib
 from stagetransfer.formats.rtstruct_reader import Contour, is_structure_set, read_structure_set
 from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable, first_line
 
@@ -171,18 +170,16 @@ class MaskAnnotations:
         assert geometry is not None  # a DICOM series always has one
         segmentation = read_segmentation(file)
         names = self._names_of_numbers(segmentation.labels, "segment", where)
+        # A frame is one voxel deep, as thick as a slice.
+        depth = np.diag([1, 1, geometry.depth, 1])
         for frame in segmentation.frames:
-            normal = np.cross(frame.right, frame.down)
-            if np.linalg.norm(np.cross(normal, geometry.normal)) > 2e-2:
+            if np.linalg.norm(np.cross(frame.affine[:3, 2], geometry.normal)) > 2e-2:
                 text = (
                     "its frames are not parallel to the slices of its series. Convert it to NIfTI"
                 )
                 raise Unusable(_OUTSIDE, text)
-            # A frame is one voxel deep, as thick as a slice.
-            row, column = frame.spacing
-            steps = (frame.right * column, frame.down * row, geometry.normal * geometry.depth)
-            affine = nib.affines.from_matvec(np.column_stack(steps), frame.origin)
-            yield from self._placed(frame.values.T[:, :, None], affine, names, where, volume)
+            grid = frame.values.T[:, :, None]
+            yield from self._placed(grid, frame.affine @ depth, names, where, volume)
 
     def _placed(
         self,
@@ -210,7 +207,7 @@ class MaskAnnotations:
             elsewhere = contour.sop_uid and contour.sop_uid not in volume.sop_uids
             if contour.region in names and not elsewhere:
                 with self._problems.recording(f"{where} contour {number}"):
-                    index, points = _placed(contour, volume)
+                    index, points = _in_slice(contour, volume)
                     rings[contour.region, index].append(points)
         for (region, index), found in rings.items():
             yield Region(index, names[region], Polygon.of_rings(found), f"{where} slice {index}")
@@ -267,7 +264,7 @@ def _only_one(found: Sequence[T], what: str) -> T:
     return found[0]
 
 
-def _placed(contour: Contour, volume: Volume) -> tuple[int, Floats]:
+def _in_slice(contour: Contour, volume: Volume) -> tuple[int, Floats]:
     """Return the slice of a contour, and its points (N, 2) in pixels of the slice."""
     geometry, spacing = volume.geometry, volume.spacing
     assert geometry is not None

@@ -14,13 +14,13 @@ from stagetransfer.formats.unusable import Floats, UnreadableSlice, first_line
 
 @dataclass(frozen=True)
 class Frame:
-    """One plane of segment numbers (H, W), 0 for none, and its position in mm in DICOM's axes."""
+    """One plane of segment numbers (H, W), 0 for none.
+
+    `affine` (4, 4) leads from x, y and the distance in mm along the normal to DICOM's axes in mm.
+    """
 
     values: NDArray[np.int64]
-    origin: Floats
-    right: Floats
-    down: Floats
-    spacing: tuple[float, float]
+    affine: Floats
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,12 @@ def _segmentation(data: Dataset) -> Segmentation:
         values = plane.astype(np.int64)
         if kind != "LABELMAP":
             values = np.where(plane >= half, int(header.ReferencedSegmentNumber), 0)
-        cosines, origin, (row, column) = (
-            np.array([float(value) for value in values])
-            for values in (
-                header.ImageOrientationPatient, header.ImagePositionPatient, header.PixelSpacing,
-            )
-        )  # fmt: skip
-        frames.append(Frame(values, origin, cosines[:3], cosines[3:], (float(row), float(column))))
+        right, down = np.split(np.array(header.ImageOrientationPatient, dtype=float), 2)
+        row, column = map(float, header.PixelSpacing)
+        affine = np.eye(4)
+        affine[:3, :3] = np.column_stack([right * column, down * row, np.cross(right, down)])
+        affine[:3, 3] = np.array(header.ImagePositionPatient, dtype=float)
+        frames.append(Frame(values, affine))
     series = data.get("ReferencedSeriesSequence") or ()
     slices = (one for of in series for one in of.get("ReferencedInstanceSequence") or ())
     return Segmentation(
