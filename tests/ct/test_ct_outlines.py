@@ -7,7 +7,7 @@ import pytest
 import roifile
 import SimpleITK as sitk
 from annotation_files import contour, structure_set
-from ct_series import assert_same_data_set, dataset, labels, phantom, rows, run, save, series
+from ct_series import ROOT, assert_same_data_set, dataset, labels, phantom, rows, run, save, series
 
 from stagetransfer.ct import Polygon, Raster
 
@@ -21,6 +21,27 @@ def test_a_structure_set(box, tmp_path, sop, turn):
     """By the slice's UID or by the position; in both directions of drawing."""
     path = structure_set(tmp_path / "rs.dcm", {"GGO": [contour(PIXELS[::turn], sop=sop)]})
     assert_same_data_set(box, tmp_path, "--annotations", path)
+
+
+def test_a_slice_with_an_unknown_uid_is_found_by_its_position(box, tmp_path):
+    """The UIDs of one of the two files were replaced."""
+    other = contour(PIXELS)
+    other.ContourImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+    path = structure_set(tmp_path / "rs.dcm", {"GGO": [other]})
+    assert_same_data_set(box, tmp_path, "--annotations", path)
+
+
+def test_contours_of_two_series_are_read_with_their_own(tmp_path, scans):
+    uid = f"{ROOT}.7"
+    series(tmp_path / "in" / "P2", uid=uid, patient="B")
+    other = contour(PIXELS, index=3)
+    other.ContourImageSequence[0].ReferencedSOPInstanceUID = f"{uid}.4"
+    path = structure_set(tmp_path / "rs.dcm", {"GGO": [contour(PIXELS), other]})
+    code, _, lines = run(tmp_path / "in", "--annotations", path, "--out", tmp_path / "out")
+    assert (code, lines) == (0, [])
+    found = {(row["patient"], row["slice"]) for row in rows(tmp_path / "out")}
+    assert len(found) == 2
+    assert {number for _, number in found} == {"1", "3"}
 
 
 def test_the_names_of_regions_can_be_chosen(box, tmp_path):
@@ -142,6 +163,13 @@ def test_rois_that_are_left_out(tmp_path, scans, made, kind):
     code, shown, lines = run(tmp_path / "in", *given)
     assert (code, len(lines)) == (0, 1)
     assert f"left out: 1 {kind}" in shown
+
+
+def test_positions_are_uncertain_where_slices_are_missing(tmp_path, scans):
+    (scans / "02.dcm").unlink()
+    roi(PIXELS, position=2).tofile(tmp_path / "scan.roi")
+    given = ["--annotations", tmp_path / "scan.roi", "--check", "--skip-bad"]
+    assert "left out: 1 annotations of an uncertain slice" in run(tmp_path / "in", *given)[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"Iout" + bytes(70), b"junk" * 50])

@@ -202,10 +202,10 @@ class MaskAnnotations:
         structures = read_structure_set(file)
         names = self._names_of_numbers(structures.labels, "region", where)
         rings: defaultdict[tuple[int, int], list[Floats]] = defaultdict(list)
+        # A contour of another series is read with that series.
+        others = {uid for one in self._volumes for uid in one.sop_uids}.difference(volume.sop_uids)
         for number, contour in enumerate(structures.contours, 1):
-            # A contour of another series is read with that series.
-            elsewhere = contour.sop_uid and contour.sop_uid not in volume.sop_uids
-            if contour.region in names and not elsewhere:
+            if contour.region in names and contour.sop_uid not in others:
                 with self._problems.recording(f"{where} contour {number}"):
                     index, points = _in_slice(contour, volume)
                     rings[contour.region, index].append(points)
@@ -272,7 +272,7 @@ def _in_slice(contour: Contour, volume: Volume) -> tuple[int, Floats]:
     if not contour.closed:
         raise Unusable(_OPEN, "a point or an open line. Draw closed outlines")
     heights = contour.points @ geometry.normal
-    if contour.sop_uid:
+    if contour.sop_uid in volume.sop_uids:
         index = volume.sop_uids.index(contour.sop_uid)
     else:
         index = int(geometry.nearest_slice(heights[:1])[0])
@@ -293,6 +293,9 @@ def _slice_of_stack(position: int, volume: Volume) -> int:
     if volume.geometry is not None and not volume.instances:
         text = "ImageJ's order and direction of the slices are unknown for this format. Name the "
         raise Unusable(_NO_SLICE, f"{text}series' slices, in DICOM or PNG")
+    if not volume.complete:
+        text = "positions in a stack are uncertain where slices are missing"
+        raise Unusable("annotations of an uncertain slice", text)
     if not 0 < position <= len(volume) or None in volume.instances:
         raise Unusable(_NO_SLICE, f"position {position} is not one of 1 to {len(volume)}")
     # ImageJ sorts DICOM by the instance number, and other files by name.
