@@ -97,7 +97,7 @@ def test_files_with_neither_preamble_nor_suffix(tmp_path):
             data = dataset(plane, index=index)
             del data.file_meta, data.preamble
             data.save_as(file, implicit_vr=implicit, little_endian=True)
-    (tmp_path / "README").write_text("\b\0 is no tag of DICOM")
+    (tmp_path / "README").write_text("\b\0\5\0 is no tag of DICOM")
     (volume,), problems = found(tmp_path)
     assert problems.lines == []
     assert all(np.array_equal(volume.read_slice(i), HU[i]) for i in range(3))

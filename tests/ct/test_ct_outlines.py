@@ -1,5 +1,6 @@
 """RT structure sets, ROIs of ImageJ and segmentations of 3D Slicer select the pixels of the box."""
 
+import sys
 import zipfile
 
 import numpy as np
@@ -205,3 +206,14 @@ def test_masks_of_slicer_and_itk(box, tmp_path, name):
         assert {row["label"] for row in rows(tmp_path / "own")} == {"GGO"}
         assert "too small" in lines[0]
     assert_same_data_set(box, tmp_path, *given, "--labels", labels(tmp_path))
+
+
+@pytest.mark.parametrize(("module", "name"), [("SimpleITK", "m.mha"), ("roifile", "01.roi")])
+def test_a_missing_extra_is_named(tmp_path, scans, monkeypatch, module, name):
+    (tmp_path / name).write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, module, None)
+    given = ["--annotations", tmp_path / name, "--labels", labels(tmp_path), "--check"]
+    code, _, lines = run(tmp_path / "in", *given)
+    assert (code, len(lines)) == (2, 1)
+    assert module in lines[0]
+    assert "stagetransfer[formats]" in lines[0]

@@ -34,9 +34,12 @@ def is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             start = file.read(132)
-            return start[128:] == b"DICM" or start[:4] in _FIRST_TAGS
     except OSError:
         return False
+    # After a tag follow two letters, or the length of its value.
+    length = int.from_bytes(start[4:8], "little")
+    begins = start[4:6].isalpha() or (0 < length <= 128 and length % 2 == 0)
+    return start[128:] == b"DICM" or (start[:4] in _FIRST_TAGS and begins)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ def find_series(
                 volumes.append(read_volume(path, where))
         elif path.suffix.lower() == ".png":
             png_files.append(path)
+        elif is_voxel_file(path):
+            continue
         elif dicom_header.is_dicom(path):
             lines, unreadable = len(problems.lines), problems.counts["unreadable files"]
             found = dicom_header.read_headers(
@@ -62,7 +64,7 @@ def find_series(
             if problems.counts["unreadable files"] > unreadable:
                 damaged.add(os.path.dirname(where) or ".")
         else:
-            other_files += not is_voxel_file(path)
+            other_files += 1
     if headers or volumes:
         previews = [path for path in png_files if png_slices.is_preview(path)]
         png_files = [path for path in png_files if path not in previews]
