@@ -19,7 +19,7 @@ import importlib
 import resource
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=8)
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command does
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     module = importlib.import_module("stagetransfer.inference.write_predictions")
     for name, functions in {
         "mask": ["find_lungs"],
@@ -54,7 +54,8 @@ def main() -> None:
         for function in functions:
             setattr(module, function, _timed(getattr(module, function), seconds, name))
     classifier = untrained_classifier(arguments.input, training=2000)
-    classifier.network.embed = _timed(classifier.network.embed, seconds, "network")
+    network = classifier.network
+    setattr(network, "embed", _timed(network.embed, seconds, "network"))  # noqa: B010
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_series(root / "series.nii.gz", arguments.slices)
@@ -83,7 +84,9 @@ def _write_series(path: Path, slices: int) -> None:
     write_nifti(path, planes, (1.0, drawn.spacing, drawn.spacing))
 
 
-def _timed(function: Callable[..., Any], seconds: Counter[str], name: str) -> Callable[..., Any]:
+def _timed(
+    function: Callable[..., Any], seconds: dict[str, float], name: str
+) -> Callable[..., Any]:
     @wraps(function)
     def timed(*arguments: Any, **options: Any) -> Any:
         start = time.process_time()

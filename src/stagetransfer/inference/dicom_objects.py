@@ -103,14 +103,14 @@ class ObjectMaker:
                 capture = hd.sc.SCImage.from_ref_dataset(
                     read_header(file), pixels, "RGB", 8, "PATIENT", series,
                     self.number + 2, hd.UID(), number, "StageTransfer",
-                    patient_orientation=tuple(orientation),
+                    patient_orientation=(orientation[0], orientation[1]),
                     transfer_syntax_uid=ExplicitVRLittleEndian,
                     series_description=_description(),
                 )  # fmt: skip
             except _ERRORS as error:
                 raise NotWritable(first_line(error)) from error
             capture.BurnedInAnnotation = "NO"
-            capture.Laterality = None  # required, and empty: both lungs
+            capture.Laterality = ""  # required, and empty: both lungs
             capture.save_as(picture.with_suffix(".sc.dcm"))
         return len(pictures)
 
@@ -182,7 +182,7 @@ class ObjectMaker:
             parameters=[f"{name}={value}" for name, value in self.parameters.items()],
             family=codes.cid7162.ArtificialIntelligence,
         )
-        groups = []
+        groups: list[Any] = []
         for code, one in enumerate(self.codes):
             of = "lung" if code == len(self.codes) - 1 else "lung that was read"
             measured = {f"share of the {of}": (100 * one.share, codes.UCUM.Percent)}
@@ -193,7 +193,7 @@ class ObjectMaker:
                 for name, (value, unit) in measured.items()
                 if np.isfinite(value)
             ]
-            common = {
+            common: dict[str, Any] = {
                 "tracking_identifier": sr.TrackingIdentifier(tracking[code], one.name[:64]),
                 "finding_type": self._concept(code)[1],
                 "finding_sites": [sr.FindingSite(codes.SCT.Lung)],

@@ -70,7 +70,7 @@ def slice_view(
     sides = ""
     if volume.geometry is not None:
         where.append(f"position {volume.geometry.heights[index]:.1f} mm")
-        right, down = volume.geometry.orientation[:2]
+        right, down = list(volume.geometry.orientation[:2])
         sides = _OPPOSITE[right] + right + _OPPOSITE[down] + down
     read = f"grey window {patches.level:g}/{patches.width:g} HU"
     width = window_width(window, volume.spacing)

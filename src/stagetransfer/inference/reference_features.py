@@ -192,8 +192,8 @@ def _examples(run: RestoredRun, chosen: NDArray[np.int64]) -> Examples:
     for first in range(0, len(chosen), _BATCH):
         x = data.inputs("train", chosen[first : first + _BATCH].tolist())
         rgb = np.rint(255 * input_to_rgb(x, mean, std)).astype(np.uint8)
-        rgb = torch.from_numpy(rgb).permute(0, 3, 1, 2)
-        images.append(resize(rgb, min(_EXAMPLE_SIDE, x.shape[-1])))
+        channels_first = torch.from_numpy(rgb).permute(0, 3, 1, 2)
+        images.append(resize(channels_first, min(_EXAMPLE_SIDE, x.shape[-1])))
     rows = data.rows["train"][chosen]
     whole = torch.cat(images)
     grey = bool((whole == whole[:, :1]).all())
@@ -253,10 +253,10 @@ def _read(path: Path, precision: str) -> Reference | None:
             text: dict[str, Any] = json.loads((file.metadata() or {})["reference"])
             if (text.get("features"), text.get("precision")) != (_FEATURES, precision):
                 return None
-            examples = (file.get_tensor(name) for name in ("images", "training_labels"))
+            images, labels = (file.get_tensor(name) for name in ("images", "training_labels"))
             return Reference(
                 features=file.get_tensor("features"),
-                examples=Examples(*examples, tuple(text["ids"])),
+                examples=Examples(images, labels, tuple(text["ids"])),
                 **{name: file.get_tensor(name).numpy() for name in _ARRAYS},
                 **{name: text[name] for name in _SETTINGS},
                 patches=PatchSettings(**text["cut"]),

@@ -62,7 +62,8 @@ class SeriesObjects:
         windows: pd.DataFrame,
     ) -> None:  # fmt: skip
         """Write the objects of a series: label maps by slice, shares of the codes, and windows."""
-        certainty = windows.filter(like="p_").max(axis=1).groupby(windows["opinion"]).mean()
+        greatest = windows.filter(like="p_").max(axis=1)
+        certainty = greatest.groupby(windows["opinion"]).mean().to_dict()
         made = self._make(number, maps, shares, certainty)
         for suffix, one in made.items():
             one.save_as(part / f"{number + 1:02d}.{suffix}.dcm")

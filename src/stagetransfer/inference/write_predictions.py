@@ -215,7 +215,8 @@ class _Writer:
                 maps[index] = found.labels
         if self.objects is not None and volume.instances and len(self.rows) > first:
             slices, windows = pd.DataFrame(self.rows[first:]), pd.concat(self.windows[first:])
-            [shares] = patient_shares(slices, self.names).to_dict("records")
+            whole = patient_shares(slices, self.names).iloc[0]
+            shares = {name: float(whole[name]) for name in self.names}
             self.objects.write(part, number, maps, shares, windows)
 
     def _slices(self, volume: Volume) -> list[int]:
