@@ -1,14 +1,17 @@
 """The pages of `stagetransfer serve`: who may see them, and that their figures are the report's."""
 
+import fcntl
 import re
 from html import unescape
 
+import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from made_runs import make_run, make_sweep
+from made_runs import add_learning_curve, make_run, make_sweep
 from stagetransfer.reporting.answer_section import answer_section
 from stagetransfer.reporting.render import replace_report
+from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.serve import create_app
@@ -134,3 +137,96 @@ def test_a_new_run_is_shown_when_it_is_finished(tmp_path):
     assert "No run is finished yet" in found.get("/").text
     make_run(tmp_path, "texture")
     assert "texture reached" in text(found.get("/").text)
+
+
+def cells(page, row):
+    """Return the cells of the first table row that begins with a name."""
+    found = re.search(
+        rf'<th scope="row"[^>]*>(?:<a[^>]*>)?{row}(?:</a>)?</th>(.*?)</tr>', page, re.S
+    )
+    return [text(cell) for cell in re.findall(r"<td.*?</td>", found[1], re.DOTALL)]
+
+
+def test_each_state_of_a_run_is_shown_with_its_line(tmp_path):
+    done = make_run(tmp_path, health={})
+    dead = make_run(tmp_path, seed=1, dead=True)
+    failed = make_run(tmp_path, seed=2, finished=False, failure="<b>out of memory\nx")
+    stopped = make_run(tmp_path, seed=3, finished=False)
+    running = make_run(tmp_path, seed=4, finished=False)
+    damaged = make_run(tmp_path, seed=5)
+    (damaged / "metrics.json").write_text("{")
+    lock = tmp_path / "runs" / ".locks" / f"{running.name}.lock"
+    lock.parent.mkdir()
+    found = client(tmp_path)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        page = found.get("/runs").text
+        assert "data-running" in found.get(f"/runs/{running.name}/curves").text
+    assert cells(page, done.name)[:4] == ["finished", "scratch", "1", "0"]
+    assert cells(page, done.name)[4] == f"{found.site.runs[done.name].metrics['accuracy']:.3f}"
+    assert cells(page, dead.name)[5] == "did not learn (constant output)"
+    assert cells(page, failed.name)[::5] == ["failed", "<b>out of memory"]
+    assert cells(page, stopped.name)[0] == "unfinished"
+    assert cells(page, running.name)[0] == "running"
+    assert cells(page, damaged.name)[0] == "damaged"
+    assert "metrics.json" in cells(page, damaged.name)[5]
+    assert "<b>out" not in page
+    assert "data-running" not in found.get(f"/runs/{running.name}/curves").text
+
+
+def test_the_page_of_a_run_has_its_metrics_health_settings_and_curves(tmp_path):
+    run = make_run(tmp_path, "texture", health={}, source_health={"remarks": ["Still improving."]})
+    found = client(tmp_path)
+    assert "No curve yet" in found.get(f"/runs/{run.name}").text
+    add_learning_curve(run, 4)
+    page = text(found.get(f"/runs/{run.name}").text)
+    for name, value in found.site.runs[run.name].metrics.items():
+        assert f"{value:.3f}" in page, name
+    assert "Stage texture: 9 epochs; learned; validation recall 0.800 [0.700, 0.900]" in page
+    assert "Still improving." in page
+    assert "target: epoch 4, accuracy 0.800" in page
+    assert "recipe.optimizer.lr 0.01" in page
+
+
+def test_the_settings_of_two_runs_are_compared(tmp_path):
+    a, b = make_run(tmp_path), make_run(tmp_path, seed=1, epochs=20)
+    page = client(tmp_path).get("/runs", params={"run": [a.name, b.name]}).text
+    assert cells(page, "recipe.epochs") == ["9", "20", "yes"]
+    assert cells(page, "seed") == ["0", "1", "place in the sweep"]
+    assert "recipe.monitor" not in page
+
+
+def test_sources_are_shown_as_in_the_report(pages, outputs):
+    (table,) = sources_table(Study(gather_runs([outputs]).runs))
+    page = pages.get("/runs").text
+    for row in table.rows:
+        assert " ".join(" ".join(row).split()) in text(page)
+
+
+def test_a_comparison_has_the_difference_of_the_report_and_counts_images(pages, outputs):
+    study = Study(gather_runs([outputs]).runs)
+    (pair,) = study.pairs(0.5, ["accuracy"])
+    page = pages.get("/compare", params={"ratio": "0.5", "seed": "1"}).text
+    x = pair.metrics["accuracy"]
+    shown = f"two_stage - scratch: {100 * x.estimate:+.1f} points, 95 % interval "
+    shown += f"[{100 * x.low:.1f}, {100 * x.high:.1f}], p {pair.holm['accuracy']:.3f}, 2 seeds"
+    assert shown in text(page)
+    tables = [pd.read_csv(run.folder / "predictions.csv") for run in (pair.of_a[1], pair.of_b[1])]
+    a, b = (table["label"] == table["prediction"] for table in tables)
+    for column, names in (("label", ["CON", "GGO", "NOR"]), ("group", ["pCON1"])):
+        for name in names:
+            own = tables[0][column] == name
+            sets = (own, own & a, own & b, own & a & ~b, own & b & ~a)
+            if column == "label" or sets[3].any() or sets[4].any():
+                assert cells(page, name) == [str(one.sum()) for one in sets]
+    assert f"Only two_stage is right: {(a & ~b).sum()} images" in text(page)
+    assert "The images are not at hand" in page
+    assert "best.ckpt is missing" in page
+
+
+def test_a_condition_that_did_not_learn_is_not_compared(tmp_path):
+    make_run(tmp_path)
+    make_run(tmp_path, "texture", dead=True)
+    page = text(client(tmp_path).get("/compare").text)
+    assert "texture - scratch is not compared: texture did not learn" in page
+    assert "Only texture is right" not in page

@@ -63,8 +63,8 @@ def train(context: typer.Context) -> None:
 
 
 for command in (
-    advise, ensemble, report, serve, visualize, board, roc, froc, convergence, stress, predict, export,
-    split, extract, phantom, example,
+    advise, ensemble, report, serve, visualize, board, roc, froc, convergence, stress, predict,
+    export, split, extract, phantom, example,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_run)

@@ -42,7 +42,9 @@ def serve(
     def open_site() -> "Site":
         from stagetransfer.serve.site import Site
 
-        opinion = None if root is None or run is None else (root, choose_run([run], latest=False))
-        return Site(runs, opinion, device)
+        reads = root is not None and run is not None
+        opinion = (root, choose_run([run], latest=False).name) if reads else None
+        # Without a question about it, PyTorch is imported by the first page that needs it.
+        return Site(runs, opinion, device if device == "auto" else available_device(device))
 
     start(open_site, port, lambda address: typer.echo(f"open  {address}"))

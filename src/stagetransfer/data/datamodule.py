@@ -182,8 +182,12 @@ class DomainDataModule(pl.LightningDataModule):
         """Return test input (B, 3, S, S) of up to `count` random images of a split, on the CPU."""
         rows = self.rows[split]
         chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
-        decoded = self._decode(rows[np.sort(chosen)])
-        return self.to_input(decoded.__getitems__(range(len(decoded))).images)
+        return self.to_input(self.stored(split, np.sort(chosen)))
+
+    def stored(self, split: str, positions: Sequence[int] | Rows) -> Tensor:
+        """Return stored images (B, C, H, W) uint8 of a split; no others are decoded, or kept."""
+        decoded = self._decode(self.rows[split][np.asarray(positions)])
+        return decoded.__getitems__(range(len(decoded))).images
 
     def to_input(self, stored: Tensor, *, random_variants: bool = False) -> Tensor:
         """Return network input (B, 3, S, S) from stored images (B, C, H, W) on their device."""

@@ -63,8 +63,7 @@ def explanation_figure(
 ) -> tuple[Figure, pd.DataFrame]:
     """Explain the window nearest to a position (x, y) in pixels of the slice number `index`.
 
-    The figure is returned with one row for each of the nearest training images: x and y of the
-    window's centre, rank, label, distance, image.
+    The table of `explained_figure` gets the columns x and y, of the window's centre.
     """
     nearest = int(((prediction.centres - position) ** 2).sum(axis=1).argmin())
     predictions = prediction.predictions
@@ -74,7 +73,22 @@ def explanation_figure(
     x, y = prediction.centres[nearest].tolist()
     mark = "" if marked == name else f", marked {marked}"
     p = predictions.probabilities[nearest, label]
+    title = f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
     window = prediction.prepared.window(nearest)
+    figure, similar = explained_figure(classifier, examples, window, label, title)
+    similar.insert(0, "x", x)
+    similar.insert(1, "y", y)
+    return figure, similar
+
+
+def explained_figure(
+    classifier: CalibratedClassifier, examples: Examples, window: Tensor, label: int, title: str
+) -> tuple[Figure, pd.DataFrame]:
+    """Show a window (1, 1 or 3, H, W) uint8 beside the explanation of class `label`.
+
+    The figure is returned with one row for each of the nearest training images: rank, label,
+    distance, image.
+    """
     found = explain_window(classifier, window, label)
     layer = classifier.network.feature_map
     method = TITLES[default_method(classifier.network, found.image.to(classifier.device))]
@@ -85,14 +99,15 @@ def explanation_figure(
     labels = [classifier.classes[examples.labels[number]] for number in numbers]
     side = found.image.shape[-1]
     similar = F.interpolate(examples.images[numbers].expand(-1, 3, -1, -1) / 255, side)
+    score = f"score of {classifier.classes[label]}"
     figure = image_grid(
         [
             [input_to_rgb(found.image, mean, std)[0], *row],
             [np.asarray(one.permute(1, 2, 0), np.float64) for one in similar],
         ],
         row_names=["", "most similar\ntraining\nimages"],
-        column_names=["window", f"score of {name}", "random weights", layer, "random weights"],
-        title=f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}",
+        column_names=["window", score, "random weights", layer, "random weights"],
+        title=title,
         note=f"{method}; class and distance of training images; {DISCLAIMER}",
     )
     for column, (one, distance) in enumerate(zip(labels, distances, strict=True)):
@@ -104,8 +119,6 @@ def explanation_figure(
         )
     table = pd.DataFrame(
         {
-            "x": x,
-            "y": y,
             "rank": range(1, len(numbers) + 1),
             "label": labels,
             "distance": distances,

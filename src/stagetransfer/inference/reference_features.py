@@ -138,13 +138,13 @@ def open_reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bo
 
 def _compute(run: RestoredRun, device: str) -> Reference:
     data, network = run.data, run.network().to(device).to(memory_format=torch.channels_last)
+    outputs = partial(_outputs, network, run, device)
     rows = data.rows["train"]
     labels = data.samples.labels[rows]
     chosen = np.arange(len(rows))
     if len(rows) > _MAX_TRAINING_IMAGES:
         share = _MAX_TRAINING_IMAGES / len(rows)
         chosen = subset_by_image(labels, share, 0, classes=data.classes, keep_classes=True)
-    outputs = partial(_outputs, network, run, device)
     training = torch.cat([features.half() for features, _ in outputs("train", chosen)])
     patches, stated, field = training_patches(data)
     distance = LocalOutlierFactor(training)

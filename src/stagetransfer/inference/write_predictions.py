@@ -182,7 +182,7 @@ class _Writer:
         truth = dict[int, LabelMap]()
         lung_of: Callable[[int], Mask]
         if self.lungs is None:
-            lungs = find_lungs(_readable_slices(volume), volume.spacing)
+            lungs = find_lungs(readable_slices(volume), volume.spacing)
             if lungs.shape[0] and not lungs.parts:
                 text = "no plausible lung on any slice, as in an abdomen. Give the lungs by --mask"
                 self.problems.add("series without a plausible lung", volume.where, text)
@@ -322,7 +322,8 @@ class _Writer:
         }
 
 
-def _readable_slices(volume: Volume) -> Iterator[tuple[int, Floats]]:
+def readable_slices(volume: Volume) -> Iterator[tuple[int, Floats]]:
+    """Yield the number and the pixels (H, W) in HU of each slice that can be read."""
     for index in range(len(volume)):
         with suppress(UnreadableSlice):  # recorded when the slice itself is read
             yield index, volume.read_slice(index)

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 PAGES = {
     "/": "overview_page.overview",
+    "/runs": "runs_page.runs",
+    "/runs/{name}": "runs_page.run",
+    "/runs/{name}/curves": "runs_page.curves",
+    "/compare": "compare_page.compare",
+    "/images": "images_page.images",
+    "/images/{run}/{number:int}": "images_page.image",
+    "/images/{run}/{number:int}/nearest": "images_page.nearest",
+    "/images/{run}/{number:int}/explained.png": "images_page.explained",
+    "/test/{run}/{number:int}.png": "images_page.test_image",
+    "/train/{run}/{number:int}.png": "images_page.training_image",
+    "/slices": "slices_page.slices",
+    "/slices/{series:int}/{index:int}/window": "slices_page.window",
+    "/slices/{series:int}/{index:int}/explained.png": "slices_page.explained",
+    "/slices/{series:int}/{index:int}/{layer}.png": "slices_page.layer",
     "/style.css": "overview_page.style",
 }
 """The function that answers each path, by module."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,20 +35,24 @@ class Site:
     Attributes:
         runs: the finished runs, by name; `unfinished` are those without a result.
         damaged: why a finished run cannot be read, by name.
-        opinion: the input folder of the second opinion and the run that reads it; None without.
+        configs, folders: of each run that can be read, by name.
+        opinion: the input folder of the second opinion and the name of the run that reads it.
     """
 
     def __init__(
         self, paths: Sequence[Path], opinion: tuple[Path, str] | None = None, device: str = "cpu"
     ) -> None:
         self.paths, self.device = list(paths), device
+        self.kept: dict[str, Any] = {}  # images and networks of runs, see `serve.pictures`
+        self.opinion = opinion
+        self.reading: Any = None  # of the second opinion, see `serve.slices_page`
         self.templates = page_templates(_embedded, "stagetransfer.serve")
         self._read: dict[Path, tuple[object, Run | UnfinishedRun | str]] = {}
         self.study = lru_cache(maxsize=8)(self._study)
         self.answer = lru_cache(maxsize=8)(self._answer)
         self.refresh()
-        if self.runs:
-            self.answer(self.data_sets[0], (), ())
+        with suppress(UserError):  # runs that cannot be compared; the page says why
+            self.answer(next(iter(self.data_sets), ""), (), ())
 
     def refresh(self) -> None:
         """Read the runs whose files have changed. UserError if the paths hold no run."""
@@ -62,6 +67,9 @@ class Site:
         self.runs = {run.name: run for run in found if isinstance(run, Run)}
         self.unfinished = {one.folder.name: one for one in found if isinstance(one, UnfinishedRun)}
         self.damaged = {f.name: one for f, (_, one) in self._read.items() if isinstance(one, str)}
+        readable = [*self.runs.values(), *self.unfinished.values()]
+        self.configs = {one.folder.name: one.config for one in readable}
+        self.folders = {one.folder.name: one.folder for one in readable}
         self._by_data_set = by_data_set(list(self.runs.values()))
         self.study.cache_clear()
         self.answer.cache_clear()
@@ -81,7 +89,8 @@ class Site:
         configs = [run.config for run in self._by_data_set.get(data_set, [])]
         found = {}
         for key in dict.fromkeys(key for config in configs for key in config):
-            values = sorted({"null" if x.get(key) is None else str(x.get(key)) for x in configs})
+            given = [config[key] for config in configs if key in config]
+            values = sorted({"null" if value is None else str(value) for value in given})
             many = 1 < len(values) <= MAX_CHOICES
             if many and key not in ("condition", "chain") and role_of(key) == "decides":
                 found[key] = values
@@ -99,6 +108,8 @@ class Site:
         self, data_set: str, only: Settings, conditions: Settings
     ) -> tuple[Study, list[UnfinishedRun]]:
         """Return the study of the runs of a data set with these settings, and those unfinished."""
+        if not self.runs:
+            raise UserError("No run is finished yet, so there is nothing to compare.")
         finished, unfinished = list(self.runs.values()), list(self.unfinished.values())
         wanted = [f"{DATA_SET}{data_set}", *only]
         found, errors, _ = group_runs(finished, unfinished, only=wanted, conditions=conditions)
