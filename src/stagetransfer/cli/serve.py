@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stagetransfer.cli.ct_options import require_extra
-from stagetransfer.cli.options import Device, RunPaths, choose_run, existing
+from stagetransfer.cli.options import Device, RunPaths, available_device, choose_run, existing
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
