@@ -196,8 +196,8 @@ def test_copies_across_splits_and_classes(put):
     assert data.copies == Copies(True)
     assert data.copies.lines == []
     (root / "test" / "a" / "0.png").write_bytes((root / "train" / "a" / "1.png").read_bytes())
-    for name in ("8.bmp", "9.bmp"):
-        Image.open(root / "train" / "a" / "2.png").save(root / "train" / "b" / name)
+    for name, mode in (("8.bmp", "L"), ("9.bmp", "RGB")):  # grey stored in colour is a copy too
+        Image.open(root / "train" / "a" / "2.png").convert(mode).save(root / "train" / "b" / name)
     data = module(root).read()
     assert ("test/a/0.png", "train/a/1.png") in data.copies.across_splits
     pairs = [("train/a/2.png", "train/b/8.bmp"), ("train/a/2.png", "train/b/9.bmp")]

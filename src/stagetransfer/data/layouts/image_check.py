@@ -55,6 +55,9 @@ def _check(paths: Sequence[Path]) -> tuple[list[int], Counter[str], list[UserErr
 
 
 def _digest(pixels: NDArray[np.uint8]) -> int:
+    """Digest (H, W) or (H, W, 3) pixels; a grey image stored in colour is like the grey one."""
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
     content = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=8)
     content.update(np.ascontiguousarray(pixels).data)
     return int.from_bytes(content.digest(), "big")
