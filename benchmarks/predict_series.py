@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stagetransfer.ct.nifti import write_nifti
 
 from benchmarks.predict import untrained_classifier
 from benchmarks.tables import show
 from stagetransfer.ct import PatchSettings, Problems
+from stagetransfer.formats.nifti import write_nifti
 from stagetransfer.inference import PredictionOptions, find_input, write_predictions
 from stagetransfer.synthetic.lung_slices import FIRST_TEST_PATIENT, lung_slice
 from stagetransfer.training.machine import keep_freed_memory

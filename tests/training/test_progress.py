@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from rich.console import Console
-from stagetransfer.training.measure_speed import MeasureSpeed
 
 from stagetransfer.pipeline.sweep import Job, time_left
 from stagetransfer.training import progress
+from stagetransfer.training.callbacks import MeasureSpeed
 
 VALUES = {"cross_entropy": 2.5, "accuracy": 0.25, "recall": 0.125}
 

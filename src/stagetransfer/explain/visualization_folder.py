@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.errors import UserError
 from stagetransfer.explain.compared_runs import ComparedRuns
@@ -22,6 +21,7 @@ from stagetransfer.explain.saliency_figures import SaliencyFigures, filter_figur
 from stagetransfer.explain.strongest_patches import receptive_field
 from stagetransfer.figures import save_figure
 from stagetransfer.files import csv_text, write_text
+from stagetransfer.reporting.render import templates_of
 from stagetransfer.terminal import progress
 
 
@@ -97,22 +97,20 @@ def write_visualization(
     levels: dict[str, dict[tuple[str, str], Any]] = {}
     for row in similarity.to_dict("records"):
         levels.setdefault(row["condition"], {})[row["random_from"], row["measure"]] = row
-    environment = Environment(
-        loader=PackageLoader("stagetransfer.explain"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    summary = environment.get_template("summary.md.jinja").render(
-        method=method,
-        measured=len(positions),
-        total=len(compared.labels),
-        unit="images" if compared.groups is None else "patients",
-        edges=edges.to_dict("records"),
-        comparisons=tables.edge_comparisons(),
-        failures=compared.failures,
-        similarity=levels,
-        random=network.blocks[0],
+    summary = (
+        templates_of("stagetransfer.explain")
+        .get_template("summary.md.jinja")
+        .render(
+            method=method,
+            measured=len(positions),
+            total=len(compared.labels),
+            unit="images" if compared.groups is None else "patients",
+            edges=edges.to_dict("records"),
+            comparisons=tables.edge_comparisons(),
+            failures=compared.failures,
+            similarity=levels,
+            random=network.blocks[0],
+        )
     )
     write_text(out / "summary.md", summary)
     return notes

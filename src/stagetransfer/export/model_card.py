@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stagetransfer.export.onnx_file import Agreement
 from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.render import templates_of
 from stagetransfer.runs.reader import stage_blocks
 from stagetransfer.runs.study import Study
 
@@ -19,13 +19,7 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
 
     The study holds this run alone. The licence is "" if the weights' owner has not chosen one yet.
     """
-    environment = Environment(
-        loader=PackageLoader("stagetransfer.export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates_of("stagetransfer.export")
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
     return environment.get_template("card.md.jinja").render(
         name=run.folder.name,

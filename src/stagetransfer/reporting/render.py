@@ -46,17 +46,21 @@ def write_report(title: str, page: Sequence[Section], out: Path) -> None:
         write_text(out / name, text)
 
 
+def templates_of(*packages: str) -> Environment:
+    """Return the templates of packages, which share their settings; those for HTML escape texts."""
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(name) for name in packages]), undefined=StrictUndefined,
+        autoescape=select_autoescape(["html.jinja"]),
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+
+
 def page_templates(embedded: Callable[[Plot], str], *packages: str) -> Environment:
     """Return the templates of reports, and those of further packages.
 
     `embedded` returns the address of a plot's image.
     """
-    loaders = [PackageLoader(name) for name in (*packages, "stagetransfer.reporting")]
-    templates = Environment(
-        loader=ChoiceLoader(loaders), undefined=StrictUndefined,
-        autoescape=select_autoescape(["html.jinja"]),
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+    templates = templates_of(*packages, "stagetransfer.reporting")
     templates.filters.update(embedded=embedded, tex=tex, md=_markdown, lines=_html_lines)
     return templates
 

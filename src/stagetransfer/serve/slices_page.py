@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stagetransfer.ct import Problems
-from stagetransfer.ct.volume import UnreadableSlice
 from stagetransfer.errors import UserError
+from stagetransfer.formats.unusable import UnreadableSlice
 from stagetransfer.inference import SlicePrediction, find_input, predict_slice
 from stagetransfer.inference.label_map import DISCLAIMER, label_shares
 from stagetransfer.inference.lung_mask import Lungs, find_lungs
