@@ -73,7 +73,7 @@ BAD_FILES = {
     ),
     "unit": (
         {"RescaleType": "US"},
-        "its RescaleType is 'US', not HU",
+        "its RescaleType is 'US', not HU. If they are HU, give --unspecified-hu",
         "files not in Hounsfield units",
     ),
 }
@@ -306,12 +306,12 @@ def test_nothing_to_read(tmp_path, good):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("none")
     given = ["--annotations", good, "--check"]
-    assert "holds no DICOM, NIfTI or PNG" in run(tmp_path / "empty", *given)[2][0]
+    assert "holds no DICOM, NIfTI, MetaImage, NRRD or PNG" in run(tmp_path / "empty", *given)[2][0]
     assert "no such file or folder" in run(tmp_path / "nowhere", *given)[2][0]
     given = ["--annotations", tmp_path / "no.csv", "--check"]
     assert "no such file or folder of annotations" in run(tmp_path / "in", *given)[2][0]
     given = ["--annotations", tmp_path / "empty", "--check"]
-    assert "no masks in PNG, NIfTI or DICOM SEG" in run(tmp_path / "in", *given)[2][0]
+    assert "no masks in PNG, NIfTI, MetaImage, NRRD or DICOM SEG" in run(tmp_path / "in", *given)[2][0]
 
 
 def test_bad_nifti_and_png(tmp_path, good):
