@@ -311,7 +311,7 @@ def test_nothing_to_read(tmp_path, good):
     given = ["--annotations", tmp_path / "no.csv", "--check"]
     assert "no such file or folder of annotations" in run(tmp_path / "in", *given)[2][0]
     given = ["--annotations", tmp_path / "empty", "--check"]
-    assert "no masks in PNG, NIfTI, MetaImage, NRRD or DICOM SEG" in run(tmp_path / "in", *given)[2][0]
+    assert "no masks in PNG, NIfTI, MetaImage" in run(tmp_path / "in", *given)[2][0]
 
 
 def test_bad_nifti_and_png(tmp_path, good):
