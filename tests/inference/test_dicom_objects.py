@@ -7,7 +7,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
 from ct.ct_series import dataset, phantom, save, series
@@ -142,7 +142,9 @@ def test_dciodvfy_finds_no_error(tmp_path, absent):
         "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "StudyID",
         "ReferringPhysicianName", "PositionReferenceIndicator",
     )  # fmt: skip
-    series(tmp_path, phantom(3), **dict.fromkeys(names))
+    incomplete = Dataset()
+    incomplete.ReferencedSOPInstanceUID = "1.2.3"
+    series(tmp_path, phantom(3), ReferencedStudySequence=[incomplete], **dict.fromkeys(names))
     maps = {file: np.full((80, 96), 0, np.int16) for file in sorted(tmp_path.glob("*.dcm"))}
     for code, one in enumerate(maps.values()):
         one[10:40] = code + 1

@@ -245,11 +245,18 @@ class ObjectMaker:
 
 
 def read_header(file: Path) -> Dataset:
-    """Return a slice's header; attributes that may be empty but not absent are added as empty."""
+    """Return a slice's header, without what would make an object invalid.
+
+    Attributes that may be empty but not absent are added as empty. References to the study or the
+    patient that are incomplete, as after some de-identification, are removed.
+    """
     header = dcmread(file, stop_before_pixels=True, force=True)  # find_series has checked it
     for name in _TYPE_2:
         if name not in header:
             setattr(header, name, None)
+    for name in ("ReferencedStudySequence", "ReferencedPatientSequence"):
+        if not all(item.get("ReferencedSOPClassUID") for item in header.get(name) or ()):
+            del header[name]
     return header
 
 

@@ -34,9 +34,9 @@ NOT_READ_COLOUR = to_rgb("#808080")
 _OPACITY = 0.5
 _STRIPE = 3  # pixels, width of the stripes of "unlike the training data"
 _MARGIN = 12  # pixels around the lungs
+_EDGED = [withStroke(linewidth=2.5, foreground="black")]  # visible on black and on white
 _TEXT: dict[str, Any] = {
-    "color": "white", "fontsize": 9, "ha": "center", "va": "center",
-    "path_effects": [withStroke(linewidth=2, foreground="black")],
+    "color": "white", "fontsize": 9, "ha": "center", "va": "center", "path_effects": _EDGED,
 }  # fmt: skip
 _OPPOSITE = dict(zip("RLAPHF", "LRPAFH", strict=True))
 
@@ -132,7 +132,8 @@ def slice_figure(
     for axis, (name, image) in zip(axes, panels.items(), strict=True):
         axis.imshow(image[area], interpolation="nearest", aspect=aspect * width / height)
         axis.set_title(name, fontsize=9)
-        axis.contour(prediction.lung[area], [0.5], colors="white", linewidths=0.6)
+        outline = axis.contour(prediction.lung[area], [0.5], colors="white", linewidths=0.8)
+        outline.set(path_effects=_EDGED)
         axis.axis("off")
         _add_sides(axis, view.sides)
     _add_scale(axes[0], view, (height, width))
@@ -195,13 +196,22 @@ def _add_scale(axis: Axes, view: SliceView, shape: tuple[int, int]) -> None:
     rows, columns = view.window
     corner = (0.02 * shape[1], 0.02 * shape[0])
     axis.add_patch(
-        Rectangle(corner, columns, rows, fill=False, edgecolor="white", linestyle="--", lw=0.8)
+        Rectangle(
+            corner,
+            columns,
+            rows,
+            fill=False,
+            edgecolor="white",
+            linestyle="--",
+            path_effects=_EDGED,
+        )
     )
     if view.spacing is None:
         return
     length = 50 if shape[1] * view.spacing[1] > 120 else 10
     x, y = 0.03 * shape[1], 0.95 * shape[0]
-    axis.plot([x, x + length / view.spacing[1]], [y, y], color="white", linewidth=2)
+    ends = [x, x + length / view.spacing[1]]
+    axis.plot(ends, [y, y], color="white", linewidth=2, path_effects=[withStroke(linewidth=4)])
     axis.text(x, y - 0.03 * shape[0], f"{length} mm", **(_TEXT | {"ha": "left"}))
 
 
