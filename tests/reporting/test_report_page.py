@@ -91,8 +91,20 @@ def test_visualization_is_included(report):
     html = (report / "report.html").read_text()
     assert "<caption>cka</caption>" in html
     assert "0.2500" in html
-    assert 'alt="roi"' in html
+    assert 'alt="roi: an image."' in html
     assert html.index("<h2>Visualization") < html.index("<h2>Appendix")
+
+
+def test_the_text_of_each_figure_says_what_it_shows(report):
+    html = (report / "report.html").read_text()
+    alts = [alt for alt in re.findall('alt="([^"]*)"', html) if not alt.startswith("roi")]
+    assert len(alts) == 6
+    for alt in alts:
+        assert re.search(r"scratch.*\d.*two_stage.*\d", alt, re.DOTALL)
+    recalls = pd.read_csv(report / "tables" / "recall_by_class.csv").set_index("condition")
+    first = recalls[recalls["ratio"] == 1].loc["scratch"].iloc[0]
+    (alt,) = (alt for alt in alts if alt.startswith("Mean recall"))
+    assert f"scratch {first['class']} {first['recall']:.2f}" in alt
 
 
 def test_the_same_runs_give_the_same_files(report, tmp_path):

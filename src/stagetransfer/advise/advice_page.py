@@ -193,4 +193,6 @@ def _plot(advice: Advice) -> Plot:
         "95 % interval. Right: the same at a smaller share of the images, for the first candidates "
         "and random values."
     )
-    return Plot("advice", "Macro recall of the probes", caption, _figure(advice))
+    recalls = [(one.candidate.name, "", one.recall.estimate) for one in advice.ranking]
+    alt = fmt.described("Macro recall of the probe, best first", recalls)
+    return Plot("advice", "Macro recall of the probes", caption, _figure(advice), alt)

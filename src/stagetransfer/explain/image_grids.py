@@ -29,7 +29,10 @@ def image_grid(
     title: str,
     note: str = "",
 ) -> Figure:
-    """Return a figure of images of one size, with names at the left and top and a note below."""
+    """Return a figure of images of one size, with names at the left and top and a note below.
+
+    An image of one colour, such as the map of a network without any signal, says so.
+    """
     height, width = len(rows), len(column_names)
     figure = new_figure(width * _CELL + 0.9, height * _CELL + 0.9)
     axis = figure.subplots()
@@ -39,6 +42,13 @@ def image_grid(
     tall, wide = (size + gap for size in cells[0].shape[:2])
     axis.set_xticks([(j + 0.5) * wide - gap / 2 for j in range(width)], column_names, fontsize=8)
     axis.set_yticks([(i + 0.5) * tall - gap / 2 for i in range(height)], row_names, fontsize=8)
+    for number, image in enumerate(cells):
+        if np.ptp(image, axis=(0, 1)).max() == 0:
+            x, y = (number % width) * wide, (number // width) * tall
+            axis.text(
+                x + wide / 2, y + tall / 2, "constant", ha="center", va="center", fontsize=8,
+                bbox={"color": "white", "pad": 1},
+            )  # fmt: skip
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)

@@ -23,6 +23,7 @@ from stagetransfer.explain.strongest_patches import strongest_patches
 from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
 from stagetransfer.figures import new_figure
 from stagetransfer.pipeline.restore import RestoredRun
+from stagetransfer.runs.reader import read_runs
 
 Column = tuple[str, NDArray[np.float64]]
 """A column's name and its images (N, H, W, 3)."""
@@ -46,6 +47,8 @@ class SaliencyFigures:
         columns = [self._inputs(runs[0])]
         for run in runs:
             name = f"{run.condition}\nseed {run.seed}" if several_seeds else run.condition
+            if not read_runs([run.folder])[0][0].learned:
+                name += "\ndid not learn"
             columns.append((name, self._maps(run, run.network())))
         random = randomised(runs[-1].network())
         columns.append(("random\nweights", self._maps(runs[-1], random)))

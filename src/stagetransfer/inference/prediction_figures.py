@@ -1,8 +1,8 @@
 """Figures of predictions: a slice with its label map and legend, a patch with its probabilities.
 
-The colours of seven classes and both marks stay apart on grey of 60 to 110, in normal vision and
-without one kind of cone (Machado, Oliveira, Fernandes 2009, IEEE TVCG 15(6)): by 16 units of CIELAB
-or more. They were found by a search for the greatest smallest distance. "Unlike" is also striped.
+The colours of seven classes and of both marks differ upon any grey by CIEDE2000 of at least 12,
+also without the red or the green cone, and by 8 without the blue one (Machado, Oliveira, Fernandes
+2009, IEEE TVCG 15(6)). A random search found them. "Unlike" is also striped.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ from stagetransfer.inference.slice_prediction import SlicePrediction
 RGB = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
-_CLASS_COLOURS = ("#ff4000", "#ffdf00", "#802000", "#20bfff", "#00209f", "#6000ff", "#9fff9f")
+_CLASS_COLOURS = ("#6e0000", "#fffc00", "#ffb984", "#760dff", "#00c8ff", "#e22f00", "#90596d")
 _MARK_COLOURS = ("#ffffff", "#400040")  # uncertain, unlike the training data
 NOT_READ_COLOUR = to_rgb("#808080")
 _OPACITY = 0.5
@@ -104,8 +104,13 @@ def overlay(grey: NDArray[np.uint8], labels: LabelMap, colours: Sequence[Colour]
     rows, columns = np.indices(labels.shape)
     inside = (labels != OUTSIDE) & (labels < len(colours))
     inside &= (labels < len(colours) - 1) | ((rows + columns) // _STRIPE % 2 == 0)
-    image[inside] = (1 - _OPACITY) * image[inside] + _OPACITY * np.array(colours)[labels[inside]]
+    image[inside] = blend(np.array(colours)[labels[inside]], image[inside])
     return image
+
+
+def blend(colours: RGB, grey: RGB | float) -> RGB:
+    """Return colours (..., 3) as they look upon grey values in [0, 1]."""
+    return (1 - _OPACITY) * grey + _OPACITY * colours
 
 
 def slice_figure(
@@ -114,7 +119,8 @@ def slice_figure(
 ) -> Figure:  # fmt: skip
     """Draw the slice, its label map, the truth if known, and a legend with shares of the lung.
 
-    `shares` are those of `label_shares`; the last is that of "not read".
+    `shares` are those of `label_shares`; the last is that of "not read". The legend's
+    colours are those of the map upon the lung's mean grey.
     """
     colours = label_colours(len(shares) - 3)
     grey = prediction.grey
@@ -137,13 +143,15 @@ def slice_figure(
         axis.axis("off")
         _add_sides(axis, view.sides)
     _add_scale(axes[0], view, (height, width))
+    shade = grey[prediction.lung].mean() / 255 if prediction.lung.any() else 0.5
+    fills = [tuple(blend(np.array(colour), shade)) for colour in [*colours, NOT_READ_COLOUR]]
     handles = [
         Patch(facecolor=fill, edgecolor="#444444", label=f"{name}  {100 * share:.1f} %")
-        for (name, share), fill in zip(shares.items(), [*colours, NOT_READ_COLOUR], strict=True)
+        for (name, share), fill in zip(shares.items(), fills, strict=True)
     ]
     handles[-2].set_hatch("////")
     handles[-2].set_facecolor(NOT_READ_COLOUR)
-    handles[-2].set_edgecolor(colours[-1])
+    handles[-2].set_edgecolor(fills[-2])
     handles[-1].set_label(f"{handles[-1].get_label()} of the lung")
     figure.legend(
         handles=handles, loc="outside right center", fontsize=8, frameon=False,

@@ -64,7 +64,7 @@ def _isolated(logger: Logger) -> Logger:
         def without_epoch(metrics: Mapping[str, float], step: int | None = None) -> None:
             log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
 
-        logger.log_metrics = without_epoch  # type: ignore[method-assign, assignment]
+        logger.log_metrics = without_epoch  # type: ignore[method-assign]
     return logger
 
 

@@ -113,7 +113,13 @@ def _diagram(study: Study, found: Sequence[_Calibrated]) -> list[Block]:
         "Test images grouped by their highest probability; seeds are pooled. The area of a mark is "
         "the share of images in its bin. On the diagonal, the probabilities are calibrated."
     )
-    plot = Plot("reliability", "Reliability diagram", caption, _plot(study, data))
+    gaps = data.assign(gap=(data["confidence"] - data["accuracy"]).abs() * data["images"])
+    sums = gaps.groupby(["condition", "kind"], sort=False)[["gap", "images"]].sum().reset_index()
+    alt = fmt.described(
+        "Mean distance of the marks from the diagonal, weighted by images",
+        zip(sums["condition"], sums["kind"], sums["gap"] / sums["images"], strict=True),
+    )
+    plot = Plot("reliability", "Reliability diagram", caption, _plot(study, data), alt)
     return [plot, Data("reliability", data)]
 
 

@@ -23,10 +23,8 @@ def class_section(study: Study) -> Section:
     if study.few:
         caption += f" Fewer than ten groups: {fmt.join(study.few)}."
     title = "Recall of each class against r"
-    recall = Plot("recall_by_class", title, caption, recall_plot(study))
-    caption = "Counts summed over seeds. The colour is the share of the images with this label."
-    matrices = Plot(
-        "confusion", "Confusion matrices", caption, confusion_plot(study, study.conditions)
+    matrix_caption = (
+        "Counts summed over seeds. The colour is the share of the images with this label."
     )
     counts = [
         (condition, ratio, label, *row)
@@ -43,11 +41,36 @@ def class_section(study: Study) -> Section:
         if label in study.labels
         for x in [study.interval(condition, ratio, f"recall:{name}")]
     ]
+    drawn = {study.classes[i] for i in plots.classes_to_draw(study)}
+    alt = fmt.described(
+        f"Mean recall at r = {fmt.ratio(study.main_ratio)}",
+        (
+            (of, name, x)
+            for of, r, name, x, *_ in recalls
+            if r == study.main_ratio and name in drawn
+        ),
+    )
+    recall = Plot("recall_by_class", title, caption, recall_plot(study), alt)
+    title, figure = "Confusion matrices", confusion_plot(study, study.conditions)
+    matrices = Plot("confusion", title, matrix_caption, figure, _most_frequent_errors(study))
     data = [
         Data("confusion", data_frame(["condition", "ratio", "label", *study.classes], counts)),
         Data("recall_by_class", data_frame("condition ratio class recall low high seeds", recalls)),
     ]
     return Section("Results per class", [recall, matrices, *data])
+
+
+def _most_frequent_errors(study: Study) -> str:
+    sentences = []
+    for condition in study.conditions:
+        counts = confusion(study, condition, study.at(condition)[-1].ratio)
+        wrong = counts - np.diag(np.diag(counts))
+        label, taken = (study.classes[i] for i in np.unravel_index(wrong.argmax(), wrong.shape))
+        text = f"{condition}: {np.trace(counts)} of {counts.sum()} predictions are correct"
+        if wrong.any():
+            text += f"; the most frequent error is {label} as {taken} ({wrong.max()})"
+        sentences.append(text)
+    return ". ".join(sentences) + "."
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})

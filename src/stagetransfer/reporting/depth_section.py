@@ -136,9 +136,10 @@ def _blocks(study: Study, base: str) -> list[Block]:
     title = f"{base}: test metrics by fine-tuned blocks and training-data ratio"
     caption = "Means over seeds. A frame marks the depth with the best "
     caption += f"{fmt.LABELS[metric]} {source}."
+    best, figure = summary(study, base, choices, metric), depth_plot(study, data, names, choices)
     return [
-        Text(summary(study, base, choices, metric)),
-        Plot(f"depth-{base}", title, caption, depth_plot(study, data, names, choices)),
+        Text(best),
+        Plot(f"depth-{base}", title, caption, figure, best),
         *(_metric_table(study, base, names, data[data["figure"] == name]) for name in METRICS),
         *_choice_table(study, base, choices, source),
     ]

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Study
@@ -50,6 +52,18 @@ def difference(value: float, low: float, high: float, unit: Unit) -> str:
     shown = round(value * unit.factor, unit.digits) + 0.0
     between = interval(low * unit.factor, high * unit.factor, unit.digits)
     return f"{shown:+.{unit.digits}f}\n{between}"
+
+
+def described(start: str, figures: Iterable[tuple[str, str, float]]) -> str:
+    """Return the text for those who cannot see a plot: "start: scratch CON 0.84, GGO 0.75; ...".
+
+    The figures are (condition, name, value), those of a condition one after another.
+    """
+    parts = []
+    for condition, of in groupby(figures, itemgetter(0)):
+        values = join(f"{name} {number(value, 2)}".strip() for _, name, value in of)
+        parts.append(f"{condition} {values}")
+    return f"{start}: {'; '.join(parts)}."
 
 
 def p_value(p: float | None) -> str:

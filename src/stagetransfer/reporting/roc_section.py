@@ -57,10 +57,14 @@ def roc_section(study: Study) -> Section:
     if len(study.classes) > len(classes):
         lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
     others = "ratios, classes" if len(study.ratios) > 1 else "classes"
+    areas = metrics[(metrics["figure"] == "auroc") & (metrics["method"] == "bootstrap")]
+    rows = areas.sort_values("condition", kind="stable")[["condition", "class", "estimate"]]
+    alt = fmt.described("Mean area below the curve", rows.itertuples(index=False))
+    figure = roc_plot(rocs, ratio, metrics, curves)
     blocks: list[Block] = [
         Text(METHOD.format(others=others)),
         *([Bullets(lines)] if lines else []),
-        Plot(f"roc-r{fmt.ratio(ratio)}", title, CAPTION, roc_plot(rocs, ratio, metrics, curves)),
+        Plot(f"roc-r{fmt.ratio(ratio)}", title, CAPTION, figure, alt),
         _table(study, "roc", "Areas and operating points", ["condition", "class"], metrics),
         Data("roc_curves", curves),
     ]

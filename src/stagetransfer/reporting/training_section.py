@@ -50,7 +50,15 @@ def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame) -> B
         return Text(f"No learning curves at r = {at}: the runs hold no metrics.csv.")
     name, title = f"learning_curves-r{at}", f"Learning curves of the target stage at r = {at}"
     caption = "On validation data, by epoch. Thin lines are seeds; thick lines are their mean."
-    return Plot(name, title, caption, _plot(study, curves))
+    last = curves.loc[
+        curves.groupby(["condition", "seed"])["epoch"].transform("max") == curves["epoch"]
+    ]
+    means = last.groupby("condition", sort=False)[["cross_entropy", "accuracy"]].mean()
+    alt = fmt.described(
+        "Mean over seeds in the last epoch, on validation data",
+        ((str(of), LABELS[str(key)], x) for of, row in means.iterrows() for key, x in row.items()),
+    )
+    return Plot(name, title, caption, _plot(study, curves), alt)
 
 
 @mpl.rc_context(STYLE)

@@ -9,19 +9,38 @@ from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Plot, Section, Table
 
 MAX_ROWS = 60
+SHOWN = {
+    "figure6": "one row per image, with the input, a saliency map per condition, and as a control "
+    "the map of random weights.",
+    "control": "the same maps, with more and more blocks of the network at random weights.",
+    "patches": "the test patches to which single channels respond most, above their maps.",
+    "filters": "the filters of the first convolution of each run.",
+    "edges": "the share of each map's energy at edges of the input; its numbers are in edges.csv.",
+    "likeness": "how similar maps remain with random weights; its numbers are in likeness.csv.",
+    "cka": "how similar the features of two networks are, by block; its numbers are in the table "
+    "of this name.",
+}
 
 
 def visualization_section(folder: Path) -> Section:
     """Return every CSV and PNG file of a folder."""
     files = [file for file in sorted(folder.glob("*")) if file.is_file()]  # no pipe
     tables = [_table(file) for file in files if file.suffix == ".csv"]
-    images = [Plot(file.name, file.stem, "", file) for file in files if file.suffix == ".png"]
+    images = [
+        Plot(file.name, file.stem, "", file, f"{file.stem}: {_shown(file.stem)}")
+        for file in files
+        if file.suffix == ".png"
+    ]
     if not tables and not images:
         raise UserError(
             f"--visualization {folder}: no CSV or PNG file. Give a folder that stagetransfer "
             "visualize has written."
         )
     return Section("Visualization", [*tables, *images])
+
+
+def _shown(name: str) -> str:
+    return next((text for start, text in SHOWN.items() if name.startswith(start)), "an image.")
 
 
 def _table(file: Path) -> Table:

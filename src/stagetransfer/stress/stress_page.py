@@ -50,6 +50,8 @@ def stress_page(
     picture = Plot(
         "corruptions", "One test image under every corruption and severity",
         f"Test image {name}, as it is stored.", _picture(robust.scale, name, image),
+        f"One row per corruption ({fmt.join(kind.name for kind in CORRUPTIONS)}), one column per "
+        "severity.",
     )  # fmt: skip
     page.append(Section("Corruptions", [_amounts(robust.scale), picture]))
     return [*page, Section("Method", [Text(METHOD)])]
@@ -94,7 +96,7 @@ def _results(robust: Robustness, at: float) -> list[Block]:
     blocks: list[Block] = [
         Text("Accuracy, mean over all corruptions and severities:"),
         Bullets(sentences or [f"{shown[0]} is the only condition."]),
-        Plot(name, "Accuracy against severity", CAPTION, figure),
+        Plot(name, "Accuracy against severity", CAPTION, figure, " ".join(sentences)),
         _table(study, at, "severities condition metric", "Mean over all corruptions", means),
     ]
     if SCRATCH in shown and len(shown) > 1:
