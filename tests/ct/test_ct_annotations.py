@@ -7,6 +7,8 @@ from annotation_files import segmentation
 from ct_series import ROOT, assert_same_data_set, labels, phantom, rows, run, series, table
 from PIL import Image
 
+pytest_plugins = ["annotated_series"]
+
 BOX = {"left": 20, "top": 10, "width": 64, "height": 32}
 INSIDE = np.s_[1, 10:42, 20:84]
 

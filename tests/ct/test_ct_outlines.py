@@ -12,6 +12,8 @@ from ct_series import ROOT, assert_same_data_set, dataset, labels, phantom, rows
 
 from stagetransfer.ct import Polygon, Raster
 
+pytest_plugins = ["annotated_series"]
+
 PIXELS = np.array([[19.5, 9.5], [83.5, 9.5], [83.5, 41.5], [19.5, 41.5]])  # the box's corners
 HOLE = np.array([[39.5, 19.5], [59.5, 19.5], [59.5, 29.5], [39.5, 29.5]])
 
