@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         outputs = options.folder or Path(name)
         if not (outputs / "runs").is_dir():
-            in_new_process(_write_runs, outputs, options.seeds)
+            in_new_process(write_runs, outputs, options.seeds)
         rows = []
         for command in options.commands:
             seconds, processor = in_new_process(_timed, command.split()[0], outputs)
@@ -69,7 +69,7 @@ def _timed(command: str, outputs: Path) -> tuple[float, float]:
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
-def _write_runs(outputs: Path, seeds: int) -> None:
+def write_runs(outputs: Path, seeds: int) -> None:
     for chain, condition in CONDITIONS.items():
         with initialize_config_module("stagetransfer.conf", version_base="1.3"):
             config = compose("config", overrides=[f"+experiment={condition}"])

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import numpy as np
 import pytest
@@ -66,8 +67,20 @@ def subcommands():
     ]
 
 
+def served(words, folder):
+    """Return the first page that a command serves until it is stopped."""
+    with subprocess.Popen([*TOOL, *words], cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        address = server.stdout.readline().split()[1]
+        page = build_opener(HTTPCookieProcessor()).open(address).read().decode()
+        server.terminate()
+    return page.lower()
+
+
 def test_the_subcommands_of_the_readme_run_in_their_order(folder):
     for words in subcommands():
+        if words[0] == "serve":
+            assert "conditions" in served(words, folder)
+            continue
         if "data_set=embedded-folds" in words:
             call([*TRAIN, *FOLDS], folder)
         call([*TOOL, *words, *SMALLER.get(words[0], [])], folder)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stagetransfer.errors import UserError
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Pair, Study
@@ -30,7 +29,8 @@ def compare(site: Site, request: Request) -> Response:
     ratio = next((r for r in study.ratios if fmt.ratio(r) == query.get("ratio")), study.main_ratio)
     pairs = {f"{pair.a} - {pair.b}": pair for pair in study.pairs(ratio, ["accuracy"])}
     if not pairs:
-        raise UserError("Only one condition is finished: there is nothing to compare")
+        line = "Runs of one condition only are finished, so there is nothing to compare."
+        return site.page(request, "problem", "Compare", line=line)
     name = query.get("pair", "")
     name = name if name in pairs else next(iter(pairs))
     pair, seed = pairs[name], query.get("seed")
