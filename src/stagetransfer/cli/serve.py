@@ -42,8 +42,9 @@ def serve(
     def open_site() -> "Site":
         from stagetransfer.serve.site import Site
 
-        reads = root is not None and run is not None
-        opinion = (root, choose_run([run], latest=False).name) if reads else None
+        opinion = None
+        if root is not None and run is not None:
+            opinion = root, choose_run([run], latest=False).name
         # Without a question about it, PyTorch is imported by the first page that needs it.
         return Site(runs, opinion, device if device == "auto" else available_device(device))
 

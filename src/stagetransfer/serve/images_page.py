@@ -4,6 +4,7 @@ import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from torch import Tensor
 
 from stagetransfer.figures import figure_bytes
 from stagetransfer.inference.explanation import explained_figure
@@ -91,10 +92,10 @@ def explained(site: Site, request: Request) -> Response:
     return explanation(found, found.test_image(number), label, title)
 
 
-def explanation(found: Pictures, window: object, label: int, title: str) -> Response:
+def explanation(found: Pictures, window: Tensor, label: int, title: str) -> Response:
     """Return DeSaliNet's maps of a window beside those of random weights, as a PNG file."""
     examples = found.reference.examples
-    figure, _ = explained_figure(found.classifier, examples, window, label, title)  # type: ignore[arg-type]
+    figure, _ = explained_figure(found.classifier, examples, window, label, title)
     return Response(figure_bytes(figure, ".png", dpi=110), media_type="image/png")
 
 

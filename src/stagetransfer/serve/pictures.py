@@ -6,6 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from starlette.responses import Response
 from torch import Tensor
@@ -87,7 +88,7 @@ def pictures(site: Site, name: str) -> Pictures:
     return found
 
 
-def png(pixels: np.ndarray | Tensor) -> Response:
+def png(pixels: NDArray[np.uint8] | Tensor) -> Response:
     """Return an image (H, W), (H, W, 3 or 4) or (1, C, H, W) uint8 as the answer to a request."""
     if isinstance(pixels, Tensor):
         pixels = pixels[0].movedim(0, -1).cpu().numpy()

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from scipy import ndimage
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -124,11 +125,10 @@ def explained(site: Site, request: Request) -> Response:
     return explanation(reading.pictures, found.prepared.window(number), label, title)
 
 
-def _reason(reading: Reading, found: SlicePrediction, query: object) -> dict[str, object]:
+def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dict[str, object]:
     """Return what is known about the window that gives a pixel its class."""
-    get = query.get  # type: ignore[attr-defined]
     height, width = found.lung.shape
-    x, y = _number(get("x"), width), _number(get("y"), height)
+    x, y = _number(query.get("x"), width), _number(query.get("y"), height)
     if x >= width or y >= height:
         return {"line": f"x must be 0 to {width - 1} and y 0 to {height - 1}."}
     number = int(found.windows[y, x])
