@@ -148,10 +148,13 @@ class ObjectMaker:
                     ),
                 )
             )
-        masks = [labels == code for code in present]
+        pixels = np.empty((*labels.shape, len(numbers)), np.bool_)  # filled in place: it is large
+        for place, code in enumerate(present):
+            np.equal(labels, code, out=pixels[..., place])
+        np.not_equal(labels, OUTSIDE, out=pixels[..., -1])
         segmentation = hd.seg.Segmentation(
             source_images=sources,
-            pixel_array=np.stack([*masks, labels != OUTSIDE], axis=-1),
+            pixel_array=pixels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=segments,
             series_instance_uid=hd.UID(),

@@ -219,7 +219,8 @@ def _add_scale(axis: Axes, view: SliceView, shape: tuple[int, int]) -> None:
     length = 50 if shape[1] * view.spacing[1] > 120 else 10
     x, y = 0.03 * shape[1], 0.95 * shape[0]
     ends = [x, x + length / view.spacing[1]]
-    axis.plot(ends, [y, y], color="white", linewidth=2, path_effects=[withStroke(linewidth=4)])
+    edge = [withStroke(linewidth=4, foreground="black")]
+    axis.plot(ends, [y, y], color="white", linewidth=2, path_effects=edge)
     axis.text(x, y - 0.03 * shape[0], f"{length} mm", **(_TEXT | {"ha": "left"}))
 
 
