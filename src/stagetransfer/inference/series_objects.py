@@ -63,7 +63,8 @@ class SeriesObjects:
     ) -> None:  # fmt: skip
         """Write the objects of a series: label maps by slice, shares of the codes, and windows."""
         greatest = windows.filter(like="p_").max(axis=1)
-        certainty = greatest.groupby(windows["opinion"]).mean().to_dict()
+        means = greatest.groupby(windows["opinion"]).mean()
+        certainty = {str(name): float(value) for name, value in means.items()}
         made = self._make(number, maps, shares, certainty)
         for suffix, one in made.items():
             one.save_as(part / f"{number + 1:02d}.{suffix}.dcm")
