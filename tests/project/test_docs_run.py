@@ -89,6 +89,19 @@ def test_the_subcommands_of_the_readme_run_in_their_order(folder):
     assert (folder / "patches" / "labels.csv").is_file()
 
 
+def test_the_tutorial_runs_from_top_to_bottom(tmp_path):
+    small = [word for word in WHOLE if "domain.target" not in word] + ["recipe.epochs=1"]
+    lines = "\n".join(blocks("docs/tutorial.md", "bash")).replace("\\\n", " ").splitlines()
+    for words in filter(None, map(shlex.split, lines)):
+        if words[:2] == ["python", "train.py"]:
+            words = [*TRAIN, *(w.replace("seed=0,1,2", "seed=0") for w in words[2:]), *small]
+        else:
+            words = [*TOOL, *words[1:], *SMALLER.get(words[1], [])]
+        call(words, tmp_path)
+    assert (tmp_path / "my_outputs" / "report" / "report.html").is_file()
+    assert (tmp_path / "my_predictions" / "patches.csv").is_file()
+
+
 PYTHON = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
