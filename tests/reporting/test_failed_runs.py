@@ -35,7 +35,10 @@ def table(report, name):
     return pd.read_csv(report / "tables" / f"{name}.csv", keep_default_na=False)
 
 
-@pytest.mark.parametrize("name", ["pairs", "pairs-r0.5", "roc_pairs", "slope_differences"])
+OVER_RATIOS = ("slope_differences", "area_differences")
+
+
+@pytest.mark.parametrize("name", ["pairs", "pairs-r0.5", "roc_pairs", *OVER_RATIOS])
 def test_no_table_of_pairs_has_a_number_for_a_failed_condition(report, name):
     rows = table(report, name)
     failed = rows[(rows["a"] == "scratch") | (rows["b"] == "scratch")]
@@ -46,7 +49,7 @@ def test_no_table_of_pairs_has_a_number_for_a_failed_condition(report, name):
         assert (failed[numbers] != "").all(axis=None)
         return
     assert (failed[numbers] == "").all(axis=None)
-    expected = FAILED.replace("3 of 3", "3 of 6") if name == "slope_differences" else FAILED
+    expected = FAILED.replace("3 of 3", "3 of 6") if name in OVER_RATIOS else FAILED
     assert set(failed["not_compared"]) == {expected}
     others = rows.drop(failed.index)
     assert (others[numbers] != "").all(axis=None)
@@ -56,9 +59,9 @@ def test_no_table_of_pairs_has_a_number_for_a_failed_condition(report, name):
 def test_no_sentence_and_no_row_of_the_page_compares_it(report):
     page = (report / "report.md").read_text().split("## Appendix")[0]
     lines = [line for line in page.splitlines() if "- scratch" in line]
-    # per pair: accuracy, other metrics, two slopes and ROC, each as a sentence and in a table,
-    # except for the other metrics, which have no sentence.
-    assert len(lines) == 2 * (2 + 1 + 4 + 2)
+    # per pair: accuracy, other metrics, two slopes, two areas and ROC, each as a sentence and in a
+    # table, except for the other metrics, which have no sentence.
+    assert len(lines) == 2 * (2 + 1 + 4 + 4 + 2)
     for line in lines:
         assert "not compared: scratch did not learn in 3 of" in line
         assert "evidence" not in line

@@ -3,11 +3,13 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from stagetransfer.statistics import (
     Interval,
     RatioSeries,
+    area_difference,
+    area_interval,
     fit_line,
     resample,
     resampled_metrics,
@@ -151,3 +153,46 @@ def test_difference_of_slopes():
     assert found.p_value < 0.05
     same = slope_difference(drawn, steep, steep)
     assert (same.estimate, same.why) == (0, NO_SPREAD)
+
+
+def test_the_area_is_that_under_the_means_at_each_ratio():
+    skills = np.concatenate([0.5 + 0.4 * np.sqrt(RATIOS), np.full(15, 0.8)])
+    drawn, values = sweep(skills)
+    curved, flat = (RatioSeries(values[:, k : k + 15], RATIOS, SEEDS) for k in (0, 15))
+    levels = np.unique(RATIOS)
+    expected = [
+        integrate.trapezoid([of.values[0, level == RATIOS].mean() for level in levels], levels)
+        / 0.8
+        for of in (curved, flat)
+    ]
+    for of, area in zip((curved, flat), expected, strict=True):
+        found = area_interval(drawn, of, 1.0)
+        assert found.estimate == pytest.approx(area, abs=1e-9)
+        assert found.low < area < found.high <= 1
+    gap = area_difference(drawn, curved, flat)
+    assert gap.estimate == pytest.approx(expected[0] - expected[1], abs=1e-9)
+    assert gap.low < gap.estimate < gap.high
+    one = RatioSeries(values[:, :3], RATIOS[:3], SEEDS[:3])
+    assert np.isnan(area_interval(drawn, one).estimate)
+
+
+def test_a_draw_weighs_each_run_by_its_seed(monkeypatch):
+    drawn, values = sweep(0.6 + 0.3 * RATIOS)
+    kept = slice(0, 14)  # the last seed lacks a ratio
+    seen = []
+    monkeypatch.setattr(
+        "stagetransfer.statistics.slope.calibrated_interval",
+        lambda resamples, statistic: (
+            seen.append(statistic(resamples.drawn, resamples.seeds)) or Interval.undefined()
+        ),
+    )
+    area_interval(drawn, RatioSeries(values[:, kept], RATIOS[kept], SEEDS[kept]))
+    levels = np.unique(RATIOS)
+    for draw in range(20):
+        times = drawn.seeds[draw, SEEDS[kept]].astype(int)
+        r, y = RATIOS[kept].repeat(times), values[1 + draw, kept].repeat(times)
+        if len(np.unique(r)) < len(levels):
+            assert np.isnan(seen[0][draw])
+            continue
+        means = [y[r == level].mean() for level in levels]
+        assert seen[0][draw] == pytest.approx(np.trapezoid(means, levels) / 0.8, abs=1e-9)

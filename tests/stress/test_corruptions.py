@@ -10,6 +10,7 @@ from scipy import fft, ndimage
 from stagetransfer.ct.roi_patches import PatchSettings, apply_window
 from stagetransfer.seeding import derive
 from stagetransfer.stress import CORRUPTIONS, SEVERITIES, Scale, corrupt
+from stagetransfer.stress.corruptions import THICKNESS
 
 CT, OTHER = Scale((-600.0, 1500.0)), Scale()
 BY_NAME = {kind.name: kind for kind in CORRUPTIONS}
@@ -76,6 +77,26 @@ def test_every_corruption(kind, scale, side):
     for severity in (1, 5):
         expected = np.broadcast_to(corrupt(image, kind, severity, scale, "a"), grey.shape)
         assert (corrupt(grey, kind, severity, scale, "a") == expected).all()
+
+
+def test_a_thicker_slice_is_a_mean_over_neighbours():
+    scale = CT._replace(neighbours=True)
+    assert scale.corruptions == (*CORRUPTIONS, THICKNESS)
+    slices = np.random.default_rng(0).normal(128, 30, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+    before, middle, after = np.moveaxis(slices.astype(float), -1, 0)
+    for severity in SEVERITIES[1:]:
+        found = corrupt(slices, THICKNESS, severity, scale, "a").astype(float)
+        share = 1 / THICKNESS.amount(severity, scale)  # of the slice itself
+        expected = share * middle + (1 - share) / 2 * (before + after)
+        assert found[..., 1] == pytest.approx(expected, abs=0.5 + 1e-9)
+        # Independent noise of variance v in each slice: v (share^2 + (1 - share)^2 / 2).
+        variance = middle.var() * (share**2 + (1 - share) ** 2 / 2)
+        assert found[..., 1].var() == pytest.approx(variance + 1 / 12, rel=0.06)
+    thickest = (2 * before + middle) / 3  # the slice before the first is not known
+    assert found[..., 0] == pytest.approx(thickest, abs=0.5 + 1e-9)
+    assert corrupt(slices, THICKNESS, 0, scale, "a") is slices
+    grey = np.broadcast_to(smooth(), (*smooth().shape[:2], 3))
+    assert (corrupt(grey, THICKNESS, 5, scale, "a") == grey).all()
 
 
 def test_draws_depend_on_the_image_and_the_corruption_alone():

@@ -9,8 +9,10 @@ from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import reliability
 from stagetransfer.stress import CORRUPTIONS, Robustness, Scale
-from stagetransfer.stress.corrupted_tests import TESTS
-from stagetransfer.stress.robustness import ALL, NUMBERS, weights
+from stagetransfer.stress.corrupted_tests import every_test
+from stagetransfer.stress.robustness import ALL
+
+TESTS = every_test(Scale())
 
 SEEDS = (0, 1, 2)
 
@@ -35,11 +37,11 @@ def made(tmp_path_factory):
 
 def errors(made, condition):
     """The share of errors (seeds, 13, 6), by hand."""
-    study, probabilities, _ = made
+    study, probabilities, robust = made
     found = [
         (probabilities[run.name].argmax(2) != run.labels).mean(1) for run in study.at(condition)
     ]
-    return np.stack(found)[:, NUMBERS]
+    return np.stack(found)[:, robust.numbers]
 
 
 def test_the_table_has_the_metrics_of_each_test(made):
@@ -49,7 +51,7 @@ def test_the_table_has_the_metrics_of_each_test(made):
     assert table.loc[table.severity == 0, "amount"].isna().all()
     for run in study.runs:
         rows = table[(table.run == run.name) & (table.corruption == "offset")]
-        number = NUMBERS[[kind.name for kind in CORRUPTIONS].index("offset")]
+        number = robust.numbers[[kind.name for kind in CORRUPTIONS].index("offset")]
         for row, p in zip(rows.itertuples(), probabilities[run.name][number], strict=True):
             assert row.accuracy == pytest.approx((p.argmax(1) == run.labels).mean())
             recall = recall_score(run.labels, p.argmax(1), average="macro")
@@ -62,7 +64,7 @@ def test_the_table_has_the_metrics_of_each_test(made):
 def test_intervals_and_paired_differences(made):
     study, _, robust = made
     own, other = errors(made, "natural"), errors(made, "scratch")
-    found = robust.interval("natural", 1.0, "accuracy", weights("motion")["4"])
+    found = robust.interval("natural", 1.0, "accuracy", robust.weights("motion")["4"])
     kind = [one.name for one in CORRUPTIONS].index("motion")
     assert found.estimate == pytest.approx(1 - own[:, kind, 4].mean())
     assert found.low < found.estimate < found.high
@@ -72,7 +74,7 @@ def test_intervals_and_paired_differences(made):
         ("1-5", (other - own)[:, :, 1:].mean()),
         ("5-0", (other - own)[:, :, 5].mean() - (other - own)[:, :, 0].mean()),
     ):
-        gap = robust.difference(pair, weights(ALL)[name])
+        gap = robust.difference(pair, robust.weights(ALL)[name])
         assert gap.estimate == pytest.approx(expected)
         assert gap.low < gap.estimate < gap.high
 
@@ -94,7 +96,7 @@ def test_equal_conditions_do_not_differ_in_any_resample(made):
     by_seed = {run.seed: probabilities[run.name] for run in study.at("scratch")}
     equal = Robustness(study, {run.name: by_seed[run.seed] for run in study.runs}, Scale())
     pair = study.match("natural", "scratch", 1.0)
-    gap = equal.difference(pair, weights(ALL)["3"])
+    gap = equal.difference(pair, equal.weights(ALL)["3"])
     ratio = equal.relative_error(pair, ALL)
     assert (gap.estimate, ratio.estimate) == (0, 1)
     assert gap.why

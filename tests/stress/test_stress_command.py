@@ -13,7 +13,10 @@ from stagetransfer.config.compose import compose_settings
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.reporting import render
+from stagetransfer.reporting.stress_section import stress_sections
+from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.reader import read_runs
+from stagetransfer.runs.study import Study
 from stagetransfer.stress import CORRUPTIONS, Scale, corrupted_tests, scale_of
 
 
@@ -82,6 +85,13 @@ def test_from_runs_to_the_page(outputs, stress):
         file.name for file in (out / "plots").iterdir()
     }
     assert (out / "report.html").is_file()
+    # A report of these runs has its numbers.
+    (section,) = stress_sections(Study(gather_runs([outputs]).runs, 50), outputs, "")
+    _, means, gaps, relative = section.blocks
+    severities = pd.read_csv(out / "tables" / "severities.csv")
+    assert len(means.rows) == len(severities) / 7 == 2 * 4
+    assert [row[0] for row in gaps.rows] == ["texture - scratch"]
+    assert relative.columns == ["corruption", "texture"]
     # The same runs, alone and in other batches, have the same figures.
     (folder,) = (outputs / "runs").glob("texture-r1-s1-*")
     code, shown = stress(folder, "--out", out, "--count", "100")
@@ -130,6 +140,8 @@ def test_a_network_that_was_not_kept(stress, train, tmp_path):
     ("cut", "scale"),
     [
         ({"level": -500, "width": 1200}, Scale((-500.0, 1200.0))),
+        ({"level": -500, "width": 1200, "neighbours": 1}, Scale((-500.0, 1200.0), True)),
+        ({"level": -500, "width": 1200, "neighbours": 0}, Scale((-500.0, 1200.0))),
         ({"level": -500, "width": 0}, Scale()),
         ({"level": "x", "width": 1200}, Scale()),
         ({}, Scale()),

@@ -35,7 +35,7 @@ def answer_section(study: Study, health: Sequence[Block]) -> Section:
         blocks.append(Bullets(limits, kind="problems"))
     figure, alt = figure5.figure_5(study), f"{figure5.TITLE}. {answer}"
     blocks.append(Plot("figure5", figure5.TITLE, figure5.CAPTION, figure, alt))
-    blocks += [_table(study), *health]
+    blocks += [accuracy_table(study), *health]
     open_pairs = [x for x in pairs[study.main_ratio] if x.holm.get("accuracy", 0) > 0.05]
     have = study.num_groups, "test images" if study.groups is None else "test patients"
     if plans := [plan(f"{x.a} - {x.b}", x.metrics["accuracy"], *have) for x in open_pairs]:
@@ -89,7 +89,7 @@ def _cell(study: Study, condition: str, ratio: float) -> str:
     return fmt.mean(x.estimate, x.low, x.high)
 
 
-def _table(study: Study) -> Table:
+def accuracy_table(study: Study) -> Table:
     """Return the accuracy of each condition at each ratio."""
     rows = [
         [fmt.marked(study, name), *(_cell(study, name, ratio) for ratio in study.ratios)]
@@ -103,8 +103,10 @@ def _table(study: Study) -> Table:
         for x in [study.interval(name, ratio, "accuracy")]
     ]
     data = data_frame("condition ratio accuracy low high seeds", found)
-    notes = ["Mean over seeds, with its 95 % interval. p, above: with Holm's correction."]
-    return Table("answer", "Test accuracy by condition and ratio r", columns, rows, notes, data)
+    notes = ["Mean over seeds, with its 95 % interval."]
+    notes[0] += " p, above: with Holm's correction." * (not study.share.setting)
+    name, r = f"answer{fmt.share_suffix(study)}", "share" if study.share.setting else "ratio"
+    return Table(name, f"Test accuracy by condition and {r} r", columns, rows, notes, data)
 
 
 def _list(names: Sequence[str], word: str = "and") -> str:

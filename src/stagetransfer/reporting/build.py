@@ -15,7 +15,9 @@ from stagetransfer.reporting.overview_section import overview_section, runs_tabl
 from stagetransfer.reporting.pair_tables import pair_blocks
 from stagetransfer.reporting.render import replace_report
 from stagetransfer.reporting.roc_section import roc_section
+from stagetransfer.reporting.share_sections import share_sections
 from stagetransfer.reporting.sources_table import sources_table
+from stagetransfer.reporting.stress_section import stress_sections
 from stagetransfer.reporting.table2 import table_2
 from stagetransfer.reporting.table3 import table_3
 from stagetransfer.reporting.training_section import (
@@ -26,7 +28,6 @@ from stagetransfer.reporting.training_section import (
 )
 from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.gather import Gathered, write_each
-from stagetransfer.runs.run import UnfinishedRun
 from stagetransfer.runs.study import Study
 from stagetransfer.terminal import progress
 
@@ -63,7 +64,7 @@ def make_report(
     def write(found: Gathered, folder: Path) -> tuple[Gathered, Path]:
         study = Study(found.runs, count, found.conditions)
         study.with_paper |= paper
-        page = _page(study, found.unfinished)
+        page = _page(study, found)
         if visualization is not None:
             own = visualization.name == found.data_set
             page.append(visualization_section(visualization / ("" if own else found.data_set)))
@@ -71,7 +72,9 @@ def make_report(
         replace_report("StageTransfer report", page, folder)
         return found, folder
 
-    written, left_out = write_each(write, paths, out, "report", only=only, conditions=conditions)
+    written, left_out = write_each(
+        write, paths, out, "report", only=only, conditions=conditions, shares=True
+    )
     found, folder = written[0]
     if not found.data_set or (len(written) == 1 and not left_out):
         return folder
@@ -91,8 +94,8 @@ def _index(written: Sequence[tuple[Gathered, Path]], left_out: Sequence[str]) ->
     return [*page, Section("Left out", [Bullets(left_out)])] if left_out else page
 
 
-def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
-    main = study.main_ratio
+def _page(study: Study, found: Gathered) -> list[Section]:
+    main, unfinished = study.main_ratio, found.unfinished
     at = f"r = {fmt.ratio(main)}"
     curves = learning_curves(study)
     curves_plot = learning_curves_block(study, main, curves)
@@ -112,6 +115,7 @@ def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
         "pairs": lambda: Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),
         "depths": lambda: depth_sections(study),
         "less data": lambda: Section("Less training data", table_3(study)),
+        "shares": lambda: share_sections(found, study.count),
         "ROC curves": lambda: roc_section(study),
         "classes": lambda: class_section(study),
         "training": lambda: Section(
@@ -119,6 +123,7 @@ def _page(study: Study, unfinished: Sequence[UnfinishedRun]) -> list[Section]:
         ),
         "calibration": lambda: calibration_sections(study),
         "ensemble": lambda: ensemble_sections(study),
+        "stress": lambda: stress_sections(study, found.outputs, found.data_set),
         "other ratios": lambda: [appendix(ratio) for ratio in reversed(study.ratios[:-1])],
         "folds": lambda: fold_sections(study),
     }

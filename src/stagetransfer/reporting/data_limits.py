@@ -19,6 +19,11 @@ def data_limits(study: Study) -> list[str]:
             f"only one {unit} in {fmt.join(study.alone)}: how sure the figures are that depend on "
             f"these classes cannot be estimated ({fmt.DASH} in the tables)."
         )
+    for name in ("confounder", "label_noise", "long_tail"):
+        values = {run.config.get(f"domain.{run.chain[-1]}.{name}") for run in study.runs}
+        if values != {None}:
+            shown = fmt.join(sorted("none" if x is None else str(x) for x in values))
+            lines.append(f"the target was changed on purpose: {name} is {shown}.")
     found = study.runs[0].identical_images or {}
     for kind, meaning in (
         ("across_splits", "another split, so the test is easier than it looks"),

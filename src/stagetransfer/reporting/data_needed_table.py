@@ -13,9 +13,9 @@ from stagetransfer.statistics.data_needed import DataNeeded, data_needed
 FIGURES = ("accuracy", "recall")
 COLUMNS = "figure condition reference goal share low high seeds not_compared"
 NOTE = (
-    "The smallest share r of the training images at which a condition reaches the reference's mean "
-    "at the greatest r that both have, interpolated between the ratios. In brackets: the shares at "
-    "which the 95 % interval of the distance to this goal includes zero; below it the condition is "
+    "The smallest share r of the {of} at which a condition reaches the reference's mean at the "
+    "greatest r that both have, interpolated between the shares. In brackets: the shares at which "
+    "the 95 % interval of the distance to this goal includes zero; below it the condition is "
     "worse, above it as good or better. Less than the smallest and more than the greatest r are "
     "not measured."
 )
@@ -42,15 +42,17 @@ def data_needed_blocks(study: Study, sloped: Sequence[str]) -> list[Block]:
             rows.append((figure, condition, reference, *numbers, len({*pair.seeds}), refusal))
             cell = f"not compared: {refusal}" if refusal else _cell(found, ratios[0], ratios[-1])
             shown.append([fmt.LABELS[figure], condition, fmt.number(goal), cell])
-    title = f"Training data needed to reach {reference}"
+    of, suffix = study.share.of, fmt.share_suffix(study)
+    needed = of.capitalize() if suffix else "Training data"
     columns = [
         "metric",
         "condition",
         f"goal of {reference}",
         f"share r that reaches it{fmt.dagger(study)}",
     ]
-    data, notes = data_frame(COLUMNS, rows), [NOTE, *fmt.few_groups_note(study)]
-    return [Table("data_needed", title, columns, shown, notes, data, left=2)]
+    data, notes = data_frame(COLUMNS, rows), [NOTE.format(of=of), *fmt.few_groups_note(study)]
+    title = f"{needed} needed to reach {reference}"
+    return [Table(f"data_needed{suffix}", title, columns, shown, notes, data, left=2)]
 
 
 def _cell(found: DataNeeded, smallest: float, greatest: float) -> str:

@@ -53,7 +53,9 @@ def _plot(study: Study, titles: Mapping[str, str], *, recall: bool = False) -> F
             axis.margins(x=0.15)
         else:
             axis.set_xticks(study.ratios, [fmt.ratio(r) for r in study.ratios])
-    x_label = f"r = {fmt.ratio(study.ratios[0])}" if one_ratio else "training-data ratio r"
+    x_label = (
+        f"r = {fmt.ratio(study.ratios[0])}" if one_ratio else f"share r of the {study.share.of}"
+    )
     plots.label_axes(figure, x_label, "test recall" if recall else "")
     plots.legend(figure, axes)
     return figure

@@ -91,6 +91,11 @@ def table_suffix(study: Study, at: float) -> str:
     return "" if at == study.main_ratio else f"-r{ratio(at)}"
 
 
+def share_suffix(study: Study) -> str:
+    """Return the end of a table's file name: empty if r is the ratio, else "-label_noise"."""
+    return f"-{study.share.setting}" if study.share.setting else ""
+
+
 def dagger(study: Study) -> str:
     """Return the mark for the headings of intervals that are not reliable, else an empty text."""
     return " †" if study.few and not study.without_spread else ""

@@ -1,5 +1,6 @@
-"""Table 3: the slope of each metric against the ratio r, and the differences of slopes."""
+"""Table 3: slope and area of each metric against the ratio r, and their differences."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import product
 from math import nan
@@ -18,11 +19,12 @@ from stagetransfer.runs.verdict import not_learned
 
 UNITS = {"accuracy": stats.PER_RATIO, "cross_entropy": stats.Unit("nats per unit of r", 1, 3)}
 """The metrics of Table 3, with the units of their slopes."""
+AREA_UNITS = {"accuracy": stats.POINTS, "cross_entropy": stats.NATS}
 HIGHEST = {"accuracy": 1.0, "cross_entropy": np.inf}
 
 SLOPE_COLUMNS = (
     "figure condition unit runs seeds ratios slope intercept low high textbook_low textbook_high "
-    "textbook_p r_squared lack_of_fit_p bad_fit paper not_fitted"
+    "textbook_p r_squared lack_of_fit_p bad_fit paper not_fitted area area_low area_high"
 )
 SLOPE_NOTES = (
     "A is the change from r = 0 to r = 1, per unit of r: accuracy as a fraction, cross-entropy in "
@@ -32,6 +34,8 @@ SLOPE_NOTES = (
     "does not hold here. No line is fitted to runs that did not learn.",
     "fit: 'bad' if the line leaves more than 5 % of the variance among the means per ratio "
     "unexplained, and more than the spread of the runs explains (F test of lack of fit).",
+    "area: the area under the curve through the means at each r, divided by the range of r, so a "
+    "mean of the metric over r, with its 95 % interval.",
 )
 PAPER_NOTE = (
     "paper: Suzuki et al. 2018, Table 3. Its unit is unknown: an accuracy given as a fraction "
@@ -44,10 +48,18 @@ DIFFERENCE_NOTE = (
     "data, so its slopes are negative: a difference above zero means that the cross-entropy of the "
     "first condition falls less."
 )
+AREA_NOTE = (
+    "Areas of the ratios and seeds that both conditions have, in points or nats, with the 95 % "
+    "interval. Holm's correction is over all pairs, separately for each metric."
+)
+KINDS: Mapping[str, tuple[str, Mapping[str, stats.Unit], str]] = {
+    "slope": ("A", UNITS, DIFFERENCE_NOTE),
+    "area": ("area", AREA_UNITS, AREA_NOTE),
+}
 
 
 def table_3(study: Study) -> list[Block]:
-    """Return the slopes and their differences; a line of text if no condition has two ratios."""
+    """Return slopes, areas and differences; a line of text if no condition has two ratios."""
     sloped = [n for n in study.conditions if len({run.ratio for run in study.at(n)}) > 1]
     if not sloped:
         return [Text("No condition has finished runs at two ratios, so there is no slope to fit.")]
@@ -60,20 +72,24 @@ def table_3(study: Study) -> list[Block]:
         if row["not_fitted"]:
             slope, fit = f"not fitted: {row['not_fitted']}", fmt.DASH
         place = [fmt.LABELS[row["figure"]], row["condition"], str(row["runs"])]
+        area = fmt.mean(row["area"], row["area_low"], row["area_high"])
         textbook = fmt.interval(row["textbook_low"], row["textbook_high"])
         paper = [fmt.number(row["paper"], 4)] if study.with_paper else []
-        rows.append([*place, slope, textbook, fmt.number(row["r_squared"], 2), fit, *paper])
+        rows.append([*place, slope, textbook, fmt.number(row["r_squared"], 2), fit, area, *paper])
     flat = [name for name in study.conditions if name not in sloped]
     a = f"A{fmt.dagger(study)}"
-    columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit"]
+    columns = ["metric", "condition", "runs", a, "textbook interval", "r²", "fit", "area"]
     columns += ["paper"] if study.with_paper else []
     flat_note = f"No slope, since all runs have one ratio: {fmt.join(flat)}."
     paper_note = [PAPER_NOTE] if study.with_paper else []
     notes = [*SLOPE_NOTES, *paper_note, *([flat_note] if flat else []), *fmt.few_groups_note(study)]
     title = "Table 3. Slope A of y = A r + b"
-    table = Table("table3", title, columns, rows, notes, left=2, data=data)
-    differences = _differences(study) if len(sloped) > 1 else []
-    return [table, *differences, *data_needed_blocks(study, sloped)]
+    name = f"table3{fmt.share_suffix(study)}"
+    blocks: list[Block] = [Table(name, title, columns, rows, notes, left=2, data=data)]
+    if len(sloped) > 1:
+        blocks += _differences(study, "slope", stats.slope_difference)
+        blocks += _differences(study, "area", stats.area_difference)
+    return [*blocks, *data_needed_blocks(study, sloped)]
 
 
 def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
@@ -83,17 +99,19 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     place = (metric, condition, UNITS[metric].name, len(runs), len(set(seeds)), len(set(ratios)))
     paper = TABLE_3[metric].get(condition, nan) if study.with_paper else nan
     if reason := not_learned(runs):
-        return *place, *[nan] * 9, None, paper, reason
+        return *place, *[nan] * 9, None, paper, reason, nan, nan, nan
     fitted = stats.fit_line(ratios, study.values(runs, metric)[0])
-    result = stats.slope_interval(*ratio_series(study, seeds, runs, metric), HIGHEST[metric])
+    series = ratio_series(study, seeds, runs, metric)
+    result = stats.slope_interval(*series, HIGHEST[metric])
+    area = stats.area_interval(*series, HIGHEST[metric])
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)
-    return *place, *found, paper, ""
+    return *place, *found, paper, "", area.estimate, area.low, area.high
 
 
-def _slope_pair(study: Study, a: str, b: str) -> Pair:
-    """Return the differences of slopes of two conditions, without a correction."""
+def _pair(study: Study, a: str, b: str, compare: Callable[..., stats.Interval]) -> Pair:
+    """Return the differences of slopes or areas of two conditions, without a correction."""
     pair = study.match(a, b)
     if not pair.refusal and len(pair.seeds) == len({*pair.seeds}):
         pair = replace(pair, refusal="no seed has both at two ratios")
@@ -101,22 +119,23 @@ def _slope_pair(study: Study, a: str, b: str) -> Pair:
     def difference(metric: str) -> stats.Interval:
         resamples, x = ratio_series(study, pair.seeds, pair.of_a, metric)
         _, y = ratio_series(study, pair.seeds, pair.of_b, metric)
-        return stats.slope_difference(resamples, x, y, HIGHEST[metric])
+        return compare(resamples, x, y, HIGHEST[metric])
 
     pair.compare(UNITS, difference)
     return pair
 
 
-def _differences(study: Study) -> list[Block]:
-    """Return the differences of slopes, with Holm's correction over all pairs of conditions."""
-    pairs = [_slope_pair(study, a, b) for a, b in study.condition_pairs()]
+def _differences(study: Study, kind: str, compare: Callable[..., stats.Interval]) -> list[Block]:
+    """Return the differences of slopes or areas, with Holm's correction over all pairs."""
+    pairs = [_pair(study, a, b, compare) for a, b in study.condition_pairs()]
     correct(pairs, [*UNITS])
+    of, units, note = KINDS[kind]
     lines, rows = [], []
-    for (metric, unit), pair in product(UNITS.items(), pairs):
+    for (metric, unit), pair in product(units.items(), pairs):
         label, left_out = fmt.LABELS[metric], len(pair.left_out)
         out = f"; {fmt.count(left_out, 'run')} left out" if left_out and not pair.refusal else ""
-        lines.append(f"{label}: {pair_sentence(study, pair, metric, unit)}{out}")
-        cells = difference_cells(pair, [metric], UNITS)
+        lines.append(f"{label}, {kind}: {pair_sentence(study, pair, metric, unit)}{out}")
+        cells = difference_cells(pair, [metric], units)
         rows.append([label, f"{pair.a} - {pair.b}", *cells, str(left_out or fmt.DASH)])
     if study.without_spread:  # the sentences say so
         return [Bullets(lines)]
@@ -124,8 +143,8 @@ def _differences(study: Study) -> list[Block]:
     data["runs_left_out"] = [len(pair.left_out) for pair in pairs for _ in UNITS]
     columns = "figure a b difference low high p p_holm runs_left_out not_compared"
     data = data.sort_values("figure", kind="stable")[columns.split()]
-    difference = f"difference of A{fmt.dagger(study)}"
+    difference = f"difference of {of}{fmt.dagger(study)}"
     heads = ["metric", "pair", difference, "p", "p (Holm)", "runs left out"]
-    notes = [DIFFERENCE_NOTE, *fmt.few_groups_note(study)]
-    name, title = "slope_differences", "Differences of slopes"
+    notes = [note, *fmt.few_groups_note(study)]
+    name, title = f"{kind}_differences{fmt.share_suffix(study)}", f"Differences of {kind}s"
     return [Bullets(lines), Table(name, title, heads, rows, notes, left=2, data=data)]

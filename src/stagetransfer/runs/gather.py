@@ -1,8 +1,10 @@
 """Gather the finished runs at some paths for reports, boards or sets of curves."""
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +16,7 @@ from stagetransfer.runs.pooled_folds import pool_folds
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run, UnfinishedRun
 from stagetransfer.runs.study import condition_order, run_order
+from stagetransfer.runs.training_shares import Share, by_share
 from stagetransfer.runs.tuning_depth import name_depths, split_depth
 
 log = logging.getLogger(__name__)
@@ -28,7 +31,8 @@ class Gathered:
 
     `conditions` are those that were asked for, also without a run; None: all that were found.
     `data_set` is the name of their data set if the paths hold several; what is written about the
-    runs is then in a folder of this name.
+    runs is then in a folder of this name. `worse` has the runs against each share of the training
+    set that varies, and `not_shown` the names of those without a place, see `by_share`.
     """
 
     runs: list[Run]
@@ -36,6 +40,8 @@ class Gathered:
     outputs: Path
     conditions: list[str] | None = None
     data_set: str = ""
+    worse: Mapping[Share, Gathered] = field(default_factory=dict)
+    not_shown: Sequence[str] = ()
 
 
 def gather_runs(
@@ -61,6 +67,7 @@ def write_each(
     *,
     only: Sequence[str] = (),
     conditions: Sequence[str] = (),
+    shares: bool = False,
 ) -> tuple[list[T], list[str]]:
     """Write about the runs of each data set: call `write` with the runs and a folder.
 
@@ -68,7 +75,9 @@ def write_each(
     `out`, or the folder `name` beside the runs; each of several data sets has one within it.
     UserError if `write` refuses the runs of every data set.
     """
-    found, errors, left_out = gather_data_sets(paths, only=only, conditions=conditions)
+    found, errors, left_out = gather_data_sets(
+        paths, only=only, conditions=conditions, shares=shares
+    )
     written = []
     for one in found:
         try:
@@ -85,7 +94,11 @@ def write_each(
 
 
 def gather_data_sets(
-    paths: Sequence[Path], *, only: Sequence[str] = (), conditions: Sequence[str] = ()
+    paths: Sequence[Path],
+    *,
+    only: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+    shares: bool = False,
 ) -> tuple[list[Gathered], dict[str, UserError], list[str]]:
     """Read all runs at `paths`, as for `find_runs`, and gather them as `group_runs` does.
 
@@ -98,7 +111,7 @@ def gather_data_sets(
             f"{paths[0]}: none of {len(folders)} runs is finished (none has metrics.json). Wait "
             "for one, or continue the sweep with its command."
         )
-    return group_runs(finished, unfinished, only=only, conditions=conditions)
+    return group_runs(finished, unfinished, only=only, conditions=conditions, shares=shares)
 
 
 def group_runs(
@@ -107,6 +120,7 @@ def group_runs(
     *,
     only: Sequence[str] = (),
     conditions: Sequence[str] = (),
+    shares: bool = False,
 ) -> tuple[list[Gathered], dict[str, UserError], list[str]]:
     """Gather the runs of each data set, of one or more finished runs.
 
@@ -114,7 +128,9 @@ def group_runs(
     of a data set without a finished one. Of each data set, tuning depths are named, folds pooled
     and runs checked. `only` are settings of config.yaml that a run must have, each "key=value"; the
     key data_set stands for the name of the data set. `conditions` are the only ones that count;
-    empty: all. UserError if no run has the settings.
+    empty: all. With `shares`, runs that differ in how their training sets were made worse are set
+    apart (`Gathered.worse`); otherwise they cannot be compared. UserError if no run has the
+    settings.
     """
     first = min((run.folder for run in (*finished, *unfinished)), key=lambda folder: folder.name)
     named = by_data_set(finished)
@@ -135,7 +151,7 @@ def group_runs(
     for name, runs in chosen.items():
         without = [run for run, of in zip(unfinished, places, strict=True) if of == name]
         try:
-            one = _gather(runs, runs_with(without, of_config), conditions)
+            one = _gather(runs, runs_with(without, of_config), conditions, shares)
             shown = name if len(named) > 1 else ""
             found.append(replace(one, outputs=first.parent.parent, data_set=shown))
         except UserError as error:
@@ -149,10 +165,26 @@ def group_runs(
 
 
 def _gather(
-    runs: Sequence[Run], unfinished: Sequence[UnfinishedRun], conditions: Sequence[str]
+    runs: Sequence[Run],
+    unfinished: Sequence[UnfinishedRun],
+    conditions: Sequence[str],
+    shares: bool,
 ) -> Gathered:
     """Gather the runs of one data set."""
     runs, unfinished = name_depths(runs, unfinished)
+    if not shares:
+        return _comparable(runs, unfinished, conditions)
+    best, worse, not_shown = by_share(runs, unfinished)
+    return replace(
+        _comparable(*best, conditions),
+        worse={of: _comparable(*own, conditions) for of, own in worse.items()},
+        not_shown=not_shown,
+    )
+
+
+def _comparable(
+    runs: Sequence[Run], unfinished: Sequence[UnfinishedRun], conditions: Sequence[str]
+) -> Gathered:
     asked = None
     if conditions:
         asked = _with_depths(conditions, runs)

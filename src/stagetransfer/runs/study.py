@@ -11,6 +11,7 @@ import numpy as np
 from stagetransfer import statistics as stats
 from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.run import Replicate, Run
+from stagetransfer.runs.training_shares import RATIO, Share
 from stagetransfer.runs.tuning_depth import depth_names, split_depth
 from stagetransfer.runs.verdict import why_not_compared
 from stagetransfer.statistics import Interval, McNemar, Resamples
@@ -54,12 +55,17 @@ class Study:
     number of groups of each class with fewer than ten. `asked` are the conditions whose pairs are
     the question of the study, also those without a run; `asked_for` tells whether the user named
     them. `with_paper` tells whether the figures of Suzuki et al. 2018 are shown beside them: only
-    if the data have the layout of theirs, unless it is set. `crossed` tells whether the source seed
+    if the data have the layout of theirs, unless it is set. `share` is what the ratios of the runs
+    are shares of. `crossed` tells whether the source seed
     varies on its own: some seed has runs with several source seeds.
     """
 
     def __init__(
-        self, runs: Sequence[Run], count: int = 2000, conditions: Sequence[str] | None = None
+        self,
+        runs: Sequence[Run],
+        count: int = 2000,
+        conditions: Sequence[str] | None = None,
+        share: Share = RATIO,
     ) -> None:
         """Set up the study of one or more comparable runs; resamples are drawn when needed.
 
@@ -67,6 +73,7 @@ class Study:
         """
         first = runs[0]
         self.count, self.classes, order = count, first.classes, _by_id(first)
+        self.share = share
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
@@ -80,7 +87,7 @@ class Study:
         pairs = {run.replicate for run in runs if run.replicate.source_seed is not None}
         self.crossed = len(pairs) > len({seed for seed, _ in pairs})
         layouts = {run.config.get(f"domain.{run.chain[-1]}.layout") for run in runs}
-        self.with_paper = layouts == {"dld"}
+        self.with_paper = layouts == {"dld"} and share == RATIO
         self._metrics: dict[str, dict[str, Array]] = {}
         self._resamples: dict[tuple[Replicate, ...], Resamples] = {}
         self._intervals: dict[tuple[str, float, str], Interval] = {}

@@ -44,6 +44,8 @@ from stagetransfer.statistics.sentences import NATS, PER_RATIO, POINTS, Unit, se
 from stagetransfer.statistics.slope import (
     Line,
     RatioSeries,
+    area_difference,
+    area_interval,
     fit_line,
     slope_difference,
     slope_interval,
@@ -66,6 +68,8 @@ __all__ = [
     "Resamples",
     "Unit",
     "apply_temperature",
+    "area_difference",
+    "area_interval",
     "classification_metrics",
     "collect_detections",
     "convergence",

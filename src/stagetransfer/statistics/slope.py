@@ -1,6 +1,7 @@
-"""The line y = A r + b of a metric against the training-data ratio r (Suzuki et al. 2018, Table 3).
+"""A metric against the training-data ratio r: the line y = A r + b, and the area under the curve.
 
-A is in the metric's unit (a fraction, or nats) per unit of r: the change from r = 0 to r = 1.
+A is in the metric's unit (a fraction, or nats) per unit of r: the change from r = 0 to r = 1
+(Suzuki et al. 2018, Table 3). The area is divided by the range of r, so it is a mean of the metric.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from scipy import stats
 
 from stagetransfer.statistics.bootstrap_resamples import Resamples
 from stagetransfer.statistics.intervals import LEVEL, Interval, calibrated_interval
-from stagetransfer.statistics.metrics import Array, Integers
+from stagetransfer.statistics.metrics import Array, Integers, ratio
 
 UNEXPLAINED = 0.05
 ROUNDING = 1e-24  # variances below count as 0
@@ -104,6 +105,36 @@ def slope_difference(
         resamples, lambda rows, seeds: _slope(a, rows, seeds) - _slope(b, rows, seeds)
     )
     return found.clipped(steepest, -steepest)
+
+
+def area_interval(resamples: Resamples, runs: RatioSeries, highest: float = np.inf) -> Interval:
+    """Return the interval of the area under the means at each ratio, over the range of ratios.
+
+    Between two ratios the curve is a straight line. NaN with a single ratio; draws without a run at
+    some ratio are left out. The values lie in [0, `highest`].
+    """
+    found = calibrated_interval(resamples, lambda rows, seeds: _area(runs, rows, seeds))
+    return found.clipped(highest)
+
+
+def area_difference(
+    resamples: Resamples, a: RatioSeries, b: RatioSeries, highest: float = np.inf
+) -> Interval:
+    """Return the interval of area a - area b of two conditions, with the same resamples."""
+    found = calibrated_interval(
+        resamples, lambda rows, seeds: _area(a, rows, seeds) - _area(b, rows, seeds)
+    )
+    return found.clipped(highest, -highest)
+
+
+def _area(runs: RatioSeries, rows: slice, seeds: Array) -> Array:
+    """Return areas (m,), each run counting as often as its seed is drawn."""
+    levels = np.unique(runs.ratios)
+    weight = seeds[:, runs.seeds]
+    at = np.equal.outer(runs.ratios, levels).astype(np.float64)
+    means = ratio((weight * runs.values[rows]) @ at, weight @ at, empty=np.nan)
+    span = levels[-1] - levels[0] or np.nan
+    return np.asarray(np.trapezoid(means, levels, axis=1) / span)
 
 
 def _steepest(runs: RatioSeries) -> float:

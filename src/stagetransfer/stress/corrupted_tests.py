@@ -13,22 +13,24 @@ from stagetransfer.models import accelerate
 from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.runs.run import Run
 from stagetransfer.statistics.metrics import Array
-from stagetransfer.stress.corruptions import CORRUPTIONS, SEVERITIES, Pixels, Scale, corrupt
+from stagetransfer.stress.corruptions import SEVERITIES, Corruption, Pixels, Scale, corrupt
 from stagetransfer.synthetic.lung import WINDOW
 from stagetransfer.training.machine import autocast
 
 BATCH = 128
-TESTS = [
-    (CORRUPTIONS[0], 0),
-    *((kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES[1:]),
-]
-"""The K = 1 + 13 x 5 tests: of the images as they are, then of each corruption and severity."""
+
+
+def every_test(scale: Scale) -> list[tuple[Corruption, int]]:
+    """Return the K tests: the images as they are, then each corruption at five severities."""
+    kinds = scale.corruptions
+    return [(kinds[0], 0), *((kind, severity) for kind in kinds for severity in SEVERITIES[1:])]
 
 
 def scale_of(data: DomainDataModule) -> Scale:
-    """Return the HU window of a domain's images where it is recorded.
+    """Return the HU window of a domain's images, and whether they are of three slices.
 
-    This is so for the embedded target, and in the summary.json of `stagetransfer extract`.
+    The window is known of the embedded target; both are in the summary.json of `stagetransfer
+    extract`.
     """
     if data.settings.layout == "embedded" and isinstance(data, TargetDataModule):
         return Scale(WINDOW)
@@ -37,7 +39,8 @@ def scale_of(data: DomainDataModule) -> Scale:
         level, width = float(cut["level"]), float(cut["width"])
     except (UserError, KeyError, TypeError, ValueError):
         return Scale()  # no such file, or that of another program
-    return Scale((level, width)) if 0 < width < np.inf and np.isfinite(level) else Scale()
+    known = 0 < width < np.inf and np.isfinite(level)
+    return Scale((level, width) if known else None, neighbours=cut.get("neighbours") == 1)
 
 
 def stored_image(data: DomainDataModule, position: int) -> tuple[str, Pixels]:
@@ -52,7 +55,7 @@ def tested(
     scale: Scale,
     device: str,
 ) -> Array:
-    """Return the probabilities (K, n, C) of a run's n test images in `TESTS`, in its own order.
+    """Return the probabilities (K, n, C) of a run's n test images in `every_test`, in its own order.
 
     Args:
         restored: the network and the data of each folder of `run.parts`.
@@ -61,7 +64,7 @@ def tested(
         UserError: the data no longer have a test image that the run was tested on.
     """
     places = {name: i for i, name in enumerate(run.ids)}
-    whole = np.empty((len(TESTS), len(run.ids), len(run.classes)))
+    whole = np.empty((len(every_test(scale)), len(run.ids), len(run.classes)))
     for part in run.parts:
         source, data = restored[part.folder]
         rows = {str(data.samples.ids[row]): i for i, row in enumerate(data.rows["test"])}
@@ -85,7 +88,7 @@ def _read(
     for first in range(0, len(positions), BATCH):
         images = [stored_image(data, position) for position in positions[first : first + BATCH]]
         found = []
-        for kind, severity in TESTS:
+        for kind, severity in every_test(scale):
             stack = [corrupt(image, kind, severity, scale, name) for name, image in images]
             x = data.to_input(torch.from_numpy(np.stack(stack)).movedim(-1, 1).to(device))
             with autocast(run.config.trainer.precision, device):

@@ -1,4 +1,4 @@
-"""Thirteen corruptions of a stored 8-bit image, each at five severities in units of the image.
+"""Corruptions of a stored 8-bit image, each at five severities in units of the image.
 
 Where the Hounsfield units of the grey values are known, intensities are in HU and lengths in
 pixels; elsewhere they are shares of the 8-bit range and of the image's side, with amounts as in
@@ -27,9 +27,20 @@ SEVERITIES = range(6)  # 0: the image as it is
 
 
 class Scale(NamedTuple):
-    """What grey values mean: level and width in HU that 0 to 255 span; None: unknown, or no CT."""
+    """What the values of an image mean.
+
+    Attributes:
+        window: level and width in HU that 0 to 255 span; None: unknown, or no CT.
+        neighbours: the channels are the slice before, the slice itself and the one after.
+    """
 
     window: tuple[float, float] | None = None
+    neighbours: bool = False
+
+    @property
+    def corruptions(self) -> "tuple[Corruption, ...]":
+        """The corruptions that such images can have: slices of three are needed for one of them."""
+        return (*CORRUPTIONS, THICKNESS) if self.neighbours else CORRUPTIONS
 
     @property
     def intensity(self) -> float:
@@ -160,6 +171,13 @@ def _occlude(x: Floats, percent: float, random: Rng, scale: Scale) -> Floats:
     return x
 
 
+def _thicken(x: Floats, intervals: float, random: Rng, scale: Scale) -> Floats:
+    """Return means over slices of this thickness; beyond the outer slices, these are repeated."""
+    share = (intervals - 1) / (2 * intervals)  # of either neighbour
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1)), mode="edge")
+    return (1 - 2 * share) * x + share * (wide[..., :-2] + wide[..., 2:])
+
+
 def _sign(random: Rng) -> int:
     return int(random.choice((-1, 1)))
 
@@ -198,4 +216,9 @@ CORRUPTIONS = (
                "about the centre, to either side", "Engstrom et al. 2019, arXiv 1712.02779"),
     Corruption("occlusion", _occlude, "% of the area", (5, 10, 20, 30, 40), (),
                "black square at a random place", "DeVries, Taylor 2017, arXiv 1708.04552"),
+)  # fmt: skip
+
+THICKNESS = Corruption(
+    "slice thickness", _thicken, "slice intervals", (1.4, 1.8, 2.2, 2.6, 3), (),
+    "mean over a thicker slice", _KERNELS,
 )  # fmt: skip

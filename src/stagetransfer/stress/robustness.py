@@ -20,38 +20,42 @@ from stagetransfer.statistics import Interval
 from stagetransfer.statistics.calibration import centred_ece
 from stagetransfer.statistics.intervals import calibrated_interval
 from stagetransfer.statistics.metrics import Array, ratio
-from stagetransfer.stress.corruptions import CORRUPTIONS, SEVERITIES, Scale
+from stagetransfer.stress.corruptions import SEVERITIES, Scale
 
 METRICS = ("accuracy", "recall", "cross_entropy", "ece")
 SCRATCH, ALL = "scratch", "all"
-KINDS = {ALL: slice(None)} | {kind.name: slice(i, i + 1) for i, kind in enumerate(CORRUPTIONS)}
-
-# The number of each test (13, 6) among K; all corruptions share that of severity 0.
-NUMBERS = np.insert(1 + np.arange(5 * len(CORRUPTIONS)).reshape(-1, 5), 0, 0, axis=1)
-
-
-def weights(kind: str) -> dict[str, Array]:
-    """Return the weights (K,) of the tests in each figure of a corruption, or of `ALL` on average.
-
-    The figures are the severities, their mean "1-5", and "5-0", the change from severity 0 to 5.
-    """
-    by_severity = np.eye(NUMBERS.max() + 1)[NUMBERS[KINDS[kind]]].mean(0)
-    figures = {str(severity): by_severity[severity] for severity in SEVERITIES}
-    return figures | {"1-5": by_severity[1:].mean(0), "5-0": by_severity[5] - by_severity[0]}
 
 
 class Robustness:
-    """A study's runs on the test set under every corruption and severity."""
+    """A study's runs on the test set under every corruption and severity.
+
+    Attributes:
+        kinds: the rows of `numbers` of each corruption, and of `ALL`.
+        numbers: (corruptions, 6), the number of each test among K; that of severity 0 is shared.
+    """
 
     def __init__(self, study: Study, probabilities: Mapping[str, Array], scale: Scale) -> None:
         """Compute all metrics from the probabilities (K, n, C) by the run's name."""
         self.study, self.scale = study, scale
+        names = [kind.name for kind in scale.corruptions]
+        self.kinds = {ALL: slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(names)}
+        self.numbers = np.insert(1 + np.arange(5 * len(names)).reshape(-1, 5), 0, 0, axis=1)
         self._values: dict[str, dict[str, Array]] = {}  # (rows of the resamples, K)
         for run in study.runs:
             tests = [replace(run, probabilities=p) for p in probabilities[run.name]]
             p = np.stack([study.probabilities(test) for test in tests])
             found = stats.resampled_metrics(study.test_resamples, p, areas=False)
             self._values[run.name] = found | {"ece": centred_ece(study.test_resamples, p)}
+
+    def weights(self, kind: str) -> dict[str, Array]:
+        """Return the weights (K,) of the tests in each figure of a corruption, or of `ALL`.
+
+        The figures are the severities, their mean "1-5", and "5-0", the change from 0 to 5.
+        """
+        numbers = self.numbers[self.kinds[kind]]
+        by_severity = np.eye(self.numbers.max() + 1)[numbers].mean(0)
+        figures = {str(severity): by_severity[severity] for severity in SEVERITIES}
+        return figures | {"1-5": by_severity[1:].mean(0), "5-0": by_severity[5] - by_severity[0]}
 
     def table(self) -> pd.DataFrame:
         """Return the metrics of each run, corruption and severity, as for stress.csv."""
@@ -64,7 +68,7 @@ class Robustness:
                 **{name: self._values[run.name][name][0, numbers[severity]] for name in METRICS},
             }
             for run in self.study.runs
-            for kind, numbers in zip(CORRUPTIONS, NUMBERS, strict=True)
+            for kind, numbers in zip(self.scale.corruptions, self.numbers, strict=True)
             for severity in SEVERITIES
         ]  # fmt: skip
         return pd.DataFrame(rows)
@@ -84,13 +88,13 @@ class Robustness:
         return stats.difference(self.study.resamples(pair.seeds), a, b)
 
     def relative_error(self, pair: Pair, kind: str) -> Interval:
-        """Return the mean corruption error of a relative to b, over one of `KINDS`.
+        """Return the mean corruption error of a relative to b, over one of `kinds`.
 
         The p-value is for the hypothesis that it is 1.
         """
         if pair.refusal:
             return Interval.undefined()
-        tests = NUMBERS[KINDS[kind], 1:]
+        tests = self.numbers[self.kinds[kind], 1:]
         a, b = (
             np.stack([1 - self._values[run.name]["accuracy"][:, tests] for run in runs], 1).sum(3)
             for runs in (pair.of_a, pair.of_b)

@@ -13,8 +13,8 @@ from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Table,
 from stagetransfer.reporting.plots import condition_styles, grid, label, label_axes, legend
 from stagetransfer.runs.study import Study, correct
 from stagetransfer.statistics import POINTS, Interval, Unit, sentence
-from stagetransfer.stress.corruptions import CORRUPTIONS, SEVERITIES, Pixels, Scale, corrupt
-from stagetransfer.stress.robustness import ALL, KINDS, METRICS, SCRATCH, Robustness, weights
+from stagetransfer.stress.corruptions import SEVERITIES, Pixels, Scale, corrupt
+from stagetransfer.stress.robustness import ALL, METRICS, SCRATCH, Robustness
 
 METHOD = (
     "Nothing is trained: the stored network of each run reads its own test images, corrupted "
@@ -58,7 +58,7 @@ def stress_page(
 
 
 def _results(robust: Robustness, at: float) -> list[Block]:
-    study, whole = robust.study, weights(ALL)
+    study, whole = robust.study, robust.weights(ALL)
     shown = [name for name in study.conditions if study.at(name, at)]
     pairs = [study.match(a, b, at) for a, b in study.condition_pairs()]
     for pair in pairs:
@@ -72,7 +72,7 @@ def _results(robust: Robustness, at: float) -> list[Block]:
     ]  # fmt: skip
 
     def of_severities(condition: str, metric: str, kind: str) -> dict[str, Interval]:
-        figures = {name: of for name, of in weights(kind).items() if name != "5-0"}
+        figures = {name: of for name, of in robust.weights(kind).items() if name != "5-0"}
         return {name: robust.interval(condition, at, metric, of) for name, of in figures.items()}
 
     means: Cells = {
@@ -83,14 +83,14 @@ def _results(robust: Robustness, at: float) -> list[Block]:
     accuracies: Cells = {
         (condition, kind.name): of_severities(condition, "accuracy", kind.name)
         for condition in shown
-        for kind in CORRUPTIONS
+        for kind in robust.scale.corruptions
     }
     gaps: Cells = {
         (f"{pair.a} - {pair.b}", kind): {
-            name: robust.difference(pair, of) for name, of in weights(kind).items()
+            name: robust.difference(pair, of) for name, of in robust.weights(kind).items()
         }
         for pair in pairs
-        for kind in KINDS
+        for kind in robust.kinds
     }
     name, figure = f"accuracy{fmt.table_suffix(study, at)}", _figure(robust, at, accuracies)
     blocks: list[Block] = [
@@ -103,7 +103,7 @@ def _results(robust: Robustness, at: float) -> list[Block]:
         to_scratch = {name: study.match(name, SCRATCH, at) for name in shown if name != SCRATCH}
         errors: Cells = {
             (kind,): {name: robust.relative_error(of, kind) for name, of in to_scratch.items()}
-            for kind in KINDS
+            for kind in robust.kinds
         }
         title = "Mean corruption error relative to scratch"
         blocks.append(_table(study, at, "relative_error corruption", title, errors))
@@ -132,10 +132,10 @@ def _table(
 
 @mpl.rc_context(STYLE)
 def _figure(robust: Robustness, at: float, accuracies: Cells) -> Figure:
-    figure, axes = grid(len(CORRUPTIONS), 5, (2.0, 1.7))
+    figure, axes = grid(len(robust.scale.corruptions), 5, (2.0, 1.7))
     shown = list(dict.fromkeys(condition for condition, _ in accuracies))
     styles = condition_styles(robust.study.conditions)
-    for axis, kind in zip(axes, CORRUPTIONS, strict=True):
+    for axis, kind in zip(axes, robust.scale.corruptions, strict=True):
         for place, name in enumerate(shown):
             found = [accuracies[name, kind.name][str(severity)] for severity in SEVERITIES]
             y, low, high = np.array([(one.estimate, one.low, one.high) for one in found]).T
@@ -153,7 +153,7 @@ def _amounts(scale: Scale) -> Table:
     rows = [
         [kind.name, kind.meaning, kind.unit(scale), kind.source,
          *(f"{kind.amount(severity, scale):g}" for severity in SEVERITIES[1:])]
-        for kind in CORRUPTIONS
+        for kind in scale.corruptions
     ]  # fmt: skip
     note = "Hounsfield units are not recorded: amounts are shares of the 8-bit range and the side."
     if scale.window:
@@ -168,7 +168,7 @@ def _picture(scale: Scale, name: str, image: Pixels) -> Figure:
     shape = (*image.shape[:2], 3)
     rows = [
         [np.broadcast_to(corrupt(image, kind, one, scale, name) / 255, shape) for one in SEVERITIES]
-        for kind in CORRUPTIONS
+        for kind in scale.corruptions
     ]
-    names = [kind.name for kind in CORRUPTIONS]
+    names = [kind.name for kind in scale.corruptions]
     return image_grid(rows, row_names=names, column_names=[*map(str, SEVERITIES)], title="")

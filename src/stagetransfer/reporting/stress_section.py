@@ -1,0 +1,100 @@
+"""The results of `stagetransfer stress` in the report, where they lie beside the runs."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stagetransfer.errors import UserError
+from stagetransfer.reporting import formatting as fmt
+from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text
+from stagetransfer.runs.study import Study
+from stagetransfer.statistics import POINTS, Unit
+
+FOLDER = "stress"
+FILE = "stress.csv"
+COLUMNS = ("column", "estimate", "low", "high")
+NOTE = (
+    "Read from the folder stress, where stagetransfer stress has written them: the networks on "
+    "corrupted images of their own test set, at r = {}. Severity 0 is the test set as it is, 1-5 "
+    "the mean over these severities, and 5-0 the change from 0 to 5. Its page has each corruption."
+)
+ERROR_NOTE = (
+    "Errors relative to those of scratch, mean over the corruptions (Hendrycks and Dietterich "
+    "2019): below 1, a condition makes fewer."
+)
+AGAIN = "Run stagetransfer stress again to have all of them."
+
+
+def stress_sections(study: Study, outputs: Path, data_set: str) -> list[Section]:
+    """Return the section; none without a stress test of these outputs.
+
+    Raises:
+        UserError: a file of the stress test cannot be read.
+    """
+    folder = outputs / FOLDER / data_set
+    if not (folder / FILE).is_file():
+        return []
+    tests = _read(folder / FILE, "run", "ratio")
+    tested, runs = {*tests["run"]}, {run.name for run in study.runs}
+    lines = []
+    if missing := sorted(runs - tested):
+        lines.append(f"Not tested on corrupted images: {fmt.join(missing)}. {AGAIN}")
+    if others := sorted(map(str, tested - runs)):
+        lines.append(f"The stress test has {fmt.count(len(others), 'run')} more than this report.")
+    blocks: list[Block] = [Bullets(lines, kind="problems")] if lines else []
+    if runs & tested:
+        blocks.insert(0, Text(NOTE.format(fmt.ratio(float(tests["ratio"].max())))))
+        blocks += _tables(study, folder / "tables")
+    return [Section("Robustness to corrupted images", blocks)]
+
+
+def _tables(study: Study, folder: Path) -> list[Block]:
+    first = ["condition", "metric"]
+    means = _read(folder / "severities.csv", *first, *COLUMNS)
+    of_condition = means["condition"].astype(str).str.split("\n").str[0]
+    means = means[of_condition.isin(study.conditions)]
+    blocks: list[Block] = [_table("severities", "Mean over all corruptions", means, first)]
+    if (file := folder / "differences.csv").is_file():
+        gaps = _read(file, "pair", "corruption", *COLUMNS)
+        pairs = [f"{a} - {b}" for a, b in study.condition_pairs()]
+        gaps = gaps[gaps["pair"].isin(pairs) & (gaps["corruption"] == "all")]
+        title = "Differences in accuracy, mean over all corruptions, in points"
+        blocks.append(_table("differences", title, gaps, ["pair"], POINTS))
+    if (file := folder / "relative_error.csv").is_file():
+        errors = _read(file, "corruption", *COLUMNS)
+        errors = errors[(errors["corruption"] == "all") & errors["column"].isin(study.conditions)]
+        title = "Mean corruption error relative to scratch"
+        blocks.append(_table("relative_error", title, errors, ["corruption"], note=ERROR_NOTE))
+    return blocks
+
+
+def _table(
+    name: str,
+    title: str,
+    data: pd.DataFrame,
+    first: list[str],
+    unit: Unit | None = None,
+    note: str = "",
+) -> Table:
+    rows, names = [], list(dict.fromkeys(data["column"]))
+    for key, own in data.groupby(first, sort=False):
+        numbers = own.set_index("column")[list(COLUMNS[1:])].reindex(names)
+        cells = [
+            fmt.difference(x, low, high, unit) if unit else fmt.mean(x, low, high)
+            for x, low, high in numbers.to_numpy().tolist()
+        ]
+        rows.append([*map(str, key), *cells])
+    columns = [*first, *map(str, names)]
+    return Table(f"stress_{name}", title, columns, rows, [note] if note else [], data, len(first))
+
+
+def _read(file: Path, *columns: str) -> pd.DataFrame:
+    """Return the columns of a CSV file of a stress test; UserError if it lacks them."""
+    cure = "Run stagetransfer stress again, or remove the folder."
+    try:
+        data = pd.read_csv(file)
+        numbers = [name for name in columns if name in ("ratio", *COLUMNS[1:])]
+        return data.astype(dict.fromkeys(numbers, float))[list(columns)]
+    except (OSError, ValueError, KeyError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"{file}: it cannot be read ({cause}). {cure}") from error
