@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,23 @@ from sklearn.metrics import recall_score
 from conftest import SMALL
 from stagetransfer.advise import advise, find_candidates
 from stagetransfer.advise.advice import RATIOS
-from stagetransfer.advise.block_features import PROBABILITIES, _pooled
+from stagetransfer.advise.block_features import (
+    PROBABILITIES,
+    _pooled,
+    block_features,
+    gradient_norms,
+)
 from stagetransfer.advise.candidates import Candidate
+from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
+from stagetransfer.advise.outcomes import read_finished
 from stagetransfer.advise.probe import DIMENSIONS, divide, probe, reduced
 from stagetransfer.cli import app
 from stagetransfer.config.compose import compose_settings
 from stagetransfer.errors import UserError
+from stagetransfer.models import build_backbone
 from stagetransfer.pipeline.chain import ChainRunner
+from stagetransfer.pipeline.stage_data import stage_data
+from stagetransfer.runs.run import LEARNED
 
 CLASSES = ("a", "b", "c")
 RANDOM = np.random.default_rng(0)
@@ -155,9 +166,12 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
         return pd.read_csv(outputs / "advise" / "tables" / "advice.csv")
 
     before = table()
+    assert "CKA" not in before  # there is no run from scratch
+    assert (before["feature utility"] > 0).all()
     assert set(before["candidate"]) == {"random", "texture"}
     files = list((outputs / "advise" / "features").glob("*.npz"))
-    assert len(files) == 5  # three random networks, a stage, and the source's own images
+    # Features and gradients of three random networks and a stage; the source's own images.
+    assert len(files) == 9
     times = {file: file.stat().st_mtime_ns for file in files}
     pd.testing.assert_frame_equal(table(), before)
     assert {file: file.stat().st_mtime_ns for file in files} == times  # they were read
@@ -193,3 +207,51 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     # Advice without a budget has no table of trainings, also where an earlier one had.
     assert run(monkeypatch, capsys, "advise", *target)[0] == 0
     assert not (outputs / "advise" / "tables" / "trainings.csv").exists()
+
+    # The target's own networks are those from scratch that learned from all of its images.
+    runner = ChainRunner(compose_settings(["chain=[target]", *target]))
+    runner.run()
+    model, data = runner.config.model, runner.stages[-1].data
+    finished = [replace(one, verdict=LEARNED) for one in read_finished([outputs])]
+    assert [len(one.chain) for one in finished].count(1) == 1
+    (own,), lines = own_networks(finished, data, model)
+    assert lines == []
+    of_own = block_features(own, data, tmp_path / "kept")
+    blocks = own.blocks[:-1]
+    same = cka_to_own({"own": [of_own], "none": [of_own, of_own]}, [of_own], blocks)
+    assert same == pytest.approx({"own": 1, "none": 1})
+    assert cka_to_own({"own": [of_own]}, [], blocks) == {}
+    other = replace(model, dropout=0.1)
+    for changed in (
+        [replace(one, ratio=0.5) for one in finished],
+        [replace(one, ids=one.ids[1:]) for one in finished],
+        [replace(one, verdict="diverged") for one in finished],
+    ):
+        assert own_networks(changed, data, model) == ([], [])
+    assert own_networks(finished, data, other) == ([], [])
+    (best,) = (one.folder / "checkpoints" / "best.ckpt" for one in finished if len(one.chain) == 1)
+    best.unlink()
+    networks, lines = own_networks(finished, data, model)
+    assert (networks, len(lines)) == ([], 1)
+
+
+def test_the_gradients_are_those_of_the_triplet_loss(tmp_path):
+    config = compose_settings(["chain=[target]", *SMALL])
+    data = stage_data(config, config.stages[-1])
+    network = build_backbone(config.model, 3)
+    network.initialise("kaiming", 0)
+    network.eval()
+    found = gradient_norms(network, data, tmp_path)
+    again = gradient_norms(network, data, tmp_path)  # from the file
+    assert all(np.array_equal(found[name], again[name]) for name in ("first", "second"))
+    places = np.random.default_rng(0).permutation(data.count("train"))[:64]
+    y = data.labels("train")[torch.from_numpy(places)]
+    embeddings, _ = network.double().embed(data.inputs("train", places.tolist()).double())
+    apart = torch.cdist(*2 * [torch.nn.functional.normalize(embeddings)])
+    losses = (apart[:, :, None] - apart[:, None] + 0.05).relu()
+    same = y[:, None] == y
+    losses = losses[(same & ~torch.eye(len(y), dtype=bool))[:, :, None] & ~same[:, None]]
+    (losses.sum() / (losses > 0).sum()).backward()
+    for layer, name in (("conv1", "first"), ("conv2", "second")):
+        norm = float(network.net.get_parameter(f"{layer}.weight").grad.norm())
+        assert found[name][0] == pytest.approx(norm, rel=1e-3)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from made_runs import make_run
 from stagetransfer.advise.judge import agreement, judgement, over_targets, read_judged
-from stagetransfer.advise.outcomes import outcomes, prior, read_prior
+from stagetransfer.advise.outcomes import outcomes, prior, read_finished
 from stagetransfer.cli.app import app
 from stagetransfer.runs.reader import find_runs, read_runs
 
@@ -87,8 +87,9 @@ def test_the_prior_does_not_look_at_the_target():
 
 
 def test_a_folder_without_runs_has_no_prior(tmp_path, outputs):
-    assert read_prior([tmp_path / "nothing"], "aaaa") == {}
-    assert read_prior([outputs], "aaaa") == {"natural": 1.0, "random": 0.5, "natural → texture": 0}
+    assert prior(outcomes(read_finished([tmp_path / "nothing"])), "aaaa").empty
+    found = prior(outcomes(read_finished([outputs])), "aaaa").to_dict()
+    assert found == {"natural": 1.0, "random": 0.5, "natural → texture": 0}
 
 
 def test_agreement():

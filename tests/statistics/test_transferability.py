@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from scipy.optimize import minimize
 from scipy.stats import special_ortho_group
@@ -149,6 +150,41 @@ def test_parc_by_loops(n, d):
     apart = [1 - np.corrcoef(hot[y[i]], hot[y[j]])[0, 1] for i, j in pairs]
     expected = 100 * stats.spearmanr(np.round(distances, 12), np.round(apart, 9)).statistic
     assert scores.parc(f, y) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n", "d", "rank"), CASES)
+@pytest.mark.parametrize("margin", [0.05, 0.5])
+def test_triplet_gradient_is_that_of_autograd_over_all_triplets(n, d, rank, margin):
+    f, y = data(n, d, rank=rank)
+    f[3] = f[0]  # a distance of zero has no direction
+    embeddings = torch.from_numpy(f).requires_grad_()
+    unit = torch.nn.functional.normalize(embeddings)
+    triplets = np.array([
+        (a, p, q) for a in range(n) for p in range(n) for q in range(n)
+        if a != p and y[a] == y[p] != y[q]
+    ]).T  # fmt: skip
+    a, p, q = (unit[torch.from_numpy(of)] for of in triplets)
+
+    def distance(u, v):
+        square = (u - v).square().sum(1)
+        return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+
+    losses = (distance(a, p) - distance(a, q) + margin).relu()
+    (losses.sum() / (losses > 0).sum()).backward()
+    found = scores.triplet_gradient(f, y, margin=margin)
+    assert found == pytest.approx(embeddings.grad.numpy(), abs=1e-9)
+    assert np.abs(found).max() > 1e-4
+
+
+def test_without_a_triplet_that_loses_there_is_no_gradient():
+    assert not scores.triplet_gradient(np.eye(3)[[0, 0, 1, 1]], [0, 0, 1, 1]).any()
+    assert not scores.triplet_gradient(np.random.default_rng(0).normal(size=(2, 5)), [0, 1]).any()
+    assert np.isnan(scores.feature_utility([0, 0], [0, 0]))
+    assert np.isnan(scores.feature_utility([], []))
+
+
+def test_feature_utility_is_a_ratio_of_mean_norms():
+    assert scores.feature_utility([1, 3], [6, 4]) == pytest.approx(2.5, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", scores.SCORES)

@@ -83,6 +83,7 @@ def advise(
     divisions: Divisions,
     groups: Sequence[str] | None,
     priors: Mapping[str, float] | None = None,
+    more: Mapping[str, Mapping[str, float]] | None = None,
     ratios: Sequence[float] = RATIOS,
 ) -> Advice:
     """Probe every block of every candidate, and rank the candidates.
@@ -95,6 +96,7 @@ def advise(
         features: by the candidate's name, one per network, see `block_features`.
         groups: the patients (N,) of the training images; None: unknown.
         priors: mean ranks on other targets by the candidate's name, see `outcomes.prior`.
+        more: further scores: their names, and their values by the candidate's name.
     """
     labels, seeds = divisions.labels, len(divisions.folds)
     drawn = stats.resample(labels, groups, divisions.classes, seeds=1, count=RESAMPLES)
@@ -132,6 +134,7 @@ def advise(
         scores["LEEP"] = float(np.mean([leep(of[PROBABILITIES], labels) for of in found]))
         neighbours = recalls(probe(kept, divisions, 1.0, "neighbours"))
         scores["5 nearest neighbours"] = float(neighbours[0].mean())
+        scores |= {name: of[one.name] for name, of in (more or {}).items() if of}
         gain = stats.difference(drawn, values, best[RANDOM][1])
         behind = stats.difference(drawn, first, values)
         recall = stats.interval(drawn, values).clipped()

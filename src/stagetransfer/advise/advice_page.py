@@ -30,7 +30,10 @@ METHOD = (
 SCORES_NOTE = (
     "Scores of the features of the best block, each of which predicts a better result by a higher "
     "value. Values of one column may be compared, columns not. LEEP uses the source's own classes, "
-    f"so it is no measure for random values. The neighbours are the {NEIGHBOURS} nearest."
+    f"so it is no measure for random values. The neighbours are the {NEIGHBOURS} nearest. Feature "
+    "utility is one number for a network, by the gradients of its first two layers. CKA, where "
+    "there are runs from scratch on this target, is the mean over blocks of the similarity to "
+    "their networks."
 )
 
 

@@ -1,23 +1,28 @@
-"""The pooled features of every block of a network, computed once and kept in a file."""
+"""What a network computes for training images, computed once and kept in a file.
+
+The pooled features of every block, and the gradients that the score "feature utility" needs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stagetransfer.data import DomainDataModule
 from stagetransfer.files import atomic_path
 from stagetransfer.models import Backbone
+from stagetransfer.statistics.transferability import triplet_gradient
 
 Features = dict[str, NDArray[np.float32]]
 BATCH = 64
+GRADIENT_BATCHES = 4  # at most: a gradient takes twice as long as the features
 PROBABILITIES = "probabilities"  # of the source's own classes, beside the blocks
 
 
@@ -37,7 +42,26 @@ def block_features(
     places = range(data.count("train")) if positions is None else positions
     rows = data.rows["train"][list(places)].tolist()
     shown = [data.fingerprint, rows, data.settings.fit, data.settings.crop, repr(data.stage)]
-    digest = hashlib.sha256(repr(shown).encode())
+    return _kept(network, shown, folder, lambda: _compute(network, data, places))
+
+
+def gradient_norms(network: Backbone, data: DomainDataModule, folder: Path) -> Features:
+    """Return the norms (B,) of the gradients of the network's "first" and "second" weights.
+
+    They are those of `transferability.triplet_gradient`, of up to GRADIENT_BATCHES batches of
+    random training images; see `transferability.feature_utility`. They are kept in `folder`.
+    """
+    order = np.random.default_rng(0).permutation(data.count("train"))[: BATCH * GRADIENT_BATCHES]
+    shown = ["gradients", data.fingerprint, data.rows["train"][order].tolist(), repr(data.stage)]
+    shown += [data.settings.fit, data.settings.crop]
+    return _kept(network, shown, folder, lambda: _gradients(network, data, order))
+
+
+def _kept(
+    network: Backbone, shown: Sequence[object], folder: Path, compute: Callable[[], Features]
+) -> Features:
+    """Return the arrays that are kept for these weights and this input, or compute them."""
+    digest = hashlib.sha256(repr(list(shown)).encode())
     for name, tensor in network.state().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
@@ -47,7 +71,7 @@ def block_features(
             return {name: kept[name] for name in kept.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         pass
-    found = _compute(network, data, places)
+    found = compute()
     with atomic_path(file) as part, part.open("wb") as opened:
         np.savez(opened, allow_pickle=False, **found)
     return found
@@ -72,3 +96,23 @@ def _pooled(output: Tensor, count: int) -> Tensor:
         last = output.shape[1] == output.shape[2] and output.shape[3] != output.shape[2]
         return output.mean((1, 2)) if last else output.mean((2, 3))
     return output.mean(1) if output.dim() == 3 else output.reshape(count, -1)
+
+
+def _gradients(network: Backbone, data: DomainDataModule, order: NDArray[np.int64]) -> Features:
+    weights = [
+        module.weight
+        for module in network.net.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ][:2]
+    labels = data.labels("train").numpy()
+    norms = []
+    for begin in range(0, len(order), BATCH):
+        places = order[begin : begin + BATCH]
+        if len(np.unique(labels[places])) < 2:
+            continue
+        embeddings, _ = network.embed(data.inputs("train", places.tolist()))
+        gradient = triplet_gradient(embeddings.detach().numpy(), labels[places])
+        found = torch.autograd.grad(embeddings, weights, torch.from_numpy(gradient).float())
+        norms.append([float(one.norm()) for one in found])
+    first, second = np.array(norms, np.float32).reshape(-1, 2).T
+    return {"first": first, "second": second}

@@ -40,11 +40,10 @@ def outcomes(runs: Sequence[Run]) -> pd.DataFrame:
     return found.merge(best[[*of_candidate, "depth"]])[list(COLUMNS)]
 
 
-def read_prior(folders: Sequence[Path], target: str) -> dict[str, float]:
-    """Return `prior` of the finished runs in these outputs folders; empty if there are none."""
+def read_finished(folders: Sequence[Path]) -> list[Run]:
+    """Return the finished runs in these outputs folders, if there are any."""
     held = [folder for folder in folders if any(folder.glob("runs/*/metrics.json"))]
-    finished, _ = read_runs(find_runs(held))
-    return {str(name): float(rank) for name, rank in prior(outcomes(finished), target).items()}
+    return read_runs(find_runs(held))[0]
 
 
 def prior(found: pd.DataFrame, target: str) -> pd.Series:

@@ -51,9 +51,10 @@ def advise(
     from stagetransfer.advise import find_candidates
     from stagetransfer.advise.advice_page import advice_page
     from stagetransfer.advise.alike import SomeImages, alike, read_sources, some_positions
-    from stagetransfer.advise.block_features import block_features
+    from stagetransfer.advise.block_features import Features, block_features, gradient_norms
+    from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
     from stagetransfer.advise.judge import FILE
-    from stagetransfer.advise.outcomes import read_prior
+    from stagetransfer.advise.outcomes import outcomes, prior, read_finished
     from stagetransfer.advise.probe import divide
     from stagetransfer.advise.short_trainings import (
         Tried,
@@ -68,6 +69,7 @@ def advise(
     from stagetransfer.files import json_text
     from stagetransfer.pipeline.stage_data import stage_data
     from stagetransfer.reporting.render import replace_report
+    from stagetransfer.statistics.transferability import feature_utility
 
     seconds = seconds_of(budget) if budget else 0.0
     words = list(overrides or [])
@@ -83,14 +85,20 @@ def advise(
     of_images = None if groups is None else [groups[row] for row in rows]
     divisions = divide(data.samples.labels[rows], of_images, data.classes)
     folder = out or config.outputs / "advise"
-    features = {}
+    kept, features, utility = folder / "features", dict[str, list[Features]](), dict[str, float]()
     for one in candidates:
         typer.echo(f"features  {one.name}")
-        features[one.name] = [
-            block_features(network, data, folder / "features") for network in one.networks
-        ]
-    priors = read_prior([Path(one) for one in given], data.fingerprint)
-    advice = rank(candidates, features, divisions, of_images, priors)
+        features[one.name] = [block_features(network, data, kept) for network in one.networks]
+        norms = [gradient_norms(network, data, kept) for network in one.networks]
+        utility[one.name] = sum(feature_utility(**of) for of in norms) / len(norms)
+    finished = read_finished([Path(one) for one in given])
+    ranks = prior(outcomes(finished), data.fingerprint)
+    priors = {str(name): float(rank) for name, rank in ranks.items()}
+    own, no_cka = own_networks(finished, data, config.model)
+    of_own = [block_features(network, data, kept) for network in own]
+    cka = cka_to_own(features, of_own, candidates[0].blocks)
+    more = {"feature utility": utility, "CKA": cka}
+    advice = rank(candidates, features, divisions, of_images, priors, more)
     tried: list[Tried] = []
     if seconds:
         tried = short_trainings(advice, words, seconds, typer.echo)
@@ -102,11 +110,11 @@ def advise(
     ).candidate
 
     def some(of: DomainDataModule) -> SomeImages:
-        found = block_features(shown.networks[0], of, folder / "features", some_positions(of))
+        found = block_features(shown.networks[0], of, kept, some_positions(of))
         return SomeImages(of, found[shown.blocks[-1]])
 
     looks = alike(some(data), {name: some(of) for name, of in sources_data.items()})
-    doubts = [f"left out: {line}" for line in (*left_out, *not_read)]
+    doubts = [f"left out: {line}" for line in (*left_out, *no_cka, *not_read)]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     first = [one for one in advice.ranking if one.candidate.words][:3]
     commands = [["+experiment=scratch", *words]]

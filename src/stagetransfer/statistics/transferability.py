@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import minimize_scalar
+from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
@@ -165,6 +166,46 @@ def parc(features: ArrayLike, labels: ArrayLike) -> float:
     if apart.all() or not apart.any() or np.ptp(distances) == 0:
         return 0.0
     return 100 * float(stats.spearmanr(distances, apart).statistic)
+
+
+def triplet_gradient(embeddings: ArrayLike, labels: ArrayLike, *, margin: float = 0.05) -> Array:
+    """Return the (N, D) gradient of the triplet loss by the embeddings of a batch.
+
+    The loss is the mean of |a - p| - |a - n| + margin over all triplets of the batch where it is
+    positive. a and p are of one class and n of another, and all are divided by their lengths.
+    Without such a triplet, the gradient is zero.
+    """
+    f, y = _checked(embeddings, labels)
+    lengths = np.maximum(np.linalg.norm(f, axis=1, keepdims=True), TINY)
+    e = f / lengths
+    distances = cdist(e, e)
+    by_distance, count = np.zeros_like(distances), 0
+    for i in range(len(y)):
+        (others,) = np.nonzero(y != y[i])
+        (same,) = np.nonzero((y == y[i]) & (np.arange(len(y)) != i))
+        lossy = distances[i, same][:, None] - distances[i, others] + margin > 0
+        by_distance[i, same] = lossy.sum(1)
+        by_distance[i, others] = -lossy.sum(0)
+        count += int(lossy.sum())
+    # The derivative of |e_i - e_j| by e_i is their difference over their distance, or 0.
+    inverse = np.where(distances > TINY, 1 / np.maximum(distances, TINY), 0)
+    pull = (by_distance + by_distance.T) * inverse / max(count, 1)
+    of_unit = pull.sum(1, keepdims=True) * e - pull @ e
+    return np.asarray((of_unit - (of_unit * e).sum(1, keepdims=True) * e) / lengths)
+
+
+def feature_utility(first: ArrayLike, second: ArrayLike) -> float:
+    """Return how much more the second layer's weights would change than the first layer's.
+
+    The mean over batches of the second norm, divided by that of the first (Juodelyte et al. 2024,
+    arXiv 2412.20172). The norms (B,) are those of the gradients of the triplet loss of the
+    embeddings (see `triplet_gradient`) by the weights of the network's first two layers: features
+    that need no change in the first layer are of use as they are. It is NaN without a gradient.
+    A factor that moves from one layer to the next changes the value and not the network, so only
+    networks of one architecture and scheme of initial values can be compared.
+    """
+    below = float(np.sum(first))  # both have one norm per batch, so the sums do as well
+    return float(np.sum(second)) / below if below > 0 else float("nan")
 
 
 SCORES = {
