@@ -55,7 +55,7 @@ def tested(
     scale: Scale,
     device: str,
 ) -> Array:
-    """Return the probabilities (K, n, C) of a run's n test images in every test, in its own order.
+    """Return the probabilities (K, n, C) of a run's n test images in every test, in its order.
 
     Args:
         restored: the network and the data of each folder of `run.parts`.

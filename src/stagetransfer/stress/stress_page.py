@@ -50,8 +50,8 @@ def stress_page(
     picture = Plot(
         "corruptions", "One test image under every corruption and severity",
         f"Test image {name}, as it is stored.", _picture(robust.scale, name, image),
-        f"One row per corruption ({fmt.join(kind.name for kind in CORRUPTIONS)}), one column per "
-        "severity.",
+        f"One row per corruption ({fmt.join(kind.name for kind in robust.scale.corruptions)}), one "
+        "column per severity.",
     )  # fmt: skip
     page.append(Section("Corruptions", [_amounts(robust.scale), picture]))
     return [*page, Section("Method", [Text(METHOD)])]
