@@ -39,7 +39,7 @@ def test_each_page_in_a_browser(served):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(600_000)  # a slow machine is not a failure
         page.on("console", lambda message: problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
@@ -68,6 +68,7 @@ def _try_the_map(page, base):
     place = {"x": shown["width"] * 40 / 128, "y": shown["height"] / 2}
     page.locator("#map").click(position=place)
     reason = page.locator("#reason h2")
+    expect.set_options(timeout=120_000)
     expect(reason).to_contain_text(re.compile("x (39|40), y (63|64): "))
     assert float(page.locator("#box").get_attribute("width")) > 0
     page.locator("[name=x]").fill("0")
