@@ -132,7 +132,8 @@ def group_runs(
     apart (`Gathered.worse`); otherwise they cannot be compared. UserError if no run has the
     settings.
     """
-    first = min((run.folder for run in (*finished, *unfinished)), key=lambda folder: folder.name)
+    folders = [*(run.folder for run in finished), *(run.folder for run in unfinished)]
+    first = min(folders, key=lambda folder: folder.name)
     named = by_data_set(finished)
     of_config = [one for one in only if not one.startswith(DATA_SET)]
     wanted = {one.removeprefix(DATA_SET) for one in only if one.startswith(DATA_SET)}

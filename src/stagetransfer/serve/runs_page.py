@@ -105,7 +105,7 @@ def _row(site: Site, name: str) -> dict[str, str]:
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return the keys with unlike values in two configs, with both, and whether they decide."""
     return [
-        (key, *(str(one.get(key, fmt.DASH)) for one in (a, b)), ROLES[role_of(key)])
+        (key, str(a.get(key, fmt.DASH)), str(b.get(key, fmt.DASH)), ROLES[role_of(key)])
         for key in dict.fromkeys([*a, *b])
         if a.get(key, fmt.DASH) != b.get(key, fmt.DASH)
     ]

@@ -49,5 +49,5 @@ def serve(open_site: Callable[[], "Site"], port: int, show: Callable[[str], None
     show(f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}")
     Thread(target=prepare, daemon=True).start()
     server.run(sockets=[listening])
-    for error in failures:
-        raise error
+    if failures:
+        raise failures[0]

@@ -63,11 +63,11 @@ class Site:
         for folder, state in now.items():
             known, found = before.get(folder, (None, ""))
             self._read[folder] = state, found if known == state else _read_one(folder)
-        found = [item for _, item in self._read.values()]
-        self.runs = {run.name: run for run in found if isinstance(run, Run)}
-        self.unfinished = {one.folder.name: one for one in found if isinstance(one, UnfinishedRun)}
+        read = [item for _, item in self._read.values()]
+        self.runs = {run.name: run for run in read if isinstance(run, Run)}
+        self.unfinished = {one.folder.name: one for one in read if isinstance(one, UnfinishedRun)}
         self.damaged = {f.name: one for f, (_, one) in self._read.items() if isinstance(one, str)}
-        readable = [*self.runs.values(), *self.unfinished.values()]
+        readable: list[Run | UnfinishedRun] = [*self.runs.values(), *self.unfinished.values()]
         self.configs = {one.folder.name: one.config for one in readable}
         self.folders = {one.folder.name: one.folder for one in readable}
         self._by_data_set = by_data_set(list(self.runs.values()))
@@ -138,7 +138,7 @@ def _read_one(folder: Path) -> Run | UnfinishedRun | str:
         finished, unfinished = read_runs([folder])
     except UserError as error:
         return str(error)
-    return [*finished, *unfinished][0]
+    return finished[0] if finished else unfinished[0]
 
 
 def _embedded(plot: Plot) -> str:

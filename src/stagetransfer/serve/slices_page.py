@@ -74,7 +74,7 @@ def slices(site: Site, request: Request) -> Response:
     if index >= count:
         raise HTTPException(404, f"The series has the slices 0 to {count - 1}")
     found, names = reading.slice(series, index), reading.classifier.label_names
-    colours = [*map(to_hex, label_colours(len(names) - 3)), to_hex([NOT_READ_GREY / 255] * 3)]
+    colours = [*map(to_hex, label_colours(len(names) - 3)), to_hex((NOT_READ_GREY / 255,) * 3)]
     shares = label_shares(found.labels, names).values()
     return site.page(
         request, "slices", "Second opinion", reading=reading, notice=DISCLAIMER, series=series,
