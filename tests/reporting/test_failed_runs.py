@@ -112,7 +112,7 @@ def test_with_few_groups_no_sentence_says_evidence(tmp_path):
     page = (make_report([tmp_path], count=200) / "report.md").read_text()
     page = page.partition("\n## Runs")[2]
     lines = [line for line in page.splitlines() if line.startswith("* ") and " - scratch: " in line]
-    assert len(lines) == 1 + 2 + 3 + 1
+    assert len(lines) == 1 + 2 + 2 + 3 + 1
     for line in lines:
         assert "evidence" not in line
         assert "too few groups to say whether" in line
