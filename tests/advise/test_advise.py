@@ -173,11 +173,10 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     # Features and gradients of three random networks and a stage; the source's own images.
     assert len(files) == 9
     times = {file: file.stat().st_mtime_ns for file in files}
-    pd.testing.assert_frame_equal(table(), before)
-    assert {file: file.stat().st_mtime_ns for file in files} == times  # they were read
     for file in (root / "test").rglob("*.png"):
         Image.new("L", (32, 32), int(RANDOM.integers(256))).save(file)
     pd.testing.assert_frame_equal(table(), before)
+    assert {file: file.stat().st_mtime_ns for file in files} == times  # they were read
     report = (outputs / "advise" / "report.md").read_text()
     commands = [shlex.split(line[2:]) for line in report.splitlines() if "train.py" in line]
     assert [words[2] for words in commands] == ["+experiment=scratch", "chain=[texture,target]"]

@@ -140,12 +140,6 @@ def predict(
     reference, stored = inference.open_reference(run, chosen_device)
     if not stored:
         typer.echo(f"note: {run.folder} is read-only, so its reference is computed in every call")
-    if not reference.stated and window is None:
-        cut = reference.patches
-        typer.echo(
-            "note: the run's data set does not say how its patches were made, so that their grey "
-            f"window is taken to be {cut.level:g}/{cut.width:g} HU. Give --window"
-        )
     if field is not None:
         spacing = field / reference.patches.size
     if spacing is not None:
@@ -167,6 +161,12 @@ def predict(
         exclude=exclude,
         unspecified_is_hu=unspecified_hu,
     )
+    if source.chosen and not reference.stated and window is None:  # 8-bit images need no window
+        cut = reference.patches
+        typer.echo(
+            "note: the run's data set does not say how its patches were made, so that their grey "
+            f"window is taken to be {cut.level:g}/{cut.width:g} HU. Give --window"
+        )
     name = root.resolve().name.split(".")[0]
     out = out or default_folder(run.folder.parent.parent, "predict", name)
     options = inference.PredictionOptions(

@@ -198,7 +198,7 @@ def _examples(run: RestoredRun, chosen: NDArray[np.int64]) -> Examples:
     whole = torch.cat(images)
     grey = bool((whole == whole[:, :1]).all())
     return Examples(
-        whole[:, :1].contiguous() if grey else whole,
+        (whole[:, :1] if grey else whole).contiguous(),  # safetensors takes no others
         torch.from_numpy(data.samples.labels[rows]),
         tuple(data.samples.ids[row] for row in rows),
     )
