@@ -93,6 +93,8 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path):
     small = [word for word in WHOLE if "domain.target" not in word] + ["recipe.epochs=1"]
     lines = "\n".join(blocks("docs/tutorial.md", "bash")).replace("\\\n", " ").splitlines()
     for words in filter(None, map(shlex.split, lines)):
+        if words[:2] == ["stagetransfer", "visualize"]:
+            continue  # as in the README
         if words[:2] == ["python", "train.py"]:
             words = [*TRAIN, *(w.replace("seed=0,1,2", "seed=0") for w in words[2:]), *small]
         else:
