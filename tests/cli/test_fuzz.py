@@ -166,13 +166,18 @@ def sample(cases, count):
     return random.Random(0).sample(cases, count)
 
 
+def many(cases):
+    """A third of the cases; all of them, some ten minutes more, with FUZZ=all."""
+    return cases if os.environ.get("FUZZ") == "all" else sample(cases, len(cases) // 3)
+
+
 def test_keys(world, prepare):
     check_keys(world, prepare, sample(fuzz.overrides(world), 500))
 
 
 @pytest.mark.slow
 def test_all_keys(world, prepare):
-    check_keys(world, prepare, fuzz.overrides(world))
+    check_keys(world, prepare, many(fuzz.overrides(world)))
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +287,7 @@ def test_options(world, command):
 
 @pytest.mark.slow
 def test_all_options(world, command):
-    check_options(world, command, every_option(world))
+    check_options(world, command, many(every_option(world)))
 
 
 def test_what_the_harness_says_is_what_processes_do(world, prepare):
