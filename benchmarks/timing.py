@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 import torch
@@ -47,16 +48,20 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 def machine() -> str:
     """Return one line on the hardware and the versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    versions = ("torchvision", "pytorch-lightning", "captum")
     return (
         f"{device}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, captum {version('captum')}"
+        f"torch {torch.__version__}, " + ", ".join(f"{one} {version(one)}" for one in versions)
     )
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next(line for line in file if line.startswith("model name"))
-        return name.split(":", 1)[1].strip()
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    """Return the processor's name and the instructions that PyTorch uses."""
+    found = {"model name": platform.processor() or platform.machine(), "flags": ""}
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            found[key.strip()] = value.strip()
+    half = "with" if "avx512_bf16" in found["flags"].split() else "without"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{found['model name']} ({instructions}, {half} bfloat16 in hardware)"

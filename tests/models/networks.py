@@ -12,7 +12,6 @@ import timm
 import torch
 import torchvision
 from timm.models import list_modules
-from torch import nn
 from torch.nn import functional as F
 
 from stagetransfer.config.schema import Model
@@ -101,14 +100,29 @@ def every_network() -> list[str]:
     found = []
     for module in list_modules():
         names = timm.list_models(module=module)
-        sized = [(sum(p.numel() for p in _meta(name).parameters()), name) for name in names[:40]]
+        sized = [(_parameters(name), name) for name in names[:40]]
         found += [f"timm:{min(sized)[1]}"] if sized else []
     zoo = torchvision.models
     return found + [f"torchvision:{name}" for name in zoo.list_models(module=zoo)]
 
 
-def _meta(name: str) -> nn.Module:
-    return timm.create_model(name)
+def _parameters(name: str) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in timm.create_model(name).parameters())
+
+
+def smallest(name: str) -> tuple[Backbone, Found]:
+    """Build and check a network at the first of some input sizes at which it can be computed."""
+    for size in (64, 128):
+        try:
+            backbone = build(name, size)
+            return backbone, check(backbone, batch=4)
+        except UserError:
+            raise
+        except Exception as error:  # too small, or not the size that the network is built for
+            print(f"{name} at {size}: {type(error).__name__}", file=sys.stderr)
+    backbone = build(name)
+    return backbone, check(backbone, batch=4)
 
 
 def main() -> None:
@@ -119,15 +133,20 @@ def main() -> None:
         start = time.perf_counter()
         network, _, size = name.partition("@")  # such as timm:resnet18@64
         try:
-            backbone = build(network, int(size) if size else None)
-            found = check(backbone)
+            if size:
+                backbone = build(network, int(size))
+                found = check(backbone)
+            else:
+                backbone, found = smallest(network)
             cached = found.cached if isinstance(found.cached, str) else f"{found.cached:.1e}"
-            blocks = ", ".join(found.blocks)
-            cells = [str(backbone.input.size), blocks, cached, str(len(found.changed))]
+            cells = [str(backbone.input.size), ", ".join(found.blocks), cached]
+            cells.append(str(len(found.changed)))
         except UserError as error:
             cells = ["", str(error), "", ""]
+        except Exception as error:
+            cells = ["", f"{type(error).__name__}: {error}".replace("\n", " ")[:100], "", ""]
         seconds = f"{time.perf_counter() - start:.0f}"
-        print(f"| {network} | " + " | ".join(map(str, cells)) + f" | {seconds} |", flush=True)
+        print(f"| {network} | " + " | ".join(cells) + f" | {seconds} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def images(*shape, seed=0, dtype=torch.float32):
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def pair(channels=32, filters=40, kernel=5, **options):
+def pair(channels=64, filters=96, kernel=5, **options):
     """PyTorch's layer and ours with the same weights; the default padding is 2."""
     torch.manual_seed(1)
     options = {"padding": 2} | options
@@ -71,10 +71,9 @@ def test_equals_pytorch_in_float64(number, height, width, kernel, padding, bias,
     x = images(number, 2, height, width, seed=seed, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "_DTYPE", torch.float64)
-        patch.setattr(convolution, "_FEWEST_CHANNELS", 1)
         patch.setattr(convolution, "_TILE_SIDES", [m])
         patch.setattr(convolution, "_CHUNK", chunk)
-        patch.setattr(_Plan, "cost", lambda *channels: 0)
+        patch.setattr(_Plan, "pays", lambda *_, **__: True)
         assert ours.double()._plan(x) is not None
         found = gradients(ours, x)
     for mine, theirs in zip(found, gradients(plain.double(), x), strict=True):
@@ -98,20 +97,20 @@ def test_float32_error_is_within_the_documented_bounds(channels, filters, kernel
 @pytest.mark.parametrize(
     ("options", "x"),
     [
-        ({}, images(8, 32, 20, 20).contiguous()),
-        ({"stride": 2}, images(8, 32, 40, 40)),
-        ({"dilation": 2}, images(8, 32, 20, 20)),
-        ({"groups": 2}, images(8, 32, 20, 20)),
-        ({"padding": "same"}, images(8, 32, 20, 20)),
-        ({"padding_mode": "reflect"}, images(8, 32, 20, 20)),
-        ({"kernel": 7}, images(8, 32, 20, 20)),
-        ({"kernel": (3, 5), "padding": 1}, images(8, 32, 20, 20)),
+        ({}, images(8, 64, 20, 20).contiguous()),
+        ({"stride": 2}, images(8, 64, 40, 40)),
+        ({"dilation": 2}, images(8, 64, 20, 20)),
+        ({"groups": 2}, images(8, 64, 20, 20)),
+        ({"padding": "same"}, images(8, 64, 20, 20)),
+        ({"padding_mode": "reflect"}, images(8, 64, 20, 20)),
+        ({"kernel": 7}, images(8, 64, 20, 20)),
+        ({"kernel": (3, 5), "padding": 1}, images(8, 64, 20, 20)),
         ({"channels": 16}, images(8, 16, 20, 20)),
-        ({"filters": 16}, images(8, 32, 20, 20)),
-        ({"kernel": 3, "padding": 1}, images(80, 32, 1, 1)),
-        ({}, images(8, 32, 20, 20)[0]),
-        ({}, images(0, 32, 20, 20)),
-        ({}, images(8, 32, 20, 20, dtype=torch.float64)),
+        ({"filters": 16}, images(8, 64, 20, 20)),
+        ({"kernel": 3, "padding": 1}, images(80, 64, 1, 1)),
+        ({}, images(8, 64, 20, 20)[0]),
+        ({}, images(0, 64, 20, 20)),
+        ({}, images(8, 64, 20, 20, dtype=torch.float64)),
     ],
 )
 def test_other_cases_use_pytorchs_convolution(options, x):
@@ -124,23 +123,59 @@ def test_other_cases_use_pytorchs_convolution(options, x):
 
 def test_can_be_turned_off():
     plain, ours = pair()
-    x = images(8, 32, 20, 20)
+    x = images(8, 64, 20, 20)
     assert not torch.equal(ours(x), plain(x))
     ours.winograd = False
     assert torch.equal(ours(x), plain(x))
 
 
-def test_autocast_uses_pytorchs_convolution():
-    plain, ours = pair()
-    x = images(8, 32, 20, 20)
+@pytest.mark.parametrize("input_dtype", [torch.float32, torch.bfloat16])
+def test_autocast_computes_in_float32_where_that_pays(input_dtype):
+    plain, ours = pair(192, 384, 3, padding=1)
+    x = images(4, 192, 13, 13).to(input_dtype).requires_grad_()
+    outer = images(4, 384, 13, 13, seed=1).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = ours(x)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, ours(x.float()).bfloat16())
+    found = torch.autograd.grad(y, [x, *ours.parameters()], outer)
+    assert [one.dtype for one in found] == [input_dtype, torch.float32, torch.float32]
+    double = x.detach().double().requires_grad_()
+    wanted = [double, *plain.double().parameters()]
+    exact = torch.autograd.grad(plain(double), wanted, outer.double())
+    for mine, theirs in zip(found, exact, strict=True):
+        assert error(mine, theirs) < (2e-3 if mine.dtype == torch.bfloat16 else 2e-4)
+
+
+def test_autocast_uses_pytorchs_convolution_elsewhere():
+    plain, ours = pair(128, 128, 3, padding=1)
+    x = images(8, 128, 8, 8)
+    assert ours._plan(x) is not None
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ours(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "kernel", "side", "used"),
+    [
+        (96, 256, 5, 27, True),  # conv2 of AlexNet at input 227
+        (384, 384, 3, 4, True),  # conv4 at input 83
+        (256, 256, 3, 14, True),  # layer3 of ResNet-18 at input 224
+        (64, 64, 3, 56, False),  # layer1: its transforms take longer than its products
+        (512, 512, 3, 2, False),  # layer4 at input 64: so do those of its filters
+        (128, 32, 3, 28, False),  # DenseNet
+    ],
+)
+def test_which_layers_it_is_used_for(channels, filters, kernel, side, used):
+    _, ours = pair(channels, filters, kernel, padding=kernel // 2)
+    for number in (1, 64):
+        assert (ours._plan(images(number, channels, side, side)) is not None) is used
 
 
 def test_too_small_an_input_raises_pytorchs_error():
     _, ours = pair(padding=0)
     with pytest.raises(RuntimeError, match="Kernel size can't be"):
-        ours(images(80, 32, 4, 4))
+        ours(images(80, 64, 4, 4))
 
 
 @pytest.mark.parametrize("fixed", ["input", "weight", "bias"])
@@ -148,7 +183,7 @@ def test_gradients_that_are_not_needed_are_not_computed(fixed):
     plain, ours = pair()
     results = []
     for layer in (plain, ours):
-        x = images(8, 32, 20, 20).requires_grad_(fixed != "input")
+        x = images(8, 64, 20, 20).requires_grad_(fixed != "input")
         for name, parameter in layer.named_parameters():
             parameter.requires_grad_(name != fixed)
         layer(x).square().sum().backward()
@@ -162,10 +197,10 @@ def test_gradients_that_are_not_needed_are_not_computed(fixed):
 @pytest.mark.parametrize("layout", ["expanded", torch.contiguous_format, torch.channels_last])
 def test_any_memory_format_of_the_outer_gradient(layout):
     plain, ours = pair()
-    x = images(8, 32, 20, 20)
-    outer = torch.ones(()).expand(8, 40, 20, 20)
+    x = images(8, 64, 20, 20)
+    outer = torch.ones(()).expand(8, 96, 20, 20)
     if layout != "expanded":
-        outer = torch.randn(8, 40, 20, 20).contiguous(memory_format=layout)
+        outer = torch.randn(8, 96, 20, 20).contiguous(memory_format=layout)
     results = [torch.autograd.grad(layer(x), layer.weight, outer) for layer in (ours, plain)]
     assert error(*(grad for (grad,) in results)) < 1e-3  # ones cancel
 
@@ -174,27 +209,27 @@ def test_trains_after_inference_mode():
     _, ours = pair()
     convolution._transforms.cache_clear()
     with torch.inference_mode():
-        ours(images(8, 32, 20, 20))
-    ours(images(8, 32, 20, 20)).square().sum().backward()
+        ours(images(8, 64, 20, 20))
+    ours(images(8, 64, 20, 20)).square().sum().backward()
     assert ours.weight.grad is not None
 
 
 def test_second_derivative_is_refused():
     _, ours = pair()
-    x = images(8, 32, 20, 20).requires_grad_()
+    x = images(8, 64, 20, 20).requires_grad_()
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(ours(x).sum(), x, create_graph=True)
 
 
 def test_output_is_channels_last_and_only_filters_and_tiles_are_saved():
     _, ours = pair()
-    x = images(8, 32, 20, 20).requires_grad_()
+    x = images(8, 64, 20, 20).requires_grad_()
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         y = ours(x)
     assert y.is_contiguous(memory_format=torch.channels_last)
     kept = {t.data_ptr(): t.numel() for t in saved}
-    assert sum(kept.values()) == 11 * 11 * (32 * 40 + 8 * 9 * 32)  # filters, 9 tiles of 7 x 7
+    assert sum(kept.values()) == 11 * 11 * (64 * 96 + 8 * 9 * 64)  # filters, 9 tiles of 7 x 7
     saved.clear()
     ours.weight.requires_grad_(False)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
@@ -204,13 +239,13 @@ def test_output_is_channels_last_and_only_filters_and_tiles_are_saved():
 
 def test_a_single_image_is_computed_as_in_a_batch():
     _, ours = pair()
-    x = images(8, 32, 20, 20)
+    x = images(8, 64, 20, 20)
     assert ours._plan(x) == ours._plan(x[:1])
     assert error(ours(x[:1]), ours(x)[:1]) < 5e-5  # products of other sizes round differently
 
 
 def test_repeated_runs_give_equal_results():
     _, ours = pair()
-    x = images(8, 32, 20, 20)
+    x = images(8, 64, 20, 20)
     for one, other in zip(gradients(ours, x), gradients(ours, x), strict=True):
         assert torch.equal(one, other)

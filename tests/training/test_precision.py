@@ -1,4 +1,4 @@
-"""What "auto" comes to on machines with and without bfloat16 in hardware, and that it is kept."""
+"""What "auto" and "fast" precision come to on each kind of machine, and that it is kept."""
 
 import pytest
 import torch
@@ -20,22 +20,23 @@ def machine(monkeypatch, *, cpu, gpu):
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "cpu", "gpu", "expected"),
+    ("accelerator", "cpu", "gpu", "auto", "fast"),
     [
-        ("cpu", "none", None, "32-true"),
-        ("cpu", "avx512", None, "32-true"),
-        ("auto", "amx", None, "32-true"),
-        ("cpu", "none", True, "32-true"),
-        ("auto", "none", True, "bf16-mixed"),
-        ("auto", "amx", False, "32-true"),  # the GPU is what trains
-        ("gpu", "none", True, "bf16-mixed"),
-        ("cuda", "amx", False, "32-true"),
-        ("mps", "amx", None, "32-true"),
+        ("cpu", "none", None, "32-true", "32-true"),
+        ("cpu", "avx512", None, "32-true", "bf16-mixed"),
+        ("auto", "amx", None, "32-true", "bf16-mixed"),
+        ("cpu", "none", True, "32-true", "32-true"),
+        ("auto", "none", True, "bf16-mixed", "bf16-mixed"),
+        ("auto", "amx", False, "32-true", "32-true"),  # the GPU is what trains
+        ("gpu", "none", True, "bf16-mixed", "bf16-mixed"),
+        ("cuda", "amx", False, "32-true", "32-true"),
+        ("mps", "amx", None, "32-true", "32-true"),
     ],
 )
-def test_auto(monkeypatch, accelerator, cpu, gpu, expected):
+def test_what_they_resolve_to(monkeypatch, accelerator, cpu, gpu, auto, fast):
     machine(monkeypatch, cpu=cpu, gpu=gpu)
-    assert resolve_precision("auto", accelerator) == expected
+    assert resolve_precision("auto", accelerator) == auto
+    assert resolve_precision("fast", accelerator) == fast
     assert resolve_precision("16-mixed", accelerator) == "16-mixed"
 
 
@@ -53,5 +54,6 @@ def test_the_resolved_precision_is_hashed_and_recorded(monkeypatch, compose_conf
         assert plain == run("trainer.precision=32-true")
         assert plain != run("trainer.precision=bf16-mixed")
         assert run("trainer.keep_memory=false") == plain
+    assert run("trainer.precision=fast") == run("trainer.precision=bf16-mixed")
     machine(monkeypatch, cpu="none", gpu=True)
     assert run("trainer.accelerator=auto") == run("trainer.precision=bf16-mixed")

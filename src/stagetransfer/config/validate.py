@@ -46,7 +46,7 @@ from stagetransfer.names import (
 SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
 # Keys of a recipe that apply to the target stage alone.
 SEARCHED = {"search_rates", "search_epochs"}
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+PRECISIONS = ("auto", "fast", "32-true", "bf16-mixed", "16-mixed")
 # Arguments of torchvision's and timm's networks with which these download or unpickle weights.
 LOADING = {
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights",

@@ -35,17 +35,24 @@ _DTYPE = torch.float32
 _TILE_SIDES = (2, 3, 4, 5, 7)  # m
 _KERNEL_SIDES = (3, 5)  # r
 _CHUNK = 24 * 2**20  # floats of each intermediate result at once: 96 MB
-_FEWEST_CHANNELS = 32
+# A multiplication in a transform takes as long as this many in a product, because transforms wait
+# for memory: 13 on a processor with AVX-512, fewer with AVX2 alone.
+_SLOWER_TRANSFORMS = 10
+_FASTER_BFLOAT16 = 1.5  # direct convolutions, on processors that have it in hardware
+_USUAL_BATCH = 32  # images that share the transforms of the filters
 
 
 class WinogradConv2d(nn.Conv2d):
-    """`torch.nn.Conv2d`, computed by Winograd's method where that takes fewer multiplications.
+    """`torch.nn.Conv2d`, computed by Winograd's method where that probably takes less time.
 
-    This is the case on the CPU, in float32 without autocast, for channels-last input, one group,
-    32 or more channels and filters, kernels of 3 x 3 or 5 x 5 and stride 1. In all other cases
-    PyTorch's own convolution is used. The results agree to about 5e-5 of their size. The tile size
-    depends on the size of an image, not on the number of images. Set `winograd = False` to turn
-    the method off. There is no second derivative.
+    It may be used on the CPU, for channels-last input, one group, kernels of 3 x 3 or 5 x 5 and
+    stride 1. In all other cases PyTorch's own convolution is used. The results agree to about 5e-5
+    of their size. What is used depends on the layer and the size of an image, not on the number of
+    images or the machine. Set `winograd = False` to turn the method off. There is no second
+    derivative.
+
+    Under autocast to bfloat16 it is computed in float32 and rounded at the end, and is used only
+    where it still pays although direct convolutions are faster in bfloat16.
 
         conv2 = WinogradConv2d(96, 256, 5, padding=2)
     """
@@ -57,19 +64,23 @@ class WinogradConv2d(nn.Conv2d):
         if plan is None:
             return super().forward(input)
         keep = torch.is_grad_enabled() and self.weight.requires_grad
-        return cast(Tensor, _Winograd.apply(input, self.weight, self.bias, plan, keep))
+        if not torch.is_autocast_enabled("cpu"):
+            return cast(Tensor, _Winograd.apply(input, self.weight, self.bias, plan, keep))
+        with torch.autocast("cpu", enabled=False):
+            y = _Winograd.apply(input.float(), self.weight, self.bias, plan, keep)
+        return cast(Tensor, y.to(torch.get_autocast_dtype("cpu")))
 
     def _plan(self, x: Tensor) -> "_Plan | None":
+        half = torch.is_autocast_enabled("cpu")
         if not (
             self.winograd
             and x.device.type == "cpu"
-            and x.dtype == self.weight.dtype == _DTYPE
-            and not torch.is_autocast_enabled("cpu")
+            and self.weight.dtype == _DTYPE
+            and (x.dtype == _DTYPE or (half and x.dtype == torch.get_autocast_dtype("cpu")))
             and not torch.compiler.is_compiling()
             and x.dim() == 4
             and len(x) > 0
             and x.is_contiguous(memory_format=torch.channels_last)
-            and min(self.in_channels, self.out_channels) >= _FEWEST_CHANNELS
             and self.kernel_size in [(r, r) for r in _KERNEL_SIDES]
             and self.stride == self.dilation == (1, 1)
             and self.groups == 1
@@ -83,8 +94,8 @@ class WinogradConv2d(nn.Conv2d):
             return None
         size = self.in_channels, self.out_channels
         plans = [_Plan(r, m, height, width, above, left) for m in _TILE_SIDES]
-        best = min(plans, key=lambda plan: plan.cost(*size))
-        return best if best.cost(*size) < height * width * r**2 * math.prod(size) else None
+        best = min(plans, key=lambda plan: plan.products(*size) + plan.transforms(*size))
+        return best if best.pays(*size, _FASTER_BFLOAT16 if half else 1.0) else None
 
 
 @dataclass(frozen=True)
@@ -113,11 +124,27 @@ class _Plan:
     def across(self) -> int:
         return -(-self.width // self.m)
 
-    def cost(self, channels: int, filters: int) -> int:
-        """Return the multiplications for one image, in the products and in the transforms."""
+    def products(self, channels: int, filters: int) -> int:
+        """Return the multiplications for one image in the matrix products."""
+        return self.down * self.across * self.n**2 * channels * filters
+
+    def transforms(self, channels: int, filters: int) -> int:
+        """Return the multiplications for one image in the transforms of input and output."""
         n, m = self.n, self.m
-        inputs, outputs = 2 * n**3 * channels, (n * n * m + n * m * m) * filters
-        return self.down * self.across * (n * n * channels * filters + inputs + outputs)
+        return self.down * self.across * (2 * n**3 * channels + (n * n * m + n * m * m) * filters)
+
+    def pays(self, channels: int, filters: int, speed_of_direct: float) -> bool:
+        """Whether it probably takes less time than a direct convolution.
+
+        It does not depend on the batch or the machine, so that an image has one result.
+        """
+        n, r = self.n, self.r
+        filter_transforms = (n * r * r + n * n * r) * channels * filters / _USUAL_BATCH
+        slow = self.transforms(channels, filters) + filter_transforms
+        direct = self.height * self.width * r**2 * channels * filters
+        return (
+            self.products(channels, filters) + _SLOWER_TRANSFORMS * slow < direct / speed_of_direct
+        )
 
     def transform_filters(self, weight: Tensor) -> Tensor:
         """Return (n^2, channels, filters) for a weight (filters, channels, r, r)."""

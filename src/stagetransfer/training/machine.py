@@ -55,17 +55,26 @@ def keep_freed_memory() -> bool:
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
-    """Return one of Lightning's precisions, the one for this machine if `precision` is "auto".
+    """Return one of Lightning's precisions, for this machine if it is "auto" or "fast".
 
-    "auto" resolves to "bf16-mixed" (weights and their updates in float32, products in bfloat16) on
-    a GPU that multiplies bfloat16 in hardware, and to "32-true" everywhere else. On a CPU, "auto"
-    never resolves to bfloat16, because the quick recipe did not always learn with it.
+    Both resolve to "bf16-mixed" (weights and their updates in float32, products in bfloat16) on a
+    GPU that multiplies bfloat16 in hardware. On a CPU that does so, only "fast" resolves to it,
+    because two machines should give equal results by default, and the quick recipe did not always
+    learn with it. Everywhere else they are "32-true".
     """
-    if precision != "auto":
+    if precision not in ("auto", "fast"):
         return precision
-    use_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    fast = use_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if fast else "32-true"
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        half = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "cpu"):
+        half = precision == "fast" and _processor_has_bfloat16()
+    else:
+        half = False
+    return "bf16-mixed" if half else "32-true"
+
+
+def _processor_has_bfloat16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[object]:
