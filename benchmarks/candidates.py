@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision import datasets, models, transforms
+from torchvision import datasets, transforms
 
+from benchmarks import networks
 from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
-from stagetransfer.config.schema import Model, Trainer
+from stagetransfer.config.schema import Trainer
 from stagetransfer.data import DomainDataModule, StageSettings
-from stagetransfer.models import AlexNet
 from stagetransfer.training import ClassifierModule, OptimizerSettings
 from stagetransfer.training.callbacks import MeasureSpeed, SeedEpoch
 from stagetransfer.training.fit import build_trainer
@@ -29,7 +29,6 @@ from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
 from stagetransfer.training.progress import StageProgress
 
-SIZES = {"paper": 227, "torchvision": 224}
 WORKERS = os.cpu_count() or 1
 
 
@@ -47,7 +46,7 @@ class Case:
     @property
     def size(self) -> int:
         """Return the side of the network's input in pixels."""
-        return SIZES[self.network]
+        return networks.settings(self.network).input_size
 
 
 def ours(case: Case, gate: Gate) -> None:
@@ -68,13 +67,13 @@ def plain_lightning(case: Case, gate: Gate) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(_Plain(reference_network(case.network)), _loader(case, "train"))
+        trainer.fit(_Plain(networks.reference(case.network, CLASSES)), _loader(case, "train"))
 
 
 def reference(case: Case, gate: Gate) -> None:
     """Train with the loop of torchvision's references/classification/train.py, in float32."""
     device = _device()
-    network = reference_network(case.network).to(device).train()
+    network = networks.reference(case.network, CLASSES).to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     loader = _loader(case, "train")
     for _ in gate:
@@ -118,7 +117,7 @@ def our_test(case: Case, gate: Gate) -> None:
 def reference_test(case: Case, gate: Gate) -> None:
     """Test with `evaluate` of torchvision's references/classification/train.py."""
     device = _device()
-    network = reference_network(case.network).to(device).eval()
+    network = networks.reference(case.network, CLASSES).to(device).eval()
     loader = _loader(case, "test")
     with torch.inference_mode():
         for _ in gate:
@@ -136,18 +135,6 @@ def test_ceiling(case: Case, gate: Gate) -> None:
         for _ in gate:
             for _ in range(case.images // case.batch):
                 module(images)
-
-
-def reference_network(name: str) -> nn.Module:
-    """Return a network with the same layers from PyTorch's own modules."""
-    if name == "torchvision":
-        network: nn.Module = models.alexnet(num_classes=CLASSES)
-        return network
-    network = AlexNet(CLASSES, name)
-    for child, module in list(network.named_children()):
-        if isinstance(module, nn.ReLU):
-            setattr(network, child, nn.ReLU(inplace=True))
-    return network
 
 
 class _RoundPerEpoch(pl.Callback):
@@ -205,7 +192,7 @@ def _train(data: DomainDataModule, module: ClassifierModule, case: Case, gate: G
 
 
 def _module(case: Case) -> ClassifierModule:
-    model = Model(variant=case.network, input_size=case.size)
+    model = networks.settings(case.network)
     optimizer = OptimizerSettings(_sgd(), lr=1e-3, weight_decay=5e-4)
     return ClassifierModule(model, [f"class{i}" for i in range(CLASSES)], optimizer)
 

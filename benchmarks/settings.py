@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.candidates import SIZES
+from benchmarks import networks
 from benchmarks.plain import make_plain
 from benchmarks.tables import show
 from benchmarks.timing import paired_ratio, spread, time_in_turn
-from stagetransfer.config.schema import Model
-from stagetransfer.models import AlexNet, accelerate, build_backbone
+from stagetransfer.models import build_backbone
 from stagetransfer.training.machine import keep_freed_memory, resolve_precision
 
 REFERENCE: dict[str, Any] = {
@@ -35,7 +34,7 @@ def main() -> None:
     """Print one table per network."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", nargs="+", default=list(SIZES))
+    parser.add_argument("--network", nargs="+", default=list(networks.ALEXNETS))
     parser.add_argument("--size", type=int, default=224, help="input size; AlexNet has its own")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="measure it on a CPU")
     options = parser.parse_args()
     for name in options.network:
-        size = SIZES.get(name, options.size)
+        size = networks.ALEXNETS.get(name, options.size)
         _measure(
             name, size, options.rounds, options.batch,
             compiled=options.compile, half=options.bfloat16,
@@ -61,7 +60,7 @@ def _measure(name: str, size: int, rounds: int, batch: int, *, compiled: bool, h
         "optimiser without foreach": {"optimiser": {"foreach": False}},
         "PyTorch's convolutions": {"plain": ["convolutions"]},
     }
-    if name in SIZES:
+    if name in networks.ALEXNETS:
         changes["PyTorch's linear layers"] = {"plain": ["linear"]}
     if name == "paper":
         changes["PyTorch's LRN"] = {"plain": ["lrn"]}
@@ -99,8 +98,7 @@ def _step(
 ) -> Callable[[], None]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    network = _network(name, size)
-    accelerate(network)
+    network = build_backbone(networks.settings(name, size), 7).net
     make_plain(network, **{kind: kind in plain for kind in ("convolutions", "linear", "lrn")})
     network = network.to(device).to(memory_format=layout).train()
     arguments: dict[str, Any] = optimiser or {"fused": True}
@@ -113,13 +111,6 @@ def _step(
     forward = torch.compile(network) if compiled else network
     bfloat16 = precision.startswith("bf16")
     return functools.partial(_run, forward, sgd, images, labels, bfloat16)
-
-
-def _network(name: str, size: int) -> nn.Module:
-    if name in SIZES:
-        return AlexNet(7, name, input_size=size)
-    library, _, own = name.rpartition(":")
-    return build_backbone(Model(library=library or "torchvision", name=own, input_size=size), 7).net
 
 
 def _run(

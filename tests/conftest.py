@@ -38,6 +38,10 @@ SMALL = (
 Compose = Callable[..., DictConfig]
 T = TypeVar("T")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two processes of pytest share two cores. A process that a test starts with a thread for each
+    # core would wait for those of the other one, and be several times slower.
+    os.environ["OMP_NUM_THREADS"] = "1"
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # the environment of processes side by side
 
 # A slow machine is not a failure: speed is measured by benchmarks, never asserted in tests.
