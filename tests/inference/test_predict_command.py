@@ -199,9 +199,10 @@ def probabilities_at(run, split, precision):
 def assert_computed_in_the_precision_of_the_run(found, recorded, elsewhere):
     """Probabilities are those recorded, and much closer to them than in the other precision.
 
-    Processors order sums differently, so they differ in rare roundings of bfloat16.
+    Processors, and batches of other sizes, order sums differently: rare roundings of bfloat16
+    differ.
     """
-    np.testing.assert_allclose(found, recorded, atol=1e-3)
+    np.testing.assert_allclose(found, recorded, atol=5e-3)
     assert np.abs(found - recorded).mean() < np.abs(elsewhere - recorded).mean() / 4
 
 

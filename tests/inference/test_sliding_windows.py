@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.inference.label_map import (
-    label_map,
+    label_maps,
     label_shares,
     nearest_window,
     patient_shares,
@@ -86,34 +86,44 @@ def test_each_pixel_has_the_window_with_the_nearest_centre(seed, spacing):
             assert distance[found[y, x]] == pytest.approx(distance.min(), abs=1e-9)
 
 
-@given(seed=st.integers(0, 30))
-def test_label_map_and_shares_are_those_of_a_loop(seed):
+@given(seed=st.integers(0, 30), size=st.integers(1, 9), stride=st.integers(1, 9))
+def test_label_maps_are_those_of_a_loop(seed, size, stride):
     random = np.random.default_rng(seed)
-    lung = blob((30, 26), seed)
-    codes = random.integers(0, 4, 12)
-    windows = nearest_window(lung, random.uniform(0, 26, (12, 2)), (8, 8))
-    labels = label_map(lung, windows, codes, 4)
-    counted = dict.fromkeys("abcdn", 0)
-    for y in range(30):
-        for x in range(26):
-            expected = -1
-            if lung[y, x]:
-                expected = 4 if windows[y, x] < 0 else codes[windows[y, x]]
-                counted["abcdn"[expected]] += 1
-            assert labels[y, x] == expected
+    windows = place_windows(blob((30, 26), seed), size, stride)
+    p = random.dirichlet([0.5] * 3, len(windows))
+    familiar = random.random(len(windows)) < 0.6
+    marked, plain = label_maps(windows, p, familiar, (30, 26), 0.5)
+    for y, x in np.ndindex(30, 26):
+        rows, columns = y - windows.tops, x - windows.lefts
+        inside = (rows >= 0) & (rows < size) & (columns >= 0) & (columns < size)
+        if not inside.any():
+            assert marked[y, x] == plain[y, x] == 5
+            continue
+        known = inside & familiar
+        mean = p[known if known.any() else inside].mean(0)
+        assert mean[plain[y, x]] == pytest.approx(mean.max(), abs=1e-9)
+        if known.sum() < inside.sum() / 4:
+            assert marked[y, x] == 4
+        elif abs(mean.max() - 0.5) > 1e-9:
+            assert marked[y, x] == (3 if mean.max() < 0.5 else plain[y, x])
+
+
+@given(seed=st.integers(0, 30))
+def test_shares_are_those_of_a_loop(seed):
+    labels = np.random.default_rng(seed).integers(-1, 5, (30, 26)).astype(np.int16)
     found = label_shares(labels, "abcdn")
-    read = lung.sum() - counted["n"]
-    for name, count in counted.items():
-        assert found[name] == pytest.approx(count / (lung.sum() if name == "n" else read))
+    counted = [int((labels == code).sum()) for code in range(5)]
+    for name, count in zip("abcdn", counted, strict=True):
+        assert found[name] == pytest.approx(count / sum(counted if name == "n" else counted[:4]))
 
 
 def test_without_windows_nothing_is_read():
-    lung = np.eye(4, dtype=bool)
-    windows = nearest_window(lung, np.zeros((0, 2)), (8, 8))
-    labels = label_map(lung, windows, np.zeros(0, np.int64), 2)
-    assert (labels == np.where(lung, 2, -1)).all()
-    assert [*label_shares(labels, "abn").values()] == pytest.approx(
-        [np.nan, np.nan, 1], nan_ok=True
+    windows = place_windows(np.zeros((4, 4), bool), 2, 1)
+    marked, plain = label_maps(windows, np.zeros((0, 2)), np.zeros(0, bool), (4, 4), 0.5)
+    assert (marked == 4).all()
+    assert (plain == 4).all()
+    assert [*label_shares(marked, "abcdn").values()] == pytest.approx(
+        [np.nan] * 4 + [1], nan_ok=True
     )
 
 

@@ -1,8 +1,8 @@
-"""The codes of windows and pixels, and label maps: each pixel has the code of its nearest window.
+"""The codes of windows and pixels, and label maps, in which the windows of a pixel are averaged.
 
 Codes 0, 1, ... are the run's classes, followed by two marks: "uncertain", and "unlike the training
 data" (see `stagetransfer.inference.calibrated_classifier`). The last code, "not read", is that of
-lung pixels that the nearest window does not contain: the network has not seen them.
+lung pixels that no window contains: the network has not seen them.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ from scipy.spatial import KDTree
 
 from stagetransfer.ct.roi_patches import Mask
 from stagetransfer.ct.volume import Floats, Spacing
+from stagetransfer.inference.sliding_windows import Windows
 
 DISCLAIMER = "research use, not a diagnosis"  # on all figures and files that may be passed on
 MARKS = ("uncertain", "unlike the training data")
 NOT_READ = "not read"
+FAMILIAR_SHARE = 0.25  # of a pixel's windows, below which it is unlike the training data
 OUTSIDE = -1  # the code of pixels outside the lung
 
 LabelMap = NDArray[np.int16]
@@ -46,11 +48,43 @@ def nearest_window(
     return result
 
 
-def label_map(
-    lung: Mask, windows: NDArray[np.int32], codes: NDArray[np.int64], not_read: int
-) -> LabelMap:
-    """Return (H, W): the code of each lung pixel's window, or `not_read`; elsewhere `OUTSIDE`."""
-    return np.where(lung, np.append(codes, not_read)[windows], OUTSIDE).astype(np.int16)
+def window_sums(windows: Windows, values: Floats, shape: tuple[int, int]) -> Floats:
+    """Return (H, W): the sum of the values (N,) of the windows that contain each raster pixel."""
+    # Each window adds its value from its first corner on, and takes it away at the other sides.
+    corners, size = np.zeros((shape[0] + 1, shape[1] + 1)), windows.size
+    for down, right, sign in ((0, 0, 1), (size, 0, -1), (0, size, -1), (size, size, 1)):
+        np.add.at(corners, (windows.tops + down, windows.lefts + right), sign * values)
+    return np.asarray(corners.cumsum(0).cumsum(1)[:-1, :-1])
+
+
+def label_maps(
+    windows: Windows,
+    probabilities: Floats,
+    familiar: Mask,
+    shape: tuple[int, int],
+    min_probability: float,
+) -> tuple[LabelMap, LabelMap]:
+    """Return two label maps (H, W) of a raster: with the two marks, and without.
+
+    The probabilities (N, C) of the windows that contain a pixel are averaged. Those that are unlike
+    the training data, where `familiar` (N,) is False, count only if there is no other. A pixel is
+    unlike the training data if less than a quarter of its windows is familiar, and otherwise
+    uncertain if its greatest mean probability is below `min_probability`.
+    """
+    number = window_sums(windows, np.ones(len(windows)), shape)
+    known = window_sums(windows, familiar.astype(np.float64), shape)
+    best, classes = np.full(shape, -np.inf), probabilities.shape[1]
+    plain = np.full(shape, classes + len(MARKS), np.int16)
+    for code, p in enumerate(probabilities.T):
+        own = np.where(
+            known > 0, window_sums(windows, p * familiar, shape), window_sums(windows, p, shape)
+        )
+        better = (number > 0) & (own > best)
+        plain[better], best[better] = code, own[better]
+    best /= np.where(known > 0, known, np.maximum(number, 1))
+    marked = np.where((number > 0) & (best < min_probability), classes, plain)
+    marked = np.where(known < FAMILIAR_SHARE * number, classes + 1, marked)
+    return marked.astype(np.int16), plain
 
 
 def label_shares(labels: LabelMap, names: Sequence[str]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from stagetransfer.ct.annotations import CroppedMask
 from stagetransfer.ct.roi_patches import Mask, PatchSettings, Raster, apply_window
 from stagetransfer.ct.volume import Floats, Spacing
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, WindowPredictions
-from stagetransfer.inference.label_map import MARKS, LabelMap, label_map, nearest_window
+from stagetransfer.inference.label_map import MARKS, OUTSIDE, LabelMap, label_maps, nearest_window
 from stagetransfer.inference.sliding_windows import Windows, place_windows
 
 
@@ -46,6 +46,7 @@ class SlicePrediction:
         centres: (N, 2) x and y of the windows' centres in pixels of the slice.
         predictions: of the N windows, row by row.
         windows: (H, W) the window whose centre is nearest to each pixel; -1 where none is near.
+        min_probability: the least mean probability of a pixel that is not uncertain.
     """
 
     prepared: PreparedSlice
@@ -54,6 +55,7 @@ class SlicePrediction:
     centres: NDArray[np.float64]
     predictions: WindowPredictions
     windows: NDArray[np.int32]
+    min_probability: float
 
     @property
     def window(self) -> tuple[float, float]:
@@ -61,19 +63,33 @@ class SlicePrediction:
         rows, columns = (self.prepared.windows.size * scale for scale in self.prepared.raster.scale)
         return rows, columns
 
-    @cached_property
+    @property
     def labels(self) -> LabelMap:
         """(H, W) codes of classes, marks and "not read"; -1 outside the lung."""
-        return self._map(self.predictions.codes)
+        return self._maps[0]
 
-    @cached_property
+    @property
     def labels_without_marks(self) -> LabelMap:
         """(H, W) codes of the most probable classes, or "not read"; -1 outside the lung."""
-        return self._map(self.predictions.most_probable)
+        return self._maps[1]
 
-    def _map(self, codes: NDArray[np.int64]) -> LabelMap:
-        not_read = self.predictions.probabilities.shape[1] + len(MARKS)
-        return label_map(self.lung, self.windows, codes, not_read)
+    @cached_property
+    def _maps(self) -> tuple[LabelMap, LabelMap]:
+        found, raster = self.predictions, self.prepared.raster
+        classes = found.probabilities.shape[1]
+        familiar = found.codes != classes + MARKS.index("unlike the training data")
+        maps = label_maps(
+            self.prepared.windows, found.probabilities, familiar, raster.size, self.min_probability
+        )
+        # Pixels of the slice beyond the raster's whole pixels are not read.
+        y, x = np.nonzero(self.lung)
+        columns, rows = np.rint(raster.to_raster(np.stack([x, y], axis=1))).astype(np.int64).T
+        inside = (rows < raster.size[0]) & (columns < raster.size[1])
+        marked, plain = np.full((2, *self.lung.shape), OUTSIDE, np.int16)
+        for target, source in zip((marked, plain), maps, strict=True):
+            target[y, x] = classes + len(MARKS)
+            target[y[inside], x[inside]] = source[rows[inside], columns[inside]]
+        return marked, plain
 
 
 def prepare_slice(
@@ -108,5 +124,6 @@ def predict_slice(
     rows, columns = (settings.size * scale for scale in prepared.raster.scale)
     windows = nearest_window(lung, centres, (rows, columns), spacing)
     return SlicePrediction(
-        prepared, apply_window(hu, settings), lung, centres, predictions, windows
-    )
+        prepared, apply_window(hu, settings), lung, centres, predictions, windows,
+        classifier.min_probability,
+    )  # fmt: skip
