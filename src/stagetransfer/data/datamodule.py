@@ -3,8 +3,10 @@
 import functools
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -69,11 +71,12 @@ class DomainDataModule(pl.LightningDataModule):
         self.mean = torch.tensor(stage.mean).view(3, 1, 1)
         self.std = torch.tensor(stage.std).view(3, 1, 1)
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.cached_images: Path | None = None  # see `training.image_cache`
         self._image_sets: dict[str, ImageSet] = {}
 
     def read(self) -> Self:
         """Read labels, splits and subset; pixels are decoded once if images are checked."""
-        stage, settings = self.stage, self.settings
+        stage, settings, self.read_at = self.stage, self.settings, time.time()
         self.samples, self.fingerprint, digests = self._read_samples()
         self.split_file_record = self._apply_split_file()
         self.all_rows = split_samples(
@@ -228,8 +231,7 @@ class DomainDataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return all images before the ratio, in order: one loader for each split that has any."""
         decoded = [self._decode(rows) for rows in self.all_rows.values() if len(rows)]
-        workers = self.settings.workers
-        return [build_loader(part, PREDICTED, workers, self.trainer) for part in decoded]
+        return [build_loader(part, PREDICTED, self._workers, self.trainer) for part in decoded]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn stored images into network input on the device; called by Lightning."""
@@ -239,18 +241,26 @@ class DomainDataModule(pl.LightningDataModule):
 
     def _decode(self, rows: Rows) -> ImageSet:
         limit = self.settings.memory_limit_gib * 2**30
-        return ImageSet(self.samples, rows, self._side, self.settings.fit, limit, self._confounder)
+        return ImageSet(
+            self.samples, rows, self.side, self.settings.fit, limit, self._confounder,
+            self.cached_images,
+        )  # fmt: skip
 
     @functools.cached_property
-    def _side(self) -> int:
-        # With the margin that a random crop removes.
+    def side(self) -> int:
+        """Side at which the images are stored, with the margin that a random crop removes."""
         side = round(self.stage.input_size / (1 - self.settings.crop))
         return images.stored_side(self.samples.images, side)
 
     def _loader(
         self, data: ImageSet, trainer: pl.Trainer | None, sampler: EpochSampler | None = None
     ) -> DataLoader[Any]:
-        return build_loader(data, self.stage.batch_size, self.settings.workers, trainer, sampler)
+        return build_loader(data, self.stage.batch_size, self._workers, trainer, sampler)
+
+    @property
+    def _workers(self) -> int:
+        # Copying decoded images between processes takes longer than reading them.
+        return 0 if self.cached_images else self.settings.workers
 
     def _reader(self, settings: DomainSettings) -> Callable[..., Samples]:
         """Return the function that reads the layout, or draws the embedded domain."""
