@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stagetransfer.config.domain_settings import DomainSettings
+from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.data import images
 from stagetransfer.data.confounder import draw_confounder
 from stagetransfer.data.copies import Copies
@@ -28,7 +29,6 @@ from stagetransfer.data.layouts import LAYOUTS, TREES, check_images, check_optio
 from stagetransfer.data.loader import EpochSampler, build_loader
 from stagetransfer.data.samples import UNKNOWN_GROUPS, Samples
 from stagetransfer.data.split_files import read_split_file
-from stagetransfer.data.stage_settings import StageSettings
 from stagetransfer.data.subset import subset_of_splits
 from stagetransfer.errors import UserError
 from stagetransfer.synthetic import GENERATORS
@@ -87,8 +87,7 @@ class DomainDataModule(pl.LightningDataModule):
             seed=settings.split_seed,
             hint=f"{stage.key}.split_by=image",
         )
-        tested = self.all_rows["test"]
-        self._confounder = draw_confounder(self.samples, tested, settings, stage.key)
+        self._confounder = draw_confounder(self.samples, self.all_rows["test"], settings, stage.key)
         self.copies = Copies.among(self.samples, self.all_rows, digests)
         self.rows = subset_of_splits(self.samples, self.all_rows, stage, settings.long_tail)
         self._right = self.samples.labels
@@ -99,22 +98,20 @@ class DomainDataModule(pl.LightningDataModule):
 
     def log_doubts(self) -> None:
         """Log what makes figures doubtful: copies in other splits, unknown patients, no check."""
-        for line in self.copies.lines:
-            log.warning("%s: %s", self.stage.key, line)
+        lines = list(self.copies.lines)
         if wrong := self.wrong_labels:
-            count = self.count("train")
-            log.warning(
-                "%s: %d of %d training labels are wrong (label_noise)", self.stage.key, wrong, count
-            )
+            lines += [f"{wrong} of {self.count('train')} training labels are wrong (label_noise)"]
         if self.settings.long_tail is not None:
             counts = ", ".join(f"{n} {name}" for name, n in self.count_by_class("train").items())
-            log.warning("%s: training images after long_tail: %s", self.stage.key, counts)
+            lines += [f"training images after long_tail: {counts}"]
         if not self.copies.compared:
             text = "images are not decoded beforehand: damaged ones and copies are not looked for, "
             text += "and whether a file has changed is told from its size and time"
             log.info("%s: %s", self.stage.key, text)
         if self.stage.is_target and self.samples.groups is None and self.settings.root:
-            log.warning("%s: %s", self.stage.key, UNKNOWN_GROUPS)
+            lines += [UNKNOWN_GROUPS]
+        for line in lines:
+            log.warning("%s: %s", self.stage.key, line)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -162,11 +159,8 @@ class DomainDataModule(pl.LightningDataModule):
         rows = {split: rows.tolist() for split, rows in self.all_rows.items()}
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
         known = {"fingerprint": self.fingerprint, "rows": digest}
-        return known | {
-            "fit": self.settings.fit,
-            "crop": self.settings.crop,
-            **self.settings.planted,
-        }
+        settings = self.settings
+        return {**known, "fit": settings.fit, "crop": settings.crop, **settings.planted}
 
     def image_set(self, split: str, trainer: pl.Trainer | None = None) -> ImageSet:
         """Return a split's images, decoded once, and on the trainer's device if they fit there."""
@@ -196,9 +190,7 @@ class DomainDataModule(pl.LightningDataModule):
         """Return network input (B, 3, S, S) from stored images (B, C, H, W) on their device."""
         settings = self.settings
         if random_variants:
-            stored = images.augment(
-                stored, mirror=settings.mirror, turn=settings.turn, crop=settings.crop
-            )
+            stored = images.augment(stored, settings.mirror, settings.turn, settings.crop)
         else:
             stored = images.centre_crop(stored, settings.crop)
         device = stored.device
@@ -230,8 +222,8 @@ class DomainDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return all images before the ratio, in order: one loader for each split that has any."""
-        decoded = [self._decode(rows) for rows in self.all_rows.values() if len(rows)]
-        return [build_loader(part, PREDICTED, self._workers, self.trainer) for part in decoded]
+        parts = [self._decode(rows) for rows in self.all_rows.values() if len(rows)]
+        return [self._loader(part, self.trainer, batch_size=PREDICTED) for part in parts]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn stored images into network input on the device; called by Lightning."""
@@ -253,14 +245,12 @@ class DomainDataModule(pl.LightningDataModule):
         return images.stored_side(self.samples.images, side)
 
     def _loader(
-        self, data: ImageSet, trainer: pl.Trainer | None, sampler: EpochSampler | None = None
-    ) -> DataLoader[Any]:
-        return build_loader(data, self.stage.batch_size, self._workers, trainer, sampler)
-
-    @property
-    def _workers(self) -> int:
+        self, data: ImageSet, trainer: pl.Trainer | None, sampler: EpochSampler | None = None,
+        batch_size: int | None = None,
+    ) -> DataLoader[Any]:  # fmt: skip
         # Copying decoded images between processes takes longer than reading them.
-        return 0 if self.cached_images else self.settings.workers
+        workers = 0 if self.cached_images else self.settings.workers
+        return build_loader(data, batch_size or self.stage.batch_size, workers, trainer, sampler)
 
     def _reader(self, settings: DomainSettings) -> Callable[..., Samples]:
         """Return the function that reads the layout, or draws the embedded domain."""

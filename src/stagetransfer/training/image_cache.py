@@ -58,6 +58,8 @@ def use_image_cache(data: DomainDataModule, store: Store, *, fill: bool = True) 
     identity = {"images": data.fingerprint, "side": side, "fit": settings.fit, "with": versions}
     key = key_of(identity)
     path = store.path(key) / "images.npy"
+    if not (fill or path.exists()):
+        return  # the process that could not fill it has said why
     try:
         with store.make(key) if fill else nullcontext() as folder:
             if folder is not None:
