@@ -22,7 +22,8 @@ from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
 from stagetransfer.config.schema import Trainer
 from stagetransfer.data import DomainDataModule, StageSettings
-from stagetransfer.training import ClassifierModule, OptimizerSettings
+from stagetransfer.pipeline.stage_store import StageStore
+from stagetransfer.training import ClassifierModule, OptimizerSettings, use_image_cache
 from stagetransfer.training.callbacks import MeasureSpeed, SeedEpoch
 from stagetransfer.training.fit import build_trainer
 from stagetransfer.training.log_learning_rates import LogLearningRates
@@ -42,6 +43,7 @@ class Case:
     batch: int
     images: int  # number of images per epoch; one epoch is one round
     precision: str = "32-true"
+    cached: bool = False  # whether our images are read from the disk cache, and not decoded
 
     @property
     def size(self) -> int:
@@ -203,7 +205,7 @@ def _sgd() -> Any:
 
 def _data(case: Case) -> DomainDataModule:
     kind = KINDS[case.data]
-    return DomainDataModule(
+    data = DomainDataModule(
         StageSettings("benchmark", batch_size=case.batch, input_size=case.size),
         layout="folder",
         root=case.root,
@@ -212,6 +214,9 @@ def _data(case: Case) -> DomainDataModule:
         memory_limit_gib=4.0 if kind.held else 0.0,
         check_images=False,
     ).read()
+    if case.cached:
+        use_image_cache(data, StageStore(case.root.with_name("images")))
+    return data
 
 
 def _loader(case: Case, split: str) -> DataLoader[Any]:

@@ -41,7 +41,13 @@ VALUES = {
     "domain.target.root": ["domain.target.root={copy}"],
     "domain.target.split_file": ["domain.target.split_file={copy}.csv"],
     "domain.target.memory_limit_gib": ["domain.target.memory_limit_gib=0"],
-    "domain.target.workers": ["domain.target.workers=2", "domain.target.memory_limit_gib=0"],
+    "domain.target.workers": [
+        "domain.target.workers=2", "domain.target.memory_limit_gib=0",
+        "domain.target.disk_limit_gib=0",
+    ],
+    "domain.target.disk_limit_gib": [
+        "domain.target.memory_limit_gib=0", "domain.target.disk_limit_gib=1",
+    ],
     "domain.target.device_memory_limit_gib": ["domain.target.device_memory_limit_gib=0"],
     "domain.target.index": ["domain.target.index=false"],
 }  # fmt: skip

@@ -39,6 +39,7 @@ class DomainSettings:
     augment: bool = decides(True)  # random variants in training
     workers: int = idle(0)  # processes that decode images
     memory_limit_gib: float = idle(4.0)  # for decoded images
+    disk_limit_gib: float = idle(16.0)  # for decoded images that do not fit memory_limit_gib
     device_memory_limit_gib: float = idle(4.0)  # the same on the GPU
     check_images: bool = decides(True)  # decode every file when reading: the fingerprint
     confounder: float | None = decides(None)  # strength of a planted one; target only

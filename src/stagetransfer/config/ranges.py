@@ -18,7 +18,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("min_steps", "min_epochs", "log_every_n_steps", "probe_epochs"), (0, MOST)),
     **dict.fromkeys(("reload_dataloaders_every_n_epochs", "fast_dev_run", "fold"), (0, MOST)),
     **dict.fromkeys(("memory_limit_gib", "device_memory_limit_gib"), (0, MOST)),
-    **dict.fromkeys(("frozen_features_gib", "bias_rate"), (0, MOST)),
+    **dict.fromkeys(("disk_limit_gib", "frozen_features_gib", "bias_rate"), (0, MOST)),
     **dict.fromkeys(("ratio", "dropout", "label_smoothing", "crop", "confounder"), (0, 1)),
     **dict.fromkeys(("validation_share", "test_share", "label_noise", "long_tail"), (0, 1)),
     "checkpoint_every_minutes": (0.01, MOST),

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from stagetransfer.config.domain_settings import DomainSettings
-from stagetransfer.data.pretrained import Pretrained
+from stagetransfer.config.pretrained import Pretrained
+from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.data.samples import Samples
-from stagetransfer.data.stage_settings import StageSettings
 
 if TYPE_CHECKING:
     from stagetransfer.data.datamodule import (

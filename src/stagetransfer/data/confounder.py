@@ -63,9 +63,7 @@ def draw_confounder(
 
     The draw depends on the image's id alone. Training and validation images have the correlation;
     in the `test` rows it is the same, reversed, or no image bears it, by `confounder_test`.
-
-    Raises:
-        UserError: the class is unknown.
+    UserError if the class is unknown.
     """
     if settings.confounder is None:
         return None

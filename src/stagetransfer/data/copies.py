@@ -36,18 +36,14 @@ class Copies:
         for number, chosen in enumerate(rows.values()):
             split[chosen] = number
         used = np.flatnonzero(split >= 0)
-        order = used[np.argsort(digests[used], kind="stable")]
-        first = order.copy()  # of each image, the first one with its pixels
-        for place in np.flatnonzero(np.diff(digests[order]) == 0) + 1:
-            first[place] = first[place - 1]
-        splits, classes = [], []
-        for row, other in sorted(zip(order.tolist(), first.tolist(), strict=True)):
-            pair = (samples.ids[other], samples.ids[row])
-            if split[row] != split[other]:
-                splits.append(pair)
-            if samples.labels[row] != samples.labels[other]:
-                classes.append(pair)
-        return cls(True, tuple(splits), tuple(classes))
+        _, first, places = np.unique(digests[used], return_index=True, return_inverse=True)
+        original = used[first[places]]  # of each image, the first one with its pixels
+
+        def differing(column: NDArray[np.int64]) -> tuple[tuple[str, str], ...]:
+            pairs = np.stack((original, used), axis=1)[column[original] != column[used]]
+            return tuple((samples.ids[one], samples.ids[other]) for one, other in pairs.tolist())
+
+        return cls(True, differing(split), differing(samples.labels))
 
     @property
     def lines(self) -> list[str]:

@@ -3,8 +3,10 @@
 import functools
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stagetransfer.config.domain_settings import DomainSettings
+from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.data import images
 from stagetransfer.data.confounder import draw_confounder
 from stagetransfer.data.copies import Copies
@@ -26,7 +29,6 @@ from stagetransfer.data.layouts import LAYOUTS, TREES, check_images, check_optio
 from stagetransfer.data.loader import EpochSampler, build_loader
 from stagetransfer.data.samples import UNKNOWN_GROUPS, Samples
 from stagetransfer.data.split_files import read_split_file
-from stagetransfer.data.stage_settings import StageSettings
 from stagetransfer.data.subset import subset_of_splits
 from stagetransfer.errors import UserError
 from stagetransfer.synthetic import GENERATORS
@@ -69,11 +71,12 @@ class DomainDataModule(pl.LightningDataModule):
         self.mean = torch.tensor(stage.mean).view(3, 1, 1)
         self.std = torch.tensor(stage.std).view(3, 1, 1)
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.cached_images: Path | None = None  # see `training.image_cache`
         self._image_sets: dict[str, ImageSet] = {}
 
     def read(self) -> Self:
         """Read labels, splits and subset; pixels are decoded once if images are checked."""
-        stage, settings = self.stage, self.settings
+        stage, settings, self.read_at = self.stage, self.settings, time.time()
         self.samples, self.fingerprint, digests = self._read_samples()
         self.split_file_record = self._apply_split_file()
         self.all_rows = split_samples(
@@ -84,8 +87,7 @@ class DomainDataModule(pl.LightningDataModule):
             seed=settings.split_seed,
             hint=f"{stage.key}.split_by=image",
         )
-        tested = self.all_rows["test"]
-        self._confounder = draw_confounder(self.samples, tested, settings, stage.key)
+        self._confounder = draw_confounder(self.samples, self.all_rows["test"], settings, stage.key)
         self.copies = Copies.among(self.samples, self.all_rows, digests)
         self.rows = subset_of_splits(self.samples, self.all_rows, stage, settings.long_tail)
         self._right = self.samples.labels
@@ -96,22 +98,20 @@ class DomainDataModule(pl.LightningDataModule):
 
     def log_doubts(self) -> None:
         """Log what makes figures doubtful: copies in other splits, unknown patients, no check."""
-        for line in self.copies.lines:
-            log.warning("%s: %s", self.stage.key, line)
+        lines = list(self.copies.lines)
         if wrong := self.wrong_labels:
-            count = self.count("train")
-            log.warning(
-                "%s: %d of %d training labels are wrong (label_noise)", self.stage.key, wrong, count
-            )
+            lines += [f"{wrong} of {self.count('train')} training labels are wrong (label_noise)"]
         if self.settings.long_tail is not None:
             counts = ", ".join(f"{n} {name}" for name, n in self.count_by_class("train").items())
-            log.warning("%s: training images after long_tail: %s", self.stage.key, counts)
+            lines += [f"training images after long_tail: {counts}"]
         if not self.copies.compared:
             text = "images are not decoded beforehand: damaged ones and copies are not looked for, "
             text += "and whether a file has changed is told from its size and time"
             log.info("%s: %s", self.stage.key, text)
         if self.stage.is_target and self.samples.groups is None and self.settings.root:
-            log.warning("%s: %s", self.stage.key, UNKNOWN_GROUPS)
+            lines += [UNKNOWN_GROUPS]
+        for line in lines:
+            log.warning("%s: %s", self.stage.key, line)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -159,11 +159,8 @@ class DomainDataModule(pl.LightningDataModule):
         rows = {split: rows.tolist() for split, rows in self.all_rows.items()}
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
         known = {"fingerprint": self.fingerprint, "rows": digest}
-        return known | {
-            "fit": self.settings.fit,
-            "crop": self.settings.crop,
-            **self.settings.planted,
-        }
+        settings = self.settings
+        return {**known, "fit": settings.fit, "crop": settings.crop, **settings.planted}
 
     def image_set(self, split: str, trainer: pl.Trainer | None = None) -> ImageSet:
         """Return a split's images, decoded once, and on the trainer's device if they fit there."""
@@ -193,9 +190,7 @@ class DomainDataModule(pl.LightningDataModule):
         """Return network input (B, 3, S, S) from stored images (B, C, H, W) on their device."""
         settings = self.settings
         if random_variants:
-            stored = images.augment(
-                stored, mirror=settings.mirror, turn=settings.turn, crop=settings.crop
-            )
+            stored = images.augment(stored, settings.mirror, settings.turn, settings.crop)
         else:
             stored = images.centre_crop(stored, settings.crop)
         device = stored.device
@@ -227,9 +222,8 @@ class DomainDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return all images before the ratio, in order: one loader for each split that has any."""
-        decoded = [self._decode(rows) for rows in self.all_rows.values() if len(rows)]
-        workers = self.settings.workers
-        return [build_loader(part, PREDICTED, workers, self.trainer) for part in decoded]
+        parts = [self._decode(rows) for rows in self.all_rows.values() if len(rows)]
+        return [self._loader(part, self.trainer, batch_size=PREDICTED) for part in parts]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn stored images into network input on the device; called by Lightning."""
@@ -239,18 +233,24 @@ class DomainDataModule(pl.LightningDataModule):
 
     def _decode(self, rows: Rows) -> ImageSet:
         limit = self.settings.memory_limit_gib * 2**30
-        return ImageSet(self.samples, rows, self._side, self.settings.fit, limit, self._confounder)
+        return ImageSet(
+            self.samples, rows, self.side, self.settings.fit, limit, self._confounder,
+            self.cached_images,
+        )  # fmt: skip
 
     @functools.cached_property
-    def _side(self) -> int:
-        # With the margin that a random crop removes.
+    def side(self) -> int:
+        """Side at which the images are stored, with the margin that a random crop removes."""
         side = round(self.stage.input_size / (1 - self.settings.crop))
         return images.stored_side(self.samples.images, side)
 
     def _loader(
-        self, data: ImageSet, trainer: pl.Trainer | None, sampler: EpochSampler | None = None
-    ) -> DataLoader[Any]:
-        return build_loader(data, self.stage.batch_size, self.settings.workers, trainer, sampler)
+        self, data: ImageSet, trainer: pl.Trainer | None, sampler: EpochSampler | None = None,
+        batch_size: int | None = None,
+    ) -> DataLoader[Any]:  # fmt: skip
+        # Copying decoded images between processes takes longer than reading them.
+        workers = 0 if self.cached_images else self.settings.workers
+        return build_loader(data, batch_size or self.stage.batch_size, workers, trainer, sampler)
 
     def _reader(self, settings: DomainSettings) -> Callable[..., Samples]:
         """Return the function that reads the layout, or draws the embedded domain."""

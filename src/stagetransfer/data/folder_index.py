@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from stagetransfer.data.compact_strings import FilePaths, PackedStrings
 from stagetransfer.data.layouts.folder_walk import visited
 from stagetransfer.data.layouts.image_check import check_images
-from stagetransfer.data.samples import SPLITS, Samples
+from stagetransfer.data.samples import Samples
 from stagetransfer.files import atomic_path
 
 MINIMUM = 10_000  # images; a smaller tree is read in well under a second
@@ -110,36 +110,27 @@ def _save(
         return  # the tree is still being changed
     if root.resolve() in path.resolve().parents:
         return  # never write among the images
-    head["groups"], groups = _coded(samples.groups, None)
-    head["splits"], splits = _coded(samples.splits, SPLITS)
+    head["groups"], groups = _coded(samples.groups)
+    head["splits"], splits = _coded(samples.splits)
     head["classes"] = list(samples.classes)
     try:
         with atomic_path(path) as part, part.open("wb") as file:
             np.savez(
-                file,
-                head=np.frombuffer(json.dumps(head).encode(), dtype=np.uint8),
-                text=samples.ids.text,
-                ends=samples.ids.ends,
-                labels=samples.labels.astype(np.int32),
+                file, head=np.frombuffer(json.dumps(head).encode(), dtype=np.uint8),
+                text=samples.ids.text, ends=samples.ids.ends, groups=groups, splits=splits,
+                labels=samples.labels.astype(np.int32), folder_times=times, file_states=states,
                 digests=np.empty(0, np.uint64) if digests is None else digests,
-                groups=groups,
-                splits=splits,
-                folder_times=times,
-                file_states=states,
-            )
+            )  # fmt: skip
     except OSError as error:
         log.warning("%s: cannot write the index of %s (%s)", path, root, error.strerror)
 
 
-def _coded(
-    column: Sequence[str] | None, names: Sequence[str] | None
-) -> tuple[list[str] | None, NDArray[np.int32]]:
+def _coded(column: Sequence[str] | None) -> tuple[list[str] | None, NDArray[np.int32]]:
     """Return the distinct names, and each row's number among them; None for a missing column."""
     if column is None:
         return None, np.empty(0, dtype=np.int32)
-    names = list(names or dict.fromkeys(column))
-    number = {name: i for i, name in enumerate(names)}
-    return names, np.array([number[name] for name in column], dtype=np.int32)
+    number = {name: i for i, name in enumerate(dict.fromkeys(column))}
+    return list(number), np.array([number[name] for name in column], dtype=np.int32)
 
 
 def _decoded(names: list[str] | None, numbers: NDArray[np.int32]) -> tuple[str, ...] | None:

@@ -1,5 +1,6 @@
 """Images: decoded from files to uint8 tensors, augmented, and turned into network input."""
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,10 +30,11 @@ class Batch(NamedTuple):
 
 
 class ImageSet(Dataset[Batch]):
-    """Images of some rows, decoded once and held in memory, or decoded for each batch.
+    """Images of some rows, held in memory if they fit the limit in bytes, or read for each batch.
 
-    They are square, `side` pixels wide (see `stored_side`), and held if they fit the limit in
-    bytes. Both ways give the same pixels, with the `confounder` planted.
+    They are square, `side` pixels wide (see `stored_side`), and decoded from their files or read
+    from `cache`, the file of all images of the domain that `training.image_cache` writes. All ways
+    give the same pixels, with the `confounder` planted.
     """
 
     def __init__(
@@ -43,17 +45,20 @@ class ImageSet(Dataset[Batch]):
         fit: str,
         memory_limit: float,
         confounder: Confounder | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.rows = torch.from_numpy(rows)
         self.labels = torch.from_numpy(samples.labels[rows])
         self.side, self.fit = side, fit
-        self.confounder = confounder
+        self.confounder, self.cache = confounder, cache
         self.files: Sequence[Path] = ()
         self.held: Tensor | None = None
-        images = samples.take(rows).images
+        images, fits = samples.take(rows).images, len(rows) * 3 * side * side <= memory_limit
         if isinstance(images, np.ndarray):
             self.held = _channels_first(images)
-        elif len(images) * 3 * side * side <= memory_limit:
+        elif fits and cache is not None:
+            self.held = _channels_first(memory_map(cache)[rows])
+        elif fits:
             self.held = _decode_all(images, side, fit)
         else:
             self.files = images
@@ -74,11 +79,22 @@ class ImageSet(Dataset[Batch]):
         if self.held is not None:
             images = _select(self.held, index.to(self.held.device))
         else:
-            arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
-            images = _channels_first(np.stack(arrays))
+            if self.cache is not None:
+                pixels = memory_map(self.cache)[self.rows[index].numpy()]
+            else:
+                arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
+                pixels = np.stack(arrays)
+            images = _channels_first(pixels)
             if self.confounder is not None:
                 images = self.confounder.plant(images, self.rows[index].numpy())
         return Batch(images, self.labels[index], self.rows[index])
+
+
+@functools.cache  # a process maps a file once; a pickled map would be a copy of its content
+def memory_map(path: Path) -> NDArray[np.uint8]:
+    """Return the array in a .npy file, which is read where it is used."""
+    array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return array
 
 
 def stored_side(images: Sequence[Path] | NDArray[np.uint8], side: int) -> int:
@@ -179,7 +195,7 @@ def to_input(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     return rows.view(-1, size, size, 3).movedim(-1, 1)
 
 
-def augment(images: Tensor, *, mirror: bool, turn: bool, crop: float) -> Tensor:
+def augment(images: Tensor, mirror: bool, turn: bool, crop: float) -> Tensor:
     """Return random variants of stored images, drawn from torch's generator of their device.
 
     Args:

@@ -1,8 +1,7 @@
 """Wrong training labels, on purpose: the share `label_noise` of each class gets another class.
 
-This is symmetric noise: the wrong class is drawn evenly among the others. Which images have a wrong
-label, and which label, depends on the seed alone: it is the same at any ratio, and the images that
-are wrong at a low rate are wrong at a higher one too, by the same label.
+This is symmetric noise: the wrong class is drawn evenly among the others. All depends on the seed
+alone: it is the same at any ratio, and what is wrong at a low rate is as wrong at a higher one.
 """
 
 from dataclasses import replace

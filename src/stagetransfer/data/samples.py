@@ -62,10 +62,6 @@ class Samples:
         splits = None if self.splits is None else tuple(self.splits[i] for i in rows)
         return Samples(images, ids, labels, self.classes, groups, splits)
 
-    def counts(self) -> NDArray[np.int64]:
-        """Return the (C,) number of images of each class."""
-        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
-
     def fingerprint(self, digests: NDArray[np.uint64] | None = None) -> str:
         """Return a hash of ids, labels, classes, groups, splits and images.
 

@@ -118,7 +118,7 @@ def read_split_file(path: Path) -> SplitFile:
             raise UserError(f"{where}: no group; fill the cell or empty the whole column")
     if not parts:
         raise UserError(f"{path}: names no image; {cure}")
-    if groups and (without := next((name for name in parts if name not in groups), None)):
+    for without in [name for name in parts if groups and name not in groups][:1]:
         raise UserError(f"{path}: {without} has no group; fill the cell or empty the whole column")
     check_spellings(str(path), "groups", groups.values())
     folds = _count_folds(path, {*parts.values()}) if part_column == "fold" else None

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.data.holdout import Groups, Rows, class_names, count_by_group, round_half_up
 from stagetransfer.data.samples import Samples
-from stagetransfer.data.stage_settings import StageSettings
 from stagetransfer.errors import UserError
 
 

@@ -53,6 +53,7 @@ from stagetransfer.training import (
     assess,
     evaluate,
     network_state,
+    use_image_cache,
     write_checkpoint,
 )
 
@@ -136,7 +137,7 @@ class ChainRunner:
         target = self.stages[-1]
         data = cast(DomainDataModule, target.data)
         log.info("%s: %d images, ratio %g", self._place(target), data.count("train"), config.ratio)
-        data.log_doubts()
+        self._open(data)
         searched: dict[str, Any] = {}
         search = Search(target, config, checkpoints, logs=work, run=self.folder.name)
         if target.stage.transfer and target.stage.transfer.search:
@@ -197,7 +198,7 @@ class ChainRunner:
                     reused = False
                     images = prepared.data.count("train")
                     log.info("%s: %d images", self._place(prepared), images)
-                    prepared.data.log_doubts()
+                    self._open(prepared.data)
                     self._copy_logs(count - 1, folder)
                     module, shown, fitted = train(
                         prepared,
@@ -216,6 +217,12 @@ class ChainRunner:
             return [*records, {**made[-1], "reused": False}]
         log.info("%s: reused from %s", self._place(prepared), self.store.path(prepared.key))
         return [{**record, "reused": True} for record in made]
+
+    def _open(self, data: DomainDataModule) -> None:
+        """Log what makes the data doubtful, and decode a set that exceeds the memory."""
+        data.log_doubts()
+        store = StageStore(self.config.outputs / "images")
+        use_image_cache(data, store, fill=not is_follower())
 
     def _assess(
         self, prepared: PreparedStage, module: ClassifierModule, data: StageData, fitted: Fitted

@@ -10,6 +10,7 @@ from stagetransfer.training.feature_cache import (
 )
 from stagetransfer.training.fit import Fitted, evaluate, fit, network_state, write_checkpoint
 from stagetransfer.training.health import Health, assess
+from stagetransfer.training.image_cache import use_image_cache
 from stagetransfer.training.last_checkpoint import set_aside_damaged
 from stagetransfer.training.length import planned_epochs
 from stagetransfer.training.module import (
@@ -58,6 +59,7 @@ __all__ = [
     "rates_by_block",
     "searched_blocks",
     "set_aside_damaged",
+    "use_image_cache",
     "warmup_cosine",
     "with_cached_features",
     "write_checkpoint",

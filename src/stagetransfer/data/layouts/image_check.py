@@ -3,7 +3,6 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 from stagetransfer.image_files import read_image
 
-_CHUNK = 256  # files per task: one task for each of a million files would take gigabytes
+_CHUNK = 4096  # tasks at a time: one for each of a million files would take gigabytes
 
 log = logging.getLogger(__name__)
 
@@ -28,30 +27,29 @@ def check_images(samples: Samples) -> NDArray[np.uint64]:
     if isinstance(samples.images, np.ndarray):
         return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)
     paths = samples.images
-    chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+    digests, changes, failed = [], Counter[str](), []
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
-        checked = list(pool.map(_check, chunks))
-    failed = [error for _, _, errors in checked for error in errors]
+        for first in range(0, len(paths), _CHUNK):
+            for found in pool.map(_check, paths[first : first + _CHUNK]):
+                if isinstance(found, UserError):
+                    failed.append(found)
+                else:
+                    digests.append(found[0])
+                    changes.update(found[1])
     if failed:
         more = f" (and {len(failed) - 1} more such files)" if len(failed) > 1 else ""
         raise UserError(f"{failed[0]}{more}")
-    changes: Counter[str] = sum((part for _, part, _ in checked), Counter())
     for change, count in changes.items():
         log.info("%s: %d of %d images were %s", paths[0].parent.parent, count, len(paths), change)
-    return np.array([digest for digests, _, _ in checked for digest in digests], dtype=np.uint64)
+    return np.array(digests, dtype=np.uint64)
 
 
-def _check(paths: Sequence[Path]) -> tuple[list[int], Counter[str], list[UserError]]:
-    digests, changes, errors = [], Counter[str](), []
-    for path in paths:
-        try:
-            image, changed = read_image(path)
-        except UserError as error:
-            errors.append(error)
-        else:
-            digests.append(_digest(np.asarray(image)))
-            changes.update(changed)
-    return digests, changes, errors
+def _check(path: Path) -> tuple[int, tuple[str, ...]] | UserError:
+    try:
+        image, changed = read_image(path)
+    except UserError as error:
+        return error
+    return _digest(np.asarray(image)), changed
 
 
 def _digest(pixels: NDArray[np.uint8]) -> int:
