@@ -15,7 +15,13 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_yaml
-from stagetransfer.models import Backbone, build_backbone, copy_blocks, read_weights
+from stagetransfer.models import (
+    Backbone,
+    accelerate,
+    build_backbone,
+    copy_blocks,
+    read_weights,
+)
 from stagetransfer.pipeline.run_folder import KEEP, whole_state
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.runs.reader import check_texts, find_runs, is_finished, read_record
@@ -120,6 +126,7 @@ class RestoredRun:
 
     def _network(self, state: Mapping[str, Tensor], num_classes: int) -> Backbone:
         network = build_backbone(self.config.model, num_classes)
+        accelerate(network, winograd=self.config.trainer.winograd)
         copy_blocks(network, state)
         return network.eval()
 

@@ -9,7 +9,6 @@ import torch
 from stagetransfer.data import DomainDataModule, TargetDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
-from stagetransfer.models import accelerate
 from stagetransfer.pipeline.restore import RestoredRun
 from stagetransfer.runs.run import Run
 from stagetransfer.statistics.metrics import Array
@@ -83,7 +82,6 @@ def _read(
     run: RestoredRun, data: DomainDataModule, positions: list[int], scale: Scale, device: str
 ) -> Array:
     network = run.network().to(device).to(memory_format=torch.channels_last)
-    accelerate(network, winograd=run.config.trainer.winograd)
     batches = []
     for first in range(0, len(positions), BATCH):
         images = [stored_image(data, position) for position in positions[first : first + BATCH]]
