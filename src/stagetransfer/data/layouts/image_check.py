@@ -5,13 +5,14 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.data.layouts.shards import PackedImages
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.files import ImageSource
 from stagetransfer.image_files import read_image
 
 _CHUNK = 256  # files per task: one task for each of a million files would take gigabytes
@@ -23,11 +24,13 @@ def check_images(samples: Samples) -> NDArray[np.uint64]:
     """Decode every image, and return the (N,) digests of their pixels, which copies share.
 
     What had to be changed in some images (see `image_files`) is logged with their number. UserError
-    if a file cannot be decoded; the message names the first one.
+    if a file cannot be decoded; the message names the first one. Packed images were checked before.
     """
     if isinstance(samples.images, np.ndarray):
         return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)
     paths = samples.images
+    if isinstance(paths, PackedImages):
+        return paths.digests
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
         checked = list(pool.map(_check, chunks))
@@ -41,7 +44,7 @@ def check_images(samples: Samples) -> NDArray[np.uint64]:
     return np.array([digest for digests, _, _ in checked for digest in digests], dtype=np.uint64)
 
 
-def _check(paths: Sequence[Path]) -> tuple[list[int], Counter[str], list[UserError]]:
+def _check(paths: Sequence[ImageSource]) -> tuple[list[int], Counter[str], list[UserError]]:
     digests, changes, errors = [], Counter[str](), []
     for path in paths:
         try:
