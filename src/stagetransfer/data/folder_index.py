@@ -111,6 +111,7 @@ def _save(
         with atomic_path(path) as part, part.open("wb") as file:
             np.savez(
                 file,
+                allow_pickle=False,
                 **to_arrays(samples, digests, head),
                 folder_times=times,
                 file_states=states,

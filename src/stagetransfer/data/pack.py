@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,8 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
     with require_extra("stream"):
         from litdata import File
         from litdata.streaming.cache import Cache
-    digests = check_images(samples)
-    files: Sequence[Any] = samples.images
+    assert not isinstance(samples.images, np.ndarray)
+    digests, files = check_images(samples), samples.images
     split = samples.splits or ("",) * len(samples)
     mixed = np.random.default_rng(0).permutation(len(samples))
     order = sorted(mixed.tolist(), key=lambda row: split[row])
@@ -80,7 +79,8 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
             "bytes": sum(one["chunk_bytes"] for one in shards),
         }
         with (part / TABLE).open("wb") as file:
-            np.savez(file, **to_arrays(samples, digests, {}), places=places)
+            arrays = to_arrays(samples, digests, {})
+            np.savez(file, allow_pickle=False, **arrays, places=places)
         (part / ABOUT).write_text(json_text(about), encoding="utf-8")
     return about
 

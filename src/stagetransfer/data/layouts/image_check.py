@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,8 @@ def check_images(samples: Samples) -> NDArray[np.uint64]:
         raise UserError(f"{failed[0]}{more}")
     changes: Counter[str] = sum((part for _, part, _ in checked), Counter())
     for change, count in changes.items():
-        log.info("%s: %d of %d images were %s", paths[0].parent.parent, count, len(paths), change)
+        root = Path(str(paths[0])).parent.parent
+        log.info("%s: %d of %d images were %s", root, count, len(paths), change)
     return np.array([digest for digests, _, _ in checked for digest in digests], dtype=np.uint64)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.data.compact_strings import FilePaths, PackedStrings
+from stagetransfer.data.layouts.folder_walk import entries
 from stagetransfer.data.sample_arrays import Digests, from_arrays
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError, require_extra
@@ -130,6 +131,7 @@ def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Sam
         keep: false if `root` has too little space for the shards: each image is then read by itself
             in every epoch.
     """
+    entries(root)  # refuses a missing folder
     shards = Shards(root, url, keep)
     if url is not None:
         _download_tables(shards)
