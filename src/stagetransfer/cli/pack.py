@@ -1,5 +1,6 @@
 """`stagetransfer pack`: write a large set of images as shards for layout=litdata."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def pack(
     """Pack a set of image files into shards, to be streamed from a disk or from object storage."""
     if layout == "embedded":
         raise UserError("layout embedded: its images are no files. Give a layout of image files")
-    if out.resolve().is_relative_to(root.resolve()):
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
         raise UserError(f"--out {out}: it lies in the data set {root}. Give another folder.")
 
     from stagetransfer.data.layouts.shards import ABOUT
