@@ -236,7 +236,7 @@ def test_a_killed_training_sees_the_batches_of_a_whole_one(
     expected = seen.copy()
     seen.clear()
     kill.append((1, 5))
-    again = [*words_of("litdata", root), "domain.target.workers=2"]
+    again = [*words_of("litdata", root), "domain.target.workers=1"]
     again.append("domain.target.memory_limit_gib=0")
     with pytest.raises(Killed):
         start(tmp_path / "killed", *again).run()
