@@ -5,6 +5,8 @@ import shutil
 import sys
 import traceback
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LONGEST = 1000  # characters of a message; a name of 5,000 characters would fill the terminal
@@ -35,6 +37,18 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+@contextmanager
+def require_extra(name: str) -> Iterator[None]:
+    """Turn a failed import within the block into an error that names the optional dependencies."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name}: this Python module is not installed. Install it with "
+            f'pip install "stagetransfer[{name}]"'
+        ) from error
 
 
 def one_line(text: str) -> str:

@@ -11,8 +11,10 @@ import re
 import shutil
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
 
 MAX_JSON, MAX_YAML = 64 * 2**20, 2**20  # bytes; a confusion matrix of 1,000 classes has 20 MB
 MAX_PIXELS = 80_000_000  # of an image or a slice, about 9,000 x 9,000
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """The encoded content of an image file that lies within a larger file, read when needed."""
+
+    name: str
+    read_bytes: Callable[[], bytes]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ImageSource = Path | StoredImage
 
 # `open_image` has a limit of its own, below the one from which on Pillow warns.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -240,11 +256,13 @@ def require_file(path: Path) -> None:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: ImageSource) -> Iterator[Image.Image]:
     """Open an image whose pixels are decoded later; OSError if these would be too many."""
-    require_file(path)
+    if isinstance(path, Path):
+        require_file(path)
     try:
-        with Image.open(path) as image:
+        source = path if isinstance(path, Path) else BytesIO(path.read_bytes())
+        with Image.open(source) as image:
             check_size(*image.size)
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -7,13 +7,12 @@ frames would be lost, and nobody would notice.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stagetransfer.errors import UserError
-from stagetransfer.files import open_image
+from stagetransfer.files import ImageSource, open_image
 
 TURNED = "turned as their EXIF orientation says"
 OPAQUE = "composited on black, since they have transparent pixels"
@@ -32,7 +31,7 @@ class Decoded(NamedTuple):
 
 
 def read_image(
-    path: Path, *, mode: str | None = None, side: int | None = None, stretch: bool = False
+    path: ImageSource, *, mode: str | None = None, side: int | None = None, stretch: bool = False
 ) -> Decoded:
     """Return the image in a file as mode L (grey images) or RGB.
 
@@ -77,7 +76,7 @@ def _is_turned(image: Image.Image) -> bool:
     return bool(image.getexif().get(_ORIENTATION, 1) != 1)
 
 
-def _check_kind(path: Path, image: Image.Image) -> None:
+def _check_kind(path: ImageSource, image: Image.Image) -> None:
     """Refuse what 8 bits or one frame cannot hold, and what Pillow decodes wrongly."""
     # Of colour images with more bits, Pillow keeps the upper 8.
     decoders = _decoders(image)

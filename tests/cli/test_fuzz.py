@@ -203,6 +203,7 @@ def command(world, compose_config):
         "predict": ([run, world / "patches/0.png"], ["--device", "cpu"]),
         "export": ([run], []),
         "split": (["csv", world / "patches"], ["--folds", "2"]),
+        "pack": (["csv", world / "patches"], ["--out", world / "new"]),
         "extract": ([world / "scan"], [*points, "--out", world / "new"]),
         "phantom": ([world / "new"], []),
         "example": (["polyp", world / "new"], []),
@@ -215,7 +216,7 @@ def command(world, compose_config):
         "reporting.convergence_plots.convergence_plot", "stress.corrupted_tests.tested",
         "serve.serve",
         "explain.visualization_folder.SaliencyFigures",
-        "inference.write_predictions", "data.split_files.write_text",
+        "inference.write_predictions", "data.split_files.write_text", "data.pack.write_packed",
         "ct.write_dataset", "synthetic.lung_slices.lung_slice",
         "synthetic.example_tasks.atomic_folder", "runs.imported.read_record",
     )  # fmt: skip

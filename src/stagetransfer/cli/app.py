@@ -16,6 +16,7 @@ from stagetransfer.cli.extract import extract
 from stagetransfer.cli.froc import froc
 from stagetransfer.cli.import_run import import_run
 from stagetransfer.cli.interruption import interruptible
+from stagetransfer.cli.pack import pack
 from stagetransfer.cli.phantom import phantom
 from stagetransfer.cli.predict import predict
 from stagetransfer.cli.report import report
@@ -64,7 +65,7 @@ def train(context: typer.Context) -> None:
 
 for command in (
     advise, ensemble, report, serve, visualize, board, roc, froc, convergence, stress, predict,
-    export, split, extract, phantom, example,
+    export, split, pack, extract, phantom, example,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_run)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,18 +34,6 @@ UnspecifiedHuOption = Annotated[
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out and count what cannot be used.")
 ]
-
-
-@contextmanager
-def require_extra(name: str) -> Iterator[None]:
-    """Turn a failed import within the block into an error that names the optional dependencies."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name}: this Python module is not installed. Install it with "
-            f'pip install "stagetransfer[{name}]"'
-        ) from error
 
 
 def check_lengths(spacing: float | None, field: float | None, png_spacing: float | None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from stagetransfer.cli import ct_options
 from stagetransfer.cli.options import existing, new_file, new_folder
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, require_extra
 
 
 def extract(
@@ -87,7 +87,7 @@ def extract(
     if annotations is None and not check:
         raise UserError("--annotations: missing. Give them, or --check to describe the input")
 
-    with ct_options.require_extra("ct"):
+    with require_extra("ct"):
         from stagetransfer import ct
         from stagetransfer.ct.patch_dataset import check_output_folder
 

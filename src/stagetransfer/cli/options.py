@@ -11,6 +11,7 @@ from stagetransfer.errors import UserError, is_shown
 from stagetransfer.files import check_can_be_folder
 
 if TYPE_CHECKING:
+    from stagetransfer.data.samples import Samples
     from stagetransfer.runs import Gathered
 
 
@@ -157,3 +158,32 @@ def choose_run(paths: Sequence[Path], latest: bool) -> Path:
         f"{paths[0]}: {len(configs)} finished runs. Give one, or --latest for the one that "
         f"finished last: {'; '.join(shown)}{'; ...' * (len(configs) > 6)}"
     )
+
+
+def read_layout(layout: str, root: Path | None, options: Sequence[str]) -> "Samples":
+    """Return the images that these words of a command name; options are KEY=VALUE."""
+    import yaml
+
+    from stagetransfer.data import TargetDataModule, layouts
+
+    given: dict[str, object] = {}
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--option {text}: must be KEY=VALUE, as in table=labels.csv")
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"--option {text}: the value cannot be read. Put it in quotes."
+            ) from error
+    if layout == "embedded":
+        if root is not None:
+            raise UserError(f"layout embedded has no folder: leave {root} out")
+        generator = TargetDataModule.generator
+        return generator(**layouts.check_options(generator, given, "layout embedded: options"))
+    if layout not in layouts.LAYOUTS:
+        raise UserError(f"{layout}: no layout; there are embedded, {', '.join(layouts.LAYOUTS)}")
+    if root is None:
+        raise UserError(f"layout {layout}: give the data set's folder too")
+    return layouts.read(layout, root, **given)

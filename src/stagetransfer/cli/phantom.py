@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.ct_options import require_extra
 from stagetransfer.cli.options import new_folder
+from stagetransfer.errors import require_extra
 from stagetransfer.files import atomic_folder, check_is_new
 
 

@@ -17,7 +17,7 @@ from stagetransfer.cli.options import (
     new_folder,
     run_argument,
 )
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, require_extra
 from stagetransfer.files import default_folder
 
 
@@ -122,7 +122,7 @@ def predict(
     if coverage is not None:
         changes["coverage"] = coverage
 
-    with ct_options.require_extra("predict"):
+    with require_extra("predict"):
         from stagetransfer import inference
         from stagetransfer.ct import LabelTable, Problems, read_label_table
         from stagetransfer.inference.reference_features import FILE

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stagetransfer.cli.ct_options import require_extra
 from stagetransfer.cli.options import Device, RunPaths, available_device, choose_run, existing
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, require_extra
 
 if TYPE_CHECKING:
     from stagetransfer.serve.site import Site

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stagetransfer.cli.options import new_file
+from stagetransfer.cli.options import new_file, read_layout
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def split(
     from stagetransfer.data.samples import UNKNOWN_GROUPS
     from stagetransfer.data.split_files import write_split_file
 
-    samples = _read(layout, root, option or [])
+    samples = read_layout(layout, root, option or [])
     if folds is not None:
         from stagetransfer.data.folds import assign_folds
 
@@ -82,34 +82,6 @@ def split(
     for line in [*Copies.among(samples, sides, digests).lines, *unknown]:
         typer.echo(f"warning: {line}", err=True)
     typer.echo(f"written  {out}")
-
-
-def _read(layout: str, root: Path | None, options: list[str]) -> Samples:
-    import yaml
-
-    from stagetransfer.data import TargetDataModule, layouts
-
-    given: dict[str, object] = {}
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--option {text}: must be KEY=VALUE, as in table=labels.csv")
-        try:
-            given[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(
-                f"--option {text}: the value cannot be read. Put it in quotes."
-            ) from error
-    if layout == "embedded":
-        if root is not None:
-            raise UserError(f"layout embedded has no folder: leave {root} out")
-        generator = TargetDataModule.generator
-        return generator(**layouts.check_options(generator, given, "layout embedded: options"))
-    if layout not in layouts.LAYOUTS:
-        raise UserError(f"{layout}: no layout; there are embedded, {', '.join(layouts.LAYOUTS)}")
-    if root is None:
-        raise UserError(f"layout {layout}: give the data set's folder too")
-    return layouts.read(layout, root, **given)
 
 
 def _show(samples: Samples, column: str, parts: list[Any]) -> None:

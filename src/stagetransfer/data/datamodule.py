@@ -26,6 +26,7 @@ from stagetransfer.data.holdout import Rows, split_samples
 from stagetransfer.data.images import Batch, ImageSet
 from stagetransfer.data.label_noise import with_wrong_labels
 from stagetransfer.data.layouts import LAYOUTS, TREES, check_images, check_options
+from stagetransfer.data.layouts.shards import PackedImages
 from stagetransfer.data.loader import EpochSampler, build_loader
 from stagetransfer.data.samples import UNKNOWN_GROUPS, Samples
 from stagetransfer.data.split_files import read_split_file
@@ -152,6 +153,8 @@ class DomainDataModule(pl.LightningDataModule):
         if deciding["layout"] != "embedded" or isinstance(self.samples.images, np.ndarray):
             del deciding["layout"], deciding["options"]
         known = {"fingerprint": self.fingerprint, "splits": self.split_file_record}
+        if self._packed is not None and (order := self._packed.order_digest()) is not None:
+            known["order"] = order
         return {**known, **deciding, **self.stage.deciding()}
 
     def input_identity(self) -> dict[str, Any]:
@@ -210,9 +213,21 @@ class DomainDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of the training images, in a new order in each epoch."""
-        labels, stage = self.labels("train"), self.stage
-        sampler = EpochSampler(labels, stage.seed, balanced=stage.balanced)
-        return self._loader(self.image_set("train"), self.trainer, sampler)
+        return self._loader(self.image_set("train"), self.trainer, self.epoch_sampler())
+
+    def epoch_sampler(self) -> EpochSampler:
+        """Return what orders the training images of each epoch."""
+        packed, stage = self._packed, self.stage
+        mixed = None if packed is None else packed.mixed
+        shards = None if mixed is None else torch.from_numpy(mixed[self.rows["train"]])
+        return EpochSampler(
+            self.labels("train"), stage.seed, balanced=stage.balanced, shards=shards
+        )
+
+    @property
+    def _packed(self) -> PackedImages | None:
+        images = self.samples.images
+        return images if isinstance(images, PackedImages) else None
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.image_set("validation"), self.trainer)
@@ -272,7 +287,8 @@ class DomainDataModule(pl.LightningDataModule):
                 LAYOUTS[layout], layout, settings.root, settings.options, settings.check_images
             )
         samples = self._reader(settings)(**settings.options)
-        digests = check_images(samples) if settings.check_images else None
+        checked = settings.check_images or layout == "litdata"  # `pack` has checked them
+        digests = check_images(samples) if checked else None
         return samples, samples.fingerprint(digests), digests
 
     def _apply_split_file(self) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from stagetransfer.data.compact_strings import FilePaths, PackedStrings
 from stagetransfer.data.layouts.folder_walk import visited
 from stagetransfer.data.layouts.image_check import check_images
+from stagetransfer.data.sample_arrays import Digests, from_arrays, read_head, to_arrays
 from stagetransfer.data.samples import Samples
 from stagetransfer.files import atomic_path
 
@@ -31,8 +32,6 @@ MINIMUM = 10_000  # images; a smaller tree is read in well under a second
 _FILES = 4096  # number of files that are compared in a tree that was not checked
 _SETTLED = 2_000_000_000  # ns; a later change within this time might not change the file's time
 _FORMAT = 3
-
-Digests = NDArray[np.uint64]  # (N,), of the pixels of each image
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str, Digests | 
     """Return None without an index that is whole, of an unchanged tree, and checked if need be."""
     try:
         with np.load(path) as file:  # without pickle: an index is only data
-            head = json.loads(file["head"].tobytes())
+            head = read_head(file)
             if check and not head["checked"]:
                 return None
             ids = PackedStrings(file["text"], file["ends"])
@@ -86,9 +85,7 @@ def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str, Digests | 
                 return None
             if not np.array_equal(_file_states(root, ids, head["checked"]), file["file_states"]):
                 return None
-            labels, classes = file["labels"].astype(np.int64), tuple(head["classes"])
-            groups, splits = (_decoded(head[name], file[name]) for name in ("groups", "splits"))
-            samples = Samples(FilePaths(root, ids), ids, labels, classes, groups, splits)
+            samples = from_arrays(file, FilePaths(root, ids))
             digests = file["digests"].astype(np.uint64) if head["checked"] else None
             return samples, str(head["fingerprint"]), digests
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -110,31 +107,17 @@ def _save(
         return  # the tree is still being changed
     if root.resolve() in path.resolve().parents:
         return  # never write among the images
-    head["groups"], groups = _coded(samples.groups)
-    head["splits"], splits = _coded(samples.splits)
-    head["classes"] = list(samples.classes)
     try:
         with atomic_path(path) as part, part.open("wb") as file:
             np.savez(
-                file, head=np.frombuffer(json.dumps(head).encode(), dtype=np.uint8),
-                text=samples.ids.text, ends=samples.ids.ends, groups=groups, splits=splits,
-                labels=samples.labels.astype(np.int32), folder_times=times, file_states=states,
-                digests=np.empty(0, np.uint64) if digests is None else digests,
-            )  # fmt: skip
+                file,
+                allow_pickle=False,
+                **to_arrays(samples, digests, head),
+                folder_times=times,
+                file_states=states,
+            )
     except OSError as error:
         log.warning("%s: cannot write the index of %s (%s)", path, root, error.strerror)
-
-
-def _coded(column: Sequence[str] | None) -> tuple[list[str] | None, NDArray[np.int32]]:
-    """Return the distinct names, and each row's number among them; None for a missing column."""
-    if column is None:
-        return None, np.empty(0, dtype=np.int32)
-    number = {name: i for i, name in enumerate(dict.fromkeys(column))}
-    return list(number), np.array([number[name] for name in column], dtype=np.int32)
-
-
-def _decoded(names: list[str] | None, numbers: NDArray[np.int32]) -> tuple[str, ...] | None:
-    return None if names is None else tuple(np.array(names, dtype=object)[numbers].tolist())
 
 
 def _folder_times(root: Path, folders: Sequence[str]) -> NDArray[np.int64]:

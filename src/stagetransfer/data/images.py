@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagetransfer.data.confounder import Confounder
+from stagetransfer.data.layouts.shards import PackedImages
 from stagetransfer.data.samples import Samples
-from stagetransfer.files import open_image
+from stagetransfer.files import ImageSource, open_image
 from stagetransfer.image_files import read_image
 
 
@@ -51,7 +52,7 @@ class ImageSet(Dataset[Batch]):
         self.labels = torch.from_numpy(samples.labels[rows])
         self.side, self.fit = side, fit
         self.confounder, self.cache = confounder, cache
-        self.files: Sequence[Path] = ()
+        self.files: Sequence[ImageSource] = ()
         self.held: Tensor | None = None
         images, fits = samples.take(rows).images, len(rows) * 3 * side * side <= memory_limit
         if isinstance(images, np.ndarray):
@@ -82,8 +83,9 @@ class ImageSet(Dataset[Batch]):
             if self.cache is not None:
                 pixels = memory_map(self.cache)[self.rows[index].numpy()]
             else:
-                arrays = [decode(self.files[i], self.side, self.fit, "RGB") for i in indices]
-                pixels = np.stack(arrays)
+                packed = self.files if isinstance(self.files, PackedImages) else None
+                files = packed.several(indices) if packed else [self.files[i] for i in indices]
+                pixels = np.stack([decode(file, self.side, self.fit, "RGB") for file in files])
             images = _channels_first(pixels)
             if self.confounder is not None:
                 images = self.confounder.plant(images, self.rows[index].numpy())
@@ -97,7 +99,7 @@ def memory_map(path: Path) -> NDArray[np.uint8]:
     return array
 
 
-def stored_side(images: Sequence[Path] | NDArray[np.uint8], side: int) -> int:
+def stored_side(images: Sequence[ImageSource] | NDArray[np.uint8], side: int) -> int:
     """Return the side at which all images of a domain are stored, in pixels.
 
     Square images of one size, no larger than `side`, stay at that size: a 32x32 patch is enlarged
@@ -114,7 +116,7 @@ def stored_side(images: Sequence[Path] | NDArray[np.uint8], side: int) -> int:
     return sizes.pop()[0] if sizes else side
 
 
-def decode(path: Path, side: int, fit: str, mode: str | None = None) -> NDArray[np.uint8]:
+def decode(path: ImageSource, side: int, fit: str, mode: str | None = None) -> NDArray[np.uint8]:
     """Return the image as uint8 (H, W) or (H, W, 3), always square.
 
     Args:
@@ -139,7 +141,7 @@ def _square(image: NDArray[np.uint8], side: int, fit: str) -> NDArray[np.uint8]:
     return resized[0, 0].numpy() if image.ndim == 2 else resized[0].movedim(0, -1).numpy()
 
 
-def _decode_all(paths: Sequence[Path], side: int, fit: str) -> Tensor:
+def _decode_all(paths: Sequence[ImageSource], side: int, fit: str) -> Tensor:
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
         arrays = list(pool.map(lambda path: _square(decode(path, side, fit), side, fit), paths))
     if len({array.ndim for array in arrays}) > 1:

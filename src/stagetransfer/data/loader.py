@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
+from stagetransfer.data.layouts.shards import MIXED
 from stagetransfer.errors import UserError
 from stagetransfer.seeding import derive
 
@@ -27,11 +28,15 @@ class EpochSampler(Sampler[int]):
 
     A run that is killed and resumed therefore sees the images in the order of an undisturbed run.
     With `balanced`, every class is drawn equally often on average, as in TLtools: as many draws as
-    there are images, with replacement.
+    there are images, with replacement. With `shards`, the (N,) number of each image's shard, the
+    draws of `MIXED` shards at a time follow each other: the shards are chosen at random, and their
+    images are in random order, so that an epoch reads each shard within one window.
     """
 
-    def __init__(self, labels: Tensor, seed: int, *, balanced: bool = False) -> None:
-        self.labels, self.seed, self.balanced = labels, seed, balanced
+    def __init__(
+        self, labels: Tensor, seed: int, *, balanced: bool = False, shards: Tensor | None = None
+    ) -> None:
+        self.labels, self.seed, self.balanced, self.shards = labels, seed, balanced, shards
         self.epoch = 0
         self.drawn = (0, 0)  # an epoch, and how many of its draws were used before a resumption
 
@@ -49,6 +54,9 @@ class EpochSampler(Sampler[int]):
             order = torch.multinomial(weights, len(self), replacement=True, generator=generator)
         else:
             order = torch.randperm(len(self), generator=generator)
+        if self.shards is not None:
+            place = torch.randperm(int(self.shards.max()) + 1, generator=generator)
+            order = order[(place[self.shards[order]] // MIXED).argsort(stable=True)]
         epoch, used = self.drawn
         return iter(order[used if epoch == self.epoch else 0 :].tolist())
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.data.compact_strings import FilePaths, take_strings
+from stagetransfer.files import ImageSource
 
 SPLITS = ("train", "validation", "test")
 UNKNOWN_GROUPS = (
@@ -29,7 +30,7 @@ class Samples:
     `splits` are None if no groups are known or the publisher fixed no split.
     """
 
-    images: Sequence[Path] | NDArray[np.uint8]  # files, or (N, H, W) grey or (N, H, W, 3) RGB
+    images: Sequence[ImageSource] | NDArray[np.uint8]  # files, or (N, H, W[, 3]) pixels
     ids: Sequence[str]  # unique; for files the path below the domain's root, with "/"
     labels: NDArray[np.int64]  # (N,) in [0, C)
     classes: tuple[str, ...]  # C names, in the order of the labels
@@ -50,7 +51,7 @@ class Samples:
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
         """Return the samples at these rows, in this order; all classes are kept."""
-        images: Sequence[Path] | NDArray[np.uint8]
+        images: Sequence[ImageSource] | NDArray[np.uint8]
         if isinstance(self.images, np.ndarray):
             images = self.images[rows]
         elif isinstance(self.images, FilePaths):
@@ -76,7 +77,8 @@ class Samples:
         if pixels is None and digests is not None:
             contents = digests.tolist()
         elif pixels is None:
-            contents = [(one.st_size, one.st_mtime_ns) for one in map(os.stat, self.images)]
+            states = [os.stat(path) for path in self.images if isinstance(path, Path)]
+            contents = [(one.st_size, one.st_mtime_ns) for one in states]
         columns = (self.ids, self.labels, self.groups or none, self.splits or none, contents)
         for row in zip(*columns, strict=True):
             digest.update(repr(tuple(map(str, row))).encode())

@@ -106,8 +106,7 @@ class FeatureDataModule(pl.LightningDataModule):
             yield from self.images.evaluations(split, passes)
 
     def train_dataloader(self) -> DataLoader[FeatureBatch]:
-        stage, labels = self.images.stage, self.images.labels("train")
-        return self._loader("train", EpochSampler(labels, stage.seed, balanced=stage.balanced))
+        return self._loader("train", self.images.epoch_sampler())
 
     def val_dataloader(self) -> DataLoader[FeatureBatch]:
         return self._loader("validation")

@@ -24,6 +24,7 @@ from PIL import features
 from stagetransfer.config.stage_key import key_of
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.images import decode, memory_map
+from stagetransfer.data.layouts.shards import PackedImages
 from stagetransfer.errors import UserError, cause
 from stagetransfer.training.feature_cache import Store
 
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 def use_image_cache(data: DomainDataModule, store: Store, *, fill: bool = True) -> None:
     """Let the data read decoded images from the store, which gets them if it has none.
 
-    Nothing is done for sets that fit in memory. If images cannot be cached, one line in the log
+    Nothing is done for sets that fit in memory, or are packed. If images cannot be cached, one line in the log
     says why, and they are decoded in each epoch, to the same pixels. The key does not depend on the
     splits: the file has all images of the domain.
 
@@ -46,7 +47,7 @@ def use_image_cache(data: DomainDataModule, store: Store, *, fill: bool = True) 
     shape = (len(paths), side, side, 3)
     row = 3 * side**2 / 2**30
     largest = max(map(len, data.rows.values()))
-    if isinstance(paths, np.ndarray) or largest * row <= settings.memory_limit_gib:
+    if isinstance(paths, np.ndarray | PackedImages) or largest * row <= settings.memory_limit_gib:
         return
     if (size := len(paths) * row) > (limit := settings.disk_limit_gib):
         if limit:

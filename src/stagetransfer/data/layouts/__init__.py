@@ -1,7 +1,8 @@
 """Published and common layouts of labelled image sets on disk, each read into `Samples`.
 
-Every reader takes `max_classes`, the number of classes to use (the first ones in their order), and
-`max_per_class`, the number of images of each class and split to use, evenly spaced.
+Every reader of image files takes `max_classes`, the number of classes to use (the first ones in
+their order), and `max_per_class`, the number of images of each class and split to use, evenly
+spaced.
 """
 
 import functools
@@ -16,6 +17,7 @@ from stagetransfer.data.layouts.csv_table import read_csv
 from stagetransfer.data.layouts.folders import read_folder, read_imagenet
 from stagetransfer.data.layouts.image_check import check_images
 from stagetransfer.data.layouts.published_sets import read_curet, read_dld, read_dtd, read_kth_tips
+from stagetransfer.data.layouts.shards import read_packed
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 
@@ -29,6 +31,7 @@ LAYOUTS: dict[str, Callable[..., Samples]] = {
     "kth_tips": read_kth_tips,
     "csv": read_csv,
     "dld": read_dld,
+    "litdata": read_packed,
 }
 
 TREES = ("folder", "imagenet")

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.data.layouts.shards import PackedImages
 from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.files import ImageSource
 from stagetransfer.image_files import read_image
 
 _CHUNK = 4096  # tasks at a time: one for each of a million files would take gigabytes
@@ -22,11 +24,13 @@ def check_images(samples: Samples) -> NDArray[np.uint64]:
     """Decode every image, and return the (N,) digests of their pixels, which copies share.
 
     What had to be changed in some images (see `image_files`) is logged with their number. UserError
-    if a file cannot be decoded; the message names the first one.
+    if a file cannot be decoded; the message names the first one. Packed images were checked before.
     """
     if isinstance(samples.images, np.ndarray):
         return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)
     paths = samples.images
+    if isinstance(paths, PackedImages):
+        return paths.digests
     digests, changes, failed = [], Counter[str](), []
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
         for first in range(0, len(paths), _CHUNK):
@@ -40,11 +44,12 @@ def check_images(samples: Samples) -> NDArray[np.uint64]:
         more = f" (and {len(failed) - 1} more such files)" if len(failed) > 1 else ""
         raise UserError(f"{failed[0]}{more}")
     for change, count in changes.items():
-        log.info("%s: %d of %d images were %s", paths[0].parent.parent, count, len(paths), change)
+        root = Path(str(paths[0])).parent.parent
+        log.info("%s: %d of %d images were %s", root, count, len(paths), change)
     return np.array(digests, dtype=np.uint64)
 
 
-def _check(path: Path) -> tuple[int, tuple[str, ...]] | UserError:
+def _check(path: ImageSource) -> tuple[int, tuple[str, ...]] | UserError:
     try:
         image, changed = read_image(path)
     except UserError as error:

@@ -1,0 +1,103 @@
+"""A set of image files written as litdata's shards, for sets larger than one machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagetransfer.data.layouts import check_images
+from stagetransfer.data.layouts.folder_walk import is_image
+from stagetransfer.data.layouts.shards import ABOUT, TABLE, Shards
+from stagetransfer.data.sample_arrays import to_arrays
+from stagetransfer.data.samples import SPLITS, Samples
+from stagetransfer.errors import UserError, require_extra
+from stagetransfer.files import ImageSource, atomic_folder, json_text, read_json
+
+SHARD_BYTES = 64 * 2**20
+
+
+def counts(samples: Samples) -> dict[str, dict[str, int]]:
+    """Return the number of images of each class in each official split ("all": there is none)."""
+    split = np.array(samples.splits or ("all",) * len(samples))
+    found = {name: samples.labels[split == name] for name in (*SPLITS, "all")}
+    return {
+        name: {one: int((labels == i).sum()) for i, one in enumerate(samples.classes)}
+        for name, labels in found.items()
+        if len(labels)
+    }
+
+
+def packed_before(samples: Samples, out: Path) -> dict[str, Any] | None:
+    """Return pack.json if `out` holds these classes and numbers of images; UserError if others."""
+    if not (out / ABOUT).is_file():
+        return None
+    about = read_json(out / ABOUT)
+    if about.get("counts") != counts(samples):
+        raise UserError(f"{out}: holds another packed set. Give another folder, or remove it.")
+    return about
+
+
+def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
+    """Decode every image once, write the shards of all of them, and return pack.json.
+
+    The files stay as they are. In the shards, images of one official split follow each other, in
+    random order: a class is spread over all shards, so that a few shards hold all classes.
+    UserError if a file cannot be decoded.
+    """
+    with require_extra("stream"):
+        from litdata import File
+        from litdata.streaming.cache import Cache
+    assert not isinstance(samples.images, np.ndarray)
+    digests, files = check_images(samples), samples.images
+    split = samples.splits or ("",) * len(samples)
+    mixed = np.random.default_rng(0).permutation(len(samples))
+    order = sorted(mixed.tolist(), key=lambda row: split[row])
+    with atomic_folder(out) as part:
+        cache = Cache(str(part), chunk_bytes=SHARD_BYTES)
+        for number, row in enumerate(order):
+            # With a `File`, litdata's format does not depend on whether pyarrow is installed.
+            image = File(bytes=_content(files[row]))
+            key, label = samples.ids[row], int(samples.labels[row])
+            cache[number] = {"image": image, "label": label, "key": key, "split": split[row]}
+        cache.done()
+        cache.merge()
+        shards = Shards(part).files()
+        places = np.empty((len(samples), 3), dtype=np.int64)
+        places[order] = np.concatenate([_places(part, i, one) for i, one in enumerate(shards)])
+        about = {
+            "classes": list(samples.classes),
+            "images": len(samples),
+            "counts": counts(samples),
+            "groups": None if samples.groups is None else len({*samples.groups}),
+            "fingerprint": samples.fingerprint(digests),
+            "left_out": _image_files(root) - len(samples),
+            "shards": len(shards),
+            "bytes": sum(one["chunk_bytes"] for one in shards),
+        }
+        with (part / TABLE).open("wb") as file:
+            arrays = to_arrays(samples, digests, {})
+            np.savez(file, allow_pickle=False, **arrays, places=places)
+        (part / ABOUT).write_text(json_text(about), encoding="utf-8")
+    return about
+
+
+def _content(file: ImageSource) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}). Restore it.") from error
+
+
+def _places(folder: Path, number: int, shard: dict[str, Any]) -> NDArray[np.int64]:
+    """Return the shard's number, first byte and end of each of its images, from its header."""
+    path, count = folder / shard["filename"], shard["chunk_size"]
+    bounds = np.fromfile(path, np.uint32, count + 1, offset=4).astype(np.int64)
+    return np.stack([np.full(count, number), bounds[:-1], bounds[1:]], axis=1)
+
+
+def _image_files(root: Path) -> int:
+    return sum(is_image(name) for _, _, names in os.walk(root) for name in names)
