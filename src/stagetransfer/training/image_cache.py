@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 def use_image_cache(data: DomainDataModule, store: Store, *, fill: bool = True) -> None:
     """Let the data read decoded images from the store, which gets them if it has none.
 
-    Nothing is done for sets that fit in memory, or are packed. If images cannot be cached, one line in the log
-    says why, and they are decoded in each epoch, to the same pixels. The key does not depend on the
-    splits: the file has all images of the domain.
+    Nothing is done for sets that fit in memory, or are packed. If images cannot be cached, one line
+    in the log says why, and they are decoded in each epoch, to the same pixels. The key does not
+    depend on the splits: the file has all images of the domain.
 
     Args:
         fill: False in a process that only uses what another process has written.
