@@ -167,12 +167,12 @@ def judge(
 
 
 def _still_improving(losses: list[float]) -> bool:
-    """Return whether the last fifth of the epochs has a clearly lower loss than that before."""
+    """Return whether the last fifth of the epochs has the lowest loss, and a clearly lower mean."""
     n = max(1, len(losses) // 5)  # single epochs are noisy
     if len(losses) < 2 * n:
         return False
     before, after = np.mean(losses[-2 * n : -n]), np.mean(losses[-n:])
-    return bool(after < (1 - IMPROVING) * before)
+    return bool(after < (1 - IMPROVING) * before and min(losses[-n:]) == min(losses))
 
 
 @contextmanager
