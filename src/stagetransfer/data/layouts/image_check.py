@@ -14,6 +14,8 @@ from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 from stagetransfer.image_files import read_image
 
+FAR_FROM_SQUARE = 1.25  # the longer side over the shorter one: a fifth of the image is cut off
+NOT_SQUARE = "far from square (domain.<name>.fit: crop uses their centre, stretch all of them)"
 _CHUNK = 256  # files per task: one task for each of a million files would take gigabytes
 
 log = logging.getLogger(__name__)
@@ -22,8 +24,8 @@ log = logging.getLogger(__name__)
 def check_images(samples: Samples) -> NDArray[np.uint64]:
     """Decode every image, and return the (N,) digests of their pixels, which copies share.
 
-    What had to be changed in some images (see `image_files`) is logged with their number. UserError
-    if a file cannot be decoded; the message names the first one.
+    What had to be changed in some images (see `image_files`), and how many are far from square, is
+    logged. UserError if a file cannot be decoded; the message names the first one.
     """
     if isinstance(samples.images, np.ndarray):
         return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)
@@ -51,6 +53,8 @@ def _check(paths: Sequence[Path]) -> tuple[list[int], Counter[str], list[UserErr
         else:
             digests.append(_digest(np.asarray(image)))
             changes.update(changed)
+            if max(image.size) > FAR_FROM_SQUARE * min(image.size):
+                changes.update([NOT_SQUARE])
     return digests, changes, errors
 
 
