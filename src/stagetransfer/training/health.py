@@ -135,7 +135,10 @@ def judge(
     elif verdict == "not above chance" and small and recall > chance:
         remarks.append(f"{len(labels)} validation images are too few to tell.")
     elif verdict == "not above chance":
-        remarks.append("Train longer (recipe.epochs, recipe.min_steps), or use other data.")
+        remarks.append(
+            "The validation images do not show that it learned: train longer (recipe.epochs, "
+            "recipe.min_steps), or use other data."
+        )
     elif never:
         remarks.append(f"Never predicted: {', '.join(never)}.")
     if absent:
