@@ -12,6 +12,7 @@ import io
 import sys
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 from benchmarks import device, lrn, startup, training
 from benchmarks.networks import ALEXNETS
@@ -58,7 +59,7 @@ def main() -> None:
 class _Both(io.TextIOBase):
     """Writes to the terminal and to a file."""
 
-    def __init__(self, *files: io.TextIOBase) -> None:
+    def __init__(self, *files: TextIO) -> None:
         self.files = files
 
     def write(self, text: str) -> int:

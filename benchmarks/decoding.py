@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import candidates
-from benchmarks.candidates import SIZES, Case
+from benchmarks.candidates import Case
+from benchmarks.networks import ALEXNETS
 from benchmarks.sets import KINDS, make
 from benchmarks.tables import show
 from benchmarks.timing import paired_ratio, spread, time_in_turn
@@ -30,7 +31,7 @@ from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding", description=__doc__)
-    parser.add_argument("--network", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--network", nargs="+", choices=ALEXNETS, default=list(ALEXNETS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=128, help="images per round")
     options = parser.parse_args()

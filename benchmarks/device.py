@@ -30,6 +30,8 @@ from stagetransfer.data.images import augment, to_input
 from stagetransfer.models import build_backbone
 
 CLASSES = 7
+SPEED_COLUMNS = "network, batch, mode", "images/s", "TFLOP/s", "of the limit", "MiB", "ready in s"
+PART_COLUMNS = "network, batch", "images", "forward", "backward", "optimiser", "activations"
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,10 @@ def measure(device: str, names: Sequence[str], batches: Sequence[int], *, rounds
                 speeds.append(_speed(name, batch, mode, where, rounds, flops, limits))
         parts.append(_parts(name, max(batches), modes[-1], where, rounds))
         errors += [_error(name, mode, where) for mode in modes]
-    columns = ("network, batch, mode", "images/s", "TFLOP/s", "of the limit", "MiB", "ready in s")
-    show(f"training steps on a batch in memory, {rounds} rounds", columns, speeds)
-    columns = ("network, batch", "images", "forward", "backward", "optimiser", "activations")
-    show(f"milliseconds of a step in {modes[-1].name}, best of {rounds}", columns, parts)
-    columns = ("network, mode", "logits", "gradient of the first layer")
-    show("relative differences from PyTorch's layers in float64 on the CPU", columns, errors)
+    show(f"training steps on a batch in memory, {rounds} rounds", SPEED_COLUMNS, speeds)
+    show(f"milliseconds of a step in {modes[-1].name}, best of {rounds}", PART_COLUMNS, parts)
+    title = "relative differences from PyTorch's layers in float64 on the CPU"
+    show(title, ("network, mode", "logits", "gradient of the first layer"), errors)
 
 
 def _limits(
@@ -115,7 +115,7 @@ def _flops(name: str) -> float:
         images = torch.empty(2, 3, model.input_size, model.input_size)
         with FlopCounterMode(display=False) as counter:
             network(images).sum().backward()
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 def _speed(
@@ -223,7 +223,7 @@ def _relative(found: Tensor, exact: Tensor) -> float:
 def _network(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     net = build_backbone(networks.settings(name), CLASSES).net.to(device)
-    net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    net = net.to(memory_format=torch.channels_last).train()
     return net, torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
 
 

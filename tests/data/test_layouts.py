@@ -100,7 +100,7 @@ def test_folder_with_official_splits_and_groups_from_the_names(put, name):
     [
         ([], r"ROOT: no class folders; expected ROOT/<class>/image.png"),
         (["1.png"], r"ROOT: it has images, but no class folders. Give the folder above it as .*"),
-        (["a/1.png"], r"ROOT: 1 class found; two or more are needed"),
+        (["a/1.png"], r"ROOT: 1 class found \(a\); two or more are needed"),
         (["set/a/1.png", "set/b/1.png"],
          r"ROOT: its only folder is set, which has a, b. Give ROOT/set as the root."),
         (["a/1.png", "b/1.png", "x.png"],
@@ -162,7 +162,7 @@ def test_classes_are_chosen_and_ordered(put):
         ({"classes": ["a", "b", "a"]}, "options.classes: a is given twice"),
         ({"classes": "ab"}, "options.classes=ab: must be a list of names, numbers in quotes"),
         ({"classes": [1, 2]}, "options.classes=[1, 2]: must be a list of names, numbers in quotes"),
-        ({"classes": ["a"]}, "ROOT: 1 class found; two or more are needed"),
+        ({"classes": ["a"]}, "ROOT: 1 class found (a); two or more are needed"),
         ({"max_classes": 1}, "options.max_classes=1: must be a whole number, 2 or more"),
         ({"max_per_class": 0}, "options.max_per_class=0: must be a whole number, 1 or more"),
         (
@@ -339,7 +339,7 @@ def test_csv(put):
         ("file|label\n1.png|a", ": no column 'file'; there are file|label"),
         ("file,label,file\n1.png,a,2.png", ": two columns 'file'; keep one"),
         ("file,label\n", ": 0 classes found; two or more are needed"),
-        ("file,label\n1.png,a\n2.png,a", ": 1 class found; two or more are needed"),
+        ("file,label\n1.png,a\n2.png,a", ": 1 class found (a); two or more are needed"),
         ("file,label\n1.png,a\n9.png,b", " line 3: no file ROOT/9.png"),
         ("file,label\n\n1.png,a\n\n9.png,b", " line 5: no file ROOT/9.png"),
         ("file,label\n1.png,a\n1.png,b", " line 3: 1.png is in line 2 already"),

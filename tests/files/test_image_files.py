@@ -11,6 +11,7 @@ from PIL import Image
 from stagetransfer.data.images import decode
 from stagetransfer.data.layouts import check_images, read
 from stagetransfer.data.layouts.folder_walk import SUFFIXES
+from stagetransfer.data.layouts.image_check import NOT_SQUARE
 from stagetransfer.errors import UserError
 from stagetransfer.image_files import OPAQUE, TURNED, read_image
 
@@ -206,3 +207,13 @@ def test_the_check_counts_what_it_changes(tmp_path, caplog):
     assert f"4 of 6 images were {TURNED}" in caplog.text
     assert digests[:3].tolist() == digests[3:].tolist()
     assert len(set(digests.tolist())) == 3
+
+
+@pytest.mark.parametrize(("size", "found"), [((10, 8), False), ((11, 8), True), ((8, 11), True)])
+def test_the_check_counts_images_that_are_far_from_square(tmp_path, caplog, size, found):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.new("L", size if name == "a" else (8, 8)).save(tmp_path / name / "0.png")
+    with caplog.at_level("INFO"):
+        check_images(read("folder", tmp_path))
+    assert (f"1 of 2 images were {NOT_SQUARE}" in caplog.text) is found

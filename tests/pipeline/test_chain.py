@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
 from conftest import SMALL
+from made_runs import make_run
 from stagetransfer.cli.run_summary import print_summary
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
@@ -278,6 +279,17 @@ def test_a_first_run_ends_with_the_command_of_a_comparison(two_stage, compose_co
     assert f"{1 / 7:.3f}" in text
     shutil.copytree(first, tmp_path / "runs" / "second")
     assert "python train.py" not in printed(first)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_summary_says_whether_a_doubtful_run_is_compared(tmp_path, capsys, dead):
+    low = {"verdict": "not above chance", "recall": 0.35, "low": 0.2, "high": 0.5}
+    file = make_run(tmp_path, dead=dead, health=low) / "metrics.json"
+    metrics = read_json(file)
+    metrics["stages"][0] |= {"blocks": {}, "frozen": []}
+    file.write_text(json.dumps(metrics))
+    print_summary(file.parent)
+    assert ("report compares" in " ".join(capsys.readouterr().out.split())) is not dead
 
 
 def test_metrics_contain_no_nan(two_stage):

@@ -35,7 +35,7 @@ def test_a_clear_difference_is_the_answer_and_nothing_is_left_to_settle(tmp_path
     assert "all 240 training images" in at_1
     assert "90 test images of 36 patients" in at_1
     (pair,) = study.pairs(1.0, ["accuracy"])
-    numbers = [float(x) for x in re.findall(r"[+-]?\d+\.\d", at_1.partition(", p ")[0])]
+    numbers = [float(x) for x in re.findall(r"[+-]?\d+\.\d", at_1.partition(", Holm")[0])]
     result = pair.metrics["accuracy"]
     assert numbers == pytest.approx(
         [100 * x for x in (result.estimate, result.low, result.high)], abs=0.05

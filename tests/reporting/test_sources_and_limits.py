@@ -1,5 +1,8 @@
 """What the report says of the source stages, and of the limits that the trainings recorded."""
 
+import pytest
+import yaml
+
 from made_runs import make_run
 from stagetransfer.reporting.overview_section import overview_section, runs_table, source_seeds
 from stagetransfer.reporting.sources_table import sources_table
@@ -41,6 +44,19 @@ def test_each_source_stands_beside_its_condition_also_if_it_was_reused(tmp_path)
         "the source stage 1-natural did not learn in 1 of 1 training" in line
         for line in grave_limits(study_of(tmp_path))
     ) == 1  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layout", "weights", "said"),
+    [("embedded", None, True), ("folder", None, False), ("embedded", "w", False)],
+)
+def test_generated_sources_say_so(tmp_path, layout, weights, said):
+    file = make_run(tmp_path, "natural", weights=weights, source_health={}) / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["domain"]["natural"] = {"layout": layout}
+    file.write_text(yaml.safe_dump(config))
+    (table,) = sources_table(study_of(tmp_path))
+    assert ("generated images: natural" in " ".join(table.notes)) is said
 
 
 def test_published_weights_say_so(tmp_path):

@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from stagetransfer.statistics import Interval, needed
-from stagetransfer.statistics.power import MOST, POWER, power
+from stagetransfer.statistics.power import MOST, POWER, plan, power
 
 
 def result(estimate, seeds, variances):
@@ -39,6 +39,10 @@ def test_what_was_found_needs_no_more():
     found = needed(result(0.5, 3, (1e-4, 1e-4, 2e-4)), groups=60)
     assert (found.seeds, found.groups) == (3, 60)
     assert found.detectable < 0.5
+    text = plan("a - b", result(0.5, 3, (1e-4, 1e-4, 2e-4)), 60, "patients")
+    assert "50.0 points" in text
+    assert "Holm" in text
+    assert "in place of" not in text
 
 
 def test_from_one_seed_nothing_is_known_about_seeds():

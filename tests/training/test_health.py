@@ -98,6 +98,7 @@ def test_a_training_that_diverged_has_not_learned_whatever_it_predicts():
         ([0.9, 1.0], False),
         ([3, 2, 1, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], False),
         ([3, 2.8, 2.6, 2.4, 2.2, 2.0, 1.8, 1.6, 1.4, 1.2], True),
+        ([3, 2.8, 2.6, 1.1, 2.2, 2.0, 1.8, 1.6, 1.4, 1.2], False),
     ],
 )
 def test_still_improving_compares_the_last_fifth_with_the_fifth_before(losses, improving):

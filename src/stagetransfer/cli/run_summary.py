@@ -11,12 +11,15 @@ from rich.table import Table
 from stagetransfer.files import read_json
 from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.predictions import read_predictions
-from stagetransfer.runs.reader import read_record, stage_blocks
+from stagetransfer.runs.reader import read_record, read_runs, stage_blocks
 from stagetransfer.statistics import macro_recall_interval
 
 
-def print_summary(folder: Path, console: Console | None = None) -> None:
-    """Print the summary of a finished run, from its files, in at most 80 columns."""
+def print_summary(folder: Path, console: Console | None = None, *, alone: bool = True) -> None:
+    """Print the summary of a finished run, from its files, in at most 80 columns.
+
+    The first run of a folder is explained, if it is `alone` and no job of a sweep.
+    """
     console = console or Console(highlight=False, markup=False)
     run = read_record(folder)
     console.print()
@@ -27,10 +30,20 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
     )
     console.print(_stages(run["stages"]))
     console.print(_figures(run["test"]))
+    if not (run["stages"][-1].get("health") or {"learned": True})["learned"]:
+        console.print(_second_look(folder))
     console.print(f"run          {folder}", soft_wrap=True)
     console.print(f"tensorboard  tensorboard --logdir {folder.parent}", soft_wrap=True)
-    if len(list(folder.parent.glob("*/metrics.json"))) == 1:
+    if alone and len(list(folder.parent.glob("*/metrics.json"))) == 1:
         _explain(folder, run, console)
+
+
+def _second_look(folder: Path) -> str:
+    """Return what the test images say of a run whose validation images do not show learning."""
+    (found,), _ = read_runs([folder])
+    if found.learned:
+        return "The test images show that it learned, so the report compares this run."
+    return f"It did not learn ({found.verdict}), so the report does not compare this run."
 
 
 def _explain(folder: Path, run: dict[str, Any], console: Console) -> None:

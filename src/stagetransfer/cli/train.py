@@ -136,7 +136,10 @@ def _run(cfg: DictConfig, job: Job | None) -> float | None:
         again = "force=true runs it again" if runner.has_target else f"see {runner.folder}"
         log.info("already finished; %s", again)
     folder = runner.run()
-    print_summary(folder) if runner.has_target else print_stages(folder)
+    if runner.has_target:
+        print_summary(folder, alone=job is None)
+    else:
+        print_stages(folder)
     return monitored_figure(folder, settings.stages[-1].recipe.monitor)
 
 

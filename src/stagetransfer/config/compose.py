@@ -1,9 +1,12 @@
 """The settings that words of a command line stand for, as Hydra composes them."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from stagetransfer.config.schema import RunConfig
@@ -25,13 +28,24 @@ def compose_settings(words: Sequence[str]) -> RunConfig:
 
 
 def refusal(error: Exception) -> str:
-    """Return Hydra's message without its line breaks and without the config search path."""
+    """Return Hydra's message without its line breaks and without the config search path.
+
+    A key that is nearly one of the config's is answered by that key.
+    """
+    cause: Any = error.__cause__
+    node = getattr(cause, "parent_node", None)
+    known = [*map(str, node.keys())] if isinstance(node, DictConfig) else []
+    key = str(getattr(cause, "key", None))
+    if key not in known and (near := get_close_matches(key, known, 1)):
+        return f"{cause.full_key}: there is no such key. Did you mean {near[0]}?"
     text = str(error).partition("Config search path")[0]
-    if error.__cause__ is not None and str(error.__cause__) not in text:
-        text += f"\n{error.__cause__}"
-    key = getattr(error, "full_key", None)
-    if key and key not in text:
-        text = f"{key}: {text}"
+    if "extraneous input" in text:
+        text = text.partition("\nSee https")[0] + "\nSuch a value needs two quotes: \"KEY='VALUE'\""
+    if cause is not None and str(cause) not in text:
+        text += f"\n{cause}"
+    full_key = getattr(error, "full_key", None)
+    if full_key and full_key not in text:
+        text = f"{full_key}: {text}"
     lines = [line.strip() for line in text.splitlines()]
     details = ("object_type=", "reference_type=", "full_key:")  # what the rest says already
     kept = [line for line in lines if line and not line.startswith(details)]

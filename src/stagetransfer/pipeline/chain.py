@@ -136,7 +136,9 @@ class ChainRunner:
         self._copy_logs(len(self.stages) - 1, work)
         target = self.stages[-1]
         data = cast(DomainDataModule, target.data)
-        log.info("%s: %d images, ratio %g", self._place(target), data.count("train"), config.ratio)
+        counts = [data.count(split) for split in ("train", "validation", "test")]
+        text = "%s: %d training, %d validation and %d test images, ratio %g"
+        log.info(text, self._place(target), *counts, config.ratio)
         self._open(data)
         searched: dict[str, Any] = {}
         search = Search(target, config, checkpoints, logs=work, run=self.folder.name)

@@ -62,7 +62,7 @@ def _sentence(study: Study, ratio: float, pairs: Sequence[Pair]) -> str:
             figures = fmt.difference(x.estimate, x.low, x.high, POINTS)
             figures = figures.replace("\n", " points, 95 % CI ")
             p = fmt.p_value(pair.holm.get("accuracy"))
-            shown += f" ({figures}, p {p}, {fmt.count(len(pair.seeds), 'seed')})"
+            shown += f" ({figures}, Holm's p {p}, {fmt.count(len(pair.seeds), 'seed')})"
         clauses.setdefault(_verdict(study, pair), []).append(shown)
     return f"{start}, {'; '.join(f'{_list(names)} {verb}' for verb, names in clauses.items())}."
 

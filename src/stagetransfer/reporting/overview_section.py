@@ -15,10 +15,10 @@ METHOD = (
     "(patients) are resampled together; groups are stratified so that each class stays present. "
     "The width is corrected for small numbers of seeds and groups (documented in "
     "stagetransfer.statistics). All conditions share the {count} resamples, so conditions are "
-    "compared in pairs. A p-value is at most 0.05 exactly when its interval excludes zero. If the "
-    "interval of a difference includes zero, the runs are no evidence of a difference, whichever "
-    "mean is higher. Conditions are compared only if all runs concerned learned: the difference to "
-    "a failed training says nothing about a condition."
+    "compared in pairs. Before Holm's correction, a p-value is at most 0.05 exactly when its "
+    "interval excludes zero. If the interval of a difference includes zero, the runs are no "
+    "evidence of a difference, whichever mean is higher. Conditions are compared only if all runs "
+    "concerned learned: the difference to a failed training says nothing about a condition."
 )
 
 NO_METHOD = (

@@ -135,7 +135,10 @@ def judge(
     elif verdict == "not above chance" and small and recall > chance:
         remarks.append(f"{len(labels)} validation images are too few to tell.")
     elif verdict == "not above chance":
-        remarks.append("Train longer (recipe.epochs, recipe.min_steps), or use other data.")
+        remarks.append(
+            "The validation images do not show that it learned: train longer (recipe.epochs, "
+            "recipe.min_steps), or use other data."
+        )
     elif never:
         remarks.append(f"Never predicted: {', '.join(never)}.")
     if absent:
@@ -167,12 +170,12 @@ def judge(
 
 
 def _still_improving(losses: list[float]) -> bool:
-    """Return whether the last fifth of the epochs has a clearly lower loss than that before."""
+    """Return whether the last fifth of the epochs has the lowest loss, and a clearly lower mean."""
     n = max(1, len(losses) // 5)  # single epochs are noisy
     if len(losses) < 2 * n:
         return False
     before, after = np.mean(losses[-2 * n : -n]), np.mean(losses[-n:])
-    return bool(after < (1 - IMPROVING) * before)
+    return bool(after < (1 - IMPROVING) * before and min(losses[-n:]) == min(losses))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import PIL
@@ -66,7 +67,7 @@ def use_image_cache(data: DomainDataModule, store: Store, *, fill: bool = True) 
             if folder is not None:
                 log.info("%s: decoding %d images once (%.2g GiB)", data.stage.key, len(paths), size)
                 read = partial(_read, side=side, fit=settings.fit, since=data.read_at)
-                _write(folder / path.name, paths, shape, read)
+                _write(folder / path.name, cast(Sequence[Path], paths), shape, read)
         if memory_map(path).shape != shape:
             raise ValueError
     except (OSError, ValueError, EOFError, UserError) as error:

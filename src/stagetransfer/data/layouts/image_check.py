@@ -15,6 +15,8 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import ImageSource
 from stagetransfer.image_files import read_image
 
+FAR_FROM_SQUARE = 1.25  # the longer side over the shorter one: a fifth of the image is cut off
+NOT_SQUARE = "far from square (domain.<name>.fit: crop uses their centre, stretch all of them)"
 _CHUNK = 4096  # tasks at a time: one for each of a million files would take gigabytes
 
 log = logging.getLogger(__name__)
@@ -23,8 +25,9 @@ log = logging.getLogger(__name__)
 def check_images(samples: Samples) -> NDArray[np.uint64]:
     """Decode every image, and return the (N,) digests of their pixels, which copies share.
 
-    What had to be changed in some images (see `image_files`) is logged with their number. UserError
-    if a file cannot be decoded; the message names the first one. Packed images were checked before.
+    What had to be changed in some images (see `image_files`), and how many are far from square, is
+    logged. UserError if a file cannot be decoded; the message names the first one. Packed images
+    were checked before.
     """
     if isinstance(samples.images, np.ndarray):
         return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)
@@ -54,6 +57,8 @@ def _check(path: ImageSource) -> tuple[int, tuple[str, ...]] | UserError:
         image, changed = read_image(path)
     except UserError as error:
         return error
+    if max(image.size) > FAR_FROM_SQUARE * min(image.size):
+        changed = (*changed, NOT_SQUARE)
     return _digest(np.asarray(image)), changed
 
 

@@ -60,7 +60,7 @@ def choose_classes(
         if name not in found:
             raise UserError(f"{root}: class {name} has no image; there are {listed(sorted(found))}")
     if len(names) < 2:
-        found_words = f"{len(names)} class{'' if names else 'es'} found"
+        found_words = f"1 class found ({names[0]})" if names else "0 classes found"
         raise UserError(f"{root}: {found_words}; two or more are needed")
     return names[:max_classes]
 
