@@ -82,15 +82,16 @@ def test_options_of_all_readers(tmp_path):
         for name, one in inspect.signature(function).parameters.items()
         if one.annotation is bool or isinstance(one.default, bool)
     ]
-    assert found == ["partial"]
+    assert found == ["partial", "keep"]
 
-    def option(word):
-        own = {"layout": "curet", "root": tmp_path, "options": {"partial": word}}
-        return TextureDataModule(StageSettings("t"), **own).settings.options["partial"]
+    def option(layout, name, word):
+        own = {"layout": layout, "root": tmp_path, "options": {name: word}}
+        return TextureDataModule(StageSettings("t"), **own).settings.options[name]
 
-    assert {word: option(word) for word in WORDS} == WORDS
-    with pytest.raises(UserError):
-        option("perhaps")
+    for layout, name in (("curet", "partial"), ("litdata", "keep")):
+        assert {word: option(layout, name, word) for word in WORDS} == WORDS
+        with pytest.raises(UserError):
+            option(layout, name, "perhaps")
 
 
 class Own:
