@@ -42,7 +42,7 @@ def runs(compose_config, tmp_path_factory):
             "+experiment=scratch",
             "recipe.epochs=1",
             f"trainer.precision={precision}",
-            # PyTorch's own convolutions, with which the test compares, round differently in bfloat16.
+            # PyTorch's own convolutions, which the test uses, round differently in bfloat16.
             f"trainer.winograd={str(precision == '32-true').lower()}",
         ).run()
         for precision in ("32-true", "bf16-mixed")
