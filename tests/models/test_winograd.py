@@ -131,9 +131,9 @@ def test_can_be_turned_off():
 
 @pytest.mark.parametrize("input_dtype", [torch.float32, torch.bfloat16])
 def test_autocast_computes_in_float32_where_that_pays(input_dtype):
-    plain, ours = pair(192, 384, 3, padding=1)
-    x = images(4, 192, 13, 13).to(input_dtype).requires_grad_()
-    outer = images(4, 384, 13, 13, seed=1).bfloat16()
+    plain, ours = pair(96, 256, 5)
+    x = images(2, 96, 27, 27).to(input_dtype).requires_grad_()
+    outer = images(2, 256, 27, 27, seed=1).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         y = ours(x)
     assert y.dtype == torch.bfloat16
@@ -144,7 +144,7 @@ def test_autocast_computes_in_float32_where_that_pays(input_dtype):
     wanted = [double, *plain.double().parameters()]
     exact = torch.autograd.grad(plain(double), wanted, outer.double())
     for mine, theirs in zip(found, exact, strict=True):
-        assert error(mine, theirs) < (2e-3 if mine.dtype == torch.bfloat16 else 2e-4)
+        assert error(mine, theirs) < (2e-3 if mine.dtype == torch.bfloat16 else 5e-4)
 
 
 def test_autocast_uses_pytorchs_convolution_elsewhere():

@@ -38,7 +38,7 @@ _CHUNK = 24 * 2**20  # floats of each intermediate result at once: 96 MB
 # A multiplication in a transform takes as long as this many in a product, because transforms wait
 # for memory: 13 on a processor with AVX-512, fewer with AVX2 alone.
 _SLOWER_TRANSFORMS = 10
-_FASTER_BFLOAT16 = 1.5  # direct convolutions, on processors that have it in hardware
+_FASTER_BFLOAT16 = 2.5  # direct convolutions, on processors that have it in hardware
 _USUAL_BATCH = 32  # images that share the transforms of the filters
 
 
