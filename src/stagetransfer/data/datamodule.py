@@ -193,7 +193,9 @@ class DomainDataModule(pl.LightningDataModule):
         """Return network input (B, 3, S, S) from stored images (B, C, H, W) on their device."""
         settings = self.settings
         if random_variants:
-            stored = images.augment(stored, settings.mirror, settings.turn, settings.crop)
+            stored = images.augment(
+                stored, mirror=settings.mirror, turn=settings.turn, crop=settings.crop
+            )
         else:
             stored = images.centre_crop(stored, settings.crop)
         device = stored.device

@@ -197,7 +197,7 @@ def to_input(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     return rows.view(-1, size, size, 3).movedim(-1, 1)
 
 
-def augment(images: Tensor, mirror: bool, turn: bool, crop: float) -> Tensor:
+def augment(images: Tensor, *, mirror: bool, turn: bool, crop: float) -> Tensor:
     """Return random variants of stored images, drawn from torch's generator of their device.
 
     Args:

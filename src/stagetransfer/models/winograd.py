@@ -38,7 +38,9 @@ _CHUNK = 24 * 2**20  # floats of each intermediate result at once: 96 MB
 # A multiplication in a transform takes as long as this many in a product, because transforms wait
 # for memory: 13 on a processor with AVX-512, fewer with AVX2 alone.
 _SLOWER_TRANSFORMS = 10
-_FASTER_BFLOAT16 = 2.5  # direct convolutions, on processors that have it in hardware
+# So many times cheaper it must be under bfloat16, which speeds up direct convolutions. With 1.5,
+# residual networks were slower than with PyTorch's own (benchmarks/RESULTS.md).
+_CHEAPER_UNDER_BFLOAT16 = 2.5
 _USUAL_BATCH = 32  # images that share the transforms of the filters
 
 
@@ -95,7 +97,7 @@ class WinogradConv2d(nn.Conv2d):
         size = self.in_channels, self.out_channels
         plans = [_Plan(r, m, height, width, above, left) for m in _TILE_SIDES]
         best = min(plans, key=lambda plan: plan.products(*size) + plan.transforms(*size))
-        return best if best.pays(*size, _FASTER_BFLOAT16 if half else 1.0) else None
+        return best if best.pays(*size, _CHEAPER_UNDER_BFLOAT16 if half else 1.0) else None
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class _Plan:
         n, m = self.n, self.m
         return self.down * self.across * (2 * n**3 * channels + (n * n * m + n * m * m) * filters)
 
-    def pays(self, channels: int, filters: int, speed_of_direct: float) -> bool:
+    def pays(self, channels: int, filters: int, times_cheaper: float) -> bool:
         """Whether it probably takes less time than a direct convolution.
 
         It does not depend on the batch or the machine, so that an image has one result.
@@ -142,9 +144,7 @@ class _Plan:
         filter_transforms = (n * r * r + n * n * r) * channels * filters / _USUAL_BATCH
         slow = self.transforms(channels, filters) + filter_transforms
         direct = self.height * self.width * r**2 * channels * filters
-        return (
-            self.products(channels, filters) + _SLOWER_TRANSFORMS * slow < direct / speed_of_direct
-        )
+        return self.products(channels, filters) + _SLOWER_TRANSFORMS * slow < direct / times_cheaper
 
     def transform_filters(self, weight: Tensor) -> Tensor:
         """Return (n^2, channels, filters) for a weight (filters, channels, r, r)."""

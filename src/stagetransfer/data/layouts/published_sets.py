@@ -20,7 +20,7 @@ _KTH_FOLDERS = ("KTH_TIPS", "KTH-TIPS2-a", "KTH-TIPS2-b")  # what the archives u
 def read_curet(
     root: Path, *, partial: bool = False, max_classes: Limit = None, max_per_class: Limit = None
 ) -> Samples:
-    """Read CUReT: root/sampleNN/NN-XXX.png, 61 classes, as in the cropped sets of Oxford.
+    """Read CUReT: root/sample01/01-001.png and so on, 61 classes, as in the cropped sets of Oxford.
 
     With `partial`, there may be fewer classes.
     """
