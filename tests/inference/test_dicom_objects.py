@@ -41,7 +41,7 @@ def maps(tmp_path):
 
 @pytest.fixture
 def written(maps, tmp_path):
-    """Return the folder with the written x.seg.dcm, x.sr.dcm and x.sc.dcm."""
+    """Return the folder with the written x.seg.dcm, x.lung.seg.dcm, x.sr.dcm and x.sc.dcm."""
     for suffix, one in MAKER.make(maps).items():
         one.save_as(tmp_path / f"x.{suffix}.dcm")
     Image.new("RGB", (30, 20), (10, 200, 30)).save(tmp_path / "x.png")
@@ -49,19 +49,22 @@ def written(maps, tmp_path):
     return tmp_path
 
 
-def test_the_seg_holds_the_label_map_and_the_lung(maps, written):
-    found = hd.seg.segread(written / "x.seg.dcm")
-    labels = {n: found.get_segment_description(n).segment_label for n in found.segment_numbers}
-    names = ["CON", "uncertain", "unlike the training data", "not read", "lung"]
-    assert list(labels.values()) == names
+def test_the_segs_hold_the_label_map_and_the_lung(maps, written):
+    found, lungs = (hd.seg.segread(written / f"x.{name}.dcm") for name in ("seg", "lung.seg"))
     sources = [dcmread(file) for file in maps]
-    frames = found.get_pixels_by_source_instance(
-        [one.SOPInstanceUID for one in sources], assert_missing_frames_are_empty=True
-    )
-    for frame, read in zip(frames, maps.values(), strict=True):
-        for number, label in labels.items():
-            expected = read != -1 if label == "lung" else read == NAMES.index(label)
-            np.testing.assert_array_equal(frame[:, :, number - 1] == 1, expected)
+    for one, names in ((found, ["CON", *NAMES[2:]]), (lungs, ["lung"])):
+        labels = {n: one.get_segment_description(n).segment_label for n in one.segment_numbers}
+        assert list(labels.values()) == names
+        frames = one.get_pixels_by_source_instance(
+            [source.SOPInstanceUID for source in sources], assert_missing_frames_are_empty=True
+        )
+        for frame, read in zip(frames, maps.values(), strict=True):
+            for number, label in labels.items():
+                expected = read != -1 if label == "lung" else read == NAMES.index(label)
+                np.testing.assert_array_equal(frame[:, :, number - 1] == 1, expected)
+    assert found.SeriesInstanceUID == lungs.SeriesInstanceUID
+    assert found.SOPInstanceUID != lungs.SOPInstanceUID
+    assert (found.InstanceNumber, lungs.InstanceNumber) == (1, 2)
     assert found.PatientID == sources[0].PatientID
     assert found.StudyInstanceUID == sources[0].StudyInstanceUID
     assert found.FrameOfReferenceUID == sources[0].FrameOfReferenceUID
@@ -76,7 +79,8 @@ def test_the_seg_holds_the_label_map_and_the_lung(maps, written):
 
 
 def test_codes_colours_and_tracking_of_segments(written):
-    segments = hd.seg.segread(written / "x.seg.dcm").SegmentSequence
+    found = [hd.seg.segread(written / f"x.{name}.dcm") for name in ("seg", "lung.seg")]
+    segments = [*found[0].SegmentSequence, *found[1].SegmentSequence]
     codes_of = {s.SegmentLabel: s.SegmentedPropertyTypeCodeSequence[0] for s in segments}
     assert {name: (c.CodeValue, c.CodingSchemeDesignator) for name, c in codes_of.items()} == {
         "CON": (codes_of["CON"].CodeValue, "99STAGETRANSFER"),
@@ -153,7 +157,7 @@ def test_dciodvfy_finds_no_error(tmp_path, absent):
         one.save_as(tmp_path / f"x.{suffix}.dcm")
     Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
     MAKER.write_captures({tmp_path / "x.png": next(iter(maps))}, "LP")
-    for suffix in ("seg", "sr", "sc"):
+    for suffix in ("seg", "lung.seg", "sr", "sc"):
         command = ["dciodvfy", tmp_path / f"x.{suffix}.dcm"]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = (found.stdout + found.stderr).splitlines()

@@ -104,7 +104,7 @@ def predicted(trained, scans, tmp_path_factory):
 def test_written_files(predicted):
     assert {path.name for path in predicted.iterdir()} == {
         "shares.csv", "patients.csv", "windows.csv", "summary.json", "01-0001.png", "01-0002.png",
-        "01.seg.dcm", "01.sr.dcm", "similar.csv",
+        "01.seg.dcm", "01.lung.seg.dcm", "01.sr.dcm", "similar.csv",
         *(path.name for path in predicted.glob("reason-01-000[12]-*.png")),
     }  # fmt: skip
     assert len(list(predicted.glob("reason-*"))) == 2
@@ -248,15 +248,20 @@ def test_a_reference_of_another_precision_is_computed_again(train, scans, tmp_pa
 
 
 def test_a_seg_is_read_back_as_the_label_map(predicted, scans):
-    found = read_segmentation(predicted / "01.seg.dcm")
-    assert f"{ROOT}.1" in found.uids
     rows = pd.read_csv(predicted / "shares.csv")
     rows["lung"] = 1.0
     read = rows["lung_pixels"] * (1 - rows["not read"])
-    for number, label in found.labels.items():
-        count = sum((frame.values == number).sum() for frame in found.frames)
-        of = rows["lung_pixels"] if label in ("not read", "lung") else read
-        assert count == pytest.approx((rows[label] * of).sum(), abs=0.1)
+    names = []
+    for name in ("01.seg.dcm", "01.lung.seg.dcm"):
+        found = read_segmentation(predicted / name)
+        assert f"{ROOT}.1" in found.uids
+        for number, label in found.labels.items():
+            count = sum((frame.values == number).sum() for frame in found.frames)
+            of = rows["lung_pixels"] if label in ("not read", "lung") else read
+            assert count == pytest.approx((rows[label] * of).sum(), abs=0.1)
+            names.append(label)
+    assert names[-1] == "lung"
+    assert len(names) > 1
 
 
 def test_nifti_mask_and_truth(trained, tmp_path):
@@ -441,7 +446,8 @@ def test_a_series_without_a_readable_slice_has_no_seg(trained, scans, tmp_path):
     (folder / "b").mkdir()
     truncated(folder / "b", uid=f"{ROOT}.5", number=5)
     good(trained, folder, "--seg", "--skip-bad", "--stride", 16, "--out", tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").glob("*.seg.dcm")] == ["01.seg.dcm"]
+    names = {path.name for path in (tmp_path / "out").glob("*.seg.dcm")}
+    assert names == {"01.seg.dcm", "01.lung.seg.dcm"}
 
 
 def test_a_slice_that_cannot_be_decoded_leaves_no_files(trained, tmp_path):
@@ -533,7 +539,7 @@ def test_captures_beside_a_seg(trained, scans, tmp_path):
     good(trained, scans, "--seg", "--captures", "--slice", 0, "--stride", 16,
          "--out", tmp_path / "out")  # fmt: skip
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["objects"] == {"seg": 1, "sr": 1, "sc": 1}
+    assert summary["objects"] == {"seg": 1, "lung.seg": 1, "sr": 1, "sc": 1}
     capture = dcmread(tmp_path / "out" / "01-0000.sc.dcm")
     with Image.open(tmp_path / "out" / "01-0000.png") as image:
         np.testing.assert_array_equal(capture.pixel_array, np.asarray(image.convert("RGB")))

@@ -1,9 +1,9 @@
 """DICOM objects of a predicted series: SEG, TID 1500 structured report, Secondary Captures.
 
-A SEG holds one binary segment per code of `stagetransfer.inference.label_map` that occurs, and one
-of the lung. The report has a measurement group per code and one of the lung, which refer to the
-segments by number and tracking UID. Secondary Captures hold the pictures, for viewers that show
-neither.
+A SEG holds one binary segment per code of `stagetransfer.inference.label_map` that occurs, and a
+second one, in the same series, the lung: in one object they would overlap, which takes several
+times the memory. The report has a measurement group per code, which refers to its segment by number
+and tracking UID. Secondary Captures hold the pictures, for viewers that show neither.
 
 Marks, "not read", normal lung and the lung have SNOMED codes. Other classes depend on the run's
 data set, and have codes of a private scheme (99STAGETRANSFER) that are made from their names.
@@ -18,6 +18,7 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
@@ -71,22 +72,31 @@ class ObjectMaker:
     parameters: Mapping[str, str]
 
     def make(self, maps: Mapping[Path, LabelMap]) -> dict[str, Dataset]:
-        """Return "seg" and "sr", made of the label maps (H, W) by file of the slice.
+        """Return "seg", "lung.seg" and "sr", made of the label maps (H, W) by file of the slice.
 
         Raises:
             NotWritable: the header lacks what the standard requires, or no lung was found.
         """
-        labels = np.stack(list(maps.values()))
-        if not (labels != OUTSIDE).any():
+        present = np.unique(np.concatenate([np.unique(one) for one in maps.values()]))
+        numbers = {int(code): n for n, code in enumerate(present[present != OUTSIDE], 1)}
+        if not numbers:
             raise NotWritable("no slice has lung")
+        segment = np.zeros(len(self.codes) + 1, np.uint8)  # of each code; the last is OUTSIDE
+        for code, number in numbers.items():
+            segment[code] = number
+        labels = np.stack([segment[one] for one in maps.values()])
+        lung = len(self.codes)
         try:
             sources = [read_header(file) for file in maps]
-            tracking = [hd.UID() for _ in range(len(self.codes) + 1)]
-            segmentation, numbers = self._segmentation(sources, labels, tracking)
-            report = self._report(sources, segmentation, numbers, tracking)
+            tracking = [hd.UID() for _ in range(lung + 1)]
+            series = hd.UID()
+            segments = self._segmentation(sources, labels, numbers, tracking, series)
+            report = self._report(sources, segments, numbers, tracking)
+            np.minimum(labels, 1, out=labels)
+            lungs = self._segmentation(sources, labels, {lung: 1}, tracking, series)
         except _ERRORS as error:
             raise NotWritable(first_line(error)) from error
-        return {"seg": segmentation, "sr": report}
+        return {"seg": segments, "lung.seg": lungs, "sr": report}
 
     def write_captures(self, pictures: Mapping[Path, Path], orientation: str) -> int:
         """Write pictures as Secondary Captures beside themselves, and return their number.
@@ -115,12 +125,11 @@ class ObjectMaker:
         return len(pictures)
 
     def _segmentation(
-        self, sources: Sequence[Dataset], labels: LabelMap, tracking: Sequence[str]
-    ) -> tuple[Any, dict[int, int]]:
-        """Return the SEG, and the number of the segment by code; the lung's code is the last."""
-        present = [code for code in range(len(self.codes)) if (labels == code).any()]
+        self, sources: Sequence[Dataset], labels: NDArray[np.uint8], numbers: Mapping[int, int],
+        tracking: Sequence[str], series: str,
+    ) -> Any:  # fmt: skip
+        """Return a SEG of the segments 1, 2, ... of `labels` (slices, H, W), numbered by code."""
         lung = len(self.codes)
-        numbers = {code: number for number, code in enumerate([*present, lung], 1)}
         algorithm = hd.AlgorithmIdentificationSequence(
             name="StageTransfer",
             version=version("stagetransfer"),
@@ -148,19 +157,15 @@ class ObjectMaker:
                     ),
                 )
             )
-        pixels = np.empty((*labels.shape, len(numbers)), np.bool_)  # filled in place: it is large
-        for place, code in enumerate(present):
-            np.equal(labels, code, out=pixels[..., place])
-        np.not_equal(labels, OUTSIDE, out=pixels[..., -1])
-        segmentation = hd.seg.Segmentation(
+        return hd.seg.Segmentation(
             source_images=sources,
-            pixel_array=pixels,
+            pixel_array=labels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=segments,
-            series_instance_uid=hd.UID(),
+            series_instance_uid=series,
             series_number=self.number,
             sop_instance_uid=hd.UID(),
-            instance_number=1,
+            instance_number=2 if lung in numbers else 1,
             manufacturer="StageTransfer",
             manufacturer_model_name="stagetransfer predict",
             software_versions=version("stagetransfer"),
@@ -171,7 +176,6 @@ class ObjectMaker:
             transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=True,
         )
-        return segmentation, numbers
 
     def _report(
         self, sources: Sequence[Dataset], segmentation: Any, numbers: Mapping[int, int],

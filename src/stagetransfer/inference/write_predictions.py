@@ -8,8 +8,9 @@ out/SS-NNNN.png    slice NNNN of series SS with its label map
 out/patch-NNNN.png a patch with its probabilities
 out/reason-....png the explanation of a window, on request
 out/similar.csv    the training images most similar to these windows
-out/SS.seg.dcm, SS.sr.dcm     SEG and structured report of a DICOM series, on request
-out/SS-NNNN.sc.dcm            the picture as Secondary Capture, on request or without a SEG
+out/SS.seg.dcm, SS.lung.seg.dcm, SS.sr.dcm
+                   SEG of the label maps, of the lung, and report of a DICOM series, on request
+out/SS-NNNN.sc.dcm the picture as Secondary Capture, on request or without a SEG
 out/dice.csv, confusion.csv   if the truth is given
 out/summary.json   what was read, how, and what was left out
 """
