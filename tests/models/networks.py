@@ -19,6 +19,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone, FrozenPrefix, NoSplit, build_backbone, fixed_modules
 
 CLASSES = 5
+LARGE = 100e6  # parameters, above which only the first, the middle and the last block are tried
 
 
 @dataclass
@@ -46,6 +47,9 @@ def build(name: str, size: int | None = None) -> Backbone:
 
 def check(backbone: Backbone, batch: int = 8) -> Found:
     """Tune the network from each of its blocks on, with cached and with computed features."""
+    blocks = backbone.blocks
+    if sum(p.numel() for p in backbone.parameters()) > LARGE:
+        blocks = (blocks[0], blocks[len(blocks) // 2], blocks[-1])
     torch.manual_seed(0)
     size = backbone.input.size
     images, labels = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
@@ -53,7 +57,7 @@ def check(backbone: Backbone, batch: int = 8) -> Found:
     changed: list[str] = []
     with torch.no_grad():
         first = float(F.cross_entropy(backbone.eval()(images), labels))
-    for block in backbone.blocks:
+    for block in blocks:
         frozen = backbone.before(block)
         before = {name: value.clone() for name, value in backbone.state(frozen).items()}
         for name, parameter in backbone.net.named_parameters():
@@ -116,13 +120,13 @@ def smallest(name: str) -> tuple[Backbone, Found]:
     for size in (64, 128):
         try:
             backbone = build(name, size)
-            return backbone, check(backbone, batch=4)
+            return backbone, check(backbone, batch=2)
         except UserError:
             raise
         except Exception as error:  # too small, or not the size that the network is built for
             print(f"{name} at {size}: {type(error).__name__}", file=sys.stderr)
     backbone = build(name)
-    return backbone, check(backbone, batch=4)
+    return backbone, check(backbone, batch=2)
 
 
 def main() -> None:

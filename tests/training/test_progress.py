@@ -21,7 +21,7 @@ VALUES = {"cross_entropy": 2.5, "accuracy": 0.25, "recall": 0.125}
 def half_way(monkeypatch):
     """A function that trains half of a stage: 5 of 10 steps on 100 images, in 100 seconds."""
 
-    def trained(later):
+    def trained(later, end=False):
         trainer = SimpleNamespace(
             global_step=0, estimated_stepping_batches=10, is_global_zero=True, current_epoch=0,
             max_epochs=2, sanity_checking=False,
@@ -34,7 +34,12 @@ def half_way(monkeypatch):
         now[0], trainer.global_step, speed.images, speed.training_seconds = 100.0, 5, 100, 50.0
         shown.on_validation_end(trainer, None)
         shown.on_train_batch_end(trainer)
-        shown.on_train_end()
+        trainer.callback_metrics["validation/accuracy"] = torch.tensor(0.75)
+        if end:
+            shown.on_validation_end(trainer, None)
+            shown.on_train_end(trainer, None)
+        else:
+            shown.on_exception(trainer, None, KeyboardInterrupt())
 
     return trained
 
@@ -51,15 +56,22 @@ def test_a_log_has_the_time_left_for_stage_and_chain(half_way, caplog, later, le
     assert line.endswith(left)
 
 
-def test_a_terminal_of_80_columns_shows_it_in_one_line(half_way, monkeypatch):
+@pytest.mark.parametrize(
+    ("end", "parts"),
+    [
+        (False, ("2-texture", "1/2", "left: stage 0:01:40, chain 1:01:40", "acc 0.250")),
+        (True, ("2-texture", "1/2", "took 0:01:40", "acc 0.750")),
+    ],
+)
+def test_a_terminal_of_80_columns_shows_it_in_one_line(half_way, monkeypatch, end, parts):
     monkeypatch.setattr("sys.stdout", terminal := io.StringIO())
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     console = Console(file=terminal, width=80, force_terminal=True, color_system=None)
     monkeypatch.setattr(progress, "Console", lambda: console)
-    half_way(3600)
+    half_way(3600, end)
     text = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", terminal.getvalue())
     last = [line.strip("\r ") for line in re.split(r"[\r\n]+", text) if line.strip()][-1]
-    for part in ("2-texture", "1/2", "left: stage 0:01:40, chain 1:01:40", "acc 0.250"):
+    for part in parts:
         assert part in last
     assert len(last) <= 80
 

@@ -96,11 +96,14 @@ def layer(site: Site, request: Request) -> Response:
     if not 0 <= code < len(names):
         raise HTTPException(404, f"no layer {name[:20]}")
     shown = found.labels == code
+    rows, columns = np.indices(shown.shape)
     if code == len(names) - 1:  # hatched, because nothing is known about it
-        rows, columns = np.indices(shown.shape)
         return png(_layer(shown & ((rows + columns) % 6 < 3), (NOT_READ_GREY,) * 3))
     colour = label_colours(len(names) - 3)[code]
-    return png(_layer(shown, tuple(round(255 * part) for part in colour)))
+    picture = _layer(shown, tuple(round(255 * part) for part in colour))
+    if code == len(names) - 2:  # striped, as in the pictures of `predict`
+        picture[shown & ((rows - columns) % 6 < 3), 3] = 64
+    return png(picture)
 
 
 def window(site: Site, request: Request) -> Response:

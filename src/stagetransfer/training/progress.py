@@ -46,10 +46,7 @@ class StageProgress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self._bar is not None:
-            short = [f"{name} {self.metrics[name]}" for name in ("acc", "loss") if self.metrics]
-            shown = ", ".join([self._left(trainer), *short])
-            task, done = self._bar.task_ids[0], trainer.global_step
-            self._bar.update(task, completed=done, epoch=_epoch(trainer), shown=shown)
+            self._update(self._bar, trainer, self._left(trainer))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -73,13 +70,24 @@ class StageProgress(pl.Callback):
             text += f", chain {clock(chain)}"
         return text
 
-    def on_train_end(self, *_: Any) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._bar is not None:
+            took = clock(time.monotonic() - self._began[0])
+            self._update(self._bar, trainer, f"took {took}")
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        self._close()  # restores the terminal
+
+    def _update(self, bar: Progress, trainer: pl.Trainer, when: str) -> None:
+        short = [f"{name} {self.metrics[name]}" for name in ("acc", "loss") if self.metrics]
+        shown, done = ", ".join([when, *short]), trainer.global_step
+        bar.update(bar.task_ids[0], completed=done, epoch=_epoch(trainer), shown=shown)
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    def on_exception(self, *_: Any) -> None:
-        self.on_train_end()  # restores the terminal
 
 
 def _epoch(trainer: pl.Trainer) -> str:
