@@ -20,8 +20,9 @@ threshold; the worst class is that of the test images whose share is the highest
 Scores: kNN, distance to the 10th training image of the head's input, of length 1 or not (Sun et al.
 2022, ICML); Mahalanobis distance to the nearest class of the head's input, and of the channel
 means of all blocks (Lee et al. 2018, NeurIPS); kNN and simplified local outlier factor (Schubert,
-Zimek, Kriegel 2014, DMKD 28) of these, the last of which `stagetransfer predict` takes; energy
-(Liu et al. 2020, NeurIPS); ViM (Wang et al. 2022, CVPR).
+Zimek, Kriegel 2014, DMKD 28) of these, and weighted geometric means of the two, of which
+`stagetransfer predict` takes that with 3/4; energy (Liu et al. 2020, NeurIPS); ViM (Wang et al.
+2022, CVPR).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from sklearn.neighbors import NearestNeighbors
 from benchmarks.tables import show
 from stagetransfer.ct import Problems, find_series
 from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.inference.calibrated_classifier import LocalOutlierFactor, split_forward
+from stagetransfer.inference.calibrated_classifier import TrainingDistance, split_forward
 from stagetransfer.inference.lung_mask import find_lungs
 from stagetransfer.inference.reference_features import Reference, open_reference
 from stagetransfer.inference.slice_prediction import prepare_slice
@@ -129,10 +130,18 @@ def _fitted(network: Backbone, train: Features, labels: NDArray[np.int64]) -> di
         )
 
     centre, spread = train["blocks"].mean(0), train["blocks"].std(0) + 1e-6
-    factor = LocalOutlierFactor(torch.from_numpy(train["blocks"]))
+    chosen = TrainingDistance(torch.from_numpy(train["blocks"]))
 
     def standard(x: Array) -> Array:
         return np.asarray((x - centre) / spread)
+
+    near = NearestNeighbors(n_neighbors=11).fit(standard(train["blocks"]))
+    own = near.kneighbors(near._fit_X)[0][:, -1]  # the nearest to an image is the image itself
+
+    def factor(x: Features, power: float) -> Array:
+        """Return the local outlier factor to this power, times the distance to the rest of it."""
+        away, places = near.kneighbors(standard(x["blocks"]), 10)
+        return np.asarray(away[:, -1] * (1 / own[places]).mean(1) ** power)
 
     return {
         "kNN, length 1 (0.1)": knn("head", unit),
@@ -141,8 +150,10 @@ def _fitted(network: Backbone, train: Features, labels: NDArray[np.int64]) -> di
         "energy": lambda x: -np.asarray(logsumexp(x["logits"], axis=1)),
         "ViM": _vim(network, train),
         "blocks, kNN": knn("blocks", standard),
-        "blocks, local outlier factor": lambda x: (
-            factor(torch.from_numpy(x["blocks"]).float()).double().numpy()
+        "blocks, local outlier factor": lambda x: factor(x, 1),
+        "blocks, the same to 1/2": lambda x: factor(x, 0.5),
+        "blocks, the same to 3/4": lambda x: (
+            chosen(torch.from_numpy(x["blocks"]).float()).double().numpy()
         ),
         "blocks, Mahalanobis by class": mahalanobis("blocks", standard, True),
         "blocks, Mahalanobis": mahalanobis("blocks", standard, False),

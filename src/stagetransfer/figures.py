@@ -59,6 +59,7 @@ def save_figure(
     for file, suffix in zip(files, suffixes, strict=True):
         with atomic_path(file) as part:
             part.write_bytes(figure_bytes(figure, suffix, dpi=dpi))
+        figure.set_layout_engine("none")  # once is enough; it takes a third of the time
     return files
 
 

@@ -80,6 +80,17 @@ def test_blocks_are_named_as_their_authors_do():
         assert list(build(name, 64).blocks) == blocks.split()
 
 
+def test_blocks_within_one_part_of_a_network_have_names_of_their_own():
+    """Both were a traceback; rdnet has no coarse groups, and its fine ones are stages."""
+    stages = " ".join(f"dense_stages.{i}" for i in range(7))
+    expected = {
+        "timm:nest_tiny": "patch_embed levels.0 levels.1 levels.2 head",
+        "timm:rdnet_tiny": f"stem {stages} head.fc",
+    }
+    for name, blocks in expected.items():
+        assert list(build(name, 224).blocks) == blocks.split()
+
+
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:tf_efficientnet_lite0"])
 def test_new_blocks_depend_only_on_the_seed_and_bring_their_buffers(name):
     one, other = build(name, 64), build(name, 64)
@@ -145,6 +156,25 @@ def test_a_network_that_cannot_be_traced_says_so():
     fixed = fixed_modules(backbone, backbone.blocks[:-1])
     norms = torch.nn.BatchNorm2d
     assert {n for n, m in backbone.net.named_modules() if isinstance(m, norms)} <= {*fixed}
+
+
+def test_branches_on_further_arguments_are_those_of_their_defaults():
+    """Traced without values, `mask is not None` is true, and the parts use a mask of None."""
+
+    class Masked(type(build("torchvision:resnet18", 64).net)):
+        def forward(self, x, mask=None, scale=2):
+            if mask is not None:
+                x = x * mask.view(-1, 1, 1, 1)
+            return super().forward(x * scale if scale > 1 else x)
+
+    backbone = build("torchvision:resnet18", 64)
+    backbone.net.__class__ = Masked
+    backbone.eval()
+    images = torch.randn(3, 3, 64, 64)
+    prefix = FrozenPrefix(backbone, backbone.blocks[-2:])
+    with torch.no_grad():
+        found = prefix.rest(prefix.features(images), training=False)
+        torch.testing.assert_close(found, backbone(images))
 
 
 @pytest.mark.parametrize(("library", "name"), [("torchvision", "resnet18"), ("timm", "resnet10t")])

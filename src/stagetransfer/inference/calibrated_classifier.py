@@ -4,11 +4,13 @@ Two marks take precedence over the classes:
 
 * Unlike the training data. Let f be the mean of each channel of each block, in standard deviations
   over the training images, and d(f) the distance to the k-th nearest training image (k = 10). The
-  distance of a window is the mean of d(f) / d(g) over its k nearest training images g: the
-  simplified local outlier factor (Schubert, Zimek, Kriegel 2014, "Local outlier detection
-  reconsidered", DMKD 28). A window is marked if it is greater than that of 95 % of the validation
-  images. It allows for rare classes, whose images are far apart. benchmarks/unfamiliar.py compares
-  it with other scores. At most 2,000 training images are used.
+  mean of d(f) / d(g) over the k nearest training images g is the simplified local outlier factor
+  (Schubert, Zimek, Kriegel 2014, "Local outlier detection reconsidered", DMKD 28). It allows for
+  rare classes, whose images are far apart, but also for whatever lies among outlying training
+  images. The distance of a window is therefore the weighted geometric mean of this factor (3/4) and
+  of d(f) over the median d of the training images (1/4). A window is marked if it is greater than
+  that of 95 % of the validation images. benchmarks/unfamiliar.py compares it with other scores. At
+  most 2,000 training images are used.
 * Uncertain. The greatest calibrated probability is below 0.5, so that an error is more likely than
   not.
 """
@@ -103,7 +105,7 @@ class CalibratedClassifier:
         self.max_distance, self.min_probability = max_distance, min_probability
         self.device, self.precision = torch.device(device), precision
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
-        self._distance = LocalOutlierFactor(features.to(self.device))
+        self._distance = TrainingDistance(features.to(self.device))
         self.mean, self.std = (
             torch.tensor(list(a)).view(3, 1, 1).to(self.device) for a in (mean, std)
         )
@@ -162,10 +164,10 @@ def split_forward(network: Backbone, x: Tensor, precision: str) -> tuple[Tensor,
     return torch.cat(means or [hidden.float()], dim=1), logits.float()
 
 
-class LocalOutlierFactor:
-    """How much farther features are from N others (N, F) than these are from each other.
+class TrainingDistance:
+    """How far features are from those of N training images (N, F), by which they are standardised.
 
-    See the module. 1 is usual. The features are standardised by the others.
+    See the module. 1 is usual.
     """
 
     def __init__(self, others: Tensor, k: int = NEIGHBOURS) -> None:
@@ -176,11 +178,14 @@ class LocalOutlierFactor:
         # The nearest to an image is the image itself.
         own = torch.cdist(self._others, self._others).topk(self._k + 1, largest=False)
         self._own = own.values[:, -1].clamp_min(1e-6)
+        self._usual = self._own.median()
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Return the factors (B,) of features (B, F)."""
+        """Return the distances (B,) of features (B, F)."""
         distances, numbers = self.nearest(features, self._k)
-        found: Tensor = distances[:, -1] * (1 / self._own[numbers]).mean(1)
+        away = distances[:, -1]
+        factor = away * (1 / self._own[numbers]).mean(1)
+        found: Tensor = factor**0.75 * (away / self._usual) ** 0.25
         return found
 
     def nearest(self, features: Tensor, count: int) -> tuple[Tensor, Tensor]:

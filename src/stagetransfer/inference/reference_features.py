@@ -31,7 +31,7 @@ from stagetransfer.explain import input_to_rgb
 from stagetransfer.files import atomic_path, csv_text, open_image, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
     CalibratedClassifier,
-    LocalOutlierFactor,
+    TrainingDistance,
     split_forward,
 )
 from stagetransfer.models import Backbone
@@ -41,7 +41,7 @@ from stagetransfer.statistics.calibration import fit_temperature
 from stagetransfer.synthetic.lung import FIELD, WINDOW
 
 FILE = "reference.safetensors"
-_FEATURES = "channel means of blocks, local outlier factor, training images"
+_FEATURES = "channel means of blocks, outlier factor and distance, training images"
 _ARRAYS = ("distances", "labels", "logits")
 _SETTINGS = ("crop", "fit", "side", "field", "stated")
 _EXAMPLE_SIDE = 64
@@ -147,7 +147,7 @@ def _compute(run: RestoredRun, device: str) -> Reference:
         chosen = subset_by_image(labels, share, 0, classes=data.classes, keep_classes=True)
     training = torch.cat([features.half() for features, _ in outputs("train", chosen)])
     patches, stated, field = training_patches(data)
-    distance = LocalOutlierFactor(training)
+    distance = TrainingDistance(training)
     logits, distances = [], []
     for features, scores in outputs("validation", np.arange(data.count("validation"))):
         logits.append(scores.cpu())

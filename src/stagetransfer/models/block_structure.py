@@ -84,15 +84,20 @@ def arranged(
         elif rest:
             merged.append(rest)
     merged[0] = tokens + merged[0]
-    blocks: dict[str, list[str]] = {}
-    for names in merged:
-        inner = [part_of(name) for name in names if name not in tokens]
-        several = len({part.split(".")[0] for part in inner}) > 1
-        name = "stem" if several and not blocks else inner[0]
-        for left_out in _LEFT_OUT:
-            if name.startswith(left_out) and not name[len(left_out)].isdigit():
-                name = name.removeprefix(left_out)
-        if name in blocks:
-            raise ValueError(f"{name}: two blocks have this name")
-        blocks[name] = names
-    return {**blocks, heads[0]: head}
+    firsts = [next(name for name in group if name not in tokens) for group in merged]
+    parts_of = [{part_of(name) for name in group if name not in tokens} for group in merged]
+    found = [part_of(name) for name in firsts]
+    # Blocks of one part, such as levels.0 and levels.1 of `levels`, take more words of their names.
+    while doubled := {name for name in found if found.count(name) > 1}:
+        found = [
+            ".".join(first.split(".")[: name.count(".") + 2]) if name in doubled else name
+            for name, first in zip(found, firsts, strict=True)
+        ]
+    if len({part.split(".")[0] for part in parts_of[0]}) > 1:
+        found[0] = "stem"
+    for left_out in _LEFT_OUT:
+        found = [
+            name.removeprefix(left_out) if not name[len(left_out) :][:1].isdigit() else name
+            for name in found
+        ]
+    return {**dict(zip(found, merged, strict=True)), heads[0]: head}

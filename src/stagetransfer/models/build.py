@@ -111,7 +111,11 @@ def _timm_backbone(
         net = build()
     classifier = stated["classifier"]
     heads = [classifier] if isinstance(classifier, str) else [*classifier]
-    groups = group_parameters(net, net.group_matcher(coarse=True))
+    try:
+        matcher = net.group_matcher(coarse=True)
+    except AssertionError:  # of rdnet, whose only grouping is one of stages
+        matcher = net.group_matcher()
+    groups = group_parameters(net, matcher)
     return _backbone(
         net, with_buffers(net, groups.values()), heads, input, build,
         leaves=list(get_notrace_modules()),  # type: ignore[no-untyped-call]

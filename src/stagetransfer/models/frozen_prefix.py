@@ -5,6 +5,7 @@ different operations. In each graph, everything that depends on a tuned paramete
 to the rest. So does dropout whose output only the rest uses: it is part of the first tuned block.
 """
 
+import inspect
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -153,20 +154,21 @@ def _trace(backbone: Backbone, training: bool) -> fx.Graph:
         leaf_modules=[*backbone.leaves, *FASTER.values()],
         autowrap_functions=tuple(backbone.functions),
     )
+    # Further arguments of `forward` keep their default values, on which its branches may depend.
+    _, *further = inspect.signature(backbone.net.forward).parameters.values()
+    defaults = {one.name: one.default for one in further if one.default is not one.empty}
     try:
         with evaluation_mode(backbone.net):
             backbone.net.train(training)
-            graph: fx.Graph = tracer.trace(backbone.net)
+            graph: fx.Graph = tracer.trace(backbone.net, concrete_args=defaults)
     except Exception as error:  # tracing fails in as many ways as networks are written
         raise NoSplit(f"it cannot be traced ({type(error).__name__})") from error
     _, *others = [node for node in graph.nodes if node.op == "placeholder"]
-    # Further arguments of `forward` keep their default values.
-    defaults = {node: node.args[0] for node in others}
-    for user in {user for node in others for user in node.users}:
-        for name in ("args", "kwargs"):
-            values = fx.map_arg(getattr(user, name), lambda node: defaults.get(node, node))
-            setattr(user, name, values)
-    for node in others:
+    for node in others:  # with the checks that a call gives these values
+        for check in [*node.users]:
+            for part in [*check.users]:
+                graph.erase_node(part)
+            graph.erase_node(check)
         graph.erase_node(node)
     return graph
 
