@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torchvision.models import ResNet
 
 from models.networks import CLASSES, build, check
 from stagetransfer.config.schema import Model
@@ -161,7 +162,7 @@ def test_a_network_that_cannot_be_traced_says_so():
 def test_branches_on_further_arguments_are_those_of_their_defaults():
     """Traced without values, `mask is not None` is true, and the parts use a mask of None."""
 
-    class Masked(type(build("torchvision:resnet18", 64).net)):
+    class Masked(ResNet):
         def forward(self, x, mask=None, scale=2):
             if mask is not None:
                 x = x * mask.view(-1, 1, 1, 1)
@@ -173,6 +174,55 @@ def test_branches_on_further_arguments_are_those_of_their_defaults():
     images = torch.randn(3, 3, 64, 64)
     prefix = FrozenPrefix(backbone, backbone.blocks[-2:])
     with torch.no_grad():
+        found = prefix.rest(prefix.features(images), training=False)
+        torch.testing.assert_close(found, backbone(images))
+
+
+class Windows(torch.nn.Module):
+    """Gives the rest several rows per image, a size, and numbers that depend on the images."""
+
+    def __init__(self, by_image):
+        super().__init__()
+        self.by_image = by_image
+
+    def forward(self, x):
+        size = x.shape
+        rows = x.flatten(2).transpose(1, 2).reshape(-1, size[1])
+        if not self.by_image:  # all first rows, then all second ones
+            rows = rows.view(size[0], -1, size[1]).transpose(0, 1).reshape(-1, size[1])
+        return rows, size
+
+
+class Joined(torch.nn.Linear):
+    def forward(self, pair):
+        rows, size = pair
+        kept = rows.view(size[0], size[2] * size[3], size[1])
+        return super().forward(kept.mean(1))
+
+
+class Unflattened(ResNet):
+    """A residual network whose head gets the windows."""
+
+    def _forward_impl(self, x):
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.flattened(x))
+
+
+@pytest.mark.parametrize("by_image", [True, False])
+def test_rows_of_an_image_in_the_first_dimension(by_image):
+    backbone = build("torchvision:resnet18", 64)
+    backbone.net.avgpool, backbone.net.flattened = torch.nn.Identity(), Windows(by_image)
+    backbone.net.fc = Joined(512, CLASSES)
+    backbone.net.__class__ = Unflattened
+    backbone.eval()
+    images = torch.randn(5, 3, 64, 64)
+    prefix = FrozenPrefix(backbone, ["fc"])
+    with torch.no_grad():
+        if not by_image:
+            with pytest.raises(NoSplit, match="something else"):
+                prefix.features(images)
+            return
         found = prefix.rest(prefix.features(images), training=False)
         torch.testing.assert_close(found, backbone(images))
 

@@ -33,15 +33,24 @@ class NoSplit(ValueError):
 class _Value:
     """A value that the rest needs from the prefix.
 
-    A tensor with one row per image has a `shape` (without the images), another value is `constant`,
-    and a number that is proportional to the number of images is `per_image` times it. A tensor gets
-    the layout again that it had, because dropout draws another mask for another layout.
+    A tensor with `rows` rows per image has a `shape` (of a row), another value is `constant`, a
+    number that is proportional to the number of images is `per_image` times it, and a tuple or list
+    has the values `items`. A tensor gets the layout again that it had, because dropout draws
+    another mask for another layout.
     """
 
     shape: tuple[int, ...] | None = None
+    rows: int = 1
     channels_last: bool = False
     constant: Any = None
     per_image: int = 0
+    items: "tuple[_Value, ...] | list[_Value] | None" = None
+
+    def without_tensors(self, images: int) -> Any:
+        """Return the value for a number of images."""
+        if self.items is not None:
+            return type(self.items)(one.without_tensors(images) for one in self.items)
+        return self.per_image * images if self.per_image else self.constant
 
 
 class FrozenPrefix:
@@ -78,13 +87,14 @@ class FrozenPrefix:
     def rest(self, features: Tensor, *, training: bool) -> Tensor:
         """Return the logits (N, classes) from features (N, F)."""
         assert self._values is not None, "call `features` first"
-        lengths = [math.prod(value.shape) for value in self._values if value.shape is not None]
+        lengths = [
+            value.rows * math.prod(value.shape) for value in self._values if value.shape is not None
+        ]
         tensors = iter(torch.split(features.clone(), lengths, 1))  # networks may work in place
         arguments: list[Any] = []
         for value in self._values:
             if value.shape is None:
-                per_image = value.per_image
-                arguments.append(per_image * len(features) if per_image else value.constant)
+                arguments.append(value.without_tensors(len(features)))
                 continue
             rows = next(tensors)
             if value.channels_last:
@@ -100,12 +110,15 @@ class FrozenPrefix:
     def _described(self, images: Tensor) -> tuple[_Value, ...]:
         """Return the kinds of values at the cut; found, and tried, with a few images once."""
         if self._values is None:
-            few = [torch.cat([images[:1]] * count) for count in _SAMPLES]  # in their layout
+            image = images[:1]  # in its layout, and with others, which shows their order
+            several = torch.cat([image, image.flip(-1), image.flip(-2)])
+            few = [several[:count] for count in _SAMPLES]
             found = [self._testing.prefix(one) for one in few]
             self._values = tuple(_describe(*pair) for pair in zip(*found, strict=True))
             with evaluation_mode(self._net):
                 expected = self._net(few[0])
-                given = self.rest(self.features(few[0]), training=False)
+                stored = torch.cat([self.features(one) for one in few[0].split(1)])
+                given = self.rest(stored, training=False)
             if (given - expected).abs().max() > _TOLERANCE * expected.abs().max():
                 raise NoSplit("its two parts compute something else than the whole")
         return self._values
@@ -114,12 +127,17 @@ class FrozenPrefix:
 def _describe(two: Any, three: Any) -> _Value:
     """Describe a value from its forms for two and for three images."""
     if isinstance(two, Tensor):
-        if two.shape[:1] == (2,) and three.shape[:1] == (3,) and two.shape[1:] == three.shape[1:]:
-            last = two.dim() == 4 and not two.is_contiguous()
-            last = last and two.is_contiguous(memory_format=torch.channels_last)
-            return _Value(shape=tuple(two.shape[1:]), channels_last=last)
         if two.shape == three.shape and torch.equal(two, three):
             return _Value(constant=two)
+        if two.dim() and two.shape[1:] == three.shape[1:] and 3 * len(two) == 2 * len(three):
+            last = two.dim() == 4 and not two.is_contiguous()
+            last = last and two.is_contiguous(memory_format=torch.channels_last)
+            shape = tuple(two.shape[1:])
+            return _Value(shape=shape, rows=len(two) // 2, channels_last=last)
+    elif isinstance(two, tuple | list) and len(two) == len(three):
+        items = [_describe(*pair) for pair in zip(two, three, strict=True)]
+        if all(one.shape is None for one in items):
+            return _Value(items=items if isinstance(two, list) else tuple(items))
     elif isinstance(two, int | float | bool | torch.dtype | torch.device) or two is None:
         if two == three:
             return _Value(constant=two)
