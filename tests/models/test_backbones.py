@@ -11,6 +11,7 @@ from models.networks import CLASSES, build, check
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.models import (
+    Backbone,
     FrozenPrefix,
     InputSpec,
     NoSplit,
@@ -134,6 +135,22 @@ def test_fixed_modules_are_those_of_the_frozen_blocks_and_before_them():
     assert {"conv1", "bn1", "relu", "maxpool", "layer1", "layer1.1.bn2"} <= names
     assert not {name for name in names if name.startswith(("layer2", "layer3", "fc"))}
     assert fixed_modules(backbone, ()) == []
+
+
+def test_a_module_with_two_names_is_in_one_block():
+    net = torch.nn.Sequential()
+    net.stem, net.fc = torch.nn.Linear(3, 3), torch.nn.Linear(3, CLASSES)
+    net.inner = torch.nn.ModuleDict({"again": net.stem})
+    blocks = {"stem": ["stem.weight", "stem.bias"], "fc": ["fc.weight", "fc.bias"]}
+    backbone = Backbone(
+        net, blocks=blocks, head="fc", classifier=["fc"], input=InputSpec(64), initialise=print
+    )
+    assert backbone.block_of("inner.again.weight") == "stem"
+    assert [*backbone.state()] == [*blocks["stem"], *blocks["fc"]]
+    assert [*backbone.state(["stem"])] == blocks["stem"]
+    assert {*backbone.net.state_dict()} - {*backbone.state()} == {
+        "inner.again.weight", "inner.again.bias",
+    }  # fmt: skip
 
 
 def test_cached_features_are_not_changed_by_operations_in_place():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stagetransfer.errors import UserError
-from stagetransfer.models.block_structure import part_of, tensor_names
+from stagetransfer.models.block_structure import other_names, part_of, tensor_names
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Backbone(nn.Module):
         self._block_of = {name: block for block, names in blocks.items() for name in names}
         if sorted(tensor_names(net)) != sorted(name for names in blocks.values() for name in names):
             raise ValueError("each tensor of the network must be in exactly one block")
+        self._first_names = other_names(net)
         self._taps = {block: part_of(names[-1]) for block, names in blocks.items()}
         self._taps.update(taps or {})
         self._feature_map = feature_map
@@ -113,8 +114,8 @@ class Backbone(nn.Module):
         return self._feature_map
 
     def block_of(self, name: str) -> str:
-        """Return the block of a parameter or buffer."""
-        return self._block_of[name]
+        """Return the block of a parameter or buffer, by its first or another name."""
+        return self._block_of[self._first_names.get(name, name)]
 
     def tensors_of(self, blocks: Iterable[str]) -> list[str]:
         """Return the names of all parameters and buffers of some blocks, also of unsaved ones."""
@@ -122,10 +123,17 @@ class Backbone(nn.Module):
         return [name for name, block in self._block_of.items() if block in chosen]
 
     def state(self, blocks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Return the saved parameters and buffers of some blocks (None: all), by name."""
+        """Return the saved parameters and buffers of some blocks (None: all), by name.
+
+        What several modules share is returned once, by its first name.
+        """
         chosen = {*(self.blocks if blocks is None else blocks)}
         saved = self.net.state_dict()
-        return {name: value for name, value in saved.items() if self._block_of[name] in chosen}
+        return {
+            name: value
+            for name, value in saved.items()
+            if name not in self._first_names and self._block_of[name] in chosen
+        }
 
     def module_of(self, layer: str) -> nn.Module:
         """Return the module of this name, or the one whose output stands for the block.

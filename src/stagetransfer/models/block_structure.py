@@ -24,6 +24,18 @@ def tensor_names(net: nn.Module) -> list[str]:
     ]
 
 
+def other_names(net: nn.Module) -> dict[str, str]:
+    """Return the further names of tensors of shared modules, each with the first name."""
+    first_of: dict[nn.Module, str] = {}
+    found = {}
+    for path, module in net.named_modules(remove_duplicate=False):
+        first = first_of.setdefault(module, path)
+        if path != first:
+            for name in (*module._parameters, *module._buffers):
+                found[f"{path}.{name}"] = f"{first}.{name}" if first else name
+    return found
+
+
 def part_of(name: str) -> str:
     """Return the part of a network that a tensor is in: a child, or the child of a container."""
     words = name.split(".")[:-1]
