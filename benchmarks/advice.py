@@ -25,6 +25,7 @@ from stagetransfer.config.schema import Model
 from stagetransfer.data import DomainDataModule
 from stagetransfer.models import build_backbone
 from stagetransfer.pipeline.stage_data import stage_data
+from stagetransfer.training.machine import keep_freed_memory
 
 IMAGES, CLASSES, PATIENTS = 1103, 7, 60
 CHANNELS = (96, 256, 384, 384, 256, 4096, 4096)
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=14)
     parser.add_argument("--size", type=int, default=224)
     options = parser.parse_args()
+    keep_freed_memory()  # as the command does
     show("probes", ("candidates", "seconds", "of the processor"), [_probes(options.candidates)])
     columns = ("network", "images", "forward passes alone, s", "with features, s", "ratio")
     show("features", columns, [_features("efficientnet_lite0", options.size)])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from stagetransfer import statistics as stats
 from stagetransfer.advise.block_features import PROBABILITIES, Features
@@ -105,20 +108,11 @@ def advise(
     def recalls(probabilities: Array) -> Array:
         return stats.resampled_metrics(drawn, probabilities, areas=False)["recall"]
 
-    best: dict[str, tuple[str, Array]] = {}
-    of_blocks = []
-    for one in candidates:
-        for block in one.blocks:
-            kept = [reduced(of[block]) for of in features[one.name]]
-            values = recalls(probe(kept, divisions, 1.0))
-            mean = float(values[0].mean())
-            of_blocks.append((one.name, block, mean))
-            if one.name not in best or mean > best[one.name][1][0].mean():
-                best[one.name] = (block, values)
-    order = sorted(candidates, key=lambda one: -float(best[one.name][1][0].mean()))
-    first = best[order[0].name][1]
-    ranking = []
-    for one in order:
+    def of_block(name: str, block: str) -> Array:
+        return recalls(probe([reduced(of[block]) for of in features[name]], divisions, 1.0))
+
+    def of_best(one: Candidate) -> tuple[dict[float, float], dict[str, float]]:
+        """Return the recall at each ratio, and the scores, of a candidate's best block."""
         block, values = best[one.name]
         found = features[one.name]
         kept = [reduced(of[block]) for of in found]
@@ -134,6 +128,22 @@ def advise(
         scores["LEEP"] = float(np.mean([leep(of[PROBABILITIES], labels) for of in found]))
         neighbours = recalls(probe(kept, divisions, 1.0, "neighbours"))
         scores["5 nearest neighbours"] = float(neighbours[0].mean())
+        return curve, scores
+
+    best: dict[str, tuple[str, Array]] = {}
+    blocks_of = [(one.name, block) for one in candidates for block in one.blocks]
+    # One candidate per core. The matrices are so small that several cores only wait for each other.
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        values_of = list(pool.map(of_block, *zip(*blocks_of, strict=True)))
+        for (name, block), values in zip(blocks_of, values_of, strict=True):
+            if name not in best or values[0].mean() > best[name][1][0].mean():
+                best[name] = (block, values)
+        order = sorted(candidates, key=lambda one: -float(best[one.name][1][0].mean()))
+        measured = list(pool.map(of_best, order))
+    first = best[order[0].name][1]
+    ranking = []
+    for one, (curve, scores) in zip(order, measured, strict=True):
+        block, values = best[one.name]
         scores |= {name: of[one.name] for name, of in (more or {}).items() if of}
         gain = stats.difference(drawn, values, best[RANDOM][1])
         behind = stats.difference(drawn, first, values)
@@ -142,6 +152,10 @@ def advise(
         tune_from = blocks[blocks.index(block) + 1]
         rank = (priors or {}).get(one.name)
         ranking.append(Ranked(one, block, tune_from, recall, gain, behind, curve, scores, rank))
+    of_blocks = [
+        (*names, float(values[0].mean()))
+        for names, values in zip(blocks_of, values_of, strict=True)
+    ]
     frame = pd.DataFrame(of_blocks, columns=pd.Index(["candidate", "block", "recall"]))
     chance = 1 / len(np.unique(labels))
     pick, sentence = answer(ranking)

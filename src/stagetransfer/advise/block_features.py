@@ -81,21 +81,21 @@ def _kept(
 def _compute(network: Backbone, data: DomainDataModule, places: Sequence[int]) -> Features:
     blocks = network.blocks[:-1]
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (*blocks, PROBABILITIES)}
-    with network.watched(blocks) as outputs:
+    with network.watched(blocks, _pooled) as outputs:
         for begin in range(0, len(places), BATCH):
             images = data.inputs("train", places[begin : begin + BATCH])
             logits = network(images.contiguous(memory_format=torch.channels_last))
             parts[PROBABILITIES].append(logits.float().softmax(1).numpy())
             for block in blocks:
-                parts[block].append(_pooled(outputs[block], len(images)).float().numpy())
+                parts[block].append(outputs[block].float().numpy())
     return {name: np.concatenate(of) for name, of in parts.items()}
 
 
-def _pooled(output: Tensor, count: int) -> Tensor:
+def _pooled(output: Tensor) -> Tensor:
     if output.dim() == 4:  # channels are second, except in Swin's (N, H, W, C)
         last = output.shape[1] == output.shape[2] and output.shape[3] != output.shape[2]
         return output.mean((1, 2)) if last else output.mean((2, 3))
-    return output.mean(1) if output.dim() == 3 else output.reshape(count, -1)
+    return output.mean(1) if output.dim() == 3 else output.flatten(1)
 
 
 def _gradients(network: Backbone, data: DomainDataModule, order: NDArray[np.int64]) -> Features:

@@ -17,6 +17,7 @@ from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.seeding import derive
 from stagetransfer.statistics.metrics import Array, Integers
+from stagetransfer.statistics.transferability import largest_eigenvalues
 
 FOLDS = 5
 SEEDS = 3
@@ -74,11 +75,10 @@ def reduced(features: NDArray[np.float32]) -> Array:
     if f.shape[1] > DIMENSIONS:
         # The eigenvectors of the smaller of the two Gram matrices.
         if len(f) < f.shape[1]:
-            values, vectors = np.linalg.eigh(f @ f.T)
-            f = vectors[:, -DIMENSIONS:] * np.sqrt(np.maximum(values[-DIMENSIONS:], 0))
+            values, vectors = largest_eigenvalues(f @ f.T, min(DIMENSIONS, len(f)))
+            f = vectors * np.sqrt(np.maximum(values, 0))
         else:
-            _, vectors = np.linalg.eigh(f.T @ f)
-            f = f @ vectors[:, -DIMENSIONS:]
+            f = f @ largest_eigenvalues(f.T @ f, DIMENSIONS)[1]
     return np.asarray(f / max(float(np.sqrt(f.var(0).mean())), 1e-12))
 
 

@@ -70,7 +70,9 @@ def advise(
     from stagetransfer.pipeline.stage_data import stage_data
     from stagetransfer.reporting.render import replace_report
     from stagetransfer.statistics.transferability import feature_utility
+    from stagetransfer.training.machine import keep_freed_memory
 
+    keep_freed_memory()
     seconds = seconds_of(budget) if budget else 0.0
     words = list(overrides or [])
     config = compose_settings(["chain=[target]", *words])

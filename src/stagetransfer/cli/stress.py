@@ -42,7 +42,9 @@ def stress(
     from stagetransfer.stress.corrupted_tests import scale_of, stored_image, tested
     from stagetransfer.stress.robustness import SCRATCH, Robustness
     from stagetransfer.stress.stress_page import stress_page
+    from stagetransfer.training.machine import keep_freed_memory
 
+    keep_freed_memory()
     chosen = available_device(device)
 
     def write(found: Gathered, folder: Path) -> list[str]:

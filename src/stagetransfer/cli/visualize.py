@@ -54,11 +54,13 @@ def visualize(
 ) -> None:
     """Write Figure 6, its control, first filters, strongest patches, and their measures."""
     from stagetransfer import explain
+    from stagetransfer.training.machine import keep_freed_memory
 
     allowed = {"--method": (method, explain.METHODS), "--scale": (scale, explain.SCALES)}
     for key, (value, choices) in allowed.items():
         if value not in choices:
             raise UserError(f"{key} {value}: unknown. Use one of {', '.join(choices)}.")
+    keep_freed_memory()
     saliency = explain.SaliencyMethod(method, layer, _parse_start(start))
 
     def write(found: Gathered, folder: Path) -> list[str]:

@@ -179,13 +179,20 @@ class Backbone(nn.Module):
         return found[0].flatten(1), logits
 
     @contextmanager
-    def watched(self, blocks: Iterable[str] | None = None) -> Iterator[dict[str, Tensor]]:
-        """Yield a dict that gets the output (N, ...) of blocks whenever the network is called."""
+    def watched(
+        self,
+        blocks: Iterable[str] | None = None,
+        shorten: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield a dict that gets the output (N, ...) of blocks whenever the network is called.
+
+        `shorten` is applied to each output at once, so that its memory is free for the next one.
+        """
         outputs: dict[str, Tensor] = {}
 
         def keep(block: str) -> Callable[..., None]:
             def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                outputs[block] = output
+                outputs[block] = output if shorten is None else shorten(output)
 
             return hook
 

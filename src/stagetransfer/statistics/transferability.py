@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.linalg import eigh
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf_shrinkage
@@ -36,7 +37,7 @@ def logme(features: ArrayLike, labels: ArrayLike) -> float:
     features changes nothing; a shift does, because the model has no intercept.
     """
     f, y = _checked(features, labels)
-    u, s, _ = np.linalg.svd(f, full_matrices=False)
+    u, s, _ = np.linalg.svd(_turned(f), full_matrices=False)
     keep = s > s.max(initial=0) * max(f.shape) * np.finfo(np.float64).eps
     u, squares = u[:, keep], s[keep] ** 2
     evidence = [_best_evidence((y == c).astype(np.float64), u, squares) for c in np.unique(y)]
@@ -84,7 +85,8 @@ def nleep(features: ArrayLike, labels: ArrayLike, *, per_class: int = 5, seed: i
     random start of the mixture.
     """
     f, y = _checked(features, labels)
-    reduced = PCA(0.8, svd_solver="full").fit_transform(f - f.mean(0)) if f.std() > 0 else f[:, :1]
+    f = _turned(f - f.mean(0))
+    reduced = PCA(0.8, svd_solver="full").fit_transform(f) if f.any() else f[:, :1]
     components = max(1, min(per_class * len(np.unique(y)), len(y) // 4))
     mixture = GaussianMixture(
         components, covariance_type="diag", reg_covar=1e-6 + reduced.var() * 1e-3, random_state=seed
@@ -103,12 +105,13 @@ def h_score(features: ArrayLike, labels: ArrayLike, *, shrinkage: float | None =
     f = f - f.mean(0)
     if shrinkage is None:
         shrinkage = float(ledoit_wolf_shrinkage(f, assume_centered=True))
+    dimensions, f = f.shape[1], _turned(f)
     _, s, directions = np.linalg.svd(f, full_matrices=False)
     keep = s > s.max(initial=0) * max(f.shape) * np.finfo(np.float64).eps
     means = np.stack([np.sqrt((y == c).mean()) * f[y == c].mean(0) for c in np.unique(y)])
     along = means @ directions[keep].T
     spread = s[keep] ** 2 / len(y)
-    shrunk = (1 - shrinkage) * spread + shrinkage * spread.sum() / f.shape[1]
+    shrunk = (1 - shrinkage) * spread + shrinkage * spread.sum() / dimensions
     return float((1 - shrinkage) * ((along**2).sum(0) / shrunk).sum())
 
 
@@ -223,11 +226,23 @@ def _reduced(f: Array, dimensions: int) -> Array:
     f = f - f.mean(0)
     dimensions = min(dimensions, *f.shape)
     if len(f) < f.shape[1]:  # the eigenvectors of the smaller of the two Gram matrices
-        values, vectors = np.linalg.eigh(f @ f.T)
+        values, vectors = largest_eigenvalues(f @ f.T, dimensions)
         noise = values[-1] * max(f.shape) * np.finfo(np.float64).eps
         lengths = np.sqrt(np.where(values > noise, values, 0))
-        return np.asarray((vectors * lengths)[:, -dimensions:])
-    return np.asarray(f @ np.linalg.eigh(f.T @ f).eigenvectors[:, -dimensions:])
+        return np.asarray(vectors * lengths)
+    return np.asarray(f @ largest_eigenvalues(f.T @ f, dimensions)[1])
+
+
+def largest_eigenvalues(symmetric: Array, count: int) -> tuple[Array, Array]:
+    """Return the largest eigenvalues in ascending order, and their vectors as columns."""
+    last = len(symmetric) - 1
+    values, vectors = eigh(symmetric, subset_by_index=(last - count + 1, last))
+    return values, vectors
+
+
+def _turned(f: Array) -> Array:
+    """Return features (N, D), if N < D, in N dimensions with the same lengths and angles."""
+    return np.linalg.qr(f.T, mode="r").T if len(f) < f.shape[1] else f
 
 
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Array, Integers]:

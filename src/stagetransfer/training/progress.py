@@ -46,7 +46,7 @@ class StageProgress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self._bar is not None:
-            self._update(self._bar, trainer, self._left(trainer))
+            self._update(self._bar, trainer, _epoch(trainer), self._left(trainer))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -73,16 +73,17 @@ class StageProgress(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._bar is not None:
             took = clock(time.monotonic() - self._began[0])
-            self._update(self._bar, trainer, f"took {took}")
+            done = f"{trainer.current_epoch}/{trainer.max_epochs}"
+            self._update(self._bar, trainer, done, f"took {took}")
         self._close()
 
     def on_exception(self, *_: Any) -> None:
         self._close()  # restores the terminal
 
-    def _update(self, bar: Progress, trainer: pl.Trainer, when: str) -> None:
+    def _update(self, bar: Progress, trainer: pl.Trainer, epoch: str, when: str) -> None:
         short = [f"{name} {self.metrics[name]}" for name in ("acc", "loss") if self.metrics]
-        shown, done = ", ".join([when, *short]), trainer.global_step
-        bar.update(bar.task_ids[0], completed=done, epoch=_epoch(trainer), shown=shown)
+        shown = ", ".join([when, *short])
+        bar.update(bar.task_ids[0], completed=trainer.global_step, epoch=epoch, shown=shown)
 
     def _close(self) -> None:
         if self._bar is not None:
