@@ -117,7 +117,7 @@ class FrozenPrefix:
             self._values = tuple(_describe(*pair) for pair in zip(*found, strict=True))
             with evaluation_mode(self._net):
                 expected = self._net(few[0])
-                stored = torch.cat([self.features(one) for one in few[0].split(1)])
+                stored = torch.cat([self.features(one) for one in torch.split(few[0], 1)])
                 given = self.rest(stored, training=False)
             if (given - expected).abs().max() > _TOLERANCE * expected.abs().max():
                 raise NoSplit("its two parts compute something else than the whole")

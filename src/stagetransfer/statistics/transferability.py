@@ -242,7 +242,10 @@ def largest_eigenvalues(symmetric: Array, count: int) -> tuple[Array, Array]:
 
 def _turned(f: Array) -> Array:
     """Return features (N, D), if N < D, in N dimensions with the same lengths and angles."""
-    return np.linalg.qr(f.T, mode="r").T if len(f) < f.shape[1] else f
+    if len(f) >= f.shape[1]:
+        return f
+    triangle: Array = np.linalg.qr(f.T, mode="r")
+    return triangle.T
 
 
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Array, Integers]:
