@@ -244,8 +244,7 @@ def _turned(f: Array) -> Array:
     """Return features (N, D), if N < D, in N dimensions with the same lengths and angles."""
     if len(f) >= f.shape[1]:
         return f
-    triangle: Array = np.linalg.qr(f.T, mode="r")
-    return triangle.T
+    return np.asarray(np.linalg.qr(f.T, mode="r"), np.float64).T
 
 
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Array, Integers]:
