@@ -103,11 +103,6 @@ class DomainSettings:
         return {name: value for name, value in found.items() if value is not None}
 
     @property
-    def target_only(self) -> list[str]:
-        """The names of the settings in use that only a target may have."""
-        return [*self.planted, *self.shrunk]
-
-    @property
     def random_variants(self) -> dict[str, Any]:
         """The options that make random variants of an image; empty if none is on."""
         options = {"mirror": self.mirror, "turn": self.turn, "crop": self.crop}

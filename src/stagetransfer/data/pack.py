@@ -66,6 +66,7 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
         cache.done()
         cache.merge()
         shards = Shards(part).files()
+        names = (name for _, _, of_folder in os.walk(root) for name in of_folder)
         places = np.empty((len(samples), 3), dtype=np.int64)
         places[order] = np.concatenate([_places(part, i, one) for i, one in enumerate(shards)])
         about = {
@@ -74,7 +75,7 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
             "counts": counts(samples),
             "groups": None if samples.groups is None else len({*samples.groups}),
             "fingerprint": samples.fingerprint(digests),
-            "left_out": _image_files(root) - len(samples),
+            "left_out": sum(map(is_image, names)) - len(samples),
             "shards": len(shards),
             "bytes": sum(one["chunk_bytes"] for one in shards),
         }
@@ -97,7 +98,3 @@ def _places(folder: Path, number: int, shard: dict[str, Any]) -> NDArray[np.int6
     path, count = folder / shard["filename"], shard["chunk_size"]
     bounds = np.fromfile(path, np.uint32, count + 1, offset=4).astype(np.int64)
     return np.stack([np.full(count, number), bounds[:-1], bounds[1:]], axis=1)
-
-
-def _image_files(root: Path) -> int:
-    return sum(is_image(name) for _, _, names in os.walk(root) for name in names)

@@ -36,6 +36,7 @@ _TYPE_2 = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate",
     "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
 )  # fmt: skip
+_DESCRIPTION = f"StageTransfer: {DISCLAIMER}"
 _ERRORS = (AttributeError, ValueError, KeyError, TypeError, IndexError)
 
 
@@ -115,7 +116,7 @@ class ObjectMaker:
                     self.number + 2, hd.UID(), number, "StageTransfer",
                     patient_orientation=(orientation[0], orientation[1]),
                     transfer_syntax_uid=ExplicitVRLittleEndian,
-                    series_description=_description(),
+                    series_description=_DESCRIPTION,
                 )  # fmt: skip
             except _ERRORS as error:
                 raise NotWritable(first_line(error)) from error
@@ -172,7 +173,7 @@ class ObjectMaker:
             device_serial_number="0",
             content_description=DISCLAIMER,
             content_label="PREDICTION",
-            series_description=_description(),
+            series_description=_DESCRIPTION,
             transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=True,
         )
@@ -235,7 +236,7 @@ class ObjectMaker:
         )
         return sr.ComprehensiveSR(
             [segmentation, *sources], content, hd.UID(), self.number + 1, hd.UID(), 1,
-            "StageTransfer", series_description=_description(),
+            "StageTransfer", series_description=_DESCRIPTION,
         )  # fmt: skip
 
     def _concept(self, code: int) -> tuple[Code, Code]:
@@ -270,7 +271,3 @@ def read_header(file: Path) -> Dataset:
 def _private(name: str) -> Code:
     """Return a code of the private scheme; the same name has the same code in all runs."""
     return Code(hashlib.sha256(name.encode()).hexdigest()[:16], _SCHEME, name[:64])
-
-
-def _description() -> str:
-    return f"StageTransfer: {DISCLAIMER}"

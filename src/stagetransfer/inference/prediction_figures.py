@@ -73,17 +73,11 @@ def slice_view(
         right, down = list(volume.geometry.orientation[:2])
         sides = _OPPOSITE[right] + right + _OPPOSITE[down] + down
     read = f"grey window {patches.level:g}/{patches.width:g} HU"
-    width = window_width(window, volume.spacing)
-    if width is not None:
-        read += f"; windows (dashed) {width:.1f} mm wide"
+    if volume.spacing is not None:
+        read += f"; windows (dashed) {window[1] * volume.spacing[1]:.1f} mm wide"
     unknown = "" if sides else "; left and right unknown"
     caption = f"{', '.join(where)}; {read}{unknown}"
     return SliceView(title, caption, sides, volume.spacing, window)
-
-
-def window_width(window: tuple[float, float], spacing: Spacing) -> float | None:
-    """Return the width in mm of a window (rows, columns) in pixels of the slice, if known."""
-    return None if spacing is None else window[1] * spacing[1]
 
 
 def label_colours(classes: int) -> list[Colour]:

@@ -51,6 +51,7 @@ def weights_entry(name: str, key: str, weights: str) -> dict[str, Any]:
 
 def data_entry(data: DomainDataModule) -> dict[str, Any]:
     """Return what metrics.json holds of the target's images."""
+    groups, tested = data.samples.groups, data.rows["test"]
     return {
         "num_train": data.count("train"),
         "num_train_per_class": data.count_by_class("train"),
@@ -59,16 +60,10 @@ def data_entry(data: DomainDataModule) -> dict[str, Any]:
         **({"num_wrong_labels": data.wrong_labels} if data.settings.label_noise else {}),
         "num_validation": data.count("validation"),
         "num_test": data.count("test"),
-        "num_test_groups": _count_groups(data, "test"),
+        "num_test_groups": None if groups is None else len({groups[row] for row in tested}),
         "identical_images": data.copies.record(),
         "splits": data.split_file_record,
     }
-
-
-def _count_groups(data: DomainDataModule, split: str) -> int | None:
-    """Return the number of patients (groups) in a split; None if they are unknown."""
-    groups = data.samples.groups
-    return None if groups is None else len({groups[row] for row in data.rows[split]})
 
 
 def network_entry(model: Model, network: Backbone) -> dict[str, Any]:

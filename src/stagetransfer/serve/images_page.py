@@ -21,11 +21,9 @@ def images(site: Site, request: Request) -> Response:
     """Show a grid of a run's test images by class, outcome and confidence."""
     query = request.query_params
     name = query.get("run") or next(iter(site.runs), "")
-    if name not in site.runs:
-        if name:
-            raise HTTPException(404, f"{name[:100]}: no finished run of this name")
+    if not name:
         return site.page(request, "problem", "Images", line="No run is finished yet.")
-    run = site.runs[name]
+    run = _run(site, name)
     predicted, highest = run.probabilities.argmax(1), run.probabilities.max(1)
     chosen = np.ones(len(run.ids), bool)
     for key, values in (("label", run.labels), ("prediction", predicted)):
@@ -107,15 +105,14 @@ def test_image(site: Site, request: Request) -> Response:
 
 def training_image(site: Site, request: Request) -> Response:
     """Return the pixels of a training image."""
-    run = _run(site, request)
-    found, number = pictures(site, run.name), request.path_params["number"]
-    if number >= len(found.reference.examples.ids):
+    run, number = _run(site, request.path_params["run"]), request.path_params["number"]
+    found = pictures(site, run.name).reference.examples.images
+    if number >= len(found):
         raise HTTPException(404, f"{run.name}: no training image {number}")
-    return png(found.training_image(number))
+    return png(found[number : number + 1])
 
 
-def _run(site: Site, request: Request) -> Run:
-    name = request.path_params["run"]
+def _run(site: Site, name: str) -> Run:
     if name not in site.runs:
         raise HTTPException(404, f"{name[:100]}: no finished run of this name")
     return site.runs[name]
@@ -123,7 +120,7 @@ def _run(site: Site, request: Request) -> Run:
 
 def _asked(site: Site, request: Request) -> tuple[Run, int]:
     """Return the run and the number of the image that the address names."""
-    run, number = _run(site, request), request.path_params["number"]
+    run, number = _run(site, request.path_params["run"]), request.path_params["number"]
     if number >= len(run.ids):
         raise HTTPException(404, f"{run.name}: no test image {number}")
     return run, number

@@ -50,10 +50,6 @@ class Pictures:
         """Return a test image (1, C, H, W) uint8, by its row in predictions.csv."""
         return self.restored.data.stored("test", [self._positions[self.run.ids[number]]])
 
-    def training_image(self, number: int) -> Tensor:
-        """Return a training image (1, C, S, S) uint8, by its number in the reference."""
-        return self.reference.examples.images[number : number + 1]
-
     @cached_property
     def reference(self) -> Reference:
         """What is known of the training images. The first use of a run reads them."""

@@ -67,14 +67,11 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         half = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu"):
-        half = precision == "fast" and _processor_has_bfloat16()
+        multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        half = precision == "fast" and multiplies
     else:
         half = False
     return "bf16-mixed" if half else "32-true"
-
-
-def _processor_has_bfloat16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[object]:
