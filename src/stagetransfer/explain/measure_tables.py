@@ -127,12 +127,7 @@ class MeasureTables:
 
     def _columns(self, name: str, values: Sequence[Array]) -> dict[str, Any]:
         result = interval(self._resampled(seeds=len(values)), self._means(values))
-        return {
-            name: result.estimate,
-            f"{name}_low": result.low,
-            f"{name}_high": result.high,
-            "seeds": result.seeds,
-        }
+        return {**result.columns(name), "seeds": result.seeds}
 
 
 def weighted_means(resamples: Resamples, values: Array) -> Array:

@@ -69,8 +69,8 @@ class Agreement:
                     "class": name,
                     "true_share": own.sum() / total.sum() if is_class else np.nan,
                     "read_share": total[:, i].sum() / max(inside, 1) if is_class else np.nan,
-                    **_cells("dice", dice[i]),
-                    **_cells("dice_forced", forced[i]),
+                    **dice[i].clipped().columns("dice"),
+                    **forced[i].clipped().columns("dice_forced"),
                     "uncertain": uncertain,
                     "unlike": unlike,
                     "not_read": not_read,
@@ -101,8 +101,3 @@ class Agreement:
         if len(patients) > 1:
             return [interval(resamples, column[:, None]) for column in columns]
         return [Interval(float(c[0]), np.nan, np.nan, np.nan, 1, False) for c in columns]
-
-
-def _cells(name: str, found: Interval) -> dict[str, float]:
-    low, high = (float(np.clip(end, 0, 1)) for end in (found.low, found.high))
-    return {name: found.estimate, f"{name}_low": low, f"{name}_high": high}

@@ -81,6 +81,10 @@ class Interval:
         low, high = np.clip([self.low, self.high], lowest, highest).tolist()
         return replace(self, low=low, high=high)
 
+    def columns(self, name: str) -> dict[str, float]:
+        """Return the estimate and the ends as columns of a table: `name`, and with _low, _high."""
+        return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def resampled_metrics(
     resamples: Resamples, probabilities: ArrayLike, *, areas: bool = True
