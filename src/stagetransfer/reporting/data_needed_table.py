@@ -6,7 +6,6 @@ import numpy as np
 
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Table, data_frame
-from stagetransfer.reporting.ratio_series import ratio_series
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics.data_needed import DataNeeded, data_needed
 
@@ -33,8 +32,8 @@ def data_needed_blocks(study: Study, sloped: Sequence[str]) -> list[Block]:
             refusal = pair.refusal or ("" if len(ratios) > 1 else "one ratio in common")
             found, goal = DataNeeded(np.nan, np.nan, np.nan), np.nan
             if not refusal:
-                resamples, a = ratio_series(study, pair.seeds, pair.of_a, figure)
-                _, b = ratio_series(study, pair.seeds, pair.of_b, figure)
+                resamples, a = study.ratio_series(pair.seeds, pair.of_a, figure)
+                _, b = study.ratio_series(pair.seeds, pair.of_b, figure)
                 found = data_needed(resamples, a, b)
                 goal = float(b.values[0, b.ratios == ratios[-1]].mean())
                 refusal = found.why

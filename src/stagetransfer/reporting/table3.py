@@ -13,7 +13,6 @@ from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_fra
 from stagetransfer.reporting.data_needed_table import data_needed_blocks
 from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.reporting.published_results import TABLE_3
-from stagetransfer.reporting.ratio_series import ratio_series
 from stagetransfer.runs.study import Pair, Study, correct
 from stagetransfer.runs.verdict import not_learned
 
@@ -101,7 +100,7 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
     if reason := not_learned(runs):
         return *place, *[nan] * 9, None, paper, reason, nan, nan, nan
     fitted = stats.fit_line(ratios, study.values(runs, metric)[0])
-    series = ratio_series(study, seeds, runs, metric)
+    series = study.ratio_series(seeds, runs, metric)
     result = stats.slope_interval(*series, HIGHEST[metric])
     area = stats.area_interval(*series, HIGHEST[metric])
     textbook = (fitted.low, fitted.high, fitted.p_value)
@@ -117,8 +116,8 @@ def _pair(study: Study, a: str, b: str, compare: Callable[..., stats.Interval]) 
         pair = replace(pair, refusal="no seed has both at two ratios")
 
     def difference(metric: str) -> stats.Interval:
-        resamples, x = ratio_series(study, pair.seeds, pair.of_a, metric)
-        _, y = ratio_series(study, pair.seeds, pair.of_b, metric)
+        resamples, x = study.ratio_series(pair.seeds, pair.of_a, metric)
+        _, y = study.ratio_series(pair.seeds, pair.of_b, metric)
         return compare(resamples, x, y, HIGHEST[metric])
 
     pair.compare(UNITS, difference)

@@ -169,6 +169,16 @@ class Study:
         """Return a metric of K runs on every resample of the test set, (1 + B + D, K)."""
         return np.stack([self._resampled(run, metric) for run in runs], axis=1)
 
+    def ratio_series(
+        self, seeds: Sequence[Replicate], runs: Sequence[Run], metric: str
+    ) -> tuple[Resamples, stats.RatioSeries]:
+        """Return the resamples of the distinct seeds, and the runs, each at its ratio and seed."""
+        distinct = list(dict.fromkeys(seeds))
+        positions = np.array([distinct.index(of) for of in seeds])
+        ratios = np.array([run.ratio for run in runs])
+        series = stats.RatioSeries(self.values(runs, metric), ratios, positions)
+        return self.resamples(distinct), series
+
     def probabilities(self, run: Run) -> Array:
         """Return the probabilities (n, C) of a run, its images in the order of `labels`."""
         return run.probabilities[_by_id(run)]
