@@ -13,6 +13,7 @@ from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
     from stagetransfer.ct import PngScale
+    from stagetransfer.ct.find_series import ReadingOptions
 
 PatientOption = Annotated[
     str,
@@ -45,7 +46,18 @@ def check_lengths(spacing: float | None, field: float | None, png_spacing: float
             raise UserError(f"--{option} {value:g}: must be a length in mm, 0.001 or greater")
 
 
-def parse_patient(text: str) -> Callable[[str], str] | None:
+def reading_options(
+    patient: str, png_rescale: str | None, png_spacing: float | None, unspecified_hu: bool
+) -> ReadingOptions:
+    """Return what these options mean to `stagetransfer.ct.find_series`."""
+    return {
+        "patient_of": _parse_patient(patient),
+        "scale": _parse_png_scale(png_rescale, png_spacing),
+        "unspecified_is_hu": unspecified_hu,
+    }
+
+
+def _parse_patient(text: str) -> Callable[[str], str] | None:
     """Return what --patient means: how the patient follows from a file's name below the input.
 
     A regular expression stands for what it finds, or for its first group if it has one.
@@ -79,7 +91,7 @@ def parse_window(text: str) -> tuple[float, float]:
     return level, width
 
 
-def parse_png_scale(rescale: str | None, spacing: float | None) -> PngScale | None:
+def _parse_png_scale(rescale: str | None, spacing: float | None) -> PngScale | None:
     """Return what --png-rescale and --png-spacing mean; None if neither is given."""
     if rescale is None:
         if spacing is not None:

@@ -96,32 +96,17 @@ def extract(
     pixel = field / size if field is not None else spacing
     reach: Literal[0, 1] = 1 if neighbours else 0
     settings = ct.PatchSettings(size, level, width, pixel, place, coverage, overlap, reach)
-    scale = ct_options.parse_png_scale(png_rescale, png_spacing)
-    patient_of = ct_options.parse_patient(patient)
+    reading = ct_options.reading_options(patient, png_rescale, png_spacing, unspecified_hu)
     if annotations is None:
         problems = ct.Problems()
-        found, others = ct.find_series(
-            root,
-            problems,
-            patient_of=patient_of,
-            scale=scale,
-            unspecified_is_hu=unspecified_hu,
-        )
+        found, others = ct.find_series(root, problems, **reading)
         ct_options.show_problems(problems.lines, skip_bad)
         _show_table(ct.describe(found))
         ct_options.show_left_out({"left_out": problems.counts})
         typer.echo(f"{others} files that are not CT images")
         problems.check(skip_bad)
         return
-    extraction = ct.extract_patches(
-        root,
-        annotations,
-        settings,
-        labels=labels,
-        patient_of=patient_of,
-        scale=scale,
-        unspecified_is_hu=unspecified_hu,
-    )
+    extraction = ct.extract_patches(root, annotations, settings, labels=labels, **reading)
     ct_options.show_problems(extraction.problems.lines, skip_bad)
     for line in extraction.without_patch:
         typer.echo(f"no patch: {line}: too small for --size and --coverage", err=True)

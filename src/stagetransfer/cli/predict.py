@@ -149,17 +149,9 @@ def predict(
     exclude = [path for path in (mask, truth, labels) if path is not None]
     if any(path.resolve() == root.resolve() for path in exclude):
         raise UserError(f"{root}: given both as input and as masks. Keep masks in their own folder")
-    patient_of = ct_options.parse_patient(patient)
-    scale = ct_options.parse_png_scale(png_rescale, png_spacing)
+    reading = ct_options.reading_options(patient, png_rescale, png_spacing, unspecified_hu)
     source = inference.find_input(
-        root,
-        patches,
-        problems,
-        series=series,
-        patient_of=patient_of,
-        scale=scale,
-        exclude=exclude,
-        unspecified_is_hu=unspecified_hu,
+        root, patches, problems, series=series, exclude=exclude, **reading
     )
     if source.chosen and not reference.stated and window is None:  # 8-bit images need no window
         cut = reference.patches

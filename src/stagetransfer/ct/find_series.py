@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 from stagetransfer.ct import dicom, dicom_header, png_slices
 from stagetransfer.ct.input_problems import Problems, relative_name
@@ -12,6 +13,14 @@ from stagetransfer.ct.volume import Volume
 from stagetransfer.ct.volume_files import is_volume_file, read_volume
 from stagetransfer.errors import UserError
 from stagetransfer.formats.metaimage_nrrd import is_voxel_file
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How files are read; see `find_series`."""
+
+    patient_of: Callable[[str], str] | None
+    scale: PngScale | None
+    unspecified_is_hu: bool
 
 
 def find_series(

@@ -10,19 +10,19 @@ else of a header is kept except pixels and spacing.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.ct.annotations import Region
-from stagetransfer.ct.find_series import find_series
+from stagetransfer.ct.find_series import ReadingOptions, find_series
 from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.label_table import LabelTable, read_label_table
 from stagetransfer.ct.mask_annotations import open_annotations
-from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError, is_shown
@@ -143,9 +143,7 @@ def extract_patches(
     settings: PatchSettings,
     *,
     labels: Path | None = None,
-    patient_of: Callable[[str], str] | None = None,
-    scale: PngScale | None = None,
-    unspecified_is_hu: bool = False,
+    **reading: Unpack[ReadingOptions],
 ) -> Extraction:
     """Read series and annotations and take the patches; nothing is written.
 
@@ -157,7 +155,7 @@ def extract_patches(
         annotations: a CSV (see `stagetransfer.ct.csv_annotations`), or another file or folder (see
             `stagetransfer.ct.mask_annotations`); it may lie below `root`.
         labels: CSV of value,label that names the values of masks.
-        patient_of, scale, unspecified_is_hu: see `find_series`.
+        reading: see `find_series`.
     """
     if not annotations.exists():
         raise UserError(f"{annotations}: no such file or folder of annotations")
@@ -169,14 +167,7 @@ def extract_patches(
     extraction = Extraction(settings)
     problems = extraction.problems
     exclude = [annotations, *([] if labels is None else [labels])]
-    volumes, extraction.other_files = find_series(
-        root,
-        problems,
-        patient_of=patient_of,
-        scale=scale,
-        exclude=exclude,
-        unspecified_is_hu=unspecified_is_hu,
-    )
+    volumes, extraction.other_files = find_series(root, problems, exclude=exclude, **reading)
     annotated = open_annotations(annotations, volumes, names, problems)
     for number, volume in enumerate(volumes):
         if check_spacing(volume, settings, problems):

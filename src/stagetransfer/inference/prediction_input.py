@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
-from stagetransfer.ct import PatchSettings, PngScale, Problems, Volume
+from stagetransfer.ct import PatchSettings, Problems, Volume
 from stagetransfer.ct.dicom_header import is_dicom
-from stagetransfer.ct.find_series import find_series, list_files
+from stagetransfer.ct.find_series import ReadingOptions, find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
 from stagetransfer.ct.volume_files import is_volume_file
@@ -45,10 +46,8 @@ def find_input(
     problems: Problems,
     *,
     series: str | None = None,
-    patient_of: Callable[[str], str] | None = None,
-    scale: PngScale | None = None,
     exclude: Collection[Path] = (),
-    unspecified_is_hu: bool = False,
+    **reading: Unpack[ReadingOptions],
 ) -> PredictionInput:
     """Find series and patches; their pixels are decoded later.
 
@@ -59,8 +58,7 @@ def find_input(
         settings: how the training patches were made.
         problems: receives what cannot be read.
         series: UID, number, folder or file of the only series to read.
-        patient_of, scale, exclude, unspecified_is_hu: see
-            `stagetransfer.ct.find_series.find_series`.
+        exclude, reading: see `stagetransfer.ct.find_series.find_series`.
     """
     if settings.neighbours:
         raise UserError(
@@ -75,14 +73,7 @@ def find_input(
     previews = [path for path in sizes if path.parent in scans]
     volumes: tuple[Volume, ...] = ()
     if not sizes or any(_may_be_slice(path) for path in files if path not in sizes):
-        volumes, _ = find_series(
-            root,
-            problems,
-            patient_of=patient_of,
-            scale=scale,
-            exclude=[*exclude, *sizes],
-            unspecified_is_hu=unspecified_is_hu,
-        )
+        volumes, _ = find_series(root, problems, exclude=[*exclude, *sizes], **reading)
     kept = []
     for path, (width, height) in sizes.items():
         if path in previews:
