@@ -16,15 +16,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "DomainDataModule",
-    "DomainSettings",
-    "NaturalDataModule",
-    "Pretrained",
-    "Samples",
-    "StageSettings",
-    "TargetDataModule",
-    "TextureDataModule",
-]
+    "DomainDataModule", "DomainSettings", "NaturalDataModule", "Pretrained", "Samples",
+    "StageSettings", "TargetDataModule", "TextureDataModule",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -16,23 +16,8 @@ from stagetransfer.models.weight_files import load_weights
 from stagetransfer.models.winograd import WinogradConv2d
 
 __all__ = [
-    "METADATA_KEY",
-    "AlexNet",
-    "Backbone",
-    "BlockedLinear",
-    "FrozenPrefix",
-    "InputSpec",
-    "LocalResponseNorm",
-    "NoSplit",
-    "WinogradConv2d",
-    "accelerate",
-    "alexnet_backbone",
-    "build_backbone",
-    "copy_blocks",
-    "fixed_modules",
-    "inflate",
-    "initialise",
-    "load_weights",
-    "read_weights",
-    "scale_outputs",
-]
+    "METADATA_KEY", "AlexNet", "Backbone", "BlockedLinear", "FrozenPrefix", "InputSpec",
+    "LocalResponseNorm", "NoSplit", "WinogradConv2d", "accelerate", "alexnet_backbone",
+    "build_backbone", "copy_blocks", "fixed_modules", "inflate", "initialise", "load_weights",
+    "read_weights", "scale_outputs",
+]  # fmt: skip

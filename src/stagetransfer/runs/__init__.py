@@ -10,17 +10,6 @@ from stagetransfer.runs.training_curves import validation_curve
 from stagetransfer.runs.writer import Predictions, write_result
 
 __all__ = [
-    "Gathered",
-    "Predictions",
-    "RocMetrics",
-    "RocStudy",
-    "Run",
-    "Study",
-    "UnfinishedRun",
-    "check_comparable",
-    "find_runs",
-    "gather_runs",
-    "read_runs",
-    "validation_curve",
-    "write_result",
-]
+    "Gathered", "Predictions", "RocMetrics", "RocStudy", "Run", "Study", "UnfinishedRun",
+    "check_comparable", "find_runs", "gather_runs", "read_runs", "validation_curve", "write_result",
+]  # fmt: skip
