@@ -40,8 +40,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def stagetransfer(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Does another source domain help? Train chains of domains, and compare finished runs."""

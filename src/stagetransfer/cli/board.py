@@ -8,9 +8,7 @@ import typer
 from stagetransfer.cli.options import run_argument
 
 
-def board(
-    outputs: Annotated[Path, run_argument("An outputs folder or a runs folder.")],
-) -> None:
+def board(outputs: Annotated[Path, run_argument("An outputs folder or a runs folder.")]) -> None:
     """Compare finished runs in TensorBoard: HParams, confusion matrices, Figure 5."""
     from stagetransfer.reporting.tensorboard_board import commands, write_board
 

@@ -53,8 +53,7 @@ def extract(
         float, typer.Option(help="Share by which neighbours in the grid overlap; below 1.")
     ] = 0.0,
     neighbours: Annotated[
-        int,
-        typer.Option(min=0, max=1, help="1: the slices before and after as further channels."),
+        int, typer.Option(min=0, max=1, help="1: the slices before and after as further channels.")
     ] = 0,
     patient: ct_options.PatientOption = "header",
     png_rescale: ct_options.PngRescaleOption = None,

@@ -31,8 +31,7 @@ def froc(
         ),
     ] = None,
     positive: Annotated[
-        str | None,
-        typer.Option(help="The class of lesions, for runs; default: the second of two."),
+        str | None, typer.Option(help="The class of lesions, for runs; default: the second of two.")
     ] = None,
     out: Annotated[Path | None, out_folder("froc/ beside the first CSV, or beside runs/")] = None,
     rate: Annotated[

@@ -64,8 +64,7 @@ def predict(
         list[str] | None, typer.Option(help="X,Y of a window to explain; repeat for more.")
     ] = None,
     seg: Annotated[
-        bool,
-        typer.Option("--seg", help="Write SEG and structured report for each DICOM series."),
+        bool, typer.Option("--seg", help="Write SEG and structured report for each DICOM series.")
     ] = False,
     captures: Annotated[
         bool, typer.Option("--captures", help="Write the pictures as DICOM Secondary Captures.")

@@ -23,8 +23,7 @@ def serve(
         ),
     ] = None,
     run: Annotated[
-        Path | None,
-        typer.Option(help="The finished run that reads --input.", callback=existing),
+        Path | None, typer.Option(help="The finished run that reads --input.", callback=existing)
     ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1. (default: any free one)")

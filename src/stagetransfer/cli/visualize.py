@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from stagetransfer.cli.options import (
-    OnlySettings,
-    out_folder,
-    run_argument,
-    write_each_data_set,
-)
+from stagetransfer.cli.options import OnlySettings, out_folder, run_argument, write_each_data_set
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:

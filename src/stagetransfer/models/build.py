@@ -46,11 +46,7 @@ def build_backbone(model: Model, num_classes: int) -> Backbone:
 
 
 def alexnet_backbone(
-    num_classes: int,
-    variant: str = "paper",
-    *,
-    input: InputSpec | None = None,
-    **options: Any,
+    num_classes: int, variant: str = "paper", *, input: InputSpec | None = None, **options: Any
 ) -> Backbone:
     """Return a new `AlexNet` as a backbone; the options are those of the network."""
     input = input or InputSpec(227)

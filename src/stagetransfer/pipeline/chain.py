@@ -22,11 +22,7 @@ from stagetransfer.pipeline.checks import (
     stage_epochs,
     with_precision,
 )
-from stagetransfer.pipeline.distributed import (
-    is_follower,
-    leaders_value,
-    leave_process_group,
-)
+from stagetransfer.pipeline.distributed import is_follower, leaders_value, leave_process_group
 from stagetransfer.pipeline.loggers import LOG_FOLDERS
 from stagetransfer.pipeline.run_folder import failure_recorded, keep_weights, settle, work_folder
 from stagetransfer.pipeline.search import Search, search_depth, search_rates

@@ -15,13 +15,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.data import DomainDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_yaml
-from stagetransfer.models import (
-    Backbone,
-    accelerate,
-    build_backbone,
-    copy_blocks,
-    read_weights,
-)
+from stagetransfer.models import Backbone, accelerate, build_backbone, copy_blocks, read_weights
 from stagetransfer.pipeline.run_folder import KEEP, whole_state
 from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.runs.reader import check_texts, find_runs, is_finished, read_record

@@ -13,11 +13,7 @@ from stagetransfer.training.health import Health, assess
 from stagetransfer.training.image_cache import use_image_cache
 from stagetransfer.training.last_checkpoint import set_aside_damaged
 from stagetransfer.training.length import planned_epochs
-from stagetransfer.training.module import (
-    ClassifierModule,
-    OptimizerSettings,
-    TestResult,
-)
+from stagetransfer.training.module import ClassifierModule, OptimizerSettings, TestResult
 from stagetransfer.training.parameter_groups import parameter_groups, rates_by_block
 from stagetransfer.training.range_test import range_test
 from stagetransfer.training.schedules import CaffeSGD, warmup_cosine

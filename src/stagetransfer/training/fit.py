@@ -94,10 +94,7 @@ def fit(
         new = module.network.classifier if transfer.reinitialise is None else transfer.reinitialise
         all_callbacks.append(LinearProbe(new, probe_epochs))
     trainer = build_trainer(
-        settings,
-        max_epochs=epochs,
-        callbacks=[*all_callbacks, *callbacks],
-        logger=list(loggers),
+        settings, max_epochs=epochs, callbacks=[*all_callbacks, *callbacks], logger=list(loggers)
     )
     resume = folder / "last.ckpt" if (folder / "last.ckpt").is_file() else None
     with quiet_lightning():
@@ -150,11 +147,7 @@ def evaluate(
 
 
 def build_trainer(
-    settings: Trainer,
-    *,
-    callbacks: Sequence[pl.Callback],
-    logger: Any,
-    max_epochs: int = 1,
+    settings: Trainer, *, callbacks: Sequence[pl.Callback], logger: Any, max_epochs: int = 1
 ) -> pl.Trainer:
     """Return a Trainer with these settings and without Lightning's own terminal output.
 

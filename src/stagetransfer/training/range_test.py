@@ -111,12 +111,7 @@ def range_test(
         settings, max_steps=STEPS, max_time=None, min_epochs=None, min_steps=None,
         fast_dev_run=False, limit_val_batches=0,
     )  # fmt: skip
-    trainer = build_trainer(
-        own,
-        max_epochs=-1,
-        callbacks=[*callbacks, test],
-        logger=False,
-    )
+    trainer = build_trainer(own, max_epochs=-1, callbacks=[*callbacks, test], logger=False)
     with quiet_lightning():
         trainer.fit(module, datamodule=data)
     losses = test.losses if math.isfinite(test.losses[-1]) else test.losses[:-1]
