@@ -29,13 +29,6 @@ def test_the_crossing_of_straight_lines():
     )
     assert found.estimate == pytest.approx(0.5)
     assert 0.2 < found.low < 0.5 < found.high < 1
-    falling = data_needed(
-        RESAMPLES,
-        series(lambda r: 2 - r, 0.01),
-        series(lambda r: 1.5, 0.01, 1),
-        higher_is_better=False,
-    )
-    assert falling.estimate == pytest.approx(0.5)
 
 
 def test_between_ratios_the_means_are_interpolated():

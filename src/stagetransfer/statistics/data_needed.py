@@ -26,24 +26,17 @@ class DataNeeded:
     why: str = ""
 
 
-def data_needed(
-    resamples: Resamples,
-    runs: RatioSeries,
-    reference: RatioSeries,
-    *,
-    higher_is_better: bool = True,
-) -> DataNeeded:
+def data_needed(resamples: Resamples, runs: RatioSeries, reference: RatioSeries) -> DataNeeded:
     """Return the smallest ratio at which runs reach the reference's mean at its greatest ratio.
 
-    Between neighbouring ratios the means over seeds are interpolated linearly. The interval holds
-    the ratios at which the 95 % interval of the distance to the goal includes zero (the inversion
-    of a test, as Fieller's method); seeds and groups are resampled for both conditions together.
-    ValueError if the runs have one ratio only.
+    Higher values are better. Between neighbouring ratios the means over seeds are interpolated
+    linearly. The interval holds the ratios at which the 95 % interval of the distance to the goal
+    includes zero (the inversion of a test, as Fieller's method); seeds and groups are resampled for
+    both conditions together. ValueError if the runs have one ratio only.
     """
     levels = np.unique(runs.ratios)
     if len(levels) < 2:
         raise ValueError("runs at two different ratios or more are needed")
-    sign = 1.0 if higher_is_better else -1.0
     goal = reference.ratios == reference.ratios.max()
 
     def distance(ratio: float, rows: slice, seeds: Array) -> Array:
@@ -54,7 +47,7 @@ def data_needed(
             for level in levels[above - 1 : above + 1]
         )
         reached = (1 - share) * below + share * beyond
-        return np.asarray(sign * (reached - _mean(reference, goal, rows, seeds)))
+        return np.asarray(reached - _mean(reference, goal, rows, seeds))
 
     ends = np.arange(len(levels))
     grid = np.interp(np.linspace(0, ends[-1], STEPS * ends[-1] + 1), ends, levels)
