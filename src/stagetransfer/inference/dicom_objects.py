@@ -36,6 +36,10 @@ _TYPE_2 = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate",
     "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
 )  # fmt: skip
+_ALGORITHM: dict[str, Any] = {
+    "name": "StageTransfer", "version": version("stagetransfer"),
+    "family": codes.cid7162.ArtificialIntelligence,
+}  # fmt: skip
 _DESCRIPTION = f"StageTransfer: {DISCLAIMER}"
 _ERRORS = (AttributeError, ValueError, KeyError, TypeError, IndexError)
 
@@ -132,10 +136,7 @@ class ObjectMaker:
         """Return a SEG of the segments 1, 2, ... of `labels` (slices, H, W), numbered by code."""
         lung = len(self.codes)
         algorithm = hd.AlgorithmIdentificationSequence(
-            name="StageTransfer",
-            version=version("stagetransfer"),
-            family=codes.cid7162.ArtificialIntelligence,
-            parameters=dict(self.parameters),
+            **_ALGORITHM, parameters=dict(self.parameters)
         )
         names = [*(one.name for one in self.codes), "lung"]
         colours = [*(one.colour for one in self.codes), (1.0, 1.0, 1.0)]
@@ -184,12 +185,8 @@ class ObjectMaker:
     ) -> Any:  # fmt: skip
         """Return the TID 1500 report: shares, mean probabilities and the algorithm."""
         sr = hd.sr
-        algorithm = sr.AlgorithmIdentification(
-            name="StageTransfer",
-            version=version("stagetransfer"),
-            parameters=[f"{name}={value}" for name, value in self.parameters.items()],
-            family=codes.cid7162.ArtificialIntelligence,
-        )
+        parameters = [f"{name}={value}" for name, value in self.parameters.items()]
+        algorithm = sr.AlgorithmIdentification(**_ALGORITHM, parameters=parameters)
         groups: list[Any] = []
         for code, one in enumerate(self.codes):
             of = "lung" if code == len(self.codes) - 1 else "lung that was read"

@@ -5,8 +5,8 @@ and a sentence with the most likely cure.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -183,17 +183,15 @@ def _watched_relus(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that gets, for each ReLU, which units were above 0 for some image (C,)."""
     used: dict[str, Tensor] = {}
 
-    def watch(name: str) -> object:
+    def watch(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
             active = (output > 0).transpose(0, 1).flatten(1).any(1)
             used[name] = used[name] | active if name in used else active
 
         return hook
 
-    relus = [(name, one) for name, one in network.named_modules() if isinstance(one, nn.ReLU)]
-    handles = [one.register_forward_hook(watch(name)) for name, one in relus]  # type: ignore[arg-type]
-    try:
+    with ExitStack() as stack:
+        for name, one in network.named_modules():
+            if isinstance(one, nn.ReLU):
+                stack.enter_context(one.register_forward_hook(watch(name)))
         yield used
-    finally:
-        for handle in handles:
-            handle.remove()
