@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import new_folder
+from stagetransfer.cli.options import out_folder
 from stagetransfer.errors import UserError
 
 
@@ -22,12 +22,7 @@ def advise(
             "weights; repeat. (default: the folder paths.outputs)"
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where to write; default: advise/ below paths.outputs.", callback=new_folder
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_folder("advise/ below paths.outputs")] = None,
     budget: Annotated[
         str | None,
         typer.Option(

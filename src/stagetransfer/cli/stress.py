@@ -13,17 +13,14 @@ from stagetransfer.cli.options import (
     ResampleCount,
     RunPaths,
     available_device,
-    new_folder,
+    out_folder,
     write_each_data_set,
 )
 
 
 def stress(
     runs: RunPaths,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; default: stress/ beside runs/.", callback=new_folder),
-    ] = None,
+    out: Annotated[Path | None, out_folder("stress/ beside runs/")] = None,
     only: OnlySettings = None,
     conditions: AskedConditions = None,
     count: ResampleCount = 2000,
