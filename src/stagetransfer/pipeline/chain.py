@@ -33,12 +33,11 @@ from stagetransfer.pipeline.stage_record import (
     network_entry,
     predictions,
     trained_entry,
-    weights_entry,
 )
 from stagetransfer.pipeline.stage_store import StageStore, exclusive
 from stagetransfer.pipeline.teachers import check_teachers
 from stagetransfer.runs.reader import is_finished
-from stagetransfer.runs.writer import versions, write_result
+from stagetransfer.runs.writer import untrained_stage, versions, write_result
 from stagetransfer.seeding import derive
 from stagetransfer.training import (
     ClassifierModule,
@@ -186,7 +185,8 @@ class ChainRunner:
         prepared = self.stages[count - 1]
         if isinstance(prepared.data, Pretrained):
             log.info("%s: weights of %s", self._place(prepared), prepared.data.weights)
-            return [weights_entry(prepared.stage.name, prepared.key, prepared.data.weights)]
+            name, weights = prepared.stage.name, prepared.data.weights
+            return [untrained_stage(name, prepared.key, reused=True, weights=weights)]
         reused, records = True, list[dict[str, Any]]()
         if not self.store.finished(prepared.key):
             records = self._sources(count - 1)

@@ -33,22 +33,6 @@ def trained_entry(
     }
 
 
-def weights_entry(name: str, key: str, weights: str) -> dict[str, Any]:
-    """Return the entry of a stage that is replaced by published weights."""
-    return {
-        "name": name,
-        "key": key,
-        "reused": True,
-        "epochs": 0,
-        "seconds": 0.0,
-        "images_per_second": 0.0,
-        "carried": [],
-        "reinitialised": [],
-        "frozen": [],
-        "weights": weights,
-    }
-
-
 def data_entry(data: DomainDataModule) -> dict[str, Any]:
     """Return what metrics.json holds of the target's images."""
     groups, tested = data.samples.groups, data.rows["test"]

@@ -13,7 +13,7 @@ from stagetransfer.files import atomic_folder, check_is_new, read_yaml, write_te
 from stagetransfer.names import is_folder_name
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.reader import find_runs, read_record, read_runs
-from stagetransfer.runs.writer import Predictions, write_result
+from stagetransfer.runs.writer import Predictions, untrained_stage, write_result
 
 # What metrics.json says of the images, and what an imported run shares with the one beside it.
 SHARED = (
@@ -61,10 +61,7 @@ def import_run(
     check_is_new(folder)
     chain = [run.chain[-1]]
     place = {"condition": condition, "chain": chain, "ratio": run.ratio, "seed": seed}
-    counts = {"epochs": 0, "seconds": 0.0, "images_per_second": 0.0}
-    tensors: dict[str, list[str]] = {"carried": [], "reinitialised": [], "frozen": []}
-    stage = {"name": chain[0], "key": key, "reused": False, **counts, **tensors}
-    stage["fingerprint"] = run.fingerprint
+    stage = untrained_stage(chain[0], key, reused=False, fingerprint=run.fingerprint)
     data = {name: record[name] for name in SHARED if name in record}
     data |= {"imported": table.name, "kept": {"file": None}}
     settings = read_yaml(run.folder / "config.yaml")

@@ -65,6 +65,13 @@ def write_result(
     write_json(folder / "metrics.json", record)
 
 
+def untrained_stage(name: str, key: str, *, reused: bool, **more: str) -> dict[str, Any]:
+    """Return the entry of a stage that was not trained here, with what else it holds."""
+    none = {"epochs": 0, "seconds": 0.0, "images_per_second": 0.0}
+    tensors: dict[str, list[str]] = {"carried": [], "reinitialised": [], "frozen": []}
+    return {"name": name, "key": key, "reused": reused, **none, **tensors, **more}
+
+
 def monitored_figure(folder: Path, monitor: str) -> float | None:
     """Return the validation figure of the last stage of a run or stored stage; None without one."""
     file = folder / "metrics.json"
