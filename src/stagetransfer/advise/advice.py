@@ -26,28 +26,17 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate with its probe.
-
-    Attributes:
-        block: the one whose features the linear probe does best on.
-        tune_from: the first block after it, from which to tune.
-        recall: macro recall of that probe.
-        gain: its difference to the best probe of random values.
-        behind: the best candidate's recall minus this one's; 0 for the best one itself.
-        by_ratio: macro recall of the probe at each ratio.
-        scores: other scores of the features of `block`.
-        prior: its mean rank on other targets, from 0 (worst) to 1 (best); None if unknown.
-    """
+    """A candidate with its probe."""
 
     candidate: Candidate
-    block: str
-    tune_from: str
-    recall: Interval
-    gain: Interval
-    behind: Interval
-    by_ratio: Mapping[float, float]
-    scores: Mapping[str, float]
-    prior: float | None = None
+    block: str  # the one whose features the linear probe does best on
+    tune_from: str  # the first block after it, from which to tune
+    recall: Interval  # macro recall of that probe
+    gain: Interval  # its difference to the best probe of random values
+    behind: Interval  # the best candidate's recall minus this one's; 0 for the best one itself
+    by_ratio: Mapping[float, float]  # macro recall of the probe at each ratio
+    scores: Mapping[str, float]  # other scores of the features of `block`
+    prior: float | None = None  # mean rank on other targets, from 0 (worst) to 1; None: unknown
 
 
 @dataclass(frozen=True)

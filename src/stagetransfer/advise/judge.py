@@ -22,17 +22,11 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Judged:
-    """A target for which advice and finished runs exist.
+    """A target for which advice and finished runs exist."""
 
-    Attributes:
-        truth: mean macro recall on the test images, by candidate.
-        spread: the standard deviation over the seeds of the best candidate; NaN for one seed.
-        ranks: for each way to rank, a value per candidate; a higher one promises a better result.
-    """
-
-    truth: pd.Series
-    spread: float
-    ranks: Mapping[str, pd.Series]
+    truth: pd.Series  # mean macro recall on the test images, by candidate
+    spread: float  # standard deviation over the seeds of the best candidate; NaN for one seed
+    ranks: Mapping[str, pd.Series]  # by way to rank; a higher value promises a better result
 
 
 def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:

@@ -64,17 +64,11 @@ class CodeResult:
 
 @dataclass(frozen=True)
 class ObjectMaker:
-    """Makes the objects of one series.
+    """Makes the objects of one series."""
 
-    Attributes:
-        codes: one for each code, in their order; the last three are the marks and "not read".
-        number: series number of the SEG; the report has the next one, the captures the one after.
-        parameters: of the algorithm, such as the run, by name.
-    """
-
-    codes: Sequence[CodeResult]
-    number: int
-    parameters: Mapping[str, str]
+    codes: Sequence[CodeResult]  # in their order; the last three are the marks and "not read"
+    number: int  # series number of the SEG; the report has the next one, the captures the one after
+    parameters: Mapping[str, str]  # of the algorithm, such as the run, by name
 
     def make(self, maps: Mapping[Path, LabelMap]) -> dict[str, Dataset]:
         """Return "seg", "lung.seg" and "sr", made of the label maps (H, W) by file of the slice.

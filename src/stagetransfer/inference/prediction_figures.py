@@ -43,21 +43,13 @@ _OPPOSITE = dict(zip("RLAPHF", "LRPAFH", strict=True))
 
 @dataclass(frozen=True)
 class SliceView:
-    """What a reader of a slice must know besides its pixels.
+    """What a reader of a slice must know besides its pixels."""
 
-    Attributes:
-        title, caption: the lines above and below the panels.
-        sides: letters of the patient's sides at the left, right, upper and lower border; "" if
-            unknown.
-        spacing: (row, column) in mm; None if unknown.
-        window: (row, column) side of a window in pixels of the slice.
-    """
-
-    title: str
-    caption: str
-    sides: str
-    spacing: Spacing
-    window: tuple[float, float]
+    title: str  # the line above the panels
+    caption: str  # the line below
+    sides: str  # letters of the patient's left, right, upper and lower side; "" if unknown
+    spacing: Spacing  # (row, column) in mm; None if unknown
+    window: tuple[float, float]  # (row, column) side of a window in pixels of the slice
 
 
 def slice_view(

@@ -51,17 +51,11 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class Examples:
-    """N training images, among which those most similar to a window are found.
+    """N training images, among which those most similar to a window are found."""
 
-    Attributes:
-        images: (N, 1 or 3, S, S) uint8 as the network sees them, at most 64 pixels wide.
-        labels: (N,) their classes.
-        ids: their names in the data set.
-    """
-
-    images: Tensor
-    labels: Tensor
-    ids: tuple[str, ...]
+    images: Tensor  # (N, 1 or 3, S, S) uint8 as the network sees them, at most 64 pixels wide
+    labels: Tensor  # (N,) their classes
+    ids: tuple[str, ...]  # their names in the data set
 
 
 @dataclass(frozen=True)

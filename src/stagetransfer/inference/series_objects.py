@@ -23,21 +23,15 @@ _FIRST_NUMBER = 9000
 class SeriesObjects:
     """Writes SEG, structured report and Secondary Captures of DICOM series.
 
-    Attributes:
-        names: those of the codes.
-        parameters: of the algorithm, for SEG and report.
-        seg: whether to write SEG and report, or captures if these cannot be made.
-        captures: whether to write captures in any case.
-        report: receives a line for each series whose objects cannot be made.
-        counts: the files written, and the series without SEG or without captures.
+    `counts` are the files written, and the series without SEG or without captures.
     """
 
     source: PredictionInput
-    names: Sequence[str]
-    parameters: Mapping[str, Any]
-    seg: bool
-    captures: bool
-    report: Callable[[str], None]
+    names: Sequence[str]  # those of the codes
+    parameters: Mapping[str, Any]  # of the algorithm, for SEG and report
+    seg: bool  # whether to write SEG and report, or captures if these cannot be made
+    captures: bool  # whether to write captures in any case
+    report: Callable[[str], None]  # receives a line for each series whose objects cannot be made
     counts: Counter[str] = field(default_factory=Counter)
     _without_seg: set[int] = field(default_factory=set)
 
