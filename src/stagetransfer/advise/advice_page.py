@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stagetransfer.advise.advice import Advice, Ranked
+from stagetransfer.advise.advice import Advice
 from stagetransfer.advise.candidates import RANDOM
 from stagetransfer.advise.probe import DIMENSIONS, FOLDS, NEIGHBOURS
 from stagetransfer.advise.short_trainings import Tried
@@ -173,7 +173,7 @@ def _figure(advice: Advice) -> Figure:
     left.axvline(advice.chance, color="#777777", linestyle=":", linewidth=1)
     left.set_yticks(range(len(ranking)), [one.candidate.name for one in ranking])
     left.set_xlabel("macro recall of the probe (dotted: chance)")
-    shown = _shown(advice.ranking)
+    shown = [*advice.ranking[:5], *(x for x in advice.ranking[5:] if x.candidate.name == RANDOM)]
     styles = line_styles(one.candidate.name for one in shown)
     for one in shown:
         name = one.candidate.name
@@ -182,12 +182,6 @@ def _figure(advice: Advice) -> Figure:
     right.set_ylabel("macro recall of the probe")
     right.legend(fontsize=7)
     return figure
-
-
-def _shown(ranking: Sequence[Ranked], most: int = 5) -> list[Ranked]:
-    """Return the first candidates, and random values."""
-    random = [one for one in ranking[most:] if one.candidate.name == RANDOM]
-    return [*ranking[:most], *random]
 
 
 def _plot(advice: Advice) -> Plot:

@@ -17,6 +17,7 @@ from stagetransfer.names import PUBLISHED
 from stagetransfer.pipeline.stage_store import StageStore
 
 RANDOM = "random"
+SEEDS = 3  # random networks, and stages of one chain that are used at most
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,17 @@ class Candidate:
         return self.networks[0].blocks[:-1]
 
 
-def find_candidates(
-    sources: Sequence[str], model: Model, *, seeds: int = 3
-) -> tuple[list[Candidate], list[str]]:
+def find_candidates(sources: Sequence[str], model: Model) -> tuple[list[Candidate], list[str]]:
     """Return the candidates, random values first, and why some stages are none.
+
+    UserError if a source is none of those below, or its weights do not fit the network.
 
     Args:
         sources: outputs folders, whose finished stages count; files with weights; and the names of
             published weights.
         model: the network; stages of another network are left out.
-        seeds: the number of random networks, and of stages of one chain that are used at most.
-
-    Raises:
-        UserError: a source is none of these, or its weights do not fit the network.
     """
-    random = [build_backbone(model, 2) for _ in range(seeds)]
+    random = [build_backbone(model, 2) for _ in range(SEEDS)]
     for seed, network in enumerate(random):
         network.initialise(model.initialisation, seed)
         network.eval()
@@ -67,7 +64,7 @@ def find_candidates(
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            stages, problems = _stages(path, model, seeds)
+            stages, problems = _stages(path, model)
             found += stages
             left_out += problems
         elif path.is_file() or source in PUBLISHED:
@@ -101,7 +98,7 @@ def _weights_words(weights: str) -> tuple[str, str]:
     return "domain/natural=pretrained", f"domain.natural.weights={weights}"
 
 
-def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], list[str]]:
+def _stages(outputs: Path, model: Model) -> tuple[list[Candidate], list[str]]:
     store = StageStore(outputs / "stages")
     keys = sorted(path.parent.name for path in store.root.glob("*/DONE"))
     if not keys:
@@ -124,8 +121,8 @@ def _stages(outputs: Path, model: Model, most: int) -> tuple[list[Candidate], li
         name, networks = chain_name(record), list[Backbone]()
         name += f" ({same[0][:8]})" if names[name] > 1 else ""
         for key in same:
-            if len(networks) == most:
-                left_out.append(f"{name}: {most} of {len(same)} stages of this chain are used")
+            if len(networks) == SEEDS:
+                left_out.append(f"{name}: {SEEDS} of {len(same)} stages of this chain are used")
                 break
             try:
                 networks.append(_network(store.path(key) / "model.ckpt", model))

@@ -17,9 +17,11 @@ from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.runs.run import Run
 
+MOST = 3  # networks of the target's own
+
 
 def own_networks(
-    finished: Sequence[Run], data: DomainDataModule, model: Model, *, most: int = 3
+    finished: Sequence[Run], data: DomainDataModule, model: Model
 ) -> tuple[list[Backbone], list[str]]:
     """Return the target's own networks, and why some are left out.
 
@@ -34,7 +36,7 @@ def own_networks(
             continue
         try:
             (restored,) = restore_runs([run.folder])
-            if restored.config.model == model and len(networks) < most:
+            if restored.config.model == model and len(networks) < MOST:
                 networks.append(restored.network())
         except UserError as error:
             left_out.append(f"no CKA to {run.name}: {cause(error)}")

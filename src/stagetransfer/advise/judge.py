@@ -33,10 +33,8 @@ def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:
     """Return the targets that can be judged, and why other advice cannot.
 
     Advice and runs belong together if the target's images and the network are the same. The prior
-    is the mean rank of a candidate on the other targets among the runs.
-
-    Raises:
-        UserError: a folder holds no advice or no run, or a file is damaged.
+    is the mean rank of a candidate on the other targets among the runs. UserError if a folder holds
+    no advice or no run, or a file is damaged.
     """
     files = sorted({file for folder in folders for file in folder.glob(f"**/{FILE}")})
     if not files:

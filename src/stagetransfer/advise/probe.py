@@ -35,13 +35,10 @@ class Divisions:
     folds: NDArray[np.int64]
 
 
-def divide(
-    labels: Integers, groups: Sequence[str] | None, classes: tuple[str, ...], seeds: int = SEEDS
-) -> Divisions:
+def divide(labels: Integers, groups: Sequence[str] | None, classes: tuple[str, ...]) -> Divisions:
     """Divide the training images into FOLDS folds, or fewer if a class has fewer patients.
 
-    Raises:
-        UserError: a class has images of one patient only.
+    UserError if a class has images of one patient only.
     """
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)
     fewest = min(len(np.unique(units[labels == label])) for label in np.unique(labels))
@@ -55,7 +52,7 @@ def divide(
         try:
             folds = [
                 assign_folds(labels, names, count, derive(seed, "advise"), classes=classes)
-                for seed in range(seeds)
+                for seed in range(SEEDS)
             ]
         except UserError:  # patients with several classes may allow no division into so many
             if count == 2:
