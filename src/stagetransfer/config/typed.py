@@ -17,10 +17,8 @@ T = TypeVar("T")
 def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
     """Merge the parts, each with the key under which it stands, into an instance of the schema.
 
-    A part that names another `_target_` replaces the keywords of the one before.
-
-    Raises:
-        UserError: a key is unknown or missing, or a value is of the wrong type or out of its range.
+    A part that names another `_target_` replaces the keywords of the one before. UserError if a key
+    is unknown or missing, or a value is of the wrong type or out of its range.
     """
     result = OmegaConf.structured(schema)
     for key, part in parts:
@@ -48,8 +46,7 @@ def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
 def as_boolean(value: object, key: str, other: str = "") -> bool:
     """Return True or False for a value that the command line or YAML writes as a boolean.
 
-    Raises:
-        UserError: it is none of true, false, yes, no, on and off; `other` names what else is legal.
+    UserError if it is none of true, false, yes, no, on and off; `other` names what else is legal.
     """
     if isinstance(value, str):
         words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

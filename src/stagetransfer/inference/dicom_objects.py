@@ -73,8 +73,7 @@ class ObjectMaker:
     def make(self, maps: Mapping[Path, LabelMap]) -> dict[str, Dataset]:
         """Return "seg", "lung.seg" and "sr", made of the label maps (H, W) by file of the slice.
 
-        Raises:
-            NotWritable: the header lacks what the standard requires, or no lung was found.
+        NotWritable if the header lacks what the standard requires, or no lung was found.
         """
         present = np.unique(np.concatenate([np.unique(one) for one in maps.values()]))
         numbers = {int(code): n for n, code in enumerate(present[present != OUTSIDE], 1)}

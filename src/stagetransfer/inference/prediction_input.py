@@ -51,8 +51,7 @@ def find_input(
 ) -> PredictionInput:
     """Find series and patches; their pixels are decoded later.
 
-    Raises:
-        UserError: the network was trained on patches of three slices.
+    UserError if the network was trained on patches of three slices.
 
     Args:
         settings: how the training patches were made.

@@ -36,11 +36,7 @@ class SeriesObjects:
     _without_seg: set[int] = field(default_factory=set)
 
     def check(self) -> None:
-        """Try SEG and report with the first slice of each series, before the work.
-
-        Raises:
-            UserError: none of the series is DICOM.
-        """
+        """Try SEG and report with each series' first slice; UserError if no series is DICOM."""
         volumes = self.source.volumes
         chosen = [number for number in self.source.chosen if volumes[number].instances]
         if not chosen:

@@ -24,15 +24,12 @@ LOG_FOLDERS = ("tensorboard", "logs")
 def stage_loggers(
     loggers: Mapping[str, Any], folder: Path, stage: str, run: str, *, resuming: bool
 ) -> list[Logger]:
-    """Return new loggers for one training of a stage.
+    """Return new loggers for one training of a stage; UserError if one cannot be built.
 
     Args:
         loggers: name -> `_target_` and keywords.
         folder, stage, run: what the placeholders stand for.
         resuming: whether the training continues an earlier one, whose curves are then kept.
-
-    Raises:
-        UserError: a logger cannot be built.
     """
     values = {"folder": str(folder), "stage": stage, "run": run}
     made: list[Logger] = []

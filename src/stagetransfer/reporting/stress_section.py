@@ -26,11 +26,7 @@ AGAIN = "Run stagetransfer stress again to have all of them."
 
 
 def stress_sections(study: Study, outputs: Path, data_set: str) -> list[Section]:
-    """Return the section; none without a stress test of these outputs.
-
-    Raises:
-        UserError: a file of the stress test cannot be read.
-    """
+    """Return the section, none without a stress test; UserError if its files cannot be read."""
     folder = outputs / FOLDER / data_set
     if not (folder / FILE).is_file():
         return []

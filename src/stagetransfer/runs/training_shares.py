@@ -46,10 +46,8 @@ def by_share(
 
     The first are those with the greatest r in all senses, whatever their ratio. The runs of a share
     have its r in the place of their ratio; they have the greatest ratio, and the greatest r in all
-    other senses. What has neither place is named in the third result.
-
-    Raises:
-        UserError: no run has the greatest r in all senses.
+    other senses. What has neither place is named in the third result. UserError if no run has the
+    greatest r in all senses.
     """
     most = {of: max(_shares(run)[of] for run in runs) for of in SHARES}
     varying = [of for of in SHARES if any(_shares(run)[of] < most[of] for run in runs)]

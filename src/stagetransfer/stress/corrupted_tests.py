@@ -56,11 +56,8 @@ def tested(
 ) -> Array:
     """Return the probabilities (K, n, C) of a run's n test images in every test, in its order.
 
-    Args:
-        restored: the network and the data of each folder of `run.parts`.
-
-    Raises:
-        UserError: the data no longer have a test image that the run was tested on.
+    `restored` has the network and the data of each folder of `run.parts`. UserError if the data no
+    longer have a test image that the run was tested on.
     """
     places = {name: i for i, name in enumerate(run.ids)}
     whole = np.empty((len(every_test(scale)), len(run.ids), len(run.classes)))
