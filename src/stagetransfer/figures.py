@@ -49,18 +49,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(
     figure: Figure, stem: Path, *, suffixes: Sequence[str] = (".png", ".svg"), dpi: int = 160
-) -> list[Path]:
-    """Write the figure as `stem` with each of the suffixes, and return these files.
+) -> None:
+    """Write the figure as `stem` with each of the suffixes.
 
     The files hold no date and no software version, so that the same figure gives the same bytes.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    files = [stem.with_name(stem.name + suffix) for suffix in suffixes]
-    for file, suffix in zip(files, suffixes, strict=True):
-        with atomic_path(file) as part:
+    for suffix in suffixes:
+        with atomic_path(stem.with_name(stem.name + suffix)) as part:
             part.write_bytes(figure_bytes(figure, suffix, dpi=dpi))
         figure.set_layout_engine("none")  # once is enough; it takes a third of the time
-    return files
 
 
 def figure_bytes(figure: Figure, suffix: str, *, dpi: int = 160) -> bytes:

@@ -95,12 +95,13 @@ def run(cfg: DictConfig) -> float | None:
     try:
         return _run(cfg, job)
     except Exception as error:
+        is_alone = HydraConfig.get().mode == RunMode.RUN  # the process was started for this run
         if job is not None:
             try:
                 job.fail(cause(error))
             except OSError:  # on such a disk, no job of the sweep can be recorded
                 raise error from None
-        if _is_own_process():
+        if is_alone:
             exit_if_known(error)
         if notes := getattr(error, "__notes__", []):
             print(f"error: {cause(error)}. {notes[-1]}", file=sys.stderr)
@@ -108,7 +109,7 @@ def run(cfg: DictConfig) -> float | None:
             print(f"error: {cause(error)}", file=sys.stderr)
         else:
             traceback.print_exc()
-        if _is_own_process():
+        if is_alone:
             sys.exit(1)
         return None
 
@@ -152,11 +153,6 @@ def _follow(cfg: DictConfig) -> None:
         ChainRunner(validate_config(cfg)).run()
     except UserError:
         return  # the leader meets it too; an exit code here would make Lightning kill the leader
-
-
-def _is_own_process() -> bool:
-    """Return whether the process was started for this run alone."""
-    return HydraConfig.get().mode == RunMode.RUN
 
 
 if __name__ == "__main__":

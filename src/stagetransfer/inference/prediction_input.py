@@ -68,10 +68,11 @@ def find_input(
         raise UserError(f"{root}: no such file or folder. Give a patch, a slice or a folder")
     files = list_files(root, exclude)
     sizes = {path: size for path in files if (size := _size_of_8_bit_image(path))}
-    scans = {path.parent for path in files if path not in sizes and _is_scan(path)} if sizes else ()
+    others = [path for path in files if path not in sizes]
+    scans = {path.parent for path in others if _is_scan(path)} if sizes else ()
     previews = [path for path in sizes if path.parent in scans]
     volumes: tuple[Volume, ...] = ()
-    if not sizes or any(_may_be_slice(path) for path in files if path not in sizes):
+    if not sizes or any(path.suffix.lower() == ".png" or _is_scan(path) for path in others):
         volumes, _ = find_series(root, problems, exclude=[*exclude, *sizes], **reading)
     kept = []
     for path, (width, height) in sizes.items():
@@ -128,10 +129,6 @@ def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
             return image.size if image.mode in _MODES_8_BIT else None
     except (OSError, SyntaxError):
         return None
-
-
-def _may_be_slice(path: Path) -> bool:
-    return path.suffix.lower() == ".png" or _is_scan(path)
 
 
 def _is_scan(path: Path) -> bool:

@@ -26,21 +26,17 @@ def visualization_section(folder: Path) -> Section:
     """Return every CSV and PNG file of a folder."""
     files = [file for file in sorted(folder.glob("*")) if file.is_file()]  # no pipe
     tables = [_table(file) for file in files if file.suffix == ".csv"]
-    images = [
-        Plot(file.name, file.stem, "", file, f"{file.stem}: {_shown(file.stem)}")
-        for file in files
-        if file.suffix == ".png"
-    ]
+    images = []
+    for file in (file for file in files if file.suffix == ".png"):
+        texts = (text for start, text in SHOWN.items() if file.stem.startswith(start))
+        alt = f"{file.stem}: {next(texts, 'an image.')}"
+        images.append(Plot(file.name, file.stem, "", file, alt))
     if not tables and not images:
         raise UserError(
             f"--visualization {folder}: no CSV or PNG file. Give a folder that stagetransfer "
             "visualize has written."
         )
     return Section("Visualization", [*tables, *images])
-
-
-def _shown(name: str) -> str:
-    return next((text for start, text in SHOWN.items() if name.startswith(start)), "an image.")
 
 
 def _table(file: Path) -> Table:
