@@ -41,9 +41,5 @@ def slot_environments(count: int, devices: Sequence[str]) -> list[dict[str, str]
     shared = {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
     if "OMP_NUM_THREADS" not in os.environ:
         shared["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // count))
-    environments = []
-    for slot in range(count):
-        device = device_of_slot(slot, devices)
-        own = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-        environments.append({**shared, **own})
-    return environments
+    own = (device_of_slot(slot, devices) for slot in range(count))
+    return [shared | ({} if one is None else {"CUDA_VISIBLE_DEVICES": one}) for one in own]

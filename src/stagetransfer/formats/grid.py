@@ -17,19 +17,13 @@ FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Grid:
-    """A volume whose x runs towards the left, y to the back and z to the head.
+    """A volume whose x runs towards the left, y to the back and z to the head."""
 
-    Attributes:
-        stored: (X, Y, Z) values before scaling; value = stored x slope + intercept.
-        affine: (4, 4) from voxel (x, y, z) to mm in DICOM's axes.
-        labels: the names of a mask's values, if the file holds them.
-    """
-
-    stored: NDArray[Any]
-    affine: Floats
+    stored: NDArray[Any]  # (X, Y, Z) values before scaling; value = stored x slope + intercept
+    affine: Floats  # (4, 4) from voxel (x, y, z) to mm in DICOM's axes
     slope: float = 1.0
     intercept: float = 0.0
-    labels: Mapping[int, str] = field(default_factory=dict)
+    labels: Mapping[int, str] = field(default_factory=dict)  # of the values of a mask, if known
 
     @property
     def values(self) -> NDArray[Any]:
