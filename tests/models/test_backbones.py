@@ -90,7 +90,12 @@ def test_blocks_within_one_part_of_a_network_have_names_of_their_own():
         "timm:rdnet_tiny": f"stem {stages} head.fc",
     }
     for name, blocks in expected.items():
-        assert list(build(name, 224).blocks) == blocks.split()
+        backbone = build(name, 224)
+        assert list(backbone.blocks) == blocks.split()
+        # The output of a block is that of its own module, not of the part that holds several.
+        first, second = (backbone.blocks[i] for i in (1, 2))
+        assert backbone.module_of(first) is backbone.net.get_submodule(first)
+        assert backbone.module_of(second) is backbone.net.get_submodule(second)
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:tf_efficientnet_lite0"])

@@ -76,7 +76,11 @@ class Backbone(nn.Module):
         if sorted(tensor_names(net)) != sorted(name for names in blocks.values() for name in names):
             raise ValueError("each tensor of the network must be in exactly one block")
         self._first_names = other_names(net)
-        self._taps = {block: part_of(names[-1]) for block, names in blocks.items()}
+        self._taps = {
+            # A block within one part, such as levels.0 of `levels`, is a module of its own.
+            block: block if names[-1].startswith(f"{block}.") else part_of(names[-1])
+            for block, names in blocks.items()
+        }
         self._taps.update(taps or {})
         self._feature_map = feature_map
 

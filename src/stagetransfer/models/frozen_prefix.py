@@ -179,15 +179,15 @@ def _trace(backbone: Backbone, training: bool) -> fx.Graph:
         with evaluation_mode(backbone.net):
             backbone.net.train(training)
             graph: fx.Graph = tracer.trace(backbone.net, concrete_args=defaults)
+        _, *others = [node for node in graph.nodes if node.op == "placeholder"]
+        for node in others:  # with the checks that a call gives these values
+            for check in [*node.users]:
+                for part in [*check.users]:
+                    graph.erase_node(part)
+                graph.erase_node(check)
+            graph.erase_node(node)
     except Exception as error:  # tracing fails in as many ways as networks are written
         raise NoSplit(f"it cannot be traced ({type(error).__name__})") from error
-    _, *others = [node for node in graph.nodes if node.op == "placeholder"]
-    for node in others:  # with the checks that a call gives these values
-        for check in [*node.users]:
-            for part in [*check.users]:
-                graph.erase_node(part)
-            graph.erase_node(check)
-        graph.erase_node(node)
     return graph
 
 
