@@ -27,6 +27,7 @@ SMALL = (
     "recipe.epochs=2",
     "recipe.batch_size=16",
     "recipe.min_steps=0",
+    "trainer.checkpoint_pause_minutes=0",
     "++stage.natural.require_learning=false",
     "++stage.texture.require_learning=false",
     "+domain.natural.options.per_class=8",

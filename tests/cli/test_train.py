@@ -89,7 +89,7 @@ def test_hydras_own_errors_are_one_line(tmp_path, sweep, override, message):
 def test_a_run_killed_by_sigkill_goes_on_and_ends_with_the_same_figures(patches, tmp_path):
     command = [
         "domain/target=csv", f"domain.target.root={patches}", *SMALL[:1], "recipe.epochs=6",
-        "recipe.min_steps=0",
+        "recipe.min_steps=0", "trainer.checkpoint_pause_minutes=0",
         "recipe.batch_size=4", "recipe.optimizer.lr=0.001", "trainer.accelerator=cpu",
     ]  # fmt: skip
     whole = tmp_path / "whole"

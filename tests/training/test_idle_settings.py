@@ -30,6 +30,7 @@ VALUES = {
         "callbacks=feature_images", "callbacks.feature_images.every_n_epochs=1",
     ],
     "stage.target.require_learning": ["++stage.target.require_learning=false"],
+    "trainer.checkpoint_pause_minutes": ["trainer.checkpoint_pause_minutes=10"],
     "trainer.checkpoint_every_minutes": ["trainer.checkpoint_every_minutes=0.01"],
     "trainer.num_sanity_val_steps": ["trainer.num_sanity_val_steps=2"],
     "trainer.log_every_n_steps": ["trainer.log_every_n_steps=1"],

@@ -94,6 +94,42 @@ def test_the_target_continues_where_it_was_killed(start, tmp_path, monkeypatch, 
     assert len(curves) == 2
 
 
+@pytest.mark.parametrize("monitor", ["last", "accuracy"])
+def test_short_epochs_are_not_all_saved_and_end_with_the_same_bits(
+    start, tmp_path, monkeypatch, monitor
+):
+    """Each epoch takes 20 s here. best.ckpt can be of a later epoch than last.ckpt."""
+    words = [*CASES["float32"], "recipe.epochs=4", f"recipe.monitor={monitor}"]
+    words += ["trainer.checkpoint_pause_minutes=0.5"]
+    now, saved = [0.0], []
+    original = SeedEpoch.on_train_epoch_start
+    save = last_checkpoint.LastCheckpoint._save
+
+    def on_train_epoch_start(self, trainer, module):
+        now[0] += 20
+        original(self, trainer, module)
+
+    def record(self, trainer):
+        saved.append(trainer.current_epoch)
+        save(self, trainer)
+
+    monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", on_train_epoch_start)
+    monkeypatch.setattr(last_checkpoint.LastCheckpoint, "_save", record)
+    monkeypatch.setattr(last_checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def run(folder):
+        return start(tmp_path / folder, *words).run()
+
+    whole = run("whole")
+    assert saved == [1, 3]
+    _, before = epochs_of(lambda: run("killed"), monkeypatch, 4, 3)
+    folder, after = epochs_of(lambda: run("killed"), monkeypatch, 4)
+    assert (before, after) == ([0, 1, 2, 3], [2, 3])
+    assert saved == [1, 3, 1, 3]
+    check_equal(whole / "checkpoints", folder / "checkpoints")
+    assert (folder / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+
+
 MINUTES = "trainer.checkpoint_every_minutes=30"
 HALF = "trainer.val_check_interval=0.5"
 

@@ -28,7 +28,10 @@ from stagetransfer.pipeline.sweep import ONE_DEVICE, Job, refuse
 log = logging.getLogger(__name__)
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-KEPT = "Finished epochs, stages and runs are kept; the same command continues with the next epoch."
+KEPT = (
+    "Finished stages and runs are kept, and checkpoints of the one in training; the same command "
+    "continues."
+)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://stagetransfer.conf", config_name="config")

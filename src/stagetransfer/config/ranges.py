@@ -21,6 +21,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("disk_limit_gib", "frozen_features_gib", "bias_rate"), (0, MOST)),
     **dict.fromkeys(("ratio", "dropout", "label_smoothing", "crop", "confounder"), (0, 1)),
     **dict.fromkeys(("validation_share", "test_share", "label_noise", "long_tail"), (0, 1)),
+    "checkpoint_pause_minutes": (0, MOST),
     "checkpoint_every_minutes": (0.01, MOST),
     "num_sanity_val_steps": (-1, MOST),  # -1: all
     "devices": (1, 1024),

@@ -115,6 +115,7 @@ class Trainer:
     keep_memory: bool = idle(True)
     deterministic: Any = decides("warn")
     frozen_features_gib: float = decides(16.0)  # of stages that can use the cache
+    checkpoint_pause_minutes: float = idle(0.5)
     checkpoint_every_minutes: float | None = idle(None)
     strategy: str | None = decides(None)
     fast_dev_run: Any = decides(False)

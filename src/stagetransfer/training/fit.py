@@ -89,7 +89,9 @@ def fit(
                 folder, "best", monitor=name, mode=mode, save_weights_only=True, **files
             )
         )
-    all_callbacks.append(LastCheckpoint(folder, settings.checkpoint_every_minutes))
+    all_callbacks.append(
+        LastCheckpoint(folder, settings.checkpoint_pause_minutes, settings.checkpoint_every_minutes)
+    )
     if transfer and probe_epochs:
         new = module.network.classifier if transfer.reinitialise is None else transfer.reinitialise
         all_callbacks.append(LinearProbe(new, probe_epochs))

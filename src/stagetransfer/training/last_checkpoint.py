@@ -15,7 +15,7 @@ from stagetransfer.data.loader import EpochSampler
 
 
 class LastCheckpoint(Checkpoint):
-    """Save last.ckpt after each validation, and every few minutes within an epoch.
+    """Save last.ckpt after a validation, and every few minutes within an epoch.
 
     Lightning's `ModelCheckpoint(save_top_k=0, save_last=True)` saves only at the end of training.
     Its checkpoints also lack what a training needs to continue within an epoch: which images the
@@ -23,12 +23,20 @@ class LastCheckpoint(Checkpoint):
 
     It must come after all callbacks that have a state; Lightning keeps the order of checkpoint
     callbacks and calls them last. Each of several processes has random generators of its own, so
-    nothing is saved there within an epoch. `every_minutes` is the time after which the state is
-    saved within an epoch; None: never.
+    nothing is saved there within an epoch.
+
+    Args:
+        folder: gets last.ckpt.
+        pause_minutes: the time after the start and after each checkpoint in which a validation is
+            followed by none. Otherwise short epochs would spend much of their time on writing.
+        every_minutes: the time after which the state is saved within an epoch; None: never.
     """
 
-    def __init__(self, folder: Path, every_minutes: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, pause_minutes: float = 0.0, every_minutes: float | None = None
+    ) -> None:
         self.path = folder / "last.ckpt"
+        self.pause_minutes = pause_minutes
         self.every_minutes = every_minutes
         self._saved_at = time.monotonic()
         self._used = (0, 0)  # an epoch, from 0, and how many of its batches were used
@@ -50,14 +58,21 @@ class LastCheckpoint(Checkpoint):
         self._used = trainer.current_epoch, batch_idx + 1
         if self.every_minutes is None or trainer.is_last_batch:
             return
-        minutes = (time.monotonic() - self._saved_at) / 60
         # Gradients that are being accumulated are not part of a checkpoint.
-        if minutes >= self.every_minutes and not (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if self._has_passed(self.every_minutes) and not (
+            (batch_idx + 1) % trainer.accumulate_grad_batches
+        ):
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
+        # All processes save together, so the first one's clock decides.
+        if not trainer.sanity_checking and trainer.strategy.broadcast(
+            self._has_passed(self.pause_minutes)
+        ):
             self._save(trainer)
+
+    def _has_passed(self, minutes: float) -> bool:
+        return time.monotonic() - self._saved_at >= 60 * minutes
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.is_last_batch or trainer.world_size == 1:
