@@ -66,7 +66,7 @@ def choices():
                 yield [*words[:i], f"{key}={value}", *words[i + 1 :]]
 
 
-@pytest.mark.parametrize("words", choices(), ids=" ".join)
+@pytest.mark.parametrize("words", list(choices()), ids=" ".join)
 def test_each_choice_of_a_sweep_composes(compose_config, words):
     test_a_training_composes(compose_config, words)
 
