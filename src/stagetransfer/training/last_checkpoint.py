@@ -27,8 +27,8 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         folder: gets last.ckpt.
-        pause_minutes: the time after the start and after each checkpoint in which a validation is
-            followed by none. Otherwise short epochs would spend much of their time on writing.
+        pause_minutes: the time after each checkpoint in which a validation is followed by none, so
+            that short epochs do not spend much of their time on writing. The first one is saved.
         every_minutes: the time after which the state is saved within an epoch; None: never.
     """
 
@@ -65,10 +65,10 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # All processes save together, so the first one's clock decides.
-        if not trainer.sanity_checking and trainer.strategy.broadcast(
-            self._has_passed(self.pause_minutes)
-        ):
+        if trainer.sanity_checking:
+            return
+        due = not self.path.is_file() or self._has_passed(self.pause_minutes)
+        if trainer.strategy.broadcast(due):  # all processes save together: the first one decides
             self._save(trainer)
 
     def _has_passed(self, minutes: float) -> bool:
