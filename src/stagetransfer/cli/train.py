@@ -28,10 +28,7 @@ from stagetransfer.pipeline.sweep import ONE_DEVICE, Job, refuse
 log = logging.getLogger(__name__)
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-KEPT = (
-    "Finished stages and runs are kept, and checkpoints of the one in training; the same command "
-    "continues."
-)
+KEPT = "Finished stages and runs are kept; the same command continues after the last saved epoch."
 
 
 @hydra.main(version_base="1.3", config_path="pkg://stagetransfer.conf", config_name="config")
