@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,13 @@ def tree(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         shape = (*SIDES[i % 3], *[[3], []][i % 5 // 4])
         Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(path)
+    settle()
     return tmp_path / "tree"
+
+
+def settle():
+    """Wait until no file seems to change while it is read."""
+    time.sleep(2 * image_cache._TICK)
 
 
 @pytest.fixture
@@ -107,6 +114,7 @@ def test_what_decides_the_pixels_decides_the_key(tree, tmp_path, monkeypatch):
     first = tree / "a" / "00.jpg"
     Image.new("RGB", (300, 200), "red").save(first)
     os.utime(first, (1, 1))
+    settle()
     changed = cached(tree, tmp_path)
     check_same(changed, read(tree))
     monkeypatch.setattr(image_cache.PIL, "__version__", "0")
@@ -151,6 +159,7 @@ def fill(tree, outputs, barrier, count):
         return original(*arguments)
 
     image_cache.decode = counted
+    torch.set_num_threads(1)  # a forked process has none of the threads of its parent
     barrier.wait()
     check_same(cached(tree, outputs), read(tree))
 
@@ -190,8 +199,10 @@ def test_a_set_above_the_limit_is_decoded_in_each_epoch(tree, tmp_path, caplog):
 
 def test_a_file_that_changes_while_images_are_decoded_is_not_cached(tree, tmp_path, caplog):
     data = read(tree)
-    Image.new("RGB", (300, 200), "red").save(tree / "b" / "05.jpg")
-    os.utime(tree / "b" / "05.jpg", (1, 1))
+    image = tree / "b" / "05.jpg"
+    Image.new("RGB", (300, 200), "red").save(image)
+    os.utime(image, (1, 1))
+    data.read_at = image.stat().st_ctime + 0.004  # as if it had changed just after the tick
     use_image_cache(data, StageStore(tmp_path / "images"))
     assert "05.jpg" in not_cached(data, caplog)
     assert not [*tmp_path.rglob("images.npy")]

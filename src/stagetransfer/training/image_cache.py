@@ -30,6 +30,7 @@ from stagetransfer.errors import UserError, cause
 from stagetransfer.training.feature_cache import Store
 
 _CHUNK = 256  # images that are decoded side by side, and then written
+_TICK = 0.01  # seconds; the kernel stamps a change with the time of its last tick, 1 to 10 ms ago
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def use_image_cache(data: DomainDataModule, store: Store, *, fill: bool = True) 
 def _read(path: Path, *, side: int, fit: str, since: float) -> NDArray[np.uint8]:
     """Return a decoded image; UserError if its file is not the one that the fingerprint covers."""
     pixels = decode(path, side, fit, "RGB")
-    if os.stat(path).st_ctime > since:
+    if os.stat(path).st_ctime > since - _TICK:
         raise UserError(f"{path}: has changed since the images were listed. Start again")
     return pixels
 
