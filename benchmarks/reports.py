@@ -12,6 +12,7 @@ import argparse
 import io
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from itertools import product
 from pathlib import Path
@@ -69,14 +70,15 @@ def _timed(command: str, outputs: Path) -> tuple[float, float]:
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
-def write_runs(outputs: Path, seeds: int) -> None:
+def write_runs(outputs: Path, seeds: int, ratios: Sequence[float] = RATIOS) -> None:
+    """Write made runs of four conditions, these ratios and so many seeds."""
     for chain, condition in CONDITIONS.items():
         with initialize_config_module("stagetransfer.conf", version_base="1.3"):
             config = compose("config", overrides=[f"+experiment={condition}"])
         tree = OmegaConf.to_container(config)
         assert isinstance(tree, dict)
         tree["domain"] = {name: tree["domain"][name] for name in chain}
-        for ratio, seed in product(RATIOS, range(seeds)):
+        for ratio, seed in product(ratios, range(seeds)):
             folder = (
                 outputs
                 / "runs"

@@ -2,7 +2,8 @@
 
 DATA has texture/ (DTD) and lung_ct/ (COVID-CT). What is finished is not trained again, so a killed
 study continues with the same command. With --report nothing is trained: the tables and the forest
-plot are made of the runs that exist, and cells without all of their runs are named.
+plot are made of the runs that exist, and cells without all of their runs are named. Processes with
+another --network each can train side by side.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("overrides", nargs="*", help="further overrides of train.py")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--outputs", type=Path, default=Path("outputs/study"))
     parser.add_argument("--report", action="store_true", help="train nothing")
     options = parser.parse_args()
@@ -51,7 +53,8 @@ def main() -> None:
     cells = list(product(NETWORKS, targets))
     if not options.report:
         # By seed, so that a study that is stopped has whole seeds.
-        for seed, (network, target) in product(range(options.seeds), cells):
+        trained = [cell for cell in cells if cell[0] in options.network]
+        for seed, (network, target) in product(range(options.seeds), trained):
             for condition, ratio in product(CONDITIONS, RATIOS):
                 words = [*NETWORKS[network], "recipe=quick", "trainer.precision=32-true"]
                 words += [*targets[target], f"ratio={ratio}", f"seed={seed}", f"source_seed={seed}"]
