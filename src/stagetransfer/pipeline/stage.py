@@ -123,7 +123,9 @@ def prepare(
     if frozen:
         copy_blocks(network, state, frozen)
         module.set_frozen_blocks(frozen)
-        if module.teacher is None:  # teachers need the images
+        if module.teacher is not None:
+            log.info("  frozen blocks are computed in each epoch: the teacher needs the images")
+        else:
             of = {"stage": prepared.before.key, "frozen": frozen, "model": asdict(config.model)}
             store = StageStore(config.outputs / "features")
             shown = with_cached_features(module, data, of, config.trainer, store)
