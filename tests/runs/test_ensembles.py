@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 
 from made_runs import make_run, make_sweep
 from stagetransfer.cli.app import app
+from stagetransfer.errors import UserError
+from stagetransfer.names import is_folder_name
 from stagetransfer.reporting import make_report
-from stagetransfer.runs.ensembles import best_condition, calibrated, ensembles, temperature
+from stagetransfer.runs.ensembles import NAME, best_condition, calibrated, ensembles, temperature
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.statistics import apply_temperature, fit_temperature
 
@@ -56,6 +58,24 @@ def test_the_mean_of_calibrated_probabilities(runs):
 
 def test_the_best_condition_is_chosen_on_validation_images(runs):
     assert best_condition(runs, 1.0) in ("scratch", "texture")
+
+
+def test_no_condition_can_have_the_name_of_the_ensemble():
+    assert not is_folder_name(NAME)
+
+
+def test_a_validation_table_with_other_images_than_recorded_is_refused(tmp_path):
+    make_sweep(tmp_path, ("scratch", "texture"), (1.0,), (0,))
+    for folder in (with_validation(tmp_path) / "runs").iterdir():
+        record = json.loads((folder / "metrics.json").read_text())
+        count = len(pd.read_csv(folder / "validation.csv"))
+        (folder / "metrics.json").write_text(json.dumps({**record, "num_validation": count}))
+    assert len(read_runs(find_runs([tmp_path]))[0]) == 2
+    lines = (folder / "validation.csv").read_text().splitlines()
+    (folder / "validation.csv").write_text("\n".join(lines[:-1]))
+    cut = [run for run in read_runs(find_runs([tmp_path]))[0] if run.folder == folder]
+    with pytest.raises(UserError, match="validation.csv"):
+        temperature(*cut)
 
 
 def test_what_has_no_ensemble_is_said(tmp_path):

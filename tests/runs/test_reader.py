@@ -1,7 +1,10 @@
 """Run folders are found and read, or refused in one line with the reason."""
 
 import json
+import math
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from made_runs import make_run, make_sweep
@@ -108,6 +111,13 @@ def test_different_groups_labels_and_classes_are_refused(tmp_path):
     assert wrong
     text = "\n".join(table).replace(rows[0], ",".join(fields))
     (d / "predictions.csv").write_text(text + "\n")
+    probabilities = dict(zip(table[0].split(","), fields, strict=True))
+    before, after = (
+        float(probabilities[f"p_{name}"]) for name in (rows[0].split(",")[2], fields[2])
+    )
+    record = json.loads((d / "metrics.json").read_text())
+    record["test"]["cross_entropy"] += math.log(before / after) / (len(table) - 1)
+    (d / "metrics.json").write_text(json.dumps(record))
     assert "different labels of 1 test images" in refused(a, d)
 
 
@@ -156,3 +166,97 @@ def test_only_needs_a_key_and_a_value(tmp_path):
     make_run(tmp_path)
     with pytest.raises(UserError, match="KEY=VALUE"):
         runs_with(read(tmp_path)[0], ["epochs"])
+
+
+def changed_table(folder, change):
+    """Change predictions.csv as a frame of texts, and return the line that refuses it."""
+    file = folder / "predictions.csv"
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    change(table)
+    table.to_csv(file, index=False)
+    return refused(folder)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5])
+def test_probabilities_add_up_to_1(tmp_path, factor):
+    def scale(table):
+        columns = [name for name in table if name.startswith("p_")]
+        table[columns] = np.clip(table[columns].astype(float) * factor, 0, 1)
+
+    assert "add up to 1" in changed_table(make_run(tmp_path), scale)
+
+
+def test_probabilities_of_an_unknown_class_are_refused(tmp_path):
+    assert "p_XXX" in changed_table(make_run(tmp_path), lambda table: table.insert(4, "p_XXX", "0"))
+
+
+def test_the_cross_entropy_is_that_of_the_record(tmp_path):
+    def harden(table):
+        columns = [name for name in table if name.startswith("p_")]
+        largest = table[columns].astype(float).to_numpy().argmax(1)
+        table[columns] = np.eye(len(columns))[largest]
+
+    assert "cross-entropy" in changed_table(make_run(tmp_path), harden)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'id,"group\n1,2\n', "id,group,label\nä".encode("cp1252")]
+)
+def test_an_unreadable_table_is_named_itself(tmp_path, content):
+    folder = make_run(tmp_path)
+    (folder / "predictions.csv").write_bytes(content)
+    assert refused(folder).startswith(str(folder / "predictions.csv"))
+
+
+def test_equal_copies_of_a_run_count_once_and_different_ones_are_refused(tmp_path):
+    one, other = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    assert len(read(tmp_path / "a", tmp_path / "b")[0]) == 1
+    file = other / "predictions.csv"
+    file.write_text("\n".join(reversed(file.read_text().splitlines())))
+    for order in [(one, other), (other, one)]:
+        assert one.name in refused(*order)
+
+
+def test_a_finished_run_has_its_config(tmp_path):
+    folder = make_run(tmp_path)
+    (folder / "config.yaml").unlink()
+    assert refused(folder).startswith(str(folder / "config.yaml"))
+
+
+def _set(place, value):
+    def change(record):
+        *path, last = place
+        for key in path:
+            record = record[key]
+        record[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_set(["chain"], []), "chain"),
+        (_set(["source_seed"], [1]), "source_seed"),
+        (_set(["num_train_per_class"], 5), "num_train_per_class"),
+        (_set(["num_train_per_class"], {"CON": "many"}), "num_train_per_class.CON"),
+        (_set(["versions"], 5), "versions"),
+        (_set(["splits"], {"fold": 0}), "splits.folds"),
+        (_set(["search_rates"], 5), "search_rates"),
+        (_set(["stages", 0, "epochs"], None), "stage 1: epochs"),
+        (_set(["stages", 0, "seconds"], "long"), "stage 1: seconds"),
+        (_set(["stages", 0, "images_per_second"], "many"), "stage 1: images_per_second"),
+        (_set(["stages", 0, "name"], ["target"]), "stage 1: name"),
+        (_set(["stages", 0, "health"], 5), "stage 1: health"),
+        (_set(["stages", 0, "health"], {"learned": True}), "stage 1: health.recall"),
+        (_set(["stages", 0], 5), "stage 1"),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path, change, named):
+    folder = make_run(tmp_path)
+    record = json.loads((folder / "metrics.json").read_text())
+    change(record)
+    (folder / "metrics.json").write_text(json.dumps(record))
+    line = refused(folder)
+    assert line.startswith(str(folder / "metrics.json"))
+    assert named in line

@@ -12,7 +12,7 @@ from stagetransfer.runs.study import Study
 from stagetransfer.statistics import Interval, apply_temperature, fit_temperature
 from stagetransfer.statistics.metrics import Array, Integers, image_losses
 
-NAME = "ensemble"
+NAME = "the ensemble"  # with a space, which no condition has
 
 
 def ensembles(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -59,7 +59,8 @@ def temperature(run: Run) -> float:
 
 
 def _validated(run: Run) -> tuple[Integers, Array]:
-    _, _, labels, probabilities = read_predictions(run.folder / "validation.csv", run.classes)
+    file = run.folder / "validation.csv"
+    _, _, labels, probabilities = read_predictions(file, run.classes, run.num_validation)
     return labels, probabilities
 
 
@@ -76,7 +77,7 @@ def _mean(members: Sequence[Run]) -> Run:
     total = np.zeros_like(first.probabilities)
     for run in members:
         total[[places[name] for name in run.ids]] += run.probabilities
-    folder = first.folder.with_name(f"{NAME}-r{first.ratio:g}-s{first.seed}")
+    folder = first.folder.with_name(f"ensemble-r{first.ratio:g}-s{first.seed}")
     mean = total / len(members)
     return replace(first, folder=folder, condition=NAME, probabilities=mean, verdict=LEARNED)
 

@@ -11,7 +11,7 @@ from stagetransfer.csv_records import records
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder, check_is_new, read_yaml, write_text
 from stagetransfer.names import is_folder_name
-from stagetransfer.runs.predictions import read_predictions
+from stagetransfer.runs.predictions import FAR_FROM_1, read_predictions
 from stagetransfer.runs.reader import find_runs, read_record, read_runs
 from stagetransfer.runs.writer import Predictions, untrained_stage, write_result
 
@@ -20,7 +20,6 @@ SHARED = (
     *("ratio_by", "num_train", "num_train_per_class", "num_validation", "num_test"),
     *("num_test_groups", "identical_images", "splits"),
 )
-FAR_FROM_1 = 0.01
 
 
 def import_run(

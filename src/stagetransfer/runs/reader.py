@@ -6,6 +6,7 @@ names the cause.
 """
 
 import fcntl
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,8 +17,10 @@ from stagetransfer.errors import UserError, is_shown, one_line
 from stagetransfer.files import read_json, read_yaml
 from stagetransfer.names import is_folder_name
 from stagetransfer.runs.predictions import read_predictions
+from stagetransfer.runs.record_types import wrong_types
 from stagetransfer.runs.run import Run, UnfinishedRun
 from stagetransfer.runs.verdict import judge
+from stagetransfer.statistics.metrics import image_losses
 
 CURE = "Leave the run out."
 
@@ -27,11 +30,18 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
     The paths are run folders, `runs` folders, outputs folders, or Hydra's sweep folders within an
     outputs folder, which mean all runs of that outputs folder. A run that is found in several
-    places is returned once; a finished copy is preferred. UserError if a path holds no run.
+    places is returned once; a finished copy is preferred. UserError if a path holds no run, or if
+    finished runs of one name have different predictions.
     """
-    folders = [folder for path in paths for folder in _runs_at(path)]
-    best_first = sorted(folders, key=is_finished, reverse=True)
-    found = {folder.name: folder for folder in reversed(best_first)}
+    folders = dict.fromkeys(folder for path in paths for folder in _runs_at(path))
+    found: dict[str, Path] = {}
+    for folder in sorted(folders, key=is_finished, reverse=True):
+        first = found.setdefault(folder.name, folder)
+        if first != folder and is_finished(folder) and _predictions(first) != _predictions(folder):
+            raise UserError(
+                f"{folder.name}: {first.parent} and {folder.parent} have different predictions of "
+                "this run. Give only one of the two"
+            )
     return [found[name] for name in sorted(found)]
 
 
@@ -67,13 +77,17 @@ def read_record(folder: Path) -> dict[str, Any]:
     file = folder / "metrics.json"
     record = read_json(file, CURE)
     check_texts(record, file)
+    if wrong := next(wrong_types(record), None):
+        raise UserError(f"{file}: {wrong}, which no run writes; the file was changed. {CURE}")
     with _understood(file):
         stages, classes = record["stages"], record["classes"]
         for name in (record["condition"], *record["chain"], *(one["key"] for one in stages)):
             if not is_folder_name(name):
                 raise UserError(f"{file}: the name {name!r} could not name a folder. {CURE}")
-        if not stages or len({*map(str.strip, classes)}) < max(len(classes), 2):
-            raise ValueError("no stages, or not two or more different classes")
+        if not stages or not record["chain"]:
+            raise ValueError("no stages or no chain")
+        if len({*map(str.strip, classes)}) < max(len(classes), 2):
+            raise ValueError("not two or more different classes")
         if any(len(name) > 200 for name in classes):
             raise ValueError("a class name of more than 200 characters")
         if not 0 < record["ratio"] <= 1 or ((record.get("splits") or {}).get("folds") or 0) > 1000:
@@ -98,6 +112,11 @@ def check_texts(content: Any, file: Path, depth: int = 0) -> None:
             check_texts(one, file, depth + 1)
 
 
+def _predictions(folder: Path) -> bytes | None:
+    file = folder / "predictions.csv"
+    return file.read_bytes() if file.is_file() else None
+
+
 def _runs_at(path: Path) -> list[Path]:
     if not path.is_dir():
         raise UserError(f"{path}: no such folder. Give run folders, runs/ or an outputs folder.")
@@ -120,9 +139,9 @@ def _is_run(folder: Path) -> bool:
 
 def _read_run(folder: Path) -> Run:
     record, file = read_record(folder), folder / "predictions.csv"
+    classes = tuple(record["classes"])
+    ids, groups, labels, probabilities = read_predictions(file, classes)
     with _understood(folder / "metrics.json"):
-        classes = tuple(record["classes"])
-        ids, groups, labels, probabilities = read_predictions(file, classes)
         run = Run(
             folder=folder,
             condition=record["condition"],
@@ -143,13 +162,17 @@ def _read_run(folder: Path) -> Run:
             splits=record.get("splits"),
             search_rates=record.get("search_rates"),
             identical_images=record.get("identical_images"),
+            num_validation=record.get("num_validation"),
             blocks=_blocks(record),
         )
         accuracy = float((probabilities.argmax(1) == labels).mean())
-        if abs(accuracy - float(record["test"]["accuracy"])) > 1e-9:
+        loss, recorded = float(image_losses(labels, probabilities).mean()), record["test"]
+        if abs(accuracy - float(recorded["accuracy"])) > 1e-9 or not math.isclose(
+            loss, float(recorded["cross_entropy"]), rel_tol=0.01, abs_tol=0.001
+        ):
             raise UserError(
-                f"{file}: its accuracy is not that of metrics.json, so one of the two was changed. "
-                "Run again with force=true."
+                f"{file}: its accuracy or cross-entropy is not that of metrics.json, so one of the "
+                "two was changed. Run again with force=true."
             )
         return replace(run, verdict=judge(run))
 
@@ -207,9 +230,11 @@ def _read_unfinished(folder: Path) -> UnfinishedRun:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """Return config.yaml with flat keys, {} if there is no such file."""
+    """Return config.yaml with flat keys."""
     file = folder / "config.yaml"
-    content = read_yaml(file, CURE) if file.exists() else {}
+    if not file.exists():
+        raise UserError(f"{file}: missing, so its run cannot be compared. Restore it. {CURE}")
+    content = read_yaml(file, CURE)
     check_texts(content, file)
     return dict(_flat(content))
 

@@ -55,6 +55,7 @@ class Run:
     search_rates: Mapping[str, Any] | None = None  # what a search of rate and epochs tried, chose
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tensors, input first
     identical_images: Mapping[str, Any] | None = None  # `data.Copies.record`; None if unknown
+    num_validation: int | None = None  # images in validation.csv; None if unknown
     verdict: str = LEARNED  # or how the target stage failed (`verdict.judge`)
 
     @property

@@ -27,7 +27,7 @@ def judge(run: Run) -> str:
         return LEARNED
     low = health.get("low")
     if (file := run.folder / "validation.csv").is_file():
-        _, groups, labels, probabilities = read_predictions(file, run.classes)
+        _, groups, labels, probabilities = read_predictions(file, run.classes, run.num_validation)
         validated = probabilities.argmax(1)
         constant = constant and (validated == predicted[0]).all()
         low = _low(run, labels, validated, groups) if low is None else low
