@@ -1,7 +1,9 @@
 """Rows of a CSV from any program, with their line numbers."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stagetransfer.errors import UserError
@@ -34,14 +36,16 @@ def records(
             separator = max(_SEPARATORS, key=first.count)  # the comma, if there is none
             reader = csv.reader(file, strict=True, delimiter=separator)
             header = [name.strip().lower() for name in next(reader, [])]
+            if header and header[0].startswith("sep="):
+                raise UserError(f"{path} line 1: {first.strip()!r} is no header. Remove the line")
             if missing := [name for name in needed if name not in header]:
                 there = ", ".join(header) or "none"
                 raise UserError(f"{path}: no column {missing[0]!r}; there are {there}")
             if doubled := [name for name in once or header if header.count(name) > 1]:
                 raise UserError(f"{path}: two columns {doubled[0]!r}; keep one")
             for cells in reader:
-                if not cells:
-                    continue  # an empty line
+                if not any(cell.strip() for cell in cells):
+                    continue  # an empty line, or cells that a spreadsheet left empty
                 if len(cells) != len(header):
                     raise UserError(
                         f"{path} line {reader.line_num}: {len(cells)} cells, the header has "
@@ -51,7 +55,11 @@ def records(
                 yield reader.line_num, dict(zip(header, texts, strict=True))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such table; {cure}") from error
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
+    except UnicodeError as error:
+        raise UserError(f"{path}: not in UTF-8. Save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path} line {reader.line_num}: not a readable CSV ({error})") from error
+    except OSError as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from error
 
 
@@ -62,4 +70,21 @@ def check_not_missing(where: str, cells: Mapping[str, str | None]) -> None:
             raise UserError(
                 f"{where}: the {name} {text!r} stands for a missing value; fill the cell, or "
                 "choose another name if it is meant as one"
+            )
+
+
+def check_spellings(where: str, what: str, names: Iterable[str]) -> None:
+    """Raise UserError if two names differ only in case, spaces, leading zeros or ".0".
+
+    A table that went through a spreadsheet has 1, 01 and 1.0 for one patient.
+    """
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        number = re.fullmatch(r"0*(\d+)(\.0*)?", folded)
+        earlier = seen.setdefault(number[1] if number else folded, name)
+        if earlier != name:
+            raise UserError(
+                f"{where}: the {what} {earlier!r} and {name!r} look like two spellings of one "
+                "name; write it alike everywhere, or choose clearly different names"
             )

@@ -6,8 +6,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from made_runs import make_run
 from stagetransfer import __version__
 from stagetransfer.cli.app import app
+from stagetransfer.errors import UserError
 
 HEAVY = "{'torch', 'pytorch_lightning', 'pandas', 'matplotlib', 'sklearn', 'scipy'}"
 
@@ -51,3 +53,28 @@ def test_train_help_starts_with_what_the_program_does_and_names_every_group(tmp_
         group, colon, _ = line.partition(": ")
         if colon and group.isidentifier() and group != "domain":
             assert f" {group} " in text.replace("+", " "), group
+
+
+def test_an_empty_path_for_results_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    runs = make_run(tmp_path / "outputs").parent
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for command in ("report", "roc", "convergence", "export"):
+        done = CliRunner().invoke(app, [command, str(runs), "--out", ""])
+        assert isinstance(done.exception, UserError), command
+    assert not [*(tmp_path / "here").iterdir()]
+
+
+@pytest.mark.parametrize("names", ["", ","])
+def test_no_condition_is_not_all_conditions(tmp_path, names):
+    runs = make_run(tmp_path).parent
+    done = CliRunner().invoke(app, ["report", str(runs), "--conditions", names])
+    assert isinstance(done.exception, UserError)
+
+
+def test_an_option_of_a_layout_is_given_once(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label")
+    words = ["split", "csv", str(tmp_path), "--test", "0.25", "--out", str(tmp_path / "out.csv")]
+    twice = ["--option", "table=nothing.csv", "--option", "table=labels.csv"]
+    done = CliRunner().invoke(app, [*words, *twice])
+    assert "table is given twice" in str(done.exception)

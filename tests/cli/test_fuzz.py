@@ -119,7 +119,7 @@ def prepare(world, compose_config):
     def prepared(key, value):
         cfg = copy.deepcopy(base)
         try:
-            train.refuse_long_numbers([f"++{key}={value}"])
+            train.refuse_odd_numbers([f"++{key}={value}"])
             overrides = parser.parse_overrides([f"++{key}={value}"])
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)
             settings = validate_config(cfg)

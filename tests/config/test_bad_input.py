@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from conftest import SMALL
+from stagetransfer.cli.train import refuse_odd_numbers
+from stagetransfer.config.compose import compose_settings
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.chain import ChainRunner
@@ -138,3 +140,46 @@ def test_an_optimiser_that_does_not_exist(refused):
 def test_rates_that_leave_a_layer_out(refused):
     line = refused("+experiment=texture", "transfer.rates=[[fc8,10]]", *SMALL[4:6])
     assert "transfer.rates: no entry matches conv1" in line
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("trainer.limit_test_batches=1", "trainer.limit_test_batches"),
+        ("domain.target.confounder_kind=noise", "domain.target.confounder_kind"),
+        ("domain.target.confounder_class=CON", "domain.target.confounder_class"),
+        ("domain.target.confounder_test=absent", "domain.target.confounder_test"),
+        ("+stage.target=5", "stage.target"),
+        ("+stage.target=[1]", "stage.target"),
+        ("+stage.target.recipe=5", "stage.target.recipe"),
+        ("+stage.target.transfer=abc", "stage.target.transfer"),
+        ("domain.target=5", "domain.target"),
+        ("domain.target=null", "domain.target"),
+    ],
+)
+def test_settings_that_would_be_ignored_or_of_another_kind(refused, word, key):
+    assert refused("chain=[target]", word).startswith(key)
+
+
+@pytest.mark.parametrize(
+    "root", ["/data/Müller", "/data/set (1)", "/data/a=b", "~/x", "a&b", "a[b]"]
+)
+def test_a_path_that_needs_quotes_is_named_with_its_key(root):
+    word = f"domain.target.root={root}"
+    with pytest.raises(UserError) as caught:
+        compose_settings(["domain/target=folder", word])
+    assert str(caught.value).startswith(word)
+    assert f"\"domain.target.root='{root}'\"" in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["logger=null", "model=5", "domain=5"])
+def test_a_group_that_is_no_name_is_one_line(word):
+    with pytest.raises(UserError, match="Config group override"):
+        compose_settings([word])
+
+
+@pytest.mark.parametrize("word", ["paths.outputs=2024_01_15", "seed=1,1_0", "condition=+2_4"])
+def test_digits_with_underscores_are_no_silent_number(word):
+    with pytest.raises(UserError) as caught:
+        refuse_odd_numbers(["ratio=0.2,1.0", "domain.target.root=set_1_2", word])
+    assert str(caught.value).startswith(word)

@@ -268,7 +268,12 @@ def test_a_box_may_cover_the_whole_slice(tmp_path, good):
         ("x,y,width,label\n1,1,1,NOR\n", "width without height"),
         ("x,y,slice,z,label\n1,1,1,1,NOR\n", "columns slice and z both name the slice"),
         ("x,y,label\n1,1\n", "line 2: 2 cells, the header has 3"),
-        ("x,y,label\n\xff", "not a readable CSV"),
+        ("x,y,label\n\xff", "not in UTF-8"),
+        (
+            "slice,x,y,label\n0,40,40,NaN",
+            "line 2: the label 'NaN' stands for a missing value",
+        ),
+        ("slice,x,y,label\n0,40,40,GGO\n0,20,20,ggo", "'ggo' and 'GGO' look like two spellings"),
     ],
 )
 def test_a_file_that_is_not_a_table_of_annotations(tmp_path, good, text, message):

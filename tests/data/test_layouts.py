@@ -355,8 +355,10 @@ def test_csv(put):
         ("file,label,patient\n1.png,a, \n2.png,b,q", " line 2: no patient; fill the cell or remov"),
         ("file,label,split\n1.png,a,train\n2.png,b,new", " line 3: split 'new' is none of train,"),
         ("file,label,split\n1.png,a,\n2.png,b,test", " line 2: split '' is none of train, valid"),
-        ('file,label\n1.png,"a', ": not a readable CSV (unexpected end of data)"),
-        (b"file,label\n\xff.png,a", ": not a readable CSV ('utf-8' codec can't decode"),
+        ('file,label\n1.png,"a', " line 2: not a readable CSV (unexpected end of data)"),
+        (b"file,label\n\xff.png,a", ": not in UTF-8"),
+        ("sep=;\nfile;label\n1.png;a", " line 1: 'sep=;' is no header"),
+        ("file,label\n , \n1.png,a\n9.png,b", " line 4: no file ROOT/9.png"),
     ],
 )  # fmt: skip
 def test_a_bad_table_names_its_line(put, text, line):

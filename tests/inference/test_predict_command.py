@@ -298,6 +298,11 @@ def test_values_of_a_mask_that_are_lung(trained, scans, tmp_path):
          "--stride", 16, "--out", tmp_path / "out")  # fmt: skip
     rows = pd.read_csv(tmp_path / "out" / "shares.csv")
     assert rows["lung_pixels"].tolist() == [lung().sum()]
+    wrong = ["--mask", tmp_path / "masks", "--mask-values", "lung", "--slice", 1]
+    code, _, lines = run(trained, scans, *wrong, "--out", tmp_path / "wrong")
+    assert code == 2
+    assert "--mask-values" in lines[0]
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_the_process_keeps_freed_memory(trained, tmp_path, monkeypatch):
@@ -492,6 +497,9 @@ def test_a_series_is_chosen_by_number_folder_or_uid(trained, tmp_path):
         (["--device", "cuda:77"], "--device cuda:77: not available"),
         (["--spacing", 1, "--field", 18], "Give one"),
         (["--field", 4000], "must be a length"),
+        (["--field", 900], "a window of 32 x 32 pixels is larger than a slice"),
+        (["--mask-values", "1"], "--mask-values needs --mask"),
+        (["--labels", "."], "--labels needs --truth"),
     ],
 )
 def test_bad_options_have_a_line(trained, scans, tmp_path, arguments, message):

@@ -125,11 +125,13 @@ def test_plots_of_an_earlier_report_are_removed(tmp_path):
     a, b = make_run(tmp_path, ratio=0.5), make_run(tmp_path, ratio=1.0)
     add_learning_curve(a)
     out = make_report([a, b], count=20)
-    (out / "tables" / "mine.txt").write_text("kept")
+    mine = [out / "tables" / "mine.csv", out / "plots" / "mine.png"]
+    for file in mine:
+        file.write_text("kept")
     assert (out / "plots" / "learning_curves-r0.5.png").exists()
     make_report([b], count=20)
     assert not (out / "plots" / "learning_curves-r0.5.png").exists()
-    assert (out / "tables" / "mine.txt").exists()
+    assert [file.read_text() for file in mine] == ["kept", "kept"]
 
 
 def test_a_single_run_without_groups_with_a_custom_chain(tmp_path):

@@ -74,7 +74,7 @@ def test_a_validation_table_with_other_images_than_recorded_is_refused(tmp_path)
     lines = (folder / "validation.csv").read_text().splitlines()
     (folder / "validation.csv").write_text("\n".join(lines[:-1]))
     cut = [run for run in read_runs(find_runs([tmp_path]))[0] if run.folder == folder]
-    with pytest.raises(UserError, match="validation.csv"):
+    with pytest.raises(UserError, match=r"validation\.csv"):
         temperature(*cut)
 
 

@@ -68,6 +68,13 @@ def test_a_run_takes_the_steps_and_linear_probing_is_stretched(start, tmp_path, 
     assert probed == [True] * 2 * steps + [False] * 2 * steps
 
 
+def test_a_stage_without_validation_is_refused():
+    rare = Trainer(check_val_every_n_epoch=61)
+    with pytest.raises(UserError, match="check_val_every_n_epoch=61: stage target has 60 epochs"):
+        planned_epochs(recipe(batch_size=55), rare, 220, "stage target")
+    assert planned_epochs(recipe(batch_size=55, epochs=61), rare, 220, "stage target") == 61
+
+
 def test_an_epoch_without_validation_is_refused():
     """Lightning's own check comes in `fit`, after the run folder is made."""
     few = Trainer(val_check_interval=5)

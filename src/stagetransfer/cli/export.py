@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import finished_folders, new_folder, run_argument
+from stagetransfer.cli.options import NEW_FOLDER, finished_folders, run_argument
 from stagetransfer.errors import UserError
 
 
@@ -14,8 +14,7 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="New folder, for one run only. (default: export/<run> beside runs)",
-            callback=new_folder,
+            help="New folder, for one run only. (default: export/<run> beside runs)", **NEW_FOLDER
         ),
     ] = None,
     onnx: Annotated[bool, typer.Option(help="Also write ONNX and compare it with PyTorch.")] = True,

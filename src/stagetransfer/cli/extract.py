@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stagetransfer.cli import ct_options
-from stagetransfer.cli.options import existing, new_file, new_folder
+from stagetransfer.cli.options import NEW_FOLDER, existing, new_file
 from stagetransfer.errors import UserError, require_extra
 
 
@@ -23,7 +23,8 @@ def extract(
         typer.Option(help="CSV of points, boxes, polygons; or masks, SEG, RTSTRUCT, ImageJ ROIs."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The new folder of the data set.", callback=new_folder)
+        Path | None,
+        typer.Option(help="The new folder of the data set.", **NEW_FOLDER),
     ] = None,
     labels: Annotated[
         Path | None,

@@ -25,11 +25,24 @@ def check_folders(paths: Any) -> Any:
     return paths
 
 
+def not_empty(text: str | Path) -> Path:
+    """Return a path; UserError for an empty text, which would be the current folder."""
+    if not str(text).strip():
+        raise UserError("a path is empty, perhaps an unset variable. Give the path of a folder.")
+    return Path(text)
+
+
 def new_folder(param: typer.CallbackParam, path: Path | None) -> Path | None:
     """Return the path of a folder to write, or raise UserError if there can be none."""
     if path is not None:
         check_can_be_folder(path, param.opts[0])
     return path
+
+
+NEW_FOLDER: dict[str, Any] = {
+    "callback": new_folder, "parser": not_empty, "metavar": "<path>"
+}  # fmt: skip
+"""Arguments of a typer option or argument for a folder to write."""
 
 
 def new_file(param: typer.CallbackParam, path: Path | None) -> Path | None:
@@ -55,7 +68,8 @@ def run_argument(help_text: str, **options: Any) -> Any:
 
 def out_folder(default: str) -> Any:
     """Return a typer option for the folder to write, whose default is described."""
-    return typer.Option(help=f"Where to write; default: {default}.", callback=new_folder)
+    text = f"Where to write; default: {default}."
+    return typer.Option(help=text, **NEW_FOLDER)
 
 
 RunPaths = Annotated[
@@ -100,8 +114,10 @@ def available_device(name: str) -> str:
 
 
 def condition_names(text: str | None) -> list[str]:
-    """Return the names in a comma-separated list; empty for None."""
+    """Return the names in a comma-separated list; empty for None. UserError if it holds none."""
     names = [name.strip() for name in (text or "").split(",")]
+    if text is not None and not any(names):
+        raise UserError("--conditions: no name is given. Name conditions, or leave it out.")
     return [name for name in names if name]
 
 
@@ -171,6 +187,8 @@ def read_layout(layout: str, root: Path | None, options: Sequence[str]) -> "Samp
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--option {text}: must be KEY=VALUE, as in table=labels.csv")
+        if key in given:
+            raise UserError(f"--option {text}: {key} is given twice. Give it once.")
         try:
             given[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import new_folder, read_layout
+from stagetransfer.cli.options import NEW_FOLDER, read_layout
 from stagetransfer.errors import UserError
 
 
 def pack(
     layout: Annotated[str, typer.Argument(help="As in domain: imagenet, folder, csv, dtd, ...")],
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    out: Annotated[Path, typer.Option(help="The new folder.", callback=new_folder)],
+    out: Annotated[
+        Path,
+        typer.Option(help="The new folder.", **NEW_FOLDER),
+    ],
     option: Annotated[
         list[str] | None,
         typer.Option(help="KEY=VALUE for the layout's reader, as domain.natural.options; repeat."),

@@ -10,11 +10,11 @@ import typer
 
 from stagetransfer.cli import ct_options
 from stagetransfer.cli.options import (
+    NEW_FOLDER,
     Device,
     available_device,
     choose_run,
     existing,
-    new_folder,
     run_argument,
 )
 from stagetransfer.errors import UserError, require_extra
@@ -39,9 +39,7 @@ def predict(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The new folder. (default: predict/INPUT beside runs/)", callback=new_folder
-        ),
+        typer.Option(help="The new folder. (default: predict/INPUT beside runs/)", **NEW_FOLDER),
     ] = None,
     stride: Annotated[
         int, typer.Option(min=1, max=100_000, help="Pixels between neighbouring windows.")
@@ -114,6 +112,11 @@ def predict(
     for option, share in (("certain", certain), ("familiar", familiar), ("coverage", coverage)):
         if share is not None and not 0 <= share <= 1:
             raise UserError(f"--{option} {share:g}: must lie between 0 and 1")
+    for option, needed, given, base in (
+        ("mask-values", "mask", mask_values, mask), ("labels", "truth", labels, truth)
+    ):  # fmt: skip
+        if given and base is None:
+            raise UserError(f"--{option} needs --{needed}. Give both, or leave it out.")
     explained = tuple(_parse_position(text) for text in reason or [])
     changes: dict[str, float] = {}
     if window is not None:

@@ -15,7 +15,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagetransfer.cli.interruption import interruptible
@@ -57,23 +57,34 @@ def enter(main: Callable[[], object]) -> None:
     logging.raiseExceptions = False  # a log on a full disk gets no traceback for each lost line
     try:
         with interruptible(KEPT, silent=is_follower()):
-            refuse_long_numbers(sys.argv[1:])
+            refuse_odd_numbers(sys.argv[1:])
             main()
     except UserError as error:
         refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        refuse(refusal(error))
+        refuse(refusal(error, sys.argv[1:]))
     except Exception as error:
         if not wants_traceback:
+            if "Config group override" in str(error):  # a ValueError of Hydra's
+                refuse(f"{error}. Name a file of the group, or leave the override out.")
             exit_if_known(error)
         raise
 
 
-def refuse_long_numbers(words: Sequence[str]) -> None:
-    """Raise UserError for an integer of more digits than Python reads, on which Hydra crashes."""
+def refuse_odd_numbers(words: Sequence[str]) -> None:
+    """Raise UserError for an integer of more digits than Python reads, on which Hydra crashes.
+
+    And for one with _ among its digits, such as a folder 2024_01_15, which Hydra reads as 20240115.
+    """
     for word in words:
+        if re.fullmatch(r"[^=]*=(.*,)?[+-]?\d+(_\d+)+(,.*)?", word):
+            key, _, value = word.partition("=")
+            raise UserError(
+                f"{word}: would be a number without the _. Write a text in two quotes, "
+                f"\"{key}='{value}'\", and a number without _."
+            )
         if re.search(r"\d{4000}", word):
             key = word.partition("=")[0]
             raise UserError(f"{key[:80]}: a number of 4,000 digits. Give a smaller number.")
@@ -115,7 +126,8 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _run(cfg: DictConfig, job: Job | None) -> float | None:
-    overrides = list(HydraConfig.get().overrides.task)
+    task = HydraConfig.get().overrides.task
+    overrides = [str(word) for word in OmegaConf.to_container(task, resolve=False) or ()]
     if job is not None:
         job.begin(overrides)
     settings = validate_config(cfg)

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -23,15 +24,21 @@ def compose_settings(words: Sequence[str]) -> RunConfig:
         with initialize_config_module("stagetransfer.conf", version_base="1.3"):
             config = compose("config", overrides=list(words))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(refusal(error)) from error
+        raise UserError(refusal(error, words)) from error
+    except ValueError as error:  # Hydra's, for a group that is a number or null
+        raise UserError(f"{error}. Name a file of the group, or leave it out.") from error
     return validate_config(config)
 
 
-def refusal(error: Exception) -> str:
+def refusal(error: Exception, words: Sequence[str] = ()) -> str:
     """Return Hydra's message without its line breaks and without the config search path.
 
-    A key that is nearly one of the config's is answered by that key.
+    A key that is nearly one of the config's is answered by that key. Of the words of the command
+    line, the one is named that Hydra's grammar does not have.
     """
+    if (word := _unreadable(words)) is not None:
+        key, _, value = word.partition("=")
+        return f"{word}: cannot be read. Such a value needs two quotes: \"{key}='{value}'\""
     cause: Any = error.__cause__
     node = getattr(cause, "parent_node", None)
     known = [*map(str, node.keys())] if isinstance(node, DictConfig) else []
@@ -39,8 +46,6 @@ def refusal(error: Exception) -> str:
     if key not in known and (near := get_close_matches(key, known, 1)):
         return f"{cause.full_key}: there is no such key. Did you mean {near[0]}?"
     text = str(error).partition("Config search path")[0]
-    if "extraneous input" in text:
-        text = text.partition("\nSee https")[0] + "\nSuch a value needs two quotes: \"KEY='VALUE'\""
     if cause is not None and str(cause) not in text:
         text += f"\n{cause}"
     full_key = getattr(error, "full_key", None)
@@ -50,3 +55,15 @@ def refusal(error: Exception) -> str:
     details = ("object_type=", "reference_type=", "full_key:")  # what the rest says already
     kept = [line for line in lines if line and not line.startswith(details)]
     return "; ".join(line.removesuffix(".") for line in kept).replace(":;", ":")
+
+
+def _unreadable(words: Sequence[str]) -> str | None:
+    """Return the first override that Hydra's grammar does not have; None if it has them all."""
+    parser = OverridesParser.create()
+    for word in words:
+        if "=" in word and not word.startswith("-"):
+            try:
+                parser.parse_override(word)
+            except HydraException:
+                return word
+    return None

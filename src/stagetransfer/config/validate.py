@@ -70,7 +70,17 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     paths = typed(Paths, ("paths", tree.get("paths", {})))
     _check_model(model)
     _one_of("trainer.precision", trainer.precision, PRECISIONS)
+    if trainer.limit_test_batches is not None:
+        raise UserError(
+            "trainer.limit_test_batches: the test set is always tested whole. Set it to null; "
+            "trainer.fast_dev_run=true tries everything on one batch"
+        )
     tree["trainer"] = asdict(trainer)
+    for name, settings in values.stage.items():
+        if not isinstance(settings, Mapping | None):
+            raise UserError(
+                f"stage.{name}={settings}: give a key below it, as in stage.{name}.recipe"
+            )
     own = {name: settings or {} for name, settings in values.stage.items() if name in chain}
     stages = tuple(_stage(tree, values, chain, name, own.get(name, {})) for name in chain)
     transfer = stages[-1].transfer
@@ -192,6 +202,10 @@ def _stage(
             raise UserError(
                 f"{key}.{section}: a stage has only recipe, transfer and require_learning"
             )
+        if section != "require_learning" and not isinstance(own[section], Mapping | None):
+            raise UserError(f"{key}.{section}={own[section]}: give its keys, one by one")
+    if not isinstance(tree["domain"][name], Mapping):
+        raise UserError(f"domain.{name}={tree['domain'][name]}: it must have keys. Remove it.")
     domain = tree["domain"][name] = checked_domain(tree["domain"][name], f"domain.{name}")
     is_target = last and domain.get("_target_") not in SOURCES
     require = as_boolean(own.get("require_learning", not is_target), f"{key}.require_learning")
@@ -206,7 +220,9 @@ def _stage(
     recipe = typed(Recipe, ("recipe", base), parts["recipe"])
     _check_recipe(recipe)
     transfer = None
-    if not first:
+    if first:  # it has no effect, but a later chain would be refused
+        typed(Transfer, ("transfer", tree.get("transfer", {})), parts["transfer"])
+    else:
         base = tree.get("transfer", {})
         if not is_target:  # between sources the whole network is tuned
             base = {name: base[name] for name in ("reinitialise",) if name in base}

@@ -18,6 +18,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.csv_records import check_not_missing, check_spellings
 from stagetransfer.ct.annotations import Region
 from stagetransfer.ct.find_series import ReadingOptions, find_series
 from stagetransfer.ct.input_problems import Problems
@@ -94,6 +95,7 @@ class Extraction:
                 text = "its label is too long, or has a line break or a character that is not shown"
                 self.problems.add("annotations with an unusable label", region.where, text)
                 continue
+            check_not_missing(region.where, {"label": region.label})
             corners = patch_corners(region, raster, self.settings)
             if corners is None:
                 text = f"the patch of {self.settings.size} pixels around it leaves the slice"
@@ -173,6 +175,7 @@ def extract_patches(
         if check_spacing(volume, settings, problems):
             extraction.add(volume, annotated.regions_of(number))
     _check_splits(extraction.patches)
+    check_spellings(str(annotations), "labels", (patch.label for patch in extraction.patches))
     extraction.duplicates += _class_overlaps(extraction.patches)
     extraction.duplicates += _same_pixels(extraction.patches)
     return extraction

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stagetransfer.csv_records import check_not_missing, records
+from stagetransfer.csv_records import check_not_missing, check_spellings, records
 from stagetransfer.data.holdout import check_disjoint
 from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
-from stagetransfer.data.layouts.rows import check_spellings
 from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
 from stagetransfer.files import csv_text, write_text

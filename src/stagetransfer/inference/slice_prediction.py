@@ -12,6 +12,7 @@ from torch import Tensor
 from stagetransfer.ct.annotations import CroppedMask
 from stagetransfer.ct.roi_patches import Mask, PatchSettings, Raster, apply_window
 from stagetransfer.ct.volume import Floats, Spacing
+from stagetransfer.errors import UserError
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier, WindowPredictions
 from stagetransfer.inference.label_map import MARKS, OUTSIDE, LabelMap, label_maps, nearest_window
 from stagetransfer.inference.sliding_windows import Windows, place_windows
@@ -98,9 +99,15 @@ def prepare_slice(
     """Prepare a slice (H, W) in HU as the training patches were: resampled and windowed.
 
     The (row, column) spacing in mm is required if `settings.spacing` is given. The stride is in
-    pixels of the raster.
+    pixels of the raster. UserError if the slice is smaller than one window.
     """
     raster = Raster.with_spacing(hu.shape, spacing, settings.spacing)
+    if min(raster.size) < settings.size:
+        height, width = raster.size
+        raise UserError(
+            f"a window of {settings.size} x {settings.size} pixels is larger than a slice, which "
+            f"has {width} x {height} of this size. Give another --spacing or --field"
+        )
     grey = apply_window(raster.resample(hu), settings)
     inside = raster.draw(CroppedMask(0, 0, lung))
     windows = place_windows(inside, settings.size, stride, settings.coverage)

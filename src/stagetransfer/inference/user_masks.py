@@ -24,7 +24,7 @@ def open_lung_masks(
 
 
 def lung_by_slice(
-    annotations: Annotations, number: int, volume: Volume
+    annotations: Annotations, number: int, volume: Volume, problems: Problems
 ) -> Callable[[int], NDArray[np.bool_]]:
     """Return a function from the number of a slice to its lung mask (H, W)."""
     found: dict[int, NDArray[np.bool_]] = {}
@@ -33,6 +33,9 @@ def lung_by_slice(
             raise UserError(f"{region.where}: a point. --mask accepts masks and outlines")
         mask = Raster(volume.shape).draw(region.shape)
         found[region.index] = found.get(region.index, False) | mask
+    if not found:
+        text = "no pixel of the mask is lung. Correct --mask, or --mask-values"
+        problems.add("series without lung in --mask", volume.where, text)
     return lambda index: found.get(index, np.zeros(volume.shape, np.bool_))
 
 

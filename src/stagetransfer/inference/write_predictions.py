@@ -191,7 +191,7 @@ class _Writer:
                 return
             lung_of = lungs.mask
         else:
-            lung_of = lung_by_slice(self.lungs, number, volume)
+            lung_of = lung_by_slice(self.lungs, number, volume, self.problems)
         if self.truth is not None:
             truth = truth_by_slice(self.truth, number, volume, classes, self.problems)
         self.problems.check(options.skip_bad)

@@ -239,7 +239,8 @@ def _show_results(begun: Sequence[Job]) -> None:
     """Print the mean test figures of the finished runs, by condition and ratio."""
     import pandas as pd
 
-    files = [job.run / "metrics.json" for job in begun if job.run is not None]
+    runs = dict.fromkeys(job.run for job in begun if job.run is not None)  # a run counts once
+    files = [run / "metrics.json" for run in runs]
     records = [read_json(file) for file in files if file.is_file()]
     names = ("accuracy", "recall", "cross_entropy")
     rows = [

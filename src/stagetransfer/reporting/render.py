@@ -18,6 +18,7 @@ from stagetransfer.files import atomic_path, csv_text, filled_folder, write_text
 from stagetransfer.reporting.blocks import Data, Plot, Section, Table
 from stagetransfer.reporting.latex import grid, tex
 
+WRITTEN = ".written"
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
@@ -75,18 +76,22 @@ def replace_report(
 ) -> None:
     """Write a report and `more` text files by name into `out`, completely or not at all.
 
-    Tables and plots of an earlier report that the new one does not have are removed.
+    Tables and plots of an earlier report that the new one does not have are removed; a list of
+    what a report has written is in `out`.
     """
+    try:
+        earlier = (out / WRITTEN).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        earlier = []
     with filled_folder(out) as part:
         for name, text in (more or {}).items():
             write_text(part / name, text)
         write_report(title, page, part)
-        patterns = ("tables/*.csv", "tables/*.tex", "plots/*.png", "plots/*.svg")
-        earlier = patterns if (out / "report.html").is_file() else ()
-        files = [file for pattern in earlier for file in out.glob(pattern)]
-        stale = [file for file in files if not (part / file.relative_to(out)).is_file()]
-    for file in stale:
-        file.unlink(missing_ok=True)
+        written = sorted(str(one.relative_to(part)) for one in part.rglob("*") if one.is_file())
+        write_text(part / WRITTEN, "".join(f"{name}\n" for name in written))
+    for name in {*earlier} - {*written}:
+        if re.fullmatch(r"(tables|plots)/[^/]+\.(csv|tex|png|svg)", name):  # never a path elsewhere
+            (out / name).unlink(missing_ok=True)
 
 
 def _markdown(cell: str) -> str:

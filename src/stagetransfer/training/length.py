@@ -16,6 +16,16 @@ def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str)
     UserError if `recipe.min_steps` is null and the epochs have fewer than FEWEST_STEPS steps, or no
     validation would come in an epoch. `key` is the place of the stage in the config, for messages.
     """
+    epochs = _epochs(recipe, settings, num_images, key)
+    if (every := settings.check_val_every_n_epoch or 1) > epochs:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={every}: {key} has {epochs} epochs. Set a smaller "
+            "number, or null"
+        )
+    return epochs
+
+
+def _epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str) -> int:
     batches = batches_per_epoch(recipe, settings, num_images)
     if settings.fast_dev_run:
         batches = min(int(settings.fast_dev_run), batches)

@@ -1,7 +1,5 @@
 """The rows of a layout, and their conversion to `Samples`: choice of classes and images, order."""
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stagetransfer.csv_records import check_spellings
 from stagetransfer.data.compact_strings import FilePaths
 from stagetransfer.data.layouts.folder_walk import class_images, listed
 from stagetransfer.data.samples import Samples
@@ -76,23 +75,6 @@ def check_classes(classes: Sequence[str] | None) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"options.classes: {name} is given twice")
-
-
-def check_spellings(where: str, what: str, names: Iterable[str]) -> None:
-    """Raise UserError if two names differ only in case, spaces, leading zeros or ".0".
-
-    A table that went through a spreadsheet has 1, 01 and 1.0 for one patient.
-    """
-    seen: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        number = re.fullmatch(r"0*(\d+)(\.0*)?", folded)
-        earlier = seen.setdefault(number[1] if number else folded, name)
-        if earlier != name:
-            raise UserError(
-                f"{where}: the {what} {earlier!r} and {name!r} look like two spellings of one "
-                "name; write it alike everywhere, or choose clearly different names"
-            )
 
 
 def to_samples(
