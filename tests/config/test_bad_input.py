@@ -7,7 +7,7 @@ from PIL import Image
 
 from conftest import SMALL
 from stagetransfer.cli.train import refuse_odd_numbers
-from stagetransfer.config.compose import compose_settings
+from stagetransfer.config.compose import check_sweep, compose_settings
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.chain import ChainRunner
@@ -183,3 +183,18 @@ def test_digits_with_underscores_are_no_silent_number(word):
     with pytest.raises(UserError) as caught:
         refuse_odd_numbers(["ratio=0.2,1.0", "domain.target.root=set_1_2", word])
     assert str(caught.value).startswith(word)
+
+
+def test_an_impossible_value_of_a_sweep_is_found_before_its_first_job():
+    good = [
+        "+experiment=scratch,two_stage",
+        "ratio=0.2,1.0",
+        "seed=range(3)",
+        "hydra/launcher=slots",
+    ]
+    check_sweep(["-m", *good, "hydra/launcher=slots"])
+    with pytest.raises(UserError, match=r"ratio=2, in this sweep: ratio=2\.0"):
+        check_sweep(["-m", "+experiment=scratch", "ratio=0.5,2"])
+    with pytest.raises(UserError, match="recipe=modernn"):
+        check_sweep(["-m", "recipe=quick,modernn", "seed=0,1"])
+    check_sweep(["-m", "domain/target=folder", "ratio=0.5,2"])  # incomplete without its sweeper

@@ -9,16 +9,18 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from conftest import ONE_THREAD, REPOSITORY, SMALL
+from made_runs import make_run
 from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.stage_store import StageStore
-from stagetransfer.pipeline.sweep import SweepCallback
+from stagetransfer.pipeline.sweep import SweepCallback, _show_results
 
 SWEEP = [
     "-m", "+experiment=scratch,natural,texture,two_stage", "ratio=0.5,1.0",
@@ -150,6 +152,13 @@ def test_failed_jobs_do_not_end_the_sweep_and_are_listed(tmp_path, launcher, sub
     if launcher == "basic":
         assert started == ["job 1 of 2, failed 0: ratio=1.5", "job 2 of 2, failed 1: ratio=2"]
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_of_two_jobs_counts_once_in_the_summary(tmp_path, capsys):
+    folder = make_run(tmp_path)
+    _show_results([SimpleNamespace(run=folder)] * 2)
+    header, row = capsys.readouterr().out.splitlines()
+    assert dict(zip(header.split(), row.split(), strict=True))["runs"] == "1"
 
 
 def test_an_option_that_does_not_exist_is_an_error_before_any_job(tmp_path):

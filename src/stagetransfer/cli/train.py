@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagetransfer.cli.interruption import interruptible
-from stagetransfer.config.compose import refusal
+from stagetransfer.config.compose import check_sweep, refusal
 from stagetransfer.config.validate import check_folders, validate_config
 from stagetransfer.errors import UserError, cause, disk_fault, exit_if_known
 from stagetransfer.pipeline.distributed import PARENT, end_with_parent, is_follower
@@ -58,6 +58,8 @@ def enter(main: Callable[[], object]) -> None:
     try:
         with interruptible(KEPT, silent=is_follower()):
             refuse_odd_numbers(sys.argv[1:])
+            if not is_follower() and {"-m", "--multirun"} & {*sys.argv}:
+                check_sweep(sys.argv[1:])
             main()
     except UserError as error:
         refuse(str(error))

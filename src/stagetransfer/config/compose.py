@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -13,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from stagetransfer.config.schema import RunConfig
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
+
+_MOST_VALUES = 50  # of a key that are tried before a sweep
 
 
 def compose_settings(words: Sequence[str]) -> RunConfig:
@@ -67,3 +70,32 @@ def _unreadable(words: Sequence[str]) -> str | None:
             except HydraException:
                 return word
     return None
+
+
+def check_sweep(words: Sequence[str]) -> None:
+    """Raise UserError if one of the values that a sweep goes through is impossible on its own.
+
+    Each value is tried with the first ones of all others, before the first job is trained. Where
+    these are incomplete, because a sweeper adds what is missing, nothing is checked.
+    """
+    parser, choices = OverridesParser.create(), list[list[str]]()
+    for word in words:
+        if "=" not in word or word.startswith(("-", "hydra", "+hydra")):
+            continue
+        override = parser.parse_override(word)
+        values: list[str] = []
+        if override.is_discrete_sweep():
+            values = [*islice(override.sweep_string_iterator(), _MOST_VALUES)]
+        key = override.get_key_element()
+        choices.append([f"{key}={value}" for value in values] or [word])
+    first = [choice[0] for choice in choices]
+    try:
+        compose_settings(first)
+    except UserError:
+        return
+    for place, choice in enumerate(choices):
+        for word in choice[1:]:
+            try:
+                compose_settings([*first[:place], word, *first[place + 1 :]])
+            except UserError as error:
+                raise UserError(f"{word}, in this sweep: {error}") from error
