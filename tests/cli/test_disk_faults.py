@@ -111,6 +111,8 @@ def test_an_earlier_report_stays_whole_until_the_new_one_is(call, disk, runs):
     out = disk("size=50m") / "out"
     assert call("report", runs, "--out", out)[0] == 0
     (out / "plots" / "old.png").touch()  # of a study with more runs
+    with (out / "written.txt").open("a") as file:
+        file.write("plots/old.png\n")
     earlier = files(out)
     fill(out.parent)
     code, lines = call("report", runs, "--out", out, "--conditions", "scratch")

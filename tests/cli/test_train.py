@@ -74,7 +74,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(tmp_path, 
         ("recipe.epoch=3", "recipe.epoch: there is no such key. Did you mean epochs?"),
         ("recipe.zzz=3", "Key 'zzz' not in 'Recipe'"),
         ("recipe.epochs=many", "Value 'many' of type 'str' could not be converted to Integer"),
-        ("ratio=(1)", "KEY='VALUE'"),
+        ("ratio=(1)", "\"ratio='(1)'\""),
         ("ratio", "missing EQUAL"),
     ],
 )

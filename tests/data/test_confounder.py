@@ -71,7 +71,8 @@ def test_strength_one_is_certain_and_half_says_nothing(plain):
 
 def test_only_a_confounder_that_is_set_is_hashed(plain):
     assert not [name for name in plain.identity() if "confounder" in name]
-    assert planted(confounder_class="RET").identity() == plain.identity()
+    with pytest.raises(UserError, match="confounder_class"):
+        planted(confounder_class="RET")
     mark = planted(confounder=0.9).identity()
     assert planted(confounder=0.9, confounder_kind="mark").identity() == mark
     assert "confounder_kind" not in mark  # as before there were other kinds

@@ -18,7 +18,7 @@ from stagetransfer.files import atomic_path, csv_text, filled_folder, write_text
 from stagetransfer.reporting.blocks import Data, Plot, Section, Table
 from stagetransfer.reporting.latex import grid, tex
 
-WRITTEN = ".written"
+WRITTEN = "written.txt"  # the names of the files that a report has written
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
