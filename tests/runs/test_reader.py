@@ -187,7 +187,9 @@ def test_probabilities_add_up_to_1(tmp_path, factor):
 
 
 def test_probabilities_of_an_unknown_class_are_refused(tmp_path):
-    assert "p_XXX" in changed_table(make_run(tmp_path), lambda table: table.insert(4, "p_XXX", "0"))
+    assert "p_OTHER" in changed_table(
+        make_run(tmp_path), lambda table: table.insert(4, "p_OTHER", "0")
+    )
 
 
 def test_the_cross_entropy_is_that_of_the_record(tmp_path):
