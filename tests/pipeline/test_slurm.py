@@ -47,7 +47,7 @@ def test_a_sweep_through_slurm(slurm, tmp_path):
     outputs, devices = tmp_path / "out", tmp_path / "devices"
     done = subprocess.run(
         [
-            sys.executable, "train.py", "-m", "+experiment=texture", "ratio=0.5,1.0,1.5", *SMALL,
+            sys.executable, "train.py", "-m", "+experiment=texture", "ratio=0.5,1.0,0.001", *SMALL,
             f"paths.outputs={outputs}", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1",
             "hydra.launcher.array_parallelism=2",
             f"hydra.launcher.setup=['echo $CUDA_VISIBLE_DEVICES $(date +%s) >> {devices}']",
@@ -59,10 +59,11 @@ def test_a_sweep_through_slurm(slurm, tmp_path):
     assert sorted(gpu for gpu, _ in seen[:2]) == ["0", "1"]
     assert len(seen) == 3
     assert int(seen[2][1]) - int(seen[1][1]) > 3
-    # The failed job does not end the sweep, and the sweep reports it.
+    # The failed job does not end the sweep, and the sweep reports it. Only the job itself finds out
+    # that this ratio leaves a class without images.
     assert done.returncode == 1, done.stderr
     assert "1 of 3 jobs failed" in done.stderr
-    assert "#2 ratio=1.5: ratio=1.5: " in done.stderr
+    assert "#2 ratio=0.001: ratio=0.001 leaves class " in done.stderr
     runs = [read_json(path) for path in outputs.glob("runs/*/metrics.json")]
     assert sorted(run["ratio"] for run in runs) == [0.5, 1.0]
     assert sorted(run["stages"][0]["reused"] for run in runs) == [False, True]

@@ -141,6 +141,12 @@ def test_blocks_that_the_network_does_not_have_get_one_line(start, tmp_path, ove
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("setting", ["tune_from=conv9", "reinitialise=[fc9]"])
+def test_such_a_block_is_refused_in_a_chain_that_transfers_nothing(start, tmp_path, setting):
+    with pytest.raises(UserError, match="no such block"):
+        start(tmp_path, "+experiment=scratch", f"transfer.{setting}")
+
+
 def test_copies_of_images_that_have_no_variants_are_refused(start, tmp_path):
     with pytest.raises(UserError, match=r"test_copies=3: domain\.target has no random variants"):
         start(tmp_path, "test_copies=3", "domain.target.mirror=false", "domain.target.turn=false")

@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from stagetransfer.config.instantiate import partial_of
-from stagetransfer.config.schema import Model, RunConfig, Stage
-from stagetransfer.config.typed import first_line
+from stagetransfer.config.schema import Model, RunConfig, Stage, Transfer
+from stagetransfer.config.typed import first_line, typed
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone, build_backbone
@@ -154,6 +154,8 @@ def check_network(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
     with torch.device("meta" if config.model.library == "alexnet" else "cpu"):
         network = build_backbone(config.model, 2)
     _check_size(config.model, network)
+    if len(stages) == 1:  # nothing is transferred, but another condition of a sweep may do so
+        check_transfer(typed(Transfer, ("transfer", config.tree.get("transfer", {}))), network)
     for prepared in stages:
         if prepared.stage.transfer:
             check_transfer(prepared.stage.transfer, network)
