@@ -11,7 +11,7 @@ from torch import Tensor
 from stagetransfer.explain.compared_runs import ComparedRuns
 from stagetransfer.explain.edge_energy import edge_energy, edge_share_of_area
 from stagetransfer.explain.saliency import SaliencyMethod
-from stagetransfer.explain.similarity import linear_cka, rank_correlation, ssim
+from stagetransfer.explain.similarity import centred_ranks, linear_cka, ssim
 from stagetransfer.explain.weight_randomisation import cascading_randomisation
 from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import RestoredRun
@@ -48,14 +48,15 @@ def measure_run(
     plain = images * data.std + data.mean
     network = run.network()
     trained = current = method.maps(network, images)
-    similarity = {TRAINED: _similarity(trained, trained, plain)}
+    compare = _Similarity(trained, plain)
+    similarity = {TRAINED: compare(trained)}
     level, first = TRAINED, method.maps(network, images[:1])
     for block, random in cascading_randomisation(network):
         # Blocks after the layer change no map. One image shows it, unless nothing reaches it.
         before, first = first, method.maps(random, images[:1])
         if not first.any() or not torch.equal(first, before):
             current, level = method.maps(random, images), block
-            similarity[block] = _similarity(current, trained, plain)
+            similarity[block] = compare(current)
         else:
             similarity[block] = similarity[level]
     features = compact_features(network, images)
@@ -110,9 +111,18 @@ def _transfers(
     ]
 
 
-def _similarity(maps: Tensor, trained: Tensor, images: Tensor) -> dict[str, Array]:
-    return {
-        f"{name}_{reference}": measure(maps, other).numpy()
-        for reference, other in (("input", images), ("trained", trained))
-        for name, measure in (("ssim", ssim), ("rank", rank_correlation))
-    }
+class _Similarity:
+    """Compares maps with those of the trained network and with the images, each ranked once."""
+
+    def __init__(self, trained: Tensor, images: Tensor) -> None:
+        self.references = {
+            name: (values, centred_ranks(values))
+            for name, values in (("input", images), ("trained", trained))
+        }
+
+    def __call__(self, maps: Tensor) -> dict[str, Array]:
+        measures, ranks = dict[str, Array](), centred_ranks(maps)
+        for name, (values, other) in self.references.items():
+            measures[f"ssim_{name}"] = ssim(maps, values).numpy()
+            measures[f"rank_{name}"] = (ranks * other).sum(1).numpy()
+        return measures

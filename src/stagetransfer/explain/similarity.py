@@ -18,13 +18,18 @@ def rank_correlation(a: Tensor, b: Tensor, *, absolute: bool = True) -> Tensor:
             both. For an image before normalisation, the magnitude is its brightness.
     """
     _check_shapes(a, b)
-    ranks = []
-    for values in (a, b):
-        flat = values.detach().flatten(1).cpu().double()
-        rank = torch.from_numpy(rankdata((flat.abs() if absolute else flat).numpy(), axis=1))
-        ranks.append(rank - rank.mean(1, keepdim=True))
-    x, y = ranks
-    return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
+    return (centred_ranks(a, absolute=absolute) * centred_ranks(b, absolute=absolute)).sum(1)
+
+
+def centred_ranks(images: Tensor, *, absolute: bool = True) -> Tensor:
+    """Return the ranks of the values of each image (N, ...) as (N, P) of mean 0 and length 1.
+
+    The products of two such rows add up to their `rank_correlation`. NaN for a constant image.
+    """
+    flat = images.detach().flatten(1).cpu().double()
+    ranks = torch.from_numpy(rankdata((flat.abs() if absolute else flat).numpy(), axis=1))
+    ranks -= ranks.mean(1, keepdim=True)
+    return ranks.div_(ranks.norm(dim=1, keepdim=True))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
