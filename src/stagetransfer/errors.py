@@ -59,6 +59,11 @@ def one_line(text: str) -> str:
     return f"{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the start of a library's error message without its full stop, or the error's type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
+
+
 def is_shown(text: str) -> bool:
     """Return whether a text has only characters that are shown: no line breaks, no escapes."""
     return text.isprintable() or all(

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from stagetransfer.config.typed import as_boolean
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 
 
 def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
@@ -26,7 +26,7 @@ def partial_of(target: Mapping[str, Any], key: str) -> functools.partial[Any]:
         fixed = {"_partial_": True, "_convert_": "all", "_recursive_": False}
         made = instantiate({**target, **fixed})
     except InstantiationException as error:
-        raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{key}: {first_line(error)}") from error
     partial = cast("functools.partial[Any]", made)
     try:
         signature = signature_of(partial.func)

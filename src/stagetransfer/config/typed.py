@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagetransfer.config.ranges import check_ranges
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 
 T = TypeVar("T")
 
@@ -84,11 +84,6 @@ def refuse_nested(part: Any, key: str = "", within: str = "") -> None:
 def required(key: str) -> UserError:
     """Return the error that a key has no value."""
     return UserError(f"{key} is required: give it as {key}=...")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; OmegaConf adds details below it."""
-    return str(error).splitlines()[0]
 
 
 def _join(key: str, name: object) -> str:

@@ -24,13 +24,12 @@ from stagetransfer.config.schema import (
 )
 from stagetransfer.config.typed import (
     as_boolean,
-    first_line,
     refuse_nested,
     refuse_unknown,
     required,
     typed,
 )
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import check_can_be_folder
 from stagetransfer.names import (
     CONDITIONS,

@@ -20,8 +20,9 @@ from pydicom.pixels.utils import pixel_array
 from stagetransfer.ct.dicom_header import SliceHeader
 from stagetransfer.ct.input_problems import Problems, without_suffix
 from stagetransfer.ct.volume import Geometry, Volume, missing_slices
+from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable, first_line
+from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
 
 # The slices of a multi-frame file are used one after another, so one file in memory is enough.
 _read_cached = lru_cache(maxsize=1)(read_checked)

@@ -12,8 +12,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage
 
 from stagetransfer.ct.input_problems import Problems, relative_name
+from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
-from stagetransfer.formats.unusable import Floats, Unusable, first_line
+from stagetransfer.formats.unusable import Floats, Unusable
 
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage)
 _HOUNSFIELD = re.compile(r"HU|HOUND?SFIELD( UNITS?)?")  # some scanners write Houndsfield

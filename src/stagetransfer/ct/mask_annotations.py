@@ -18,12 +18,12 @@ from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.placed_masks import locate, regions_of_values, sample
 from stagetransfer.ct.volume import Volume
 from stagetransfer.ct.volume_files import is_volume_file, read_grid
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import open_image
 from stagetransfer.formats import imagej_rois
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.formats.rtstruct_reader import Contour, is_structure_set, read_structure_set
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable, first_line
+from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
 
 _NO_SERIES = "masks of no series"
 _NO_SLICE = "annotations of no slice"

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from stagetransfer.ct.input_problems import Problems, relative_name
 from stagetransfer.ct.volume import Volume
+from stagetransfer.errors import first_line
 from stagetransfer.files import open_image
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, first_line
+from stagetransfer.formats.unusable import Floats, UnreadableSlice
 
 _MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, first_line
+from stagetransfer.formats.unusable import Floats, UnreadableSlice
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import check_size, require_file
 from stagetransfer.formats.grid import Grid, no_orientation, oriented
-from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice, first_line
+from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice
 
 SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr")
 # "Key = value" in MetaImage; "key: value" and "key:=value" in NRRD.

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.errors import first_line
 from stagetransfer.files import check_size, require_file
 from stagetransfer.formats.grid import FLIP, Grid, nib, no_orientation, oriented
-from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice, first_line
+from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice
 
 
 def is_nifti(path: Path) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
+from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import read_checked
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, first_line
+from stagetransfer.formats.unusable import Floats, UnreadableSlice
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 

@@ -26,9 +26,3 @@ class UnreadableSlice(Unusable):
 
     def __init__(self, text: str) -> None:
         super().__init__("unreadable files", text)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error message, at most 160 characters."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text.rstrip(".")[:160]

@@ -25,7 +25,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
-from stagetransfer.formats.unusable import first_line
+from stagetransfer.errors import first_line
 from stagetransfer.inference.label_map import DISCLAIMER, OUTSIDE, LabelMap
 from stagetransfer.inference.prediction_figures import Colour
 

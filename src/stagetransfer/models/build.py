@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stagetransfer.config.schema import Model
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.models.accelerate import accelerate
 from stagetransfer.models.alexnet import LAYERS, AlexNet
 from stagetransfer.models.backbone import Backbone, InputSpec
@@ -154,7 +154,7 @@ def _built(
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UserError(
             f"model.name={name}, model.options={dict(options)}: the network cannot be made "
-            f"({str(error).splitlines()[0]}). Change an option."
+            f"({first_line(error)}). Change an option."
         ) from error
 
 

@@ -13,9 +13,9 @@ from pytorch_lightning.loggers import Logger
 
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage, Transfer
-from stagetransfer.config.typed import first_line, typed
+from stagetransfer.config.typed import typed
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.models import Backbone, build_backbone
 from stagetransfer.pipeline.stage import PreparedStage, source_weights
 from stagetransfer.training import StageTransfer, check_transfer, new_blocks, planned_epochs
@@ -79,7 +79,7 @@ def check_trainer(config: RunConfig) -> None:
     try:
         build_trainer(replace(config.trainer, devices=1), callbacks=[], logger=False)
     except Exception as error:  # each of Lightning's connectors has exceptions of its own
-        raise UserError(f"trainer: {first_line(error)} Change the setting.") from error
+        raise UserError(f"trainer: {first_line(error)}. Change the setting.") from error
 
 
 def _check_devices(accelerator: str, devices: int) -> None:

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from stagetransfer.config.instantiate import partial_of
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import write_text
 from stagetransfer.pipeline.distributed import is_follower
 
@@ -42,7 +42,7 @@ def stage_loggers(
             made.append(_isolated(build()))
         except ModuleNotFoundError as error:
             raise UserError(
-                f"logger.{name}: a package is not installed ({str(error).splitlines()[0]}). "
+                f"logger.{name}: a package is not installed ({first_line(error)}). "
                 f"Install it, for example with pip install 'stagetransfer[{name}]'"
             ) from error
     return made

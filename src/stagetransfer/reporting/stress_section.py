@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text
 from stagetransfer.runs.study import Study
@@ -92,5 +92,5 @@ def _read(file: Path, *columns: str) -> pd.DataFrame:
         numbers = [name for name in columns if name in ("ratio", *COLUMNS[1:])]
         return data.astype(dict.fromkeys(numbers, float))[list(columns)]
     except (OSError, ValueError, KeyError) as error:
-        cause = str(error).splitlines()[0]
+        cause = first_line(error)
         raise UserError(f"{file}: it cannot be read ({cause}). {cure}") from error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.reporting import formatting as fmt
 from stagetransfer.reporting.blocks import Plot, Section, Table
 
@@ -43,7 +43,7 @@ def _table(file: Path) -> Table:
     try:
         data = pd.read_csv(file)
     except ValueError as error:
-        cause = str(error).splitlines()[0]
+        cause = first_line(error)
         raise UserError(f"{file}: not a valid CSV file ({cause}). Correct or remove it.") from error
     shown = data.head(MAX_ROWS)
     rows = [

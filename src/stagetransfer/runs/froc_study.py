@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer import statistics as stats
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import require_file
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
@@ -208,7 +208,7 @@ def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file. Give a CSV file with {required}.") from error
     except (OSError, ValueError) as error:
-        cause = str(error).splitlines()[0]
+        cause = first_line(error)
         raise UserError(f"{file}: can't be read as CSV ({cause}). Correct it.") from error
     if lacking := ", ".join(name for name in columns if name not in table):
         raise UserError(f"{file}: no column {lacking}. It must have the columns {required}.")
