@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagetransfer.statistics import cross_seeds, few_groups, resample
-from stagetransfer.statistics.bootstrap_resamples import divide_strata
+from stagetransfer.statistics import cross_seeds, few_groups, resample, resampled_metrics
+from stagetransfer.statistics.bootstrap_resamples import divide_strata, join_single_groups
 
 NAMES = ("a", "b", "c", "d")
 
@@ -15,6 +15,14 @@ def images(pairs):
     return np.array(labels), np.array(groups)
 
 
+def holders(groups, labels):
+    """Return which group holds which class, (G, 4)."""
+    _, group = np.unique(groups, return_inverse=True)
+    holds = np.zeros((group.max() + 1, 4), bool)
+    holds[group, labels] = True
+    return holds
+
+
 test_sets = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8)), min_size=1, max_size=30).map(
     images
 )
@@ -22,13 +30,18 @@ test_sets = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8)), min_size=1
 
 @settings(max_examples=150, deadline=None)
 @given(test_sets, st.integers(1, 3))
-def test_no_class_vanishes(test_set, seeds):
+def test_no_class_vanishes_that_has_a_stratum(test_set, seeds):
     labels, groups = test_set
     drawn = resample(labels, groups, NAMES, seeds=seeds, count=60)
     whole = slice(0, drawn.without_one_alone.start)
     weight = drawn.weights[:, drawn.groups]
+    left_out = slice(drawn.drawn.stop, drawn.without_one_alone.start)
+    holds = holders(drawn.groups, labels)
     for present in np.unique(labels):
-        assert (weight[whole, labels == present].sum(1) > 0).all()
+        has_one = any(holds[drawn.strata == s, present].all() for s in set(drawn.strata))
+        rows = whole if has_one else left_out
+        if has_one or holds[:, present].sum() > 1:
+            assert (weight[rows, labels == present].sum(1) > 0).all()
     of_groups = [len(np.unique(drawn.groups[labels == c])) for c in range(len(NAMES))]
     alone = {name for name, count in zip(NAMES, of_groups, strict=True) if count == 1}
     assert set(drawn.alone) == alone
@@ -42,9 +55,7 @@ def test_no_class_vanishes(test_set, seeds):
 @given(test_sets)
 def test_each_class_has_a_stratum_of_groups_that_contain_it(test_set):
     labels, groups = test_set
-    _, group = np.unique(groups, return_inverse=True)
-    holds = np.zeros((group.max() + 1, 4), bool)
-    holds[group, labels] = True
+    holds = holders(groups, labels)
     stratum = divide_strata(holds)
     assert sorted(set(stratum)) == list(range(stratum.max() + 1))
     for present in np.unique(labels):
@@ -62,6 +73,32 @@ def test_a_class_that_only_occurs_with_rarer_ones_gets_part_of_their_stratum():
 def test_groups_belong_to_their_rarest_class():
     holds = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [0, 1]], bool)
     assert divide_strata(holds).tolist() == [0, 0, 0, 1, 1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(test_sets)
+def test_only_the_single_group_of_a_class_is_alone_in_its_stratum(test_set):
+    """Any other would be in every resample once, and its part of the variance would be lost."""
+    holds = holders(*test_set[::-1])
+    stratum = join_single_groups(holds, divide_strata(holds))
+    for number in set(stratum) if len(set(stratum)) > 1 else ():
+        members = holds[stratum == number]
+        assert len(members) > 1 or (members[0] & (holds.sum(0) == 1)).any()
+
+
+def test_a_large_group_that_was_alone_counts_in_the_variance():
+    """19 patients have both classes; one has only class a, with half of all images."""
+    groups = np.repeat(np.arange(20), [*[40] * 19, 800])
+    labels = np.where(groups < 19, np.arange(len(groups)) % 2, 0)
+    right = np.where(groups < 19, np.random.default_rng(0).random(len(groups)) < 0.8, 0.3)
+    p = np.stack([right, 1 - right], 1)
+    p[labels == 1] = p[labels == 1, ::-1]
+    p = np.where(p == 0.3, 0.1, np.where(p == 0.7, 0.9, p))[None]
+    drawn = resample(labels, groups, ("a", "b"), seeds=1, count=4000)
+    accuracy = resampled_metrics(drawn, p, areas=False)["accuracy"][:, 0]
+    without = [(p.argmax(2)[0] == labels)[groups != one].mean() for one in range(20)]
+    jackknife = np.sqrt(19 / 20 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert accuracy[drawn.drawn].std() > 0.5 * jackknife
 
 
 def test_weights_have_the_variance_of_a_mean():

@@ -45,6 +45,20 @@ def test_what_was_found_needs_no_more():
     assert "in place of" not in text
 
 
+def test_groups_beyond_the_most_that_are_advised():
+    many = MOST + 1000
+    found = needed(result(0.03, 3, (1e-5, 9e-5, 1e-4)), groups=many)
+    assert found.groups == many
+    assert "Holm" in plan("a - b", result(0.03, 3, (1e-5, 9e-5, 1e-4)), many, "images")
+
+
+def test_two_patients_and_two_seeds_that_find_nothing():
+    tiny = result(0.02, 2, (1e-4, 1e-4, 1e-4))
+    found = needed(tiny, groups=2)
+    assert found.detectable == math.inf
+    assert "inf" not in plan("a - b", tiny, 2, "patients")
+
+
 def test_from_one_seed_nothing_is_known_about_seeds():
     found = needed(result(0.05, 1, (0.0, 1e-3, 1e-3)), groups=60)
     assert found.seeds is None

@@ -12,7 +12,12 @@ Strata. A group belongs to its rarest class, that which the fewest groups contai
 has no stratum in which all groups contain it, the stratum with most of its groups is divided into
 groups that contain it and groups that do not. So each class gets a stratum of its own: neither part
 of a divided stratum is empty, and if all its groups contain another class, so do those of both
-parts. At least one group of each stratum is drawn: no class vanishes from any resample.
+parts. At least one group of each stratum is drawn, so no class vanishes from a resample.
+
+A stratum of one group would be drawn in every resample, as if groups like it did not differ. It is
+joined with another one (collapsed strata, Cochran 1977, Sampling Techniques, section 5A.12), if
+possible so that each class keeps its stratum. If not, a class can be missing in a resample; figures
+that need it are not defined there, and `intervals` leaves the resample out.
 """
 
 from collections.abc import Sequence
@@ -94,7 +99,7 @@ def resample(
     y, group, holds = _classes_of_groups(labels, groups, len(classes))
     if seeds < 1 or count < 1:
         raise ValueError(f"seeds and count must be 1 or more, not {seeds} and {count}")
-    stratum = divide_strata(holds)
+    stratum = join_single_groups(holds, divide_strata(holds))
     random = np.random.default_rng(random_state)
     drawn_seeds = _draw(random, seeds, count)
     drawn = np.ones((count, len(stratum)))
@@ -145,6 +150,29 @@ def divide_strata(holds: Flags) -> Integers:
         if not np.setdiff1d(own, stratum[~holds[:, i]]).size:
             most = np.bincount(own).argmax()
             stratum[(stratum == most) & holds[:, i]] = stratum.max() + 1
+    return np.unique(stratum, return_inverse=True)[1].astype(np.int64)
+
+
+def join_single_groups(holds: Flags, stratum: Integers) -> Integers:
+    """Return strata in which no group is alone, unless it is the only group of a class.
+
+    `holds` (G, C) are the classes of each group, `stratum` (G,) its stratum from 0. A single group
+    joins the stratum that contains most of its classes.
+    """
+
+    def joined(single: int, other: int) -> tuple[Integers, tuple[bool, float]]:
+        result = np.where(stratum == single, other, stratum)
+        parts = [holds[result == number].all(0) for number in np.unique(result)]
+        shared = holds[stratum == other][:, holds[stratum == single][0]].mean()
+        return result, (bool(np.any(parts, axis=0)[holds.any(0)].all()), float(shared))
+
+    several = holds.sum(0) > 1
+    for number in np.unique(stratum).tolist():
+        members, others = holds[stratum == number], np.setdiff1d(stratum, number).tolist()
+        if len(members) == 1 and others and several[members[0]].all():
+            stratum = max((joined(number, other) for other in others), key=lambda found: found[1])[
+                0
+            ]
     return np.unique(stratum, return_inverse=True)[1].astype(np.int64)
 
 

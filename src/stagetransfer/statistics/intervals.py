@@ -108,7 +108,6 @@ def resampled_metrics(
     one_hot = np.eye(len(resamples.classes))
     truth, predicted = one_hot[y][:, None], one_hot[p.argmax(2)].transpose(1, 0, 2)
     hits, support, chosen = total(truth * predicted), total(truth), total(predicted)
-    absent = np.bincount(y, minlength=len(one_hot)) == 0
     by_class = {
         "precision": ratio(hits, chosen, empty=0),
         "recall": ratio(hits, support, empty=np.nan),
@@ -116,7 +115,7 @@ def resampled_metrics(
         **({"auroc": _auroc(resamples, p)} if areas else {}),
     }
     for values in by_class.values():
-        values[..., absent] = np.nan
+        values[np.broadcast_to(support == 0, values.shape)] = np.nan
     size = np.broadcast_to(total(np.ones((len(y), 1))), hits.shape[:2])
     return {
         "accuracy": ratio(hits.sum(2), size, empty=np.nan),

@@ -24,14 +24,16 @@ from stagetransfer.statistics.metrics import Array
 
 POWER = 0.8
 MOST = 1000  # seeds or groups; more are no advice
+_FURTHEST = 100  # standard errors in which the smallest detectable difference is searched
 
 
 class Needed(NamedTuple):
     """What would find a difference with a power of 80 %, at the level of 5 %.
 
-    `detectable` is the smallest true difference that the runs as they are would find. `seeds` and
-    `groups` are how many of one would find a true difference as large as the estimate, with as many
-    of the other as there are; None if `MOST` are too few, or how seeds differ is unknown.
+    `detectable` is the smallest true difference that the runs as they are would find; inf if it is
+    more than 100 standard errors. `seeds` and `groups` are how many of one would find a true
+    difference as large as the estimate, with as many of the other as there are; None if `MOST` are
+    too few, or how seeds differ is unknown.
     """
 
     detectable: float
@@ -50,9 +52,11 @@ def needed(result: Interval, groups: int) -> Needed:
         enough = power(result.estimate, result.variances, have, then) >= POWER
         return int(enough.argmax()) + first if enough.any() else None
 
-    more_seeds, more_groups = (np.arange(n, MOST + 1) for n in have)
+    more_seeds, more_groups = (np.arange(n, max(MOST, n) + 1) for n in have)
     seeds = fewest(have[0], more_seeds, groups) if result.seeds_resampled else None
-    detectable = spread * float(optimize.brentq(lacking, 0, 100))
+    # With a single degree of freedom or less, even very large differences are not found.
+    least = optimize.brentq(lacking, 0, _FURTHEST) if lacking(_FURTHEST) > 0 else np.inf
+    detectable = spread * float(least)
     return Needed(detectable, seeds, fewest(groups, result.seeds, more_groups))
 
 
@@ -60,6 +64,8 @@ def plan(pair: str, result: Interval, groups: int, unit: str) -> str:
     """Return as a sentence what would settle the comparison of a pair in a metric in [0, 1]."""
     found = needed(result, groups)
     start = f"{pair}: these runs can find a true difference of {100 * found.detectable:.1f} points"
+    if found.detectable > 1:
+        start = f"{pair}: these runs can find no difference, because they are too few"
     if (found.seeds, found.groups) == (result.seeds, groups):
         return (
             f"{start}, which is less than the measured one ({100 * abs(result.estimate):.1f} "
