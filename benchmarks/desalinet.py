@@ -1,7 +1,7 @@
 """DeSaliNet against Captum's guided backpropagation: python -m benchmarks.desalinet
 
-Both methods take turns on the same network and the same 64 images of 227 pixels. With the seed
-"class", both go back from one class score to the input. With the seed "features", they start from
+Both methods take turns on the same network and the same 64 images of 227 pixels. With the start
+"class", both go back from one class score to the input. With the start "features", they start from
 the whole feature map (AlexNet: pool5) with its own activations; Captum does this by the gradient of
 half its sum of squares, on a network that ends there. Captum uses the gradient of LRN, as ours does
 with lrn="gradient". By default ours leaves LRN out, as the paper does; other networks have no LRN.
@@ -78,22 +78,22 @@ def main() -> None:
         ("features", "ours, lrn=gradient"): lambda: desalinet(network, images, lrn="gradient"),
         ("features", "ours"): lambda: desalinet(network, images),
     }
-    for seed in ("class", "features"):
+    for start in ("class", "features"):
         torch.testing.assert_close(
-            candidates[seed, "ours, lrn=gradient"](),
-            candidates[seed, "Captum"](),
+            candidates[start, "ours, lrn=gradient"](),
+            candidates[start, "Captum"](),
             rtol=1e-3,
-            atol=1e-5 * candidates[seed, "Captum"]().abs().max().item(),
+            atol=1e-5 * candidates[start, "Captum"]().abs().max().item(),
         )
-    named = {f"{seed}|{name}": run for (seed, name), run in candidates.items()}
+    named = {f"{start}|{name}": run for (start, name), run in candidates.items()}
     seconds = time_in_turn(named, arguments.rounds)
     rows = []
     for key, values in seconds.items():
-        seed, name = key.split("|")
-        ratio = paired_ratio(values, seconds[f"{seed}|Captum"])
-        rows.append((seed, name, spread(values), f"{ratio:.2f}"))
+        start, name = key.split("|")
+        ratio = paired_ratio(values, seconds[f"{start}|Captum"])
+        rows.append((start, name, spread(values), f"{ratio:.2f}"))
     title = f"{arguments.batch} images of {arguments.size} pixels, {arguments.rounds} rounds"
-    show(title, ("seed", "method", "seconds (least-greatest)", "of Captum's time"), rows)
+    show(title, ("start", "method", "seconds (least-greatest)", "of Captum's time"), rows)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from made_runs import make_run
@@ -16,14 +18,14 @@ from stagetransfer.runs.reader import find_runs, read_runs
 CANDIDATES = {"random": (0, 0.60), "natural": (1, 0.70), "natural → texture": (2, 0.80)}
 
 
-def advice(folder, target, pick, recalls=None, blocks=()):
+def advice(folder, target, pick, recalls=None, network="None None None"):
     recalls = recalls or {name: recall for name, (_, recall) in CANDIDATES.items()}
     rows = [
         {"candidate": name, "stages_trained": CANDIDATES[name][0], "recall": value, "LogME": -value}
         for name, value in recalls.items()
     ]
     folder.mkdir(parents=True)
-    record = {"target": target, "blocks": list(blocks), "pick": pick, "scores": ["LogME"]}
+    record = {"target": target, "network": network, "pick": pick, "scores": ["LogME"]}
     (folder / "advice.json").write_text(json.dumps({**record, "candidates": rows}))
 
 
@@ -41,10 +43,6 @@ def outputs(tmp_path):
 
 def runs_of(folder):
     return read_runs(find_runs([folder]))[0]
-
-
-def blocks_of(outputs):
-    return list(runs_of(outputs)[0].blocks)
 
 
 def test_outcomes_are_the_recalls_of_runs_with_all_images(outputs):
@@ -67,6 +65,29 @@ def test_the_depth_with_the_best_validation_recall_counts(tmp_path):
     runs = {run.config["transfer.tune_from"]: run for run in runs_of(tmp_path)}
     assert runs["fc8"].metrics["recall"] < runs["conv1"].metrics["recall"]
     assert list(outcomes(list(runs.values()))["recall"]) == [runs["fc8"].metrics["recall"]]
+
+
+def test_runs_with_worse_training_data_and_other_depths_are_not_mixed_in(tmp_path):
+    clean = make_run(tmp_path, "natural", skill=1.0, validation={"recall": 0.8})
+    for seed, change in enumerate(({"label_noise": 0.4}, {"long_tail": 0.2}, {"confounder": 0.9})):
+        folder = make_run(tmp_path, "natural", seed=1 + seed, skill=0.1)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["domain"]["target"] |= change
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    frozen = make_run(tmp_path, "natural", mode="frozen", skill=0.1)
+    runs = {run.name: run for run in runs_of(tmp_path)}
+    assert runs[frozen.name].metrics["recall"] < runs[clean.name].metrics["recall"]
+    health = {"recall": 0.8}, {"recall": 0.1}
+    kept = [
+        replace(runs[one.name], stages=(*runs[one.name].stages[:-1],
+                                        {**runs[one.name].stages[-1], "health": of}))
+        for one, of in zip((clean, frozen), health, strict=True)
+    ]  # fmt: skip
+    worse = [run for name, run in runs.items() if name not in (clean.name, frozen.name)]
+    assert len(worse) == 3
+    assert list(outcomes([*kept, *worse])["recall"]) == [runs[clean.name].metrics["recall"]]
+    other = replace(kept[0], config={**kept[0].config, "model.name": "resnet50"})
+    assert set(outcomes([kept[0], other])["network"]) == {"None None None", "None resnet50 None"}
 
 
 def test_published_weights_are_candidates_by_their_own_name(tmp_path):
@@ -111,11 +132,12 @@ def test_intervals_over_targets():
 
 
 def test_the_advice_is_judged_target_by_target(outputs):
-    blocks = blocks_of(outputs)
-    advice(outputs / "advise-a", "aaaa", "natural → texture", blocks=blocks)
-    advice(outputs / "advise-b", "bbbb", "natural → texture", blocks=blocks)
-    advice(outputs / "advise-c", "cccc", "natural", blocks=blocks)  # it has no runs
-    advice(outputs / "advise-d", "aaaa", "natural", blocks=["stem", "fc"])  # of another network
+    advice(outputs / "advise-a", "aaaa", "natural → texture")
+    advice(outputs / "advise-b", "bbbb", "natural → texture")
+    advice(outputs / "advise-c", "cccc", "natural")  # it has no runs
+    advice(
+        outputs / "advise-d", "aaaa", "natural", network="timm resnet18 paper"
+    )  # of another network
     judged, lines = read_judged([outputs])
     assert len(judged) == 2
     assert [line.split(":")[0].rpartition("/")[0][-8:] for line in lines] == [
@@ -138,7 +160,7 @@ def test_the_advice_is_judged_target_by_target(outputs):
 
 
 def test_the_pick_comes_first_even_if_its_probe_does_not(outputs):
-    advice(outputs / "advise", "bbbb", "natural", blocks=blocks_of(outputs))
+    advice(outputs / "advise", "bbbb", "natural")
     (one,), _ = read_judged([outputs])
     assert one.ranks["advice"].idxmax() == "natural"
     assert one.ranks["linear probe"].idxmax() == "natural → texture"
@@ -149,7 +171,7 @@ def command(*words):
 
 
 def test_the_command_writes_the_table(outputs):
-    advice(outputs / "advise", "aaaa", "natural → texture", blocks=blocks_of(outputs))
+    advice(outputs / "advise", "aaaa", "natural → texture")
     done = command("--judge", outputs)
     assert done.exit_code == 0, done.output
     table = pd.read_csv(outputs / "advise" / "judgement.csv").set_index("ranked_by")
@@ -168,6 +190,6 @@ def test_damaged_advice_is_named(outputs, broken):
 
 def test_without_advice_or_runs_it_says_so(tmp_path, outputs):
     assert "advice.json" in str(command("--judge", outputs).exception)
-    advice(outputs / "advise", "cccc", "natural", blocks=blocks_of(outputs))
+    advice(outputs / "advise", "cccc", "natural")
     assert "two of its candidates" in str(command("--judge", outputs).exception)
     assert "--judge" in str(command("domain/target=csv", "--judge", outputs).exception)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stagetransfer.explain import EdgeRule, edge_energy, edge_share_of_area, edges
+from stagetransfer.explain import edge_energy, edge_share_of_area, edges
 
 
 def step(side=64, column=32):
@@ -26,13 +26,13 @@ def test_edges_are_at_the_step():
     )  # as far as both Gaussians reach, which is less than a fifth of the area
 
 
-def test_strong_texture_without_direction_is_not_an_edge():
+def test_strong_texture_without_direction_is_not_an_edge(monkeypatch):
     image = step(column=16)
     image[..., 32:] += 4 * noise()[..., 32:].double().mean(1, keepdim=True)
-    found, loose = (
-        edges(image, EdgeRule(strongest=0.4, coherence=coherence))[0].double()
-        for coherence in (0.5, 0.0)
-    )
+    monkeypatch.setitem(edges.__globals__, "STRONGEST", 0.4)
+    found = edges(image)[0].double()
+    monkeypatch.setitem(edges.__globals__, "COHERENCE", 0.0)
+    loose = edges(image)[0].double()
     assert found[:, 15:17].all()
     # The gradient of the texture is strong as well, but has no single direction.
     assert loose[:, 40:].mean() > 0.25

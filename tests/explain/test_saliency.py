@@ -254,22 +254,22 @@ def test_equals_captum():
     assert close(desalinet(network, images, "pool5"), captum(GuidedBackprop, part, images), 1e-15)
     assert close(deconvnet(network, images, "pool5"), captum(Deconvolution, part, images), 1e-15)
     for ours, theirs in ((desalinet, GuidedBackprop), (deconvnet, Deconvolution)):
-        result = ours(network, images, seed=("class", 3))
+        result = ours(network, images, start=("class", 3))
         assert close(result, captum(theirs, network, images, target=3), 1e-15)
         assert result.any()
 
 
-@pytest.mark.parametrize("seed", ["features", ("class", 3)])
-def test_equals_captum_on_a_resnet(seed):
+@pytest.mark.parametrize("start", ["features", ("class", 3)])
+def test_equals_captum_on_a_resnet(start):
     # Its blocks call one ReLU twice, in place, and add two paths.
     network = library_network("torchvision", "resnet18").eval()
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     for ours, theirs in ((desalinet, GuidedBackprop), (deconvnet, Deconvolution)):
-        if seed == "features":
+        if start == "features":
             expected = captum(theirs, Score(up_to(network.net, "layer4")), images)
         else:
             expected = captum(theirs, network, images, target=3)
-        assert close(ours(network, images, seed=seed), expected, 1e-10)
+        assert close(ours(network, images, start=start), expected, 1e-10)
         assert expected.any()
 
 
@@ -355,16 +355,16 @@ def test_networks_without_relu_have_salinet_alone(library, name, size, found):
     images = torch.randn(2, 3, size, size, dtype=torch.float64)
     kind = type(network.net).__name__
     for method in (desalinet, deconvnet):
-        for seed in ("features", "class"):
+        for start in ("features", "class"):
             with pytest.raises(
                 UserError, match=rf"{method.__name__}: {kind} has no ReLU .*{found}\. Use salinet"
             ):
-                method(network, images, seed=seed)
+                method(network, images, start=start)
     assert default_method(network, images[:1]) == "salinet"
     leaf = images.clone().requires_grad_()
     scores = network.eval()(leaf)
     (expected,) = torch.autograd.grad(scores[:, 2].sum(), leaf)
-    assert close(salinet(network, images, seed=("class", 2)), expected)
+    assert close(salinet(network, images, start=("class", 2)), expected)
     # Up to the first convolution there is no activation, so all methods are the gradient.
     first, _ = first_filters(network)
     assert torch.equal(desalinet(network, images, first), salinet(network, images, first))
@@ -475,7 +475,7 @@ def test_leaves_the_network_as_it_was(method, fails):
     rng, kept = torch.get_rng_state(), images.detach().clone()
     if fails:
         with pytest.raises(ValueError, match="broken"):
-            method(network, images, seed="class")
+            method(network, images, start="class")
         with pytest.raises(UserError, match="outside"):
             method(network, images, "pool1", ("channel", 4))
         with pytest.raises(RuntimeError):
@@ -484,7 +484,7 @@ def test_leaves_the_network_as_it_was(method, fails):
         result = method(network, images, "pool1")
         assert result.any()
         assert not result.requires_grad
-        assert method(network, images, seed="class").any()
+        assert method(network, images, start="class").any()
     assert state(network) == before
     assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), rng)
@@ -511,9 +511,9 @@ def test_autograd_modes_and_precisions_do_not_change_the_maps(method):
 
 def test_images_do_not_influence_each_other():
     network, images = small().double(), torch.randn(3, 3, 7, 7, dtype=torch.float64)
-    together = desalinet(network, images, seed="class")
+    together = desalinet(network, images, start="class")
     for i in range(3):
-        assert close(together[i : i + 1], desalinet(network, images[i : i + 1], seed="class"))
+        assert close(together[i : i + 1], desalinet(network, images[i : i + 1], start="class"))
     assert desalinet(network, images[:0], "fc2").shape == (0, 3, 7, 7)
 
 
@@ -621,9 +621,9 @@ def test_other_tensors_than_images_are_refused(images):
 # Seeds: each is a vector of the vector-Jacobian product.
 
 
-def vector(seed, y):
+def vector(start, y):
     v = torch.zeros_like(y)
-    match seed:
+    match start:
         case ("channel", c):
             v[:, c] = y[:, c]
         case ("neuron", (c, row, column)):
@@ -638,7 +638,7 @@ def vector(seed, y):
 
 
 @pytest.mark.parametrize(
-    ("layer", "seed"),
+    ("layer", "start"),
     [
         ("pool1", ("channel", 2)),
         ("pool1", ("neuron", (1, 2, 0))),
@@ -650,19 +650,19 @@ def vector(seed, y):
     ],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_seeds(layer, seed, layout):
+def test_starts(layer, start, layout):
     network = small().double().eval()
     images = torch.randn(3, 3, 7, 7, dtype=torch.float64)
-    part = network[:4] if layer == "pool1" and "class" not in seed else network
+    part = network[:4] if layer == "pool1" and "class" not in start else network
     y = part(images)
-    expected = through_autograd(part, images, Guided.apply, "identity", vector(seed, y))
-    result = desalinet(network, images.to(memory_format=layout), layer, seed)
+    expected = through_autograd(part, images, Guided.apply, "identity", vector(start, y))
+    result = desalinet(network, images.to(memory_format=layout), layer, start)
     assert close(result, expected)
     assert expected.any()
 
 
 @pytest.mark.parametrize(
-    ("seed", "message"),
+    ("start", "message"),
     [
         (("channel", 4), r"outside the output of pool1, which has the shape \(4, 3, 3\)"),
         (("channel", -1), "outside"),
@@ -670,19 +670,19 @@ def test_seeds(layer, seed, layout):
         (("neuron", (0, 3, 0)), "outside"),
         (("neuron", (0, 0)), "outside"),
         (("class", 5), "outside the output of the network"),
-        (("filter", 1), r"seed=\('filter', 1\): unknown. Use 'features'"),
-        ("pixels", "seed='pixels': unknown"),
-        (3, "seed=3: unknown"),
+        (("filter", 1), r"start=\('filter', 1\): unknown. Use 'features'"),
+        ("pixels", "start='pixels': unknown"),
+        (3, "start=3: unknown"),
         (("neuron",), "unknown"),
     ],
 )
-def test_seeds_outside_the_output_are_refused(seed, message):
+def test_starts_outside_the_output_are_refused(start, message):
     with pytest.raises(UserError, match=message):
-        desalinet(small(), torch.randn(1, 3, 7, 7), "pool1", seed)
+        desalinet(small(), torch.randn(1, 3, 7, 7), "pool1", start)
 
 
-def test_a_class_seed_needs_class_scores():
+def test_a_class_start_needs_class_scores():
     with pytest.raises(
-        UserError, match=r"seed='class': the output of the network has the shape \(4, 3, 3\)"
+        UserError, match=r"start='class': the output of the network has the shape \(4, 3, 3\)"
     ):
-        desalinet(small()[:4], torch.randn(1, 3, 7, 7), seed="class")
+        desalinet(small()[:4], torch.randn(1, 3, 7, 7), start="class")

@@ -163,7 +163,7 @@ def test_the_control_changes_only_maps_that_depend_on_the_weights(written):
 
 def test_a_class_seed_is_changed_by_a_random_classifier(compared):
     found = measure_run(
-        compared, compared.runs[0], compared.draw_images(10), SaliencyMethod(seed=("class", 0))
+        compared, compared.runs[0], compared.draw_images(10), SaliencyMethod(start=("class", 0))
     )
     assert np.nanmean(found.similarity["fc8"]["rank_trained"]) < 1
 

@@ -178,3 +178,16 @@ def test_dice_follows_its_definition():
     assert table.loc["mean", "dice"] == pytest.approx(table["dice"][:3].mean())
     assert gathered.patients == ["p0", "p1", "p2"]
     assert gathered.confusion().to_numpy().sum() == known.sum()
+
+
+def test_a_class_of_one_patient_has_no_interval_of_dice():
+    random = np.random.default_rng(4)
+    gathered = Agreement(CLASSES)
+    for number in range(6):
+        truth = random.integers(0, 3 if number == 0 else 2, (10, 10))
+        read = np.where(random.random((10, 10)) < 0.7, truth, 0)
+        gathered.add(f"p{number}", truth, read, read)
+    table = gathered.table().set_index("class")
+    ends = table[["dice_low", "dice_high"]].isna().all(axis=1)
+    assert dict(ends) == {CLASSES[0]: False, CLASSES[1]: False, CLASSES[2]: True, "mean": True}
+    assert table["dice"].notna().all()

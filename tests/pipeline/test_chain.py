@@ -20,6 +20,7 @@ from stagetransfer.files import read_json
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
+from stagetransfer.runs.reader import read_runs
 
 
 def start(compose_config, outputs, *overrides):
@@ -120,6 +121,14 @@ def test_checkpoints_are_readable_without_unpickling_code(two_stage, outputs):
     for path in [*outputs.rglob("model.ckpt"), two_stage / "checkpoints" / "best.ckpt"]:
         content = torch.load(path, weights_only=True)
         assert content["hyper_parameters"]["model"]["variant"] == "paper"
+
+
+def test_a_run_on_a_few_batches_says_how_many_images_it_was_tested_on(compose_config, tmp_path):
+    run = start(compose_config, tmp_path, "+experiment=scratch", "trainer.fast_dev_run=1").run()
+    ((found,), _) = read_runs([run])  # which refuses a record that its files contradict
+    record = read_json(run / "metrics.json")
+    assert record["num_test"] == len(found.ids) == 16
+    assert record["num_validation"] == 16 < record["stages"][-1]["num_validation"]
 
 
 def test_the_carried_weights_are_those_of_the_previous_stage(compose_config, outputs, two_stage):

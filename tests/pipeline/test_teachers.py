@@ -88,6 +88,15 @@ def test_teachers_with_images_that_the_student_is_tested_on_are_refused(start, o
         start(outputs, *words(folders), "domain.target.split_seed=1")
 
 
+def test_teachers_with_labels_that_the_student_lacks_are_refused(start, tmp_path):
+    """Below ratio 1 each seed has other images, so that two seeds have more labels than one."""
+    teachers = [start(tmp_path, "chain=[target]", "ratio=0.5", f"seed={seed}").run()
+                for seed in (0, 1)]  # fmt: skip
+    with pytest.raises(UserError, match="seed=1"):
+        start(tmp_path, *words(teachers), "ratio=0.5", "seed=0")
+    assert start(tmp_path, *words(teachers[:1]), "ratio=0.5", "seed=0").stages
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,11 +11,13 @@ import pytest
 from made_runs import add_learning_curve, make_run
 from stagetransfer.errors import UserError
 from stagetransfer.reporting import make_report
+from stagetransfer.reporting.depth_section import choose
 from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.pooled_folds import pool_folds
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study
+from stagetransfer.runs.tuning_depth import name_depths
 
 
 def make_folds(outputs, conditions=("scratch", "two_stage"), seeds=(0, 1), **settings):
@@ -84,8 +88,28 @@ def test_a_condition_without_all_folds_is_listed_and_not_averaged(tmp_path):
     make_run(tmp_path, "natural", fold=1)
     folder = make_report([tmp_path], count=50)
     page = (folder / "report.md").read_text()
-    assert "natural-r1-s0-3folds: fold 0, 2 of 0 to 2 has no finished run" in page
+    line = r"natural-r1-s0-\w{8}-3folds: fold 0, 2 of 0 to 2 has no finished run"
+    assert re.search(line, page)
     assert "natural" not in set(pd.read_csv(folder / "tables" / "table2.csv")["condition"])
+
+
+def test_pooled_runs_of_two_depths_have_two_names_and_figures(tmp_path):
+    """Figures are kept by the name of a run; with one name, one depth had those of the other."""
+    for depth, skill, recalls in (("conv1", 2.0, (0.9, 0.1, 0.1)), ("fc8", 0.2, (0.8, 0.8, 0.8))):
+        for fold, recall in enumerate(recalls):
+            make_run(
+                tmp_path, "natural", fold=fold, tune_from=depth, skill=skill,
+                validation={"accuracy": recall},
+            )  # fmt: skip
+    runs, _ = pool_folds(*name_depths(*read(tmp_path)))
+    assert len({run.name for run in runs}) == 2
+    study = Study(runs, 200)
+    a, b = (study.interval(name, 1.0, "accuracy").estimate for name in study.conditions)
+    assert abs(a - b) > 0.1
+    choices, validated = choose(study, list(study.conditions), "accuracy")
+    assert validated
+    # By the mean over all folds, not by the first fold, on which conv1 is better.
+    assert choices[0].condition.endswith("fc8")
 
 
 def test_a_warning_if_all_runs_are_on_one_fold(tmp_path):

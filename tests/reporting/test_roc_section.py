@@ -89,6 +89,18 @@ def test_two_classes_have_one_curve(tmp_path):
     assert "roc_pairs" not in tables
 
 
+def test_delong_needs_two_patients_on_each_side_and_not_in_each_class(tmp_path):
+    folder = make_run(tmp_path)
+    table = pd.read_csv(folder / "predictions.csv")
+    first, others = CLASSES[0], CLASSES[1:]
+    for other in others:  # one patient each, so that the side of the other classes has two
+        table.loc[table["label"] == other, "group"] = f"patient of {other}"
+    table.to_csv(folder / "predictions.csv", index=False)
+    rows = section_of(tmp_path)[1]["roc"].data.query("method == 'DeLong'").set_index("class")
+    assert np.isfinite(rows.loc[first, ["low", "high"]].astype(float)).all()
+    assert rows.loc[list(others), ["low", "high"]].isna().all(axis=None)
+
+
 def test_with_many_classes_omissions_are_stated(tmp_path):
     classes = tuple(f"c{i:02}" for i in range(22))
     for condition in ("scratch", "natural", "texture", "two_stage"):

@@ -21,6 +21,7 @@ def recipe(**settings):
         (257, {}, {}, 2),
         (100, {"batch_size": 32}, {}, 4),
         (100, {"batch_size": 32}, {"devices": 2}, 2),
+        (65, {"batch_size": 32}, {"devices": 2}, 1),  # one image of 65 is left out
         (1000, {"batch_size": 10}, {"limit_train_batches": 7}, 7),
         (1000, {"batch_size": 10}, {"limit_train_batches": 0.25}, 25),
         (1000, {"batch_size": 10}, {"accumulate_grad_batches": 3}, 100),

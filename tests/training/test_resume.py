@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.pipeline import chain
 from stagetransfer.training import last_checkpoint
@@ -128,6 +129,31 @@ def test_short_epochs_are_not_all_saved_and_end_with_the_same_bits(
     assert saved == [0, 2, 0, 2]
     check_equal(whole / "checkpoints", folder / "checkpoints")
     assert (folder / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+
+
+def test_weights_of_an_epoch_that_the_resumed_training_did_not_choose_are_refused(
+    start, tmp_path, monkeypatch
+):
+    """As after a kill where computations are not deterministic: best.ckpt is of a lost epoch."""
+    words = [*CASES["float32"], "recipe.epochs=2", "recipe.monitor=accuracy"]
+
+    def run():
+        return start(tmp_path, *words).run()
+
+    epochs_of(run, monkeypatch, 2, killed_in=1)
+    (last,), (best,) = (list(tmp_path.rglob(f"{name}.ckpt")) for name in ("last", "best"))
+    state = torch.load(last, weights_only=True)
+    unreachable = torch.tensor(2.0)
+    for name, one in state["callbacks"].items():
+        if name == "BestEpoch":
+            one["metrics"]["accuracy"] = 2.0
+        if "best_model_score" in one:
+            one |= {"best_model_score": unreachable, "kth_value": unreachable}
+            one["best_k_models"] = dict.fromkeys(one["best_k_models"], unreachable)
+    torch.save(state, last)
+    torch.save(torch.load(best, weights_only=True) | {"epoch": 1}, best)
+    with pytest.raises(UserError, match=r"best\.ckpt: its weights are of epoch 2.*epoch 1 is now"):
+        run()
 
 
 MINUTES = "trainer.checkpoint_every_minutes=30"

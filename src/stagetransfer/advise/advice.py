@@ -61,7 +61,6 @@ class Advice:
         return {
             "pick": self.pick.candidate.name,
             "answer": self.sentence,
-            "blocks": list(self.pick.candidate.networks[0].blocks),
             "scores": list(self.pick.scores),
             "candidates": [
                 {**_row(one), "words": list(one.candidate.words)} for one in self.ranking

@@ -16,6 +16,7 @@ from stagetransfer.explain.similarity import linear_cka
 from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.runs.run import Run
+from stagetransfer.runs.training_shares import is_whole
 
 MOST = 3  # networks of the target's own
 
@@ -32,7 +33,7 @@ def own_networks(
     networks, left_out = list[Backbone](), list[str]()
     for run in sorted(finished, key=lambda one: one.seed):
         same = run.fingerprint == data.fingerprint and {*run.ids} == tested
-        if not same or len(run.chain) > 1 or run.ratio < 1 or not run.learned:
+        if not same or len(run.chain) > 1 or not is_whole(run) or not run.learned:
             continue
         try:
             (restored,) = restore_runs([run.folder])

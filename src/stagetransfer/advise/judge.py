@@ -44,12 +44,12 @@ def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:
     for file in files:
         advice = read_json(file)
         try:
-            target, blocks = advice["target"], advice["blocks"]
+            target, network = advice["target"], advice["network"]
             given = pd.DataFrame(advice["candidates"]).set_index("candidate")
             recalls, scores = given["recall"], given[advice["scores"]]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({error!r}). Remove it.") from error
-        own = found[(found["target"] == target) & (found["network"] == " ".join(blocks))]
+        own = found[(found["target"] == target) & (found["network"] == network)]
         truth = own.groupby("candidate")["recall"].mean()
         truth = truth[[name for name in given.index if name in truth.index]]
         if len(truth) < 2:

@@ -1,6 +1,6 @@
 """What finished runs say about sources: their test results, and a prior for another target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,29 +8,31 @@ import pandas as pd
 from stagetransfer.advise.candidates import chain_name
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
+from stagetransfer.runs.training_shares import is_whole
+from stagetransfer.runs.tuning_depth import NETWORK, tuned_depth
 
 COLUMNS = ("target", "network", "candidate", "seed", "recall")
 
 
 def outcomes(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the macro recall on test images of each run with all training images.
+    """Return the macro recall on test images of each run with all training images as they are.
 
     Of a candidate's tuning depths, the one with the best validation recall counts. The columns are
-    target (the fingerprint of its data), network (the names of its blocks), candidate (as named by
+    target (the fingerprint of its data), network (see `network_name`), candidate (as named by
     `chain_name`), seed and recall.
     """
     rows = [
         {
             "target": run.fingerprint,
-            "network": " ".join(run.blocks),
+            "network": network_name(run.config),
             "candidate": chain_name(run.stages[:-1]),
             "seed": run.seed,
             "recall": run.metrics["recall"],
-            "depth": str(run.config.get("transfer.tune_from")),
+            "depth": str(tuned_depth(run)),
             "validation": run.health.get("recall"),
         }
         for run in runs
-        if run.ratio == 1
+        if is_whole(run)
     ]
     found = pd.DataFrame(rows, columns=pd.Index([*COLUMNS, "depth", "validation"]))
     found["validation"] = found["validation"].astype(float)
@@ -38,6 +40,11 @@ def outcomes(runs: Sequence[Run]) -> pd.DataFrame:
     means = found.groupby([*of_candidate, "depth"])["validation"].mean().reset_index()
     best = means.sort_values("validation", ascending=False).drop_duplicates(of_candidate)
     return found.merge(best[[*of_candidate, "depth"]])[list(COLUMNS)]
+
+
+def network_name(config: Mapping[str, object]) -> str:
+    """Return what tells networks apart: the library, the name and the variant in a flat config."""
+    return " ".join(str(config.get(key)) for key in NETWORK)
 
 
 def read_finished(folders: Sequence[Path]) -> list[Run]:

@@ -1,6 +1,7 @@
 """`stagetransfer advise`: which source to take for a target, and how deep to tune."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,7 @@ def advise(
     from stagetransfer.advise.block_features import Features, block_features, gradient_norms
     from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
     from stagetransfer.advise.judge import FILE
-    from stagetransfer.advise.outcomes import outcomes, prior, read_finished
+    from stagetransfer.advise.outcomes import network_name, outcomes, prior, read_finished
     from stagetransfer.advise.probe import divide
     from stagetransfer.advise.short_trainings import (
         Tried,
@@ -121,7 +122,9 @@ def advise(
     lines = [f"python train.py {shlex.join(command)}" for command in commands]
     looked_by = f"{shown.name}, {shown.blocks[-1]}"
     page = advice_page(advice, tried, doubts, lines, looks, looked_by)
-    record = json_text({"target": data.fingerprint, **advice.record()})
+    network = network_name({f"model.{key}": value for key, value in asdict(config.model).items()})
+    about = {"target": data.fingerprint, "network": network}
+    record = json_text({**about, **advice.record()})
     replace_report("StageTransfer advice", page, folder, {FILE: record})
     typer.echo(advice.table()[["candidate", "tune_from", "recall", "gain"]].to_string(index=False))
     typer.echo(advice.sentence)

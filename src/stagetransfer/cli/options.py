@@ -180,7 +180,7 @@ def read_layout(layout: str, root: Path | None, options: Sequence[str]) -> "Samp
     """Return the images that these words of a command name; options are KEY=VALUE."""
     import yaml
 
-    from stagetransfer.data import TargetDataModule, layouts
+    from stagetransfer.data import layouts
 
     given: dict[str, object] = {}
     for text in options:
@@ -198,6 +198,8 @@ def read_layout(layout: str, root: Path | None, options: Sequence[str]) -> "Samp
     if layout == "embedded":
         if root is not None:
             raise UserError(f"layout embedded has no folder: leave {root} out")
+        from stagetransfer.data import TargetDataModule
+
         generator = TargetDataModule.generator
         return generator(**layouts.check_options(generator, given, "layout embedded: options"))
     if layout not in layouts.LAYOUTS:

@@ -11,7 +11,7 @@ from stagetransfer.cli.options import OnlySettings, out_folder, run_argument, wr
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
-    from stagetransfer.explain import Seed
+    from stagetransfer.explain import Start
     from stagetransfer.runs import Gathered
 
 
@@ -77,7 +77,7 @@ def visualize(
     write_each_data_set(write, runs, out, "visualization", only)
 
 
-def _parse_start(text: str) -> Seed:
+def _parse_start(text: str) -> Start:
     kind, _, numbers = text.partition(":")
     try:
         positions = tuple(int(number) for number in numbers.split(",")) if numbers else ()

@@ -82,7 +82,9 @@ class DomainSettings:
             raise UserError(f"{key}.long_tail=0: must be above 0 and at most 1")
         for name in ("confounder_kind", "confounder_class", "confounder_test"):
             if self.confounder is None and getattr(self, name) is not None:
-                raise UserError(f"{key}.{name}: no shortcut is planted. Set {key}.confounder too.")
+                raise UserError(
+                    f"{key}.{name}: no confounder is planted. Set {key}.confounder too."
+                )
         if self.layout != "embedded" and self.root is None:
             raise UserError(f"{key}.root is required: give it as {key}.root=/path/to/images")
 

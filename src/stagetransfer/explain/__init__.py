@@ -8,9 +8,9 @@ measures of maps and features (`edge_energy`, `ssim`, `rank_correlation`, `linea
 `LogFeatureImages` is a Lightning callback that shows filters and maps during training.
 """
 
-from stagetransfer.explain.backward_seed import Seed
+from stagetransfer.explain.backward_start import Start
 from stagetransfer.explain.compared_runs import open_compared_runs
-from stagetransfer.explain.edge_energy import EdgeRule, edge_energy, edge_share_of_area, edges
+from stagetransfer.explain.edge_energy import edge_energy, edge_share_of_area, edges
 from stagetransfer.explain.image_grids import SCALES, image_grid, input_to_rgb, saliency_to_rgb
 from stagetransfer.explain.log_feature_images import LogFeatureImages
 from stagetransfer.explain.saliency import METHODS, SaliencyMethod, deconvnet, desalinet, salinet
@@ -20,7 +20,7 @@ from stagetransfer.explain.visualization_folder import write_visualization
 from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
 
 __all__ = [
-    "METHODS", "SCALES", "EdgeRule", "LogFeatureImages", "SaliencyMethod", "Seed",
+    "METHODS", "SCALES", "LogFeatureImages", "SaliencyMethod", "Start",
     "cascading_randomisation", "deconvnet", "desalinet", "edge_energy", "edge_share_of_area",
     "edges", "image_grid", "input_to_rgb", "linear_cka", "open_compared_runs", "randomised",
     "rank_correlation", "receptive_field", "saliency_to_rgb", "salinet", "ssim",

@@ -1,7 +1,5 @@
 """The share of a saliency map's energy that lies on the edges of its image."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,47 +8,38 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
+GRADIENT_SIGMA = 1.0  # of the Gaussian derivatives, in pixels
+INTEGRATION_SIGMA = 2.0  # of the Gaussian window of the structure tensor, in pixels
+STRONGEST = 0.2  # the share of an image's pixels that can be edges
+COHERENCE = 0.5  # what an edge must exceed, in [0, 1]
+
 # A gradient per pixel below this share of the brightest value is rounding, not an edge.
 ROUNDING = 1e-6
 
 
-@dataclass(frozen=True)
-class EdgeRule:
-    """What counts as an edge, by the structure tensor (Förstner & Gülch 1987).
-
-    The structure tensor is the outer product of the grey image's gradient, averaged over a
-    Gaussian window; its eigenvalues are l1 >= l2. A pixel is an edge if l1 is among the largest of
-    its image (strong) and the coherence (l1 - l2) / (l1 + l2) is high (one direction). Texture is
-    strong but has no single direction; flat regions have neither.
-    """
-
-    gradient_sigma: float = 1.0  # of the Gaussian derivatives, in pixels
-    integration_sigma: float = 2.0  # of the Gaussian window, in pixels
-    strongest: float = 0.2  # the share of an image's pixels, by l1, that can be edges
-    coherence: float = 0.5  # what an edge must exceed, in [0, 1]
-
-
-DEFAULT_RULE = EdgeRule()
-
-
-def edges(images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
+def edges(images: Tensor) -> Tensor:
     """Return the edge pixels (N, H, W), boolean and on the CPU, of images (N, C, H, W).
+
+    The structure tensor (Förstner & Gülch 1987) is the outer product of the grey image's gradient,
+    averaged over a Gaussian window; its eigenvalues are l1 >= l2. A pixel is an edge if l1 is among
+    the largest of its image (strong) and the coherence (l1 - l2) / (l1 + l2) is high (one
+    direction). Texture is strong but has no single direction; flat regions have neither.
 
     The images may be normalised or not: neither brightness nor contrast matters. Grey is the mean
     of the channels. Images are mirrored at their borders.
     """
     grey = images.detach().cpu().double().mean(1).numpy()
-    dy, dx = (_filtered(grey, rule.gradient_sigma, order) for order in ((1, 0), (0, 1)))
-    yy, xx, xy = (_filtered(a, rule.integration_sigma) for a in (dy * dy, dx * dx, dx * dy))
+    dy, dx = (_filtered(grey, GRADIENT_SIGMA, order) for order in ((1, 0), (0, 1)))
+    yy, xx, xy = (_filtered(a, INTEGRATION_SIGMA) for a in (dy * dy, dx * dx, dx * dy))
     trace, gap = yy + xx, np.hypot(xx - yy, 2 * xy)
     largest = (trace + gap) / 2
-    threshold = np.quantile(largest, 1 - rule.strongest, axis=(1, 2), keepdims=True)
+    threshold = np.quantile(largest, 1 - STRONGEST, axis=(1, 2), keepdims=True)
     floor = (ROUNDING * np.abs(grey).max(axis=(1, 2), keepdims=True)) ** 2
     strong = (largest >= threshold) & (largest > floor)
-    return torch.from_numpy(strong & (gap > rule.coherence * trace))
+    return torch.from_numpy(strong & (gap > COHERENCE * trace))
 
 
-def edge_energy(maps: Tensor, images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
+def edge_energy(maps: Tensor, images: Tensor) -> Tensor:
     """Return the share of the energy of maps (N, C, H, W) on the edges of images (N, C, H, W).
 
     Energy is the sum of squares over the channels. The shares are (N,) float64 in [0, 1], on the
@@ -64,15 +53,15 @@ def edge_energy(maps: Tensor, images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> 
             "Both must be (N, C, H, W) with the same N, H, W."
         )
     energy = maps.detach().cpu().double().square().sum(1)
-    return (energy * edges(images, rule)).sum((1, 2)) / energy.sum((1, 2))
+    return (energy * edges(images)).sum((1, 2)) / energy.sum((1, 2))
 
 
-def edge_share_of_area(images: Tensor, rule: EdgeRule = DEFAULT_RULE) -> Tensor:
+def edge_share_of_area(images: Tensor) -> Tensor:
     """Return the share of each image's pixels that are edges: (N,) float64, on the CPU.
 
-    It is at most `rule.strongest`, unless several pixels tie at that threshold.
+    It is at most `STRONGEST`, unless several pixels tie at that threshold.
     """
-    return edges(images, rule).double().mean((1, 2))
+    return edges(images).double().mean((1, 2))
 
 
 def _filtered(grey: Array, sigma: float, order: tuple[int, int] = (0, 0)) -> Array:

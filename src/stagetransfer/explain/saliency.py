@@ -20,7 +20,7 @@ Show each beside its control with random weights; see `stagetransfer.explain.wei
 
     maps = desalinet(backbone, images)                   # all of its feature map, as in Fig. 6
     maps = desalinet(network, images, "layer3.0", ("channel", 7))
-    maps = salinet(network, images, seed="class")        # of each image's highest score
+    maps = salinet(network, images, start="class")        # of each image's highest score
 
 The maps are computed in the type of the images and weights, float32 by default, also within
 `torch.autocast` and also for runs that were trained in bfloat16.
@@ -38,7 +38,7 @@ from torch.nn import functional as F
 
 from stagetransfer.errors import UserError
 from stagetransfer.explain.backward_rules import Rules, layer_output
-from stagetransfer.explain.backward_seed import Seed, is_class, seed_signal
+from stagetransfer.explain.backward_start import Start, is_class, start_signal
 from stagetransfer.models import Backbone, LocalResponseNorm
 
 Lrn = Literal["identity", "gradient"]
@@ -48,7 +48,7 @@ def desalinet(
     network: nn.Module,
     images: Tensor,
     layer: str | None = None,
-    seed: Seed = "features",
+    start: Start = "features",
     *,
     lrn: Lrn = "identity",
 ) -> Tensor:
@@ -61,24 +61,24 @@ def desalinet(
     Args:
         images: (N, C, H, W), normalised as for the network, in its type and on its device.
         layer: the name of a module, or a block of a `Backbone`; None: the backbone's feature map.
-        seed: what is taken back; see `stagetransfer.explain.backward_seed.Seed`.
+        start: what is taken back; see `stagetransfer.explain.backward_start.Start`.
         lrn: how local response normalisation is passed: "identity" as in the paper, or "gradient".
     """
-    return _saliency("desalinet", network, images, layer, seed, lrn)
+    return _saliency("desalinet", network, images, layer, start, lrn)
 
 
 def deconvnet(
-    network: nn.Module, images: Tensor, layer: str | None = None, seed: Seed = "features"
+    network: nn.Module, images: Tensor, layer: str | None = None, start: Start = "features"
 ) -> Tensor:
     """Return DeconvNet's saliency maps of a layer; arguments and errors as in `desalinet`."""
-    return _saliency("deconvnet", network, images, layer, seed, "identity")
+    return _saliency("deconvnet", network, images, layer, start, "identity")
 
 
 def salinet(
-    network: nn.Module, images: Tensor, layer: str | None = None, seed: Seed = "features"
+    network: nn.Module, images: Tensor, layer: str | None = None, start: Start = "features"
 ) -> Tensor:
     """Return SaliNet's saliency maps, the gradient; arguments as in `desalinet`, any network."""
-    return _saliency("salinet", network, images, layer, seed, "gradient")
+    return _saliency("salinet", network, images, layer, start, "gradient")
 
 
 METHODS = {"desalinet": desalinet, "deconvnet": deconvnet, "salinet": salinet}
@@ -89,21 +89,21 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class SaliencyMethod:
-    """A method of `METHODS` with the layer and the seed that it is applied to."""
+    """A method of `METHODS` with the layer and the start that it is applied to."""
 
     name: str = "desalinet"
     layer: str | None = None
-    seed: Seed = "features"
+    start: Start = "features"
 
     def maps(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return the maps (N, C, H, W) of the images (N, C, H, W), computed in batches."""
         method, batches = METHODS[self.name], torch.split(images, _BATCH)
-        return torch.cat([method(network, batch, self.layer, self.seed) for batch in batches])
+        return torch.cat([method(network, batch, self.layer, self.start) for batch in batches])
 
     def __str__(self) -> str:
         """Return the method's description for titles: `DeSaliNet of layer4 (all features)`."""
-        seed = "all features" if self.seed == "features" else self.seed
-        return f"{TITLES[self.name]} of {self.layer or 'the feature map'} ({seed})"
+        start = "all features" if self.start == "features" else self.start
+        return f"{TITLES[self.name]} of {self.layer or 'the feature map'} ({start})"
 
 
 def default_method(network: Backbone, images: Tensor, layer: str | None = None) -> str:
@@ -115,11 +115,11 @@ def default_method(network: Backbone, images: Tensor, layer: str | None = None) 
 
 
 def _saliency(
-    method: str, network: nn.Module, images: Tensor, layer: str | None, seed: Seed, lrn: Lrn
+    method: str, network: nn.Module, images: Tensor, layer: str | None, start: Start, lrn: Lrn
 ) -> Tensor:
     if lrn not in get_args(Lrn):
         raise UserError(f"lrn={lrn}: unknown. Use one of {', '.join(get_args(Lrn))}.")
-    if is_class(seed):
+    if is_class(start):
         layer = None
     elif layer is None:
         if not isinstance(network, Backbone):
@@ -143,7 +143,7 @@ def _saliency(
                 f"{method}: {type(net).__name__} has no ReLU up to the output of {name}, but "
                 f"{', '.join(others)}. Use salinet."
             )
-        return torch.autograd.grad(y, x, seed_signal(y.detach(), name, seed))[0]
+        return torch.autograd.grad(y, x, start_signal(y.detach(), name, start))[0]
 
 
 class _SaliencyRules(Rules):

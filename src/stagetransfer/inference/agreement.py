@@ -89,7 +89,11 @@ class Agreement:
         return np.stack([self._counts[name] for name in self.patients])
 
     def _intervals(self, counts: Counts) -> list[Interval]:
-        """Return Dice of each class (NaN if it does not occur in the truth), then their mean."""
+        """Return Dice of each class (NaN if it does not occur in the truth), then their mean.
+
+        The interval of a class whose truth is of a single patient is not estimable, nor is that of
+        the mean.
+        """
         patients = np.arange(len(counts))
         resamples = resample(0 * patients, patients, ["slice"], seeds=1)
         both = resamples.weights @ np.diagonal(counts, axis1=1, axis2=2)
@@ -97,7 +101,14 @@ class Agreement:
         predicted = resamples.weights @ counts[:, :, : len(self.classes)].sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
             dice = np.where(true > 0, 2 * both / (true + predicted), np.nan)
-        columns = [*dice.T, np.nanmean(dice, axis=1)]
-        if len(patients) > 1:
-            return [interval(resamples, column[:, None]) for column in columns]
-        return [Interval(float(c[0]), np.nan, np.nan, np.nan, 1, False) for c in columns]
+        holders = (counts.sum(2) > 0).sum(0)
+        occur = holders > 0
+        mean = dice[:, occur].mean(1) if occur.any() else np.full(len(dice), np.nan)
+        columns = [*dice.T, mean]
+        fewest = [*holders.tolist(), holders[occur].min(initial=len(patients))]
+        return [
+            interval(resamples, column[:, None])
+            if number > 1
+            else Interval(float(column[0]), np.nan, np.nan, np.nan, 1, False)
+            for column, number in zip(columns, fewest, strict=True)
+        ]

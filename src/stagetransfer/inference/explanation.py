@@ -47,9 +47,9 @@ def explain_window(classifier: CalibratedClassifier, window: Tensor, label: int)
     random = randomised(classifier.network)
     method = METHODS[default_method(classifier.network, x)]
     images = [
-        method(network, x, seed=seed).cpu()
+        method(network, x, start=start).cpu()
         for network in (classifier.network, random)
-        for seed in (("class", label), "features")
+        for start in (("class", label), "features")
     ]
     return Explanation(x.cpu(), *images)
 

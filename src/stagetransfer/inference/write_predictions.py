@@ -225,7 +225,7 @@ class _Writer:
         for index in self.options.slices:
             if not 0 <= index <= last:
                 raise UserError(f"--slice {index}: {volume.where} has the slices 0 to {last}")
-        return list(self.options.slices or range(len(volume)))
+        return list(dict.fromkeys(self.options.slices or range(len(volume))))
 
     def _write_slice(
         self, part: Path, volume: Volume, at: dict[str, Any], found: SlicePrediction,

@@ -168,7 +168,7 @@ class ChainRunner:
             tested=predictions(data, tested),
             validated=predictions(data, validated),
             data={
-                **data_entry(data),
+                **data_entry(data, tested, validated),
                 "ratio_by": config.ratio_by,
                 "test_copies": config.test_copies,
                 **searched,

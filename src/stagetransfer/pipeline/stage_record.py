@@ -33,18 +33,18 @@ def trained_entry(
     }
 
 
-def data_entry(data: DomainDataModule) -> dict[str, Any]:
-    """Return what metrics.json holds of the target's images."""
-    groups, tested = data.samples.groups, data.rows["test"]
+def data_entry(data: DomainDataModule, tested: TestResult, validated: TestResult) -> dict[str, Any]:
+    """Return what metrics.json holds of the target's images, and of those that were tested."""
+    groups, rows = data.samples.groups, tested[0].tolist()
     return {
         "num_train": data.count("train"),
         "num_train_per_class": data.count_by_class("train"),
         **data.settings.planted,
         **data.settings.shrunk,
         **({"num_wrong_labels": data.wrong_labels} if data.settings.label_noise else {}),
-        "num_validation": data.count("validation"),
-        "num_test": data.count("test"),
-        "num_test_groups": None if groups is None else len({groups[row] for row in tested}),
+        "num_validation": len(validated[0]),
+        "num_test": len(rows),
+        "num_test_groups": None if groups is None else len({groups[row] for row in rows}),
         "identical_images": data.copies.record(),
         "splits": data.split_file_record,
     }

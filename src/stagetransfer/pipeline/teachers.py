@@ -9,6 +9,7 @@ in `runs.ensembles`.
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,9 +36,9 @@ class Teachers:
     def __call__(self, images: Tensor) -> Tensor:
         """Return probabilities (B, C) of network inputs (B, 3, S, S), in float32."""
         total = torch.zeros(())
-        for network, degree in zip(self.networks, self.temperatures, strict=True):
+        for network, divisor in zip(self.networks, self.temperatures, strict=True):
             logits = network.to(images.device)(images).float()
-            total = total.to(images.device) + (logits / degree).softmax(1)
+            total = total.to(images.device) + (logits / divisor).softmax(1)
         return total / len(self.networks)
 
 
@@ -45,7 +46,8 @@ def check_teachers(config: RunConfig, data: DomainDataModule) -> list[str]:
     """Return the names of the runs of `teacher`, sorted; they end with a hash of all that decides.
 
     UserError if one of them cannot teach this target: it has another input, other classes, another
-    ratio, or was not trained and tested on the same division of the same images.
+    ratio, or was not trained and tested on the same division of the same images. Below ratio 1 the
+    seed chooses the images: teachers of several seeds would bring labels that the student lacks.
     """
     runs = _restored(config)
     for run in runs:
@@ -65,6 +67,12 @@ def check_teachers(config: RunConfig, data: DomainDataModule) -> list[str]:
                 f"{where}: its training, validation and test images are not those of this run, so "
                 "it may have been trained on images that this run is tested on"
             )
+        for split in ("train", "validation"):
+            if not np.array_equal(run.data.rows[split], data.rows[split]):
+                raise UserError(
+                    f"{where}: ratio={config.ratio:g} chose other images for it, because it has "
+                    f"seed={run.config.seed}. Use runs with this run's seed={config.seed}"
+                )
     return sorted(run.folder.name for run in runs)
 
 
@@ -72,8 +80,8 @@ def read_teachers(config: RunConfig) -> Teachers:
     """Return the teachers of a run, with their weights."""
     runs = {run.folder.name: run for run in _restored(config)}
     finished, _ = read_runs([runs[name].folder for name in sorted(runs)])
-    degrees = [temperature(run) for run in finished]
-    return Teachers([runs[run.name].network() for run in finished], degrees)
+    temperatures = [temperature(run) for run in finished]
+    return Teachers([runs[run.name].network() for run in finished], temperatures)
 
 
 def _restored(config: RunConfig) -> list[RestoredRun]:

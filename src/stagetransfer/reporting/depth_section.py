@@ -29,6 +29,10 @@ TEST_SET_CHOSE = (
     "on the test set itself, because not all runs record validation results, so its advantage is "
     "overestimated"
 )
+VALIDATION_OF_FOLDS = (
+    "on validation data (mean over seeds and folds), which other folds test, so its advantage may "
+    "be overestimated"
+)
 
 
 @dataclass(frozen=True)
@@ -50,20 +54,20 @@ def depth_sections(study: Study) -> list[Section]:
 def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choice], bool]:
     """Choose the best depth at each ratio that has at least two depths.
 
-    The highest mean over seeds wins, on validation data if all runs record it, else on the test
-    set. Of equal depths, the deepest wins; `depths` begins with it. The best is compared with the
-    deepest and with every condition from scratch. If it is the deepest itself, or the deepest has
-    no runs, it is compared with the second best. Holm's correction is over all comparisons, also
-    those that cannot be made, separately for each metric. The flag tells whether validation data
-    chose.
+    The highest mean over seeds (and folds) wins, on validation data if all runs record it, else on
+    the test set. Of equal depths, the deepest wins; `depths` begins with it. The best is compared
+    with the deepest and with every condition from scratch. If it is the deepest itself, or the
+    deepest has no runs, it is compared with the second best. Holm's correction is over all
+    comparisons, also those that cannot be made, separately for each metric. The flag tells whether
+    validation data chose.
     """
     scratches = [name for name in study.conditions if len(study.chains[name]) == 1]
     validation = {
-        run.name: (run.stages[-1].get("validation") or {}).get(metric)
+        run.name: [(one.stages[-1].get("validation") or {}).get(metric) for one in run.parts]
         for name in depths
         for run in study.at(name)
     }
-    validated = None not in validation.values()
+    validated = not any(None in values for values in validation.values())
 
     def score(name: str, ratio: float) -> float:
         if validated:
@@ -132,6 +136,8 @@ def _blocks(study: Study, base: str) -> list[Block]:
     metric = "auroc" if monitors == {"auroc"} else "accuracy"
     choices, validated = choose(study, depths, metric)
     source = "on validation data (mean over seeds)" if validated else TEST_SET_CHOSE
+    if validated and any(run.folds for name in depths for run in study.at(name)):
+        source = VALIDATION_OF_FOLDS
     data = _data(study, names)
     title = f"{base}: test metrics by fine-tuned blocks and training-data ratio"
     caption = "Means over seeds. A frame marks the depth with the best "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def pool_folds(
         count = _splits(first)["folds"]
         if absent := [number for number in range(count) if number not in by_fold]:
             missing = f"fold {', '.join(map(str, absent))} of 0 to {count - 1} has no finished run"
-            folder = first.folder.with_name(_pooled_name(first))
+            folder = first.folder.with_name(_pooled_name([*by_fold.values()]))
             incomplete.append(UnfinishedRun(folder, first.place, None, first.config, missing))
         else:
             pooled.append(_pool([by_fold[number] for number in range(count)]))
@@ -76,7 +77,7 @@ def _pool(folds: Sequence[Run]) -> Run:
     verdict = f"{failed[0]} in {len(failed)} of {len(folds)} folds" if failed else LEARNED
     return replace(
         first,
-        folder=first.folder.with_name(_pooled_name(first)),
+        folder=first.folder.with_name(_pooled_name(folds)),
         ids=tuple(name for run in folds for name in run.ids),
         groups=groups if all(run.groups for run in folds) else None,
         labels=np.concatenate([run.labels for run in folds]),
@@ -92,6 +93,7 @@ def _splits(run: Run) -> dict[str, Any]:
     return dict(run.splits)
 
 
-def _pooled_name(run: Run) -> str:
-    """Return the name of the pooled run; no folder has this name."""
-    return f"{run.name.rpartition('-')[0]}-{_splits(run)['folds']}folds"
+def _pooled_name(folds: Sequence[Run]) -> str:
+    """Return the name of the pooled run, which depends on all its runs; no folder has this name."""
+    digest = sha256(" ".join(sorted(run.name for run in folds)).encode()).hexdigest()[:8]
+    return f"{folds[0].name.rpartition('-')[0]}-{digest}-{_splits(folds[0])['folds']}folds"

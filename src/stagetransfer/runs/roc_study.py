@@ -150,9 +150,11 @@ class RocStudy:
 
     def _if_independent(self, name: str, by_images: Interval) -> Interval:
         """Remove DeLong's ends and p-value where all images of a side are of one patient."""
-        alone, study = {*self.study.alone}, self.study
-        others = {*study.classes} - {*study.absent, name}
-        if study.groups is None or not (name in alone or others <= alone):
+        if self.study.groups is None:
+            return by_images
+        positive = self.study.labels == self.study.classes.index(name)
+        groups = np.asarray(self.study.groups)
+        if all(len({*groups[side].tolist()}) > 1 for side in (positive, ~positive)):
             return by_images
         return replace(by_images, low=np.nan, high=np.nan, p_value=np.nan, why=ONE_PATIENT)
 

@@ -77,6 +77,12 @@ def by_share(
     return (first, [run for run in unfinished if not worse(run)]), found, left
 
 
+def is_whole(run: Run) -> bool:
+    """Return whether a run was trained on all training images, as they are and as labelled."""
+    planted = run.config.get(f"domain.{run.chain[-1]}.confounder")
+    return run.ratio == 1 and not planted and {*_shares(run).values()} == {1.0}
+
+
 def _ratio(run: Run | UnfinishedRun) -> float | None:
     return run.place[1] if run.place else None
 

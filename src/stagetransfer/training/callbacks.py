@@ -1,5 +1,6 @@
 """Small callbacks: the best epoch, the seed of each epoch, LP-FT, speed, a scaled start."""
 
+import math
 import operator
 import random
 import time
@@ -46,8 +47,13 @@ class BestEpoch(pl.Callback):
             if name.startswith("validation/")
         }
         self.last_epoch = trainer.current_epoch
-        best = self.metrics.get(self.monitor or "")
-        if best is None or self.monitor is None or self.is_better(metrics[self.monitor], best):
+        best, new = (of.get(self.monitor or "", math.nan) for of in (self.metrics, metrics))
+        if (
+            not self.metrics
+            or self.monitor is None
+            or self.is_better(new, best)
+            or (math.isnan(best) and not math.isnan(new))
+        ):
             self.epoch, self.metrics = trainer.current_epoch, metrics
         self._stop_if_exhausted(trainer)
 

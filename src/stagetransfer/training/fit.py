@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from stagetransfer.config.schema import Trainer
+from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
 from stagetransfer.training.callbacks import BestEpoch, LinearProbe, MeasureSpeed, SeedEpoch
@@ -101,7 +102,9 @@ def fit(
     resume = folder / "last.ckpt" if (folder / "last.ckpt").is_file() else None
     with quiet_lightning():
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-        if not (folder / "best.ckpt").is_file() or not choose:
+        if choose and (folder / "best.ckpt").is_file():
+            _check_epoch(folder / "best.ckpt", best_epoch.epoch)
+        else:
             trainer.save_checkpoint(folder / "best.ckpt", weights_only=True)
     return Fitted(
         best=folder / "best.ckpt",
@@ -113,6 +116,20 @@ def fit(
         losses=losses.losses,
         transfer=transfer.record if transfer else TransferRecord(),
     )
+
+
+def _check_epoch(best: Path, epoch: int) -> None:
+    """Raise UserError if the weights are of another epoch, from 0, than the one that was chosen.
+
+    A killed training may have reached a better epoch after its last saved state. Where computations
+    are not deterministic, the resumed training need not reach it again.
+    """
+    found = torch.load(best, map_location="cpu", weights_only=True, mmap=True)["epoch"]
+    if found != epoch:
+        raise UserError(
+            f"{best}: its weights are of epoch {found + 1}, before the training was interrupted; "
+            f"epoch {epoch + 1} is now the best one. Delete {best.parent} and run again"
+        )
 
 
 def network_state(checkpoint: Path) -> dict[str, Tensor]:

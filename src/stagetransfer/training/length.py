@@ -53,7 +53,7 @@ def _epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str) -> int
 
 def batches_per_epoch(recipe: Recipe, settings: Trainer, num_images: int) -> int:
     """Return the training batches of one epoch on each device."""
-    batches = math.ceil(num_images / settings.devices / recipe.batch_size)
+    batches = math.ceil(num_images // settings.devices / recipe.batch_size)
     limit = settings.limit_train_batches
     if isinstance(limit, float):
         batches = int(limit * batches)

@@ -38,7 +38,7 @@ class CaffeSGD(SGD):
     rescaled whenever the learning rate changes.
 
     The arguments are those of SGD, including `fused`. If a learning rate falls to exactly 0, its
-    weights stop at once.
+    weights stop at once; gradients of such steps would keep the last other rate if it rose again.
     """
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The seed of a backward pass: the vector of a vector-Jacobian product, not of random numbers."""
+"""Where a backward pass starts: the vector of a vector-Jacobian product."""
 
 import math
 from typing import Literal
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stagetransfer.errors import UserError
 
-Seed = (
+Start = (
     Literal["features", "class"]
     | tuple[Literal["channel"], int]
     | tuple[Literal["neuron"], int | tuple[int, ...]]
@@ -22,27 +22,27 @@ Seed = (
 * ("neuron", (c, y, x)): 1 at this neuron, 0 elsewhere. In ("neuron", i), i counts the flattened
   output (C, H, W).
 * ("class", k): 1 at the score of class k, 0 elsewhere. "class": the same at each image's highest
-  score. A class seed always starts at the network's output, whatever layer is asked for.
+  score. These are scores of the whole network, whatever layer is asked for.
 """
 
 
-def is_class(seed: Seed) -> bool:
-    """Return whether the seed starts at the network's output."""
-    return seed == "class" or (isinstance(seed, tuple) and seed[:1] == ("class",))
+def is_class(start: Start) -> bool:
+    """Return whether it is the score of a class, an output of the whole network."""
+    return start == "class" or (isinstance(start, tuple) and start[:1] == ("class",))
 
 
-def seed_signal(features: Tensor, layer: str, seed: Seed) -> Tensor:
-    """Return the seed for a layer's output (N, ...), with the same shape and type."""
-    if seed == "features":
+def start_signal(features: Tensor, layer: str, start: Start) -> Tensor:
+    """Return what is taken back from a layer's output (N, ...), with the same shape and type."""
+    if start == "features":
         return features
     shape = tuple(features.shape[1:])
-    if is_class(seed) and len(shape) != 1:
+    if is_class(start) and len(shape) != 1:
         raise UserError(
-            f"seed={seed!r}: the output of {layer} has the shape {shape} per image, which are not "
-            "class scores. Use a whole network, or another seed."
+            f"start={start!r}: the output of {layer} has the shape {shape} per image, which are "
+            "not class scores. Use a whole network, or another start."
         )
     signal = torch.zeros_like(features)
-    match seed:
+    match start:
         case "class":
             signal.scatter_(1, features.argmax(1, keepdim=True), 1)
         case ("channel", int(channel)) if 0 <= channel < shape[0]:
@@ -55,12 +55,12 @@ def seed_signal(features: Tensor, layer: str, seed: Seed) -> Tensor:
             signal.movedim(0, -1)[tuple(position)] = 1
         case ("channel" | "class" | "neuron", _):
             raise UserError(
-                f"seed={seed!r}: it lies outside the output of {layer}, which has the shape {shape}"
-                " per image. Use numbers from 0 to the size minus 1."
+                f"start={start!r}: it lies outside the output of {layer}, which has the shape "
+                f"{shape} per image. Use numbers from 0 to the size minus 1."
             )
         case _:
             raise UserError(
-                f"seed={seed!r}: unknown. Use 'features', 'class', ('class', k), ('channel', c), "
+                f"start={start!r}: unknown. Use 'features', 'class', ('class', k), ('channel', c), "
                 "('neuron', i) or ('neuron', (c, y, x))."
             )
     return signal
