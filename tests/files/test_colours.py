@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 
 from stagetransfer.figures import COLOURS, LINES, MARKERS
 from stagetransfer.inference.prediction_figures import blend, label_colours
-from stagetransfer.reporting.plots import line_styles
+from stagetransfer.pages.plots import line_styles
 
 # Machado, Oliveira and Fernandes 2009, table 1, severity 1, on linear RGB
 VISION = {

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from made_runs import make_run, make_sweep
+from stagetransfer.pages.blocks import Table
+from stagetransfer.pages.latex import grid, tex
 from stagetransfer.reporting import make_report
-from stagetransfer.reporting.blocks import Table
-from stagetransfer.reporting.latex import grid, tex
 
 
 @pytest.fixture(scope="module")

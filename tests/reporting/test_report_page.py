@@ -10,7 +10,8 @@ from PIL import Image
 
 from made_runs import add_learning_curve, make_run, make_sweep
 from stagetransfer.errors import UserError
-from stagetransfer.reporting import make_report, plots
+from stagetransfer.pages import plots
+from stagetransfer.reporting import make_report
 
 
 def command(*words):

@@ -13,7 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from made_runs import CLASSES, add_learning_curve, make_run, make_sweep
-from stagetransfer.reporting.formatting import LABELS
+from stagetransfer.pages.formatting import LABELS
 from stagetransfer.reporting.overview_section import places_by_state, source_seeds
 from stagetransfer.reporting.pair_tables import pair_blocks
 from stagetransfer.reporting.table2 import table_2

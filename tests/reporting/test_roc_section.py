@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics
 
 from made_runs import CLASSES, make_run, make_sweep
-from stagetransfer.reporting.blocks import Bullets, Plot, Table, Text
+from stagetransfer.pages.blocks import Bullets, Plot, Table, Text
 from stagetransfer.reporting.roc_section import roc_section
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study

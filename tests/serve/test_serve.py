@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from made_runs import add_learning_curve, make_run, make_sweep
+from stagetransfer.pages.render import replace_report
 from stagetransfer.reporting.answer_section import answer_section
-from stagetransfer.reporting.render import replace_report
 from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study

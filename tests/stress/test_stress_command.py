@@ -10,9 +10,9 @@ from PIL import Image
 from conftest import SMALL
 from stagetransfer.cli import app
 from stagetransfer.config.compose import compose_settings
+from stagetransfer.pages import render
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
-from stagetransfer.reporting import render
 from stagetransfer.reporting.stress_section import stress_sections
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.reader import read_runs

@@ -12,9 +12,9 @@ from stagetransfer.advise.candidates import RANDOM
 from stagetransfer.advise.probe import DIMENSIONS, FOLDS, NEIGHBOURS
 from stagetransfer.advise.short_trainings import Tried
 from stagetransfer.figures import STYLE, new_figure
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Table, Text
-from stagetransfer.reporting.plots import line_styles
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Plot, Section, Table, Text
+from stagetransfer.pages.plots import line_styles
 from stagetransfer.statistics import POINTS
 
 METHOD = (

@@ -63,8 +63,8 @@ def advise(
     from stagetransfer.data import DomainDataModule
     from stagetransfer.data.samples import UNKNOWN_GROUPS
     from stagetransfer.files import json_text
+    from stagetransfer.pages.render import replace_report
     from stagetransfer.pipeline.stage_data import stage_data
-    from stagetransfer.reporting.render import replace_report
     from stagetransfer.statistics.transferability import feature_utility
     from stagetransfer.training.machine import keep_freed_memory
 

@@ -15,8 +15,8 @@ def convergence(
     """Write the validation AUC by mini-batches, and how many it took to reach 95 % of its end."""
     import pandas as pd
 
+    from stagetransfer.pages.plots import write_curve_files
     from stagetransfer.reporting import convergence_plots as plots
-    from stagetransfer.reporting.plots import write_curve_files
     from stagetransfer.runs.gather import Gathered
     from stagetransfer.runs.verdict import not_learned
 

@@ -55,7 +55,7 @@ def froc(
             if value is not None:
                 raise UserError(f"--{name}: it is for runs, and all systems are CSV. Leave it out.")
 
-    from stagetransfer.reporting.plots import write_curve_files
+    from stagetransfer.pages.plots import write_curve_files
     from stagetransfer.reporting.roc_plots import froc_plot
     from stagetransfer.runs.froc_study import compare_systems, read_systems
     from stagetransfer.runs.reader import find_runs

@@ -57,7 +57,7 @@ def roc(
     if mcclish and partial is None:
         raise UserError("--mcclish: there is no partial area to rescale. Add --partial RATE.")
 
-    from stagetransfer.reporting.plots import write_curve_files
+    from stagetransfer.pages.plots import write_curve_files
     from stagetransfer.reporting.roc_plots import roc_plot
     from stagetransfer.runs.gather import Gathered
     from stagetransfer.runs.roc_study import RocMetrics, RocStudy

@@ -31,8 +31,8 @@ def stress(
 
     from stagetransfer.explain.compared_runs import ComparedRuns
     from stagetransfer.files import csv_text
+    from stagetransfer.pages.render import replace_report
     from stagetransfer.pipeline.restore import restore_runs
-    from stagetransfer.reporting.render import replace_report
     from stagetransfer.runs.gather import Gathered
     from stagetransfer.runs.run import trained_runs
     from stagetransfer.runs.study import Study

@@ -21,7 +21,7 @@ from stagetransfer.explain.saliency_figures import SaliencyFigures, filter_figur
 from stagetransfer.explain.strongest_patches import receptive_field
 from stagetransfer.figures import save_figure
 from stagetransfer.files import csv_text, write_text
-from stagetransfer.reporting.render import templates_of
+from stagetransfer.pages.render import templates_of
 from stagetransfer.terminal import progress
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from stagetransfer.export.onnx_file import Agreement
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.render import templates_of
 from stagetransfer.pipeline.restore import RestoredRun
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.render import templates_of
 from stagetransfer.runs.reader import stage_blocks
 from stagetransfer.runs.study import Study
 

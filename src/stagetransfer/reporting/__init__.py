@@ -1,7 +1,7 @@
 """Reports of finished runs: tables, figures, pages, curves and the TensorBoard board.
 
 Everything is made from the files of the runs. `build` makes the report from sections, each in a
-file of its own. They share `blocks`, `formatting` and `plots`; `render` writes the page.
+file of its own, and `stagetransfer.pages` writes it.
 """
 
 from stagetransfer.reporting.build import make_report

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stagetransfer.reporting import formatting as fmt
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Section, Text
+from stagetransfer.pages.render import replace_report
 from stagetransfer.reporting.answer_section import answer_section
-from stagetransfer.reporting.blocks import Block, Bullets, Section, Text
 from stagetransfer.reporting.calibration_section import calibration_sections
 from stagetransfer.reporting.class_section import class_section
 from stagetransfer.reporting.depth_section import depth_sections
@@ -13,7 +14,6 @@ from stagetransfer.reporting.ensemble_section import ensemble_sections
 from stagetransfer.reporting.fold_section import fold_sections
 from stagetransfer.reporting.overview_section import overview_section, runs_table
 from stagetransfer.reporting.pair_tables import pair_blocks
-from stagetransfer.reporting.render import replace_report
 from stagetransfer.reporting.roc_section import roc_section
 from stagetransfer.reporting.share_sections import share_sections
 from stagetransfer.reporting.sources_table import sources_table

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagetransfer.figures import COLOURS, STYLE
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Data, Plot, Section, Table, Text, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages import plots
+from stagetransfer.pages.blocks import Block, Data, Plot, Section, Table, Text, data_frame
 from stagetransfer.runs.ensembles import temperature
 from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Study

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Data, Plot, Section, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages import plots
+from stagetransfer.pages.blocks import Data, Plot, Section, data_frame
 from stagetransfer.reporting.figure5 import CAPTION, recall_plot
 from stagetransfer.runs.study import Study
 

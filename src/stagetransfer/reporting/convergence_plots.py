@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting.blocks import data_frame
-from stagetransfer.reporting.plots import condition_styles, grid, legend
+from stagetransfer.pages.blocks import data_frame
+from stagetransfer.pages.plots import condition_styles, grid, legend
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.training_curves import validation_curve
 from stagetransfer.statistics import convergence

@@ -1,6 +1,6 @@
 """What the test images and the copies among the target's images say about a comparison."""
 
-from stagetransfer.reporting import formatting as fmt
+from stagetransfer.pages import formatting as fmt
 from stagetransfer.runs.study import Study
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Table, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Table, data_frame
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics.data_needed import DataNeeded, data_needed
 

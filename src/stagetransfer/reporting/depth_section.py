@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Plot, Section, Table, Text, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages import plots
+from stagetransfer.pages.blocks import Block, Plot, Section, Table, Text, data_frame
 from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.runs.study import Pair, Study, correct
 from stagetransfer.runs.tuning_depth import SEARCHED, split_depth

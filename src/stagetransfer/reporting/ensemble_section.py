@@ -1,7 +1,7 @@
 """The ensemble of all conditions against the best of them: what combining gains."""
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Bullets, Section, Table
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Bullets, Section, Table
 from stagetransfer.reporting.calibration_section import FILE
 from stagetransfer.runs.ensembles import FIGURES, EnsembleGain, ensemble_study
 from stagetransfer.runs.study import Study

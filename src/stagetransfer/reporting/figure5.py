@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting import plots
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages import plots
 from stagetransfer.runs.study import Study
 
 LABELS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Section, Table, Text
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Section, Table, Text
 from stagetransfer.runs.study import Study
 
 FEW_IN_FOLD = (

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import product
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Section, Table, Text, data_frame
 from stagetransfer.reporting.data_limits import data_limits
 from stagetransfer.reporting.training_limits import training_limits
 from stagetransfer.runs.run import Replicate, UnfinishedRun

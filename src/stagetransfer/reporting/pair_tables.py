@@ -5,8 +5,8 @@ from math import nan
 
 import pandas as pd
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Data, Table, Text, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Data, Table, Text, data_frame
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import POINTS, Unit, sentence
 

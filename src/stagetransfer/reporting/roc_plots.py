@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting import plots
+from stagetransfer.pages import plots
 from stagetransfer.runs.froc_study import FrocComparison
 from stagetransfer.runs.roc_study import RocStudy
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Bullets, Data, Plot, Section, Table, Text
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages import plots
+from stagetransfer.pages.blocks import Block, Bullets, Data, Plot, Section, Table, Text
 from stagetransfer.reporting.roc_plots import roc_plot
 from stagetransfer.runs.roc_study import RocMetrics, RocStudy
 from stagetransfer.runs.study import Study

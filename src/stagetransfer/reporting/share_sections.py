@@ -1,8 +1,8 @@
 """Wrong training labels and a long tail of classes: results against the share r that is left."""
 
-from stagetransfer.reporting import formatting as fmt
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Plot, Section, Text
 from stagetransfer.reporting.answer_section import accuracy_table
-from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Text
 from stagetransfer.reporting.figure5 import CAPTION, figure_5
 from stagetransfer.reporting.table3 import table_3
 from stagetransfer.runs.gather import Gathered

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Table, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Table, data_frame
 from stagetransfer.runs.run import Run, trained_runs
 from stagetransfer.runs.study import Study
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from stagetransfer.errors import UserError, first_line
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Section, Table, Text
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Section, Table, Text
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import POINTS, Unit
 

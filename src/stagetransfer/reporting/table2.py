@@ -5,8 +5,8 @@ from math import isfinite, nan
 
 import pandas as pd
 
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Table, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Table, data_frame
 from stagetransfer.reporting.published_results import TABLE_2
 from stagetransfer.runs.study import Study
 

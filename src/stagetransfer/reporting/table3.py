@@ -8,8 +8,8 @@ from math import nan
 import numpy as np
 
 from stagetransfer import statistics as stats
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Table, Text, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Table, Text, data_frame
 from stagetransfer.reporting.data_needed_table import data_needed_blocks
 from stagetransfer.reporting.pair_tables import difference_cells, pair_frame, pair_sentence
 from stagetransfer.reporting.published_results import TABLE_3

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 
-from stagetransfer.reporting import formatting as fmt
+from stagetransfer.pages import formatting as fmt
 from stagetransfer.reporting.sources_table import find_sources
 from stagetransfer.runs.comparability import differences
 from stagetransfer.runs.run import LEARNED, trained_runs

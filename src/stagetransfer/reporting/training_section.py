@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Block, Plot, Table, Text, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages import plots
+from stagetransfer.pages.blocks import Block, Plot, Table, Text, data_frame
 from stagetransfer.reporting.figure5 import LABELS
 from stagetransfer.reporting.sources_table import NOT_RECORDED
 from stagetransfer.runs.run import trained_runs

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from stagetransfer.errors import UserError, first_line
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Plot, Section, Table
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Plot, Section, Table
 
 MAX_ROWS = 60
 SHOWN = {

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stagetransfer.reporting import formatting as fmt
+from stagetransfer.pages import formatting as fmt
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.serve.images_page import thumb

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from stagetransfer.config.identity import role_of
 from stagetransfer.errors import UserError
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting import plots
-from stagetransfer.reporting.blocks import Bullets, Plot, Section, Table, Text, data_frame
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages import plots
+from stagetransfer.pages.blocks import Bullets, Plot, Section, Table, Text, data_frame
 from stagetransfer.reporting.figure5 import LABELS
 from stagetransfer.reporting.overview_section import runs_table
 from stagetransfer.reporting.sources_table import sources_table

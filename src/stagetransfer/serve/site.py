@@ -14,9 +14,9 @@ from starlette.responses import HTMLResponse
 from stagetransfer.config.identity import role_of
 from stagetransfer.errors import UserError
 from stagetransfer.figures import figure_bytes
+from stagetransfer.pages.blocks import Plot, Section
+from stagetransfer.pages.render import data_uri, page_templates
 from stagetransfer.reporting.answer_section import answer_section
-from stagetransfer.reporting.blocks import Plot, Section
-from stagetransfer.reporting.render import data_uri, page_templates
 from stagetransfer.runs.data_sets import by_data_set
 from stagetransfer.runs.gather import DATA_SET, group_runs
 from stagetransfer.runs.reader import find_runs, read_runs

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from stagetransfer.explain.image_grids import image_grid
 from stagetransfer.figures import STYLE
-from stagetransfer.reporting import formatting as fmt
-from stagetransfer.reporting.blocks import Block, Bullets, Plot, Section, Table, Text, data_frame
-from stagetransfer.reporting.plots import condition_styles, grid, label, label_axes, legend
+from stagetransfer.pages import formatting as fmt
+from stagetransfer.pages.blocks import Block, Bullets, Plot, Section, Table, Text, data_frame
+from stagetransfer.pages.plots import condition_styles, grid, label, label_axes, legend
 from stagetransfer.runs.study import Study, correct
 from stagetransfer.statistics import POINTS, Interval, Unit, sentence
 from stagetransfer.stress.corruptions import SEVERITIES, Pixels, Scale, corrupt

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from stagetransfer.figures import save_figure
 from stagetransfer.files import atomic_path, csv_text, filled_folder, write_text
-from stagetransfer.reporting.blocks import Data, Plot, Section, Table
-from stagetransfer.reporting.latex import grid, tex
+from stagetransfer.pages.blocks import Data, Plot, Section, Table
+from stagetransfer.pages.latex import grid, tex
 
 WRITTEN = "written.txt"  # the names of the files that a report has written
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -61,7 +61,7 @@ def page_templates(embedded: Callable[[Plot], str], *packages: str) -> Environme
 
     `embedded` returns the address of a plot's image.
     """
-    templates = templates_of(*packages, "stagetransfer.reporting")
+    templates = templates_of(*packages, "stagetransfer.pages")
     templates.filters.update(embedded=embedded, tex=tex, md=_markdown, lines=_html_lines)
     return templates
 

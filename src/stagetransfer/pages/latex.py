@@ -2,7 +2,7 @@
 
 import re
 
-from stagetransfer.reporting.blocks import Table
+from stagetransfer.pages.blocks import Table
 
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
