@@ -196,7 +196,7 @@ def _groups(settings: PatchSettings, tested: Images, dicom: Path | None) -> dict
     grey = tested if tested.ndim == 3 else tested[..., 0]
     size = settings.size
     found = {"no images": _no_images(rng, size)}
-    others = [natural(0, size=size).images, texture(0, size=size).images]
+    others = [np.asarray(draw(0, size=size).images) for draw in (natural, texture)]
     found["other domains"] = np.concatenate([_some(rng, _grey(x), COUNT // 2) for x in others])
     lungs, rest = [], []
     for number in patients_of_test(12):

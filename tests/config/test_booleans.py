@@ -15,8 +15,8 @@ from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Config
 from stagetransfer.config.validate import validate_config
 from stagetransfer.data import StageSettings, TextureDataModule
-from stagetransfer.data.layouts import LAYOUTS
 from stagetransfer.errors import UserError
+from stagetransfer.layouts import LAYOUTS
 from stagetransfer.synthetic import GENERATORS
 
 

@@ -13,12 +13,13 @@ from PIL import Image
 from pydicom.datadict import dictionary_VR, keyword_dict
 from pydicom.uid import ExplicitVRLittleEndian
 
+from stagetransfer import layouts
 from stagetransfer.ct import patch_dataset
 from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.patch_extraction import extract_patches
 from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
 from stagetransfer.ct.roi_patches import PatchSettings
-from stagetransfer.data import StageSettings, TargetDataModule, layouts
+from stagetransfer.data import StageSettings, TargetDataModule
 from stagetransfer.errors import UserError
 from stagetransfer.inference.prediction_input import find_input
 

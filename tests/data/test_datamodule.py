@@ -19,8 +19,8 @@ from stagetransfer.data.images import (
     to_input,
 )
 from stagetransfer.data.loader import EpochSampler
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stagetransfer.data.holdout import check_disjoint, hold_out, official_splits
-from stagetransfer.data.samples import Samples
 from stagetransfer.data.subset import subset_by_group, subset_by_image
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 
 CLASSES = ("a", "b", "c")
 WORDS = {"what": "test", "hint": "domain.x.split_by=image", "classes": CLASSES}

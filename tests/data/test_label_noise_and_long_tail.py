@@ -8,9 +8,9 @@ import pytest
 from data.test_datamodule import read
 from stagetransfer.data import TargetDataModule
 from stagetransfer.data.label_noise import with_wrong_labels
-from stagetransfer.data.samples import Samples
 from stagetransfer.data.subset import long_tail, subset_by_image
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.pipeline.stage_record import data_entry
 
 EMBEDDED = {"name": "target", "layout": "embedded", "options": {"scale": 0.5}}

@@ -9,11 +9,11 @@ import torchvision
 from PIL import Image
 
 from stagetransfer.data.images import decode
-from stagetransfer.data.layouts import check_images, read
-from stagetransfer.data.layouts.folder_walk import SUFFIXES
-from stagetransfer.data.layouts.image_check import NOT_SQUARE
 from stagetransfer.errors import UserError
 from stagetransfer.image_files import OPAQUE, TURNED, read_image
+from stagetransfer.layouts import check_images, read
+from stagetransfer.layouts.folder_walk import SUFFIXES
+from stagetransfer.layouts.image_check import NOT_SQUARE
 
 RANDOM = np.random.default_rng(0)
 COLOURS = RANDOM.integers(0, 256, (24, 24, 3), dtype=np.uint8)

@@ -7,22 +7,13 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from stagetransfer import synthetic
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
+from stagetransfer.synthetic import GENERATORS, lung, natural, texture
 from stagetransfer.synthetic.fields import band_noise, grid, jittered_points, voronoi
 
 SMALL = {"natural": {"per_class": 3}, "texture": {"per_class": 12}, "target": {"scale": 0.15}}
-DOMAINS = list(synthetic.GENERATORS)
-
-
-def samples(generate):
-    """The generator with its result as `Samples`."""
-    return lambda **options: Samples(*generate(**options))
-
-
-GENERATORS = {name: samples(generate) for name, generate in synthetic.GENERATORS.items()}
-lung, natural, texture = map(samples, (synthetic.lung, synthetic.natural, synthetic.texture))
+DOMAINS = list(GENERATORS)
 
 
 @pytest.fixture(scope="module")

@@ -61,8 +61,8 @@ def advise(
     from stagetransfer.config.compose import compose_settings
     from stagetransfer.config.validate import check_folders
     from stagetransfer.data import DomainDataModule
-    from stagetransfer.data.samples import UNKNOWN_GROUPS
     from stagetransfer.files import json_text
+    from stagetransfer.layouts.samples import UNKNOWN_GROUPS
     from stagetransfer.pages.render import replace_report
     from stagetransfer.pipeline.stage_data import stage_data
     from stagetransfer.statistics.transferability import feature_utility

@@ -11,7 +11,7 @@ from stagetransfer.errors import UserError, is_shown
 from stagetransfer.files import check_can_be_folder
 
 if TYPE_CHECKING:
-    from stagetransfer.data.samples import Samples
+    from stagetransfer.layouts.samples import Samples
     from stagetransfer.runs import Gathered
 
 
@@ -180,7 +180,7 @@ def read_layout(layout: str, root: Path | None, options: Sequence[str]) -> "Samp
     """Return the images that these words of a command name; options are KEY=VALUE."""
     import yaml
 
-    from stagetransfer.data import layouts
+    from stagetransfer import layouts
 
     given: dict[str, object] = {}
     for text in options:

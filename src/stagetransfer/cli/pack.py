@@ -28,9 +28,9 @@ def pack(
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
         raise UserError(f"--out {out}: it lies in the data set {root}. Give another folder.")
 
-    from stagetransfer.data.layouts.shards import ABOUT
-    from stagetransfer.data.pack import packed_before, write_packed
     from stagetransfer.files import check_is_new
+    from stagetransfer.layouts.pack import packed_before, write_packed
+    from stagetransfer.layouts.shards import ABOUT
 
     samples = read_layout(layout, root, option or [])
     if (about := packed_before(samples, out)) is None:

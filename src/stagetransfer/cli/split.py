@@ -12,7 +12,7 @@ from stagetransfer.cli.options import new_file, read_layout
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
-    from stagetransfer.data.samples import Samples
+    from stagetransfer.layouts.samples import Samples
 
 
 def split(
@@ -48,8 +48,8 @@ def split(
 
     import numpy as np
 
-    from stagetransfer.data.samples import UNKNOWN_GROUPS
     from stagetransfer.data.split_files import write_split_file
+    from stagetransfer.layouts.samples import UNKNOWN_GROUPS
 
     samples = read_layout(layout, root, option or [])
     if folds is not None:
@@ -71,7 +71,7 @@ def split(
         names = {row: name for name, of_split in rows.items() for row in of_split.tolist()}
         column, parts = "split", [names[row] for row in range(len(samples))]
     from stagetransfer.data.copies import Copies
-    from stagetransfer.data.layouts import check_images
+    from stagetransfer.layouts import check_images
 
     digests = check_images(samples)
     places = np.array(parts, dtype=str)
@@ -88,7 +88,7 @@ def _show(samples: Samples, column: str, parts: list[Any]) -> None:
     """Print the number of images of each class in each part, and of its groups."""
     import pandas as pd
 
-    from stagetransfer.data.samples import SPLITS
+    from stagetransfer.layouts.samples import SPLITS
 
     order = [name for name in SPLITS if name in parts] if column == "split" else sorted({*parts})
     part = pd.Series(parts, name=column)

@@ -23,7 +23,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 class DomainSettings:
     """The keys of a domain in the config; conf/domain/common.yaml explains them."""
 
-    layout: str = decides()  # "embedded" or a name in `data.layouts.LAYOUTS`
+    layout: str = decides()  # "embedded" or a name in `layouts.LAYOUTS`
     root: Path | None = idle(None)  # folder of the images
     options: dict[str, Any] = decides({})  # for the reader
     validation_share: float = decides(0.15)  # in (0, 1)

@@ -19,8 +19,8 @@ from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 from stagetransfer.formats.unusable import Floats, Unusable
+from stagetransfer.layouts.samples import SPLITS
 
-_SPLITS = ("train", "validation", "test")
 _SLICE_COLUMNS = ("slice", "instance", "z", "sop")
 _UNITS = ("pixel", "mm", "patient")
 _NO_SLICE = "annotations of no slice"
@@ -72,8 +72,8 @@ class CsvAnnotations:
             text = f"no name for label {cells['label']!r}"
             raise Unusable("annotations without a known label", text)
         split = cells.get("split") or None
-        if "split" in cells and split not in _SPLITS:
-            text = f"split must be one of {', '.join(_SPLITS)}"
+        if "split" in cells and split not in SPLITS:
+            text = f"split must be one of {', '.join(SPLITS)}"
             raise Unusable("annotations of no known split", text)
         number = self._find_volume(cells)
         volume = self._volumes[number]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from stagetransfer.config.domain_settings import DomainSettings
 from stagetransfer.config.pretrained import Pretrained
 from stagetransfer.config.stage_settings import StageSettings
-from stagetransfer.data.samples import Samples
+from stagetransfer.layouts.samples import Samples
 
 if TYPE_CHECKING:
     from stagetransfer.data.datamodule import (

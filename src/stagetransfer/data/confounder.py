@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagetransfer.config.domain_settings import DomainSettings
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.seeding import derive
 
 CYCLES = 8

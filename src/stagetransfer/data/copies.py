@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.samples import Samples
+from stagetransfer.layouts.samples import Samples
 
 _SHOWN = 20  # pairs in a record
 

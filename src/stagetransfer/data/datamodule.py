@@ -21,17 +21,17 @@ from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.data import images
 from stagetransfer.data.confounder import draw_confounder
 from stagetransfer.data.copies import Copies
-from stagetransfer.data.folder_index import read_indexed
 from stagetransfer.data.holdout import Rows, split_samples
 from stagetransfer.data.images import Batch, ImageSet
 from stagetransfer.data.label_noise import with_wrong_labels
-from stagetransfer.data.layouts import LAYOUTS, TREES, check_images, check_options
-from stagetransfer.data.layouts.shards import PackedImages
 from stagetransfer.data.loader import EpochSampler, build_loader
-from stagetransfer.data.samples import UNKNOWN_GROUPS, Samples
 from stagetransfer.data.split_files import read_split_file
 from stagetransfer.data.subset import subset_of_splits
 from stagetransfer.errors import UserError
+from stagetransfer.layouts import LAYOUTS, TREES, check_images, check_options
+from stagetransfer.layouts.folder_index import read_indexed
+from stagetransfer.layouts.samples import UNKNOWN_GROUPS, Samples
+from stagetransfer.layouts.shards import PackedImages
 from stagetransfer.synthetic import GENERATORS
 
 # Batch size of `predict_dataloader`. The last bits of a network's output depend on it, and runs of
@@ -321,29 +321,19 @@ class _Evaluation(pl.LightningDataModule):
         return batch._replace(images=x)
 
 
-def _generator(name: str) -> Callable[..., Samples]:
-    generate = GENERATORS[name]
-
-    @functools.wraps(generate)
-    def samples(**options: Any) -> Samples:
-        return Samples(*generate(**options))
-
-    return samples
-
-
 class NaturalDataModule(DomainDataModule):
     """Natural images: ImageNet's layout, one folder per class, or generated scenes."""
 
-    generator = staticmethod(_generator("natural"))
+    generator = staticmethod(GENERATORS["natural"])
 
 
 class TextureDataModule(DomainDataModule):
     """Textures: CUReT, DTD, KTH-TIPS, one folder per class, or generated textures."""
 
-    generator = staticmethod(_generator("texture"))
+    generator = staticmethod(GENERATORS["texture"])
 
 
 class TargetDataModule(DomainDataModule):
     """Lung patches: the DLD layout, a CSV, one folder per class, or the generated phantom."""
 
-    generator = staticmethod(_generator("target"))
+    generator = staticmethod(GENERATORS["target"])

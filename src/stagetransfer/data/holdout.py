@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 
 Rows = NDArray[np.int64]
 Groups = Sequence[str] | NDArray[np.str_]

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagetransfer.data.confounder import Confounder
-from stagetransfer.data.layouts.shards import PackedImages
-from stagetransfer.data.samples import Samples
 from stagetransfer.files import ImageSource, open_image
 from stagetransfer.image_files import read_image
+from stagetransfer.layouts.samples import Samples
+from stagetransfer.layouts.shards import PackedImages
 
 
 class Batch(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.data.holdout import Rows, round_half_up
-from stagetransfer.data.samples import Samples
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.seeding import derive
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
-from stagetransfer.data.layouts.shards import MIXED
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.shards import MIXED
 from stagetransfer.seeding import derive
 
 

@@ -17,10 +17,10 @@ import pandas as pd
 
 from stagetransfer.csv_records import check_not_missing, check_spellings, records
 from stagetransfer.data.holdout import check_disjoint
-from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES
-from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
 from stagetransfer.files import csv_text, write_text
+from stagetransfer.layouts.folder_walk import SPLIT_NAMES
+from stagetransfer.layouts.samples import SPLITS, Samples
 
 _OR_WRITE = "or write the file with stagetransfer split"
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.data.holdout import Groups, Rows, class_names, count_by_group, round_half_up
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 
 
 def subset_of_splits(

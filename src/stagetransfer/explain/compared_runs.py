@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagetransfer.data import DomainDataModule
-from stagetransfer.data.samples import Samples
 from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 from stagetransfer.runs.comparability import check_comparable, check_unique
 from stagetransfer.runs.reader import read_runs

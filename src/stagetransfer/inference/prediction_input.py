@@ -12,9 +12,9 @@ from stagetransfer.ct.find_series import ReadingOptions, find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
 from stagetransfer.ct.volume_files import is_volume_file
-from stagetransfer.data.layouts.folder_walk import is_image
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
+from stagetransfer.layouts.folder_walk import is_image
 
 _MODES_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _MAX_WIDTH_ERROR = 0.2  # of a window, relative to the training patches

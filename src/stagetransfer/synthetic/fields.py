@@ -5,7 +5,6 @@ of images before it. More images per class therefore leave the earlier ones unch
 """
 
 import hashlib
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,17 +13,6 @@ from stagetransfer.errors import UserError
 
 Field = NDArray[np.float32]
 Rng = np.random.Generator
-
-
-class LabelledImages(NamedTuple):
-    """N generated images of C classes; the fields are those of `stagetransfer.data.Samples`."""
-
-    images: NDArray[np.uint8]  # (N, H, W) grey or (N, H, W, 3) RGB
-    ids: tuple[str, ...]  # N unique names
-    labels: NDArray[np.int64]  # (N,) in [0, C)
-    classes: tuple[str, ...]
-    groups: tuple[str, ...] | None = None  # N names of patients or physical samples
-    splits: tuple[str, ...] | None = None  # N of "train" or "test"
 
 
 def generator(*key: int | str) -> Rng:

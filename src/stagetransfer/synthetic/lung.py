@@ -10,9 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.synthetic.fields import (
     Field,
-    LabelledImages,
     Rng,
     band_noise,
     check_options,
@@ -121,7 +121,7 @@ def scan(rng: Rng, tissue: Field, patient: Patient, mm: float, margin: int) -> F
     return np.asarray(patient.gain * (pixels + 1000) - 1000 + patient.offset)
 
 
-def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
+def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> Samples:
     """Draw patches of 7 lung patterns in unequal numbers, with patients as groups, and splits.
 
     There are 117 patients, p001 to p057 in "train" and p058 to p117 in "test", some with two
@@ -149,6 +149,4 @@ def lung(seed: int = 0, scale: float = 1.0, size: int = 32) -> LabelledImages:
                 group = f"p{number:03d}"
                 rows.append((image, f"{split}/{name}/{group}-{i:04d}", label, group, split))
     images, ids, labels, groups, splits = zip(*rows, strict=True)
-    return LabelledImages(
-        np.stack(images), ids, np.array(labels, np.int64), CLASSES, groups, splits
-    )
+    return Samples(np.stack(images), ids, np.array(labels, np.int64), CLASSES, groups, splits)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.synthetic.fields import (
     Field,
-    LabelledImages,
     band_noise,
     check_options,
     generator,
@@ -143,7 +143,7 @@ def _scene(rng: np.random.Generator, shape: Callable[[Field, Field], Field], n: 
     return np.asarray(noisy * rng.uniform(0.75, 1.2), np.float32)
 
 
-def natural(seed: int = 0, per_class: int = 120, size: int = 64) -> LabelledImages:
+def natural(seed: int = 0, per_class: int = 120, size: int = 64) -> Samples:
     """Draw scenes with objects of 10 shapes, balanced, without groups and official split.
 
     Colours, brightness, pose, size, shading, background, occlusion, blur and noise have the same
@@ -158,4 +158,4 @@ def natural(seed: int = 0, per_class: int = 120, size: int = 64) -> LabelledImag
     ]
     ids = tuple(f"{name}/{i:04d}" for name in SHAPES for i in range(per_class))
     labels = np.repeat(np.arange(len(SHAPES), dtype=np.int64), per_class)
-    return LabelledImages(np.stack(images), ids, labels, tuple(SHAPES))
+    return Samples(np.stack(images), ids, labels, tuple(SHAPES))

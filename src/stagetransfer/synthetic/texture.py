@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.synthetic.fields import (
     Field,
-    LabelledImages,
     Rng,
     band_noise,
     check_options,
@@ -187,7 +187,7 @@ def _colours(rng: Rng) -> Field:
     return np.asarray(np.clip(np.stack([dark, light]), 0, 1), np.float32)
 
 
-def texture(seed: int = 0, per_class: int = 120, size: int = 64) -> LabelledImages:
+def texture(seed: int = 0, per_class: int = 120, size: int = 64) -> Samples:
     """Draw stationary textures of 12 materials, balanced, each with 60 physical samples.
 
     The images of a sample share its parameters, surface and colours, and differ in place,
@@ -211,4 +211,4 @@ def texture(seed: int = 0, per_class: int = 120, size: int = 64) -> LabelledImag
             groups.append(f"{name}/sample{s:02d}")
             ids.append(f"{groups[-1]}-{i:04d}")
     labels = np.repeat(np.arange(len(MATERIALS), dtype=np.int64), per_class)
-    return LabelledImages(np.stack(images), tuple(ids), labels, tuple(MATERIALS), tuple(groups))
+    return Samples(np.stack(images), tuple(ids), labels, tuple(MATERIALS), tuple(groups))

@@ -25,8 +25,8 @@ from PIL import features
 from stagetransfer.config.stage_key import key_of
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.images import decode, memory_map
-from stagetransfer.data.layouts.shards import PackedImages
 from stagetransfer.errors import UserError, cause
+from stagetransfer.layouts.shards import PackedImages
 from stagetransfer.training.feature_cache import Store
 
 _CHUNK = 256  # images that are decoded side by side, and then written

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from stagetransfer.cli.app import app
 from stagetransfer.data import NaturalDataModule, StageSettings, pack
-from stagetransfer.data.layouts import check_images, read
-from stagetransfer.data.layouts.shards import MIXED
 from stagetransfer.data.loader import EpochSampler
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
+from stagetransfer.layouts import check_images, read
+from stagetransfer.layouts.shards import MIXED
 from stagetransfer.training import last_checkpoint
 from stagetransfer.training.module import ClassifierModule
 
@@ -378,12 +378,12 @@ def test_missing_places_and_modules_are_named(packed, tmp_path, monkeypatch):
     assert f"options.url=local:{tmp_path}/no: " in refusal(tmp_path, url=f"local:{tmp_path}/no")
     with monkeypatch.context() as patch:
         usage = SimpleNamespace(free=10)
-        patch.setattr("stagetransfer.data.layouts.shards.shutil.disk_usage", lambda path: usage)
+        patch.setattr("stagetransfer.layouts.shards.shutil.disk_usage", lambda path: usage)
         line = refusal(tmp_path, url=f"local:{packed}")
         assert line.startswith(f"{tmp_path}: ")
         assert "options.keep=false" in line
     monkeypatch.setitem(sys.modules, "litdata.streaming.reader", None)
-    from stagetransfer.data.layouts import shards
+    from stagetransfer.layouts import shards
 
     shards._opened.cache_clear()
     assert 'pip install "stagetransfer[stream]"' in refusal(packed)

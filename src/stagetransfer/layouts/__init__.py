@@ -13,13 +13,13 @@ from types import NoneType, UnionType
 from typing import Any, get_args
 
 from stagetransfer.config.instantiate import signature_of, with_booleans
-from stagetransfer.data.layouts.csv_table import read_csv
-from stagetransfer.data.layouts.folders import read_folder, read_imagenet
-from stagetransfer.data.layouts.image_check import check_images
-from stagetransfer.data.layouts.published_sets import read_curet, read_dld, read_dtd, read_kth_tips
-from stagetransfer.data.layouts.shards import read_packed
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.csv_table import read_csv
+from stagetransfer.layouts.folders import read_folder, read_imagenet
+from stagetransfer.layouts.image_check import check_images
+from stagetransfer.layouts.published_sets import read_curet, read_dld, read_dtd, read_kth_tips
+from stagetransfer.layouts.samples import Samples
+from stagetransfer.layouts.shards import read_packed
 
 __all__ = ["LAYOUTS", "TREES", "check_images", "check_options", "read"]
 

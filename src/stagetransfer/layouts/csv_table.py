@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from stagetransfer.csv_records import check_not_missing, records
-from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
-from stagetransfer.data.layouts.rows import Limit, Row, check_classes, choose_classes, to_samples
-from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
+from stagetransfer.layouts.rows import Limit, Row, check_classes, choose_classes, to_samples
+from stagetransfer.layouts.samples import SPLITS, Samples
 
 _NEEDED = ("file", "label")
 

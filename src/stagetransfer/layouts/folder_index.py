@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.compact_strings import FilePaths, PackedStrings
-from stagetransfer.data.layouts.folder_walk import visited
-from stagetransfer.data.layouts.image_check import check_images
-from stagetransfer.data.sample_arrays import Digests, from_arrays, read_head, to_arrays
-from stagetransfer.data.samples import Samples
 from stagetransfer.files import atomic_path
+from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
+from stagetransfer.layouts.folder_walk import visited
+from stagetransfer.layouts.image_check import check_images
+from stagetransfer.layouts.sample_arrays import Digests, from_arrays, read_head, to_arrays
+from stagetransfer.layouts.samples import Samples
 
 MINIMUM = 10_000  # images; a smaller tree is read in well under a second
 _FILES = 4096  # number of files that are compared in a tree that was not checked

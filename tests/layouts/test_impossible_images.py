@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from stagetransfer.data.images import decode
-from stagetransfer.data.layouts import check_images, read
 from stagetransfer.errors import UserError
 from stagetransfer.files import MAX_PIXELS, open_image
+from stagetransfer.layouts import check_images, read
 
 
 def png(path, width, height):

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from conftest import REPOSITORY
-from stagetransfer.data.layouts import LAYOUTS, check_images, read
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts import LAYOUTS, check_images, read
+from stagetransfer.layouts.samples import Samples
 
 REAL = REPOSITORY.parent / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not there")

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.layouts.shards import PackedImages
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
 from stagetransfer.files import ImageSource
 from stagetransfer.image_files import read_image
+from stagetransfer.layouts.samples import Samples
+from stagetransfer.layouts.shards import PackedImages
 
 FAR_FROM_SQUARE = 1.25  # the longer side over the shorter one: a fifth of the image is cut off
 NOT_SQUARE = "far from square (domain.<name>.fit: crop uses their centre, stretch all of them)"

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from stagetransfer.csv_records import check_spellings
-from stagetransfer.data.compact_strings import FilePaths
-from stagetransfer.data.layouts.folder_walk import class_images, listed
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError, is_shown, is_utf8
+from stagetransfer.layouts.compact_strings import FilePaths
+from stagetransfer.layouts.folder_walk import class_images, listed
+from stagetransfer.layouts.samples import Samples
 
 # A class folder below the root ("train/CON"), and the split that its images belong to.
 ClassFolders = dict[str, str | None]

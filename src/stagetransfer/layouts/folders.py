@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from stagetransfer.data.layouts.folder_walk import (
+from stagetransfer.errors import UserError
+from stagetransfer.layouts.folder_walk import (
     SPLIT_NAMES,
     class_folders,
     entries,
     is_image,
     listed,
 )
-from stagetransfer.data.layouts.rows import ClassFolders, Limit, Row, class_rows, to_samples
-from stagetransfer.data.samples import Samples
-from stagetransfer.errors import UserError
+from stagetransfer.layouts.rows import ClassFolders, Limit, Row, class_rows, to_samples
+from stagetransfer.layouts.samples import Samples
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.layouts import check_images
-from stagetransfer.data.layouts.folder_walk import is_image
-from stagetransfer.data.layouts.shards import ABOUT, TABLE, Shards
-from stagetransfer.data.sample_arrays import to_arrays
-from stagetransfer.data.samples import SPLITS, Samples
 from stagetransfer.errors import UserError, require_extra
 from stagetransfer.files import ImageSource, atomic_folder, json_text, read_json
+from stagetransfer.layouts import check_images
+from stagetransfer.layouts.folder_walk import is_image
+from stagetransfer.layouts.sample_arrays import to_arrays
+from stagetransfer.layouts.samples import SPLITS, Samples
+from stagetransfer.layouts.shards import ABOUT, TABLE, Shards
 
 SHARD_BYTES = 64 * 2**20
 

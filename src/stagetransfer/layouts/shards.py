@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.compact_strings import FilePaths, PackedStrings
-from stagetransfer.data.layouts.folder_walk import entries
-from stagetransfer.data.sample_arrays import Digests, from_arrays
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError, require_extra
 from stagetransfer.files import StoredImage, read_json
+from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
+from stagetransfer.layouts.folder_walk import entries
+from stagetransfer.layouts.sample_arrays import Digests, from_arrays
+from stagetransfer.layouts.samples import Samples
 
 INDEX, TABLE, ABOUT = "index.json", "samples.npz", "pack.json"
 MIXED = 16  # shards whose images are shuffled together, as one window of an epoch's order

@@ -6,12 +6,12 @@ DLD, diffuse lung disease, has seven classes of HRCT pattern (arXiv 1810.06282).
 import re
 from pathlib import Path, PurePosixPath
 
-from stagetransfer.data.layouts.csv_table import read_csv
-from stagetransfer.data.layouts.folder_walk import SPLIT_NAMES, class_folders, entries
-from stagetransfer.data.layouts.folders import find_classes, read_folder
-from stagetransfer.data.layouts.rows import Limit, class_rows, to_samples
-from stagetransfer.data.samples import Samples
 from stagetransfer.errors import UserError
+from stagetransfer.layouts.csv_table import read_csv
+from stagetransfer.layouts.folder_walk import SPLIT_NAMES, class_folders, entries
+from stagetransfer.layouts.folders import find_classes, read_folder
+from stagetransfer.layouts.rows import Limit, class_rows, to_samples
+from stagetransfer.layouts.samples import Samples
 
 _CURET_CLASSES = 61
 _KTH_FOLDERS = ("KTH_TIPS", "KTH-TIPS2-a", "KTH-TIPS2-b")  # what the archives unpack into

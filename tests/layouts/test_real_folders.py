@@ -8,9 +8,9 @@ from PIL import Image
 
 from stagetransfer.data import DomainDataModule, StageSettings
 from stagetransfer.data.copies import Copies
-from stagetransfer.data.layouts import read
 from stagetransfer.data.split_files import read_split_file
 from stagetransfer.errors import UserError
+from stagetransfer.layouts import read
 
 
 @pytest.fixture

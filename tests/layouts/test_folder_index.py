@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stagetransfer.data import DomainDataModule, StageSettings, folder_index
-from stagetransfer.data.compact_strings import FilePaths, PackedStrings
 from stagetransfer.data.images import ImageSet
-from stagetransfer.data.layouts import read_folder, read_imagenet
 from stagetransfer.errors import UserError
+from stagetransfer.layouts import read_folder, read_imagenet
+from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
 
 PNG = np.zeros((4, 4), dtype=np.uint8)
 

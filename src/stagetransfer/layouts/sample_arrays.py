@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.compact_strings import FilePaths, PackedStrings
-from stagetransfer.data.samples import SPLITS, Samples
+from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
+from stagetransfer.layouts.samples import SPLITS, Samples
 
 Arrays = Mapping[str, NDArray[Any]]
 Digests = NDArray[np.uint64]  # (N,), of the pixels of each image

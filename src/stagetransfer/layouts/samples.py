@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.data.compact_strings import FilePaths, take_strings
 from stagetransfer.files import ImageSource
+from stagetransfer.layouts.compact_strings import FilePaths, take_strings
 
 SPLITS = ("train", "validation", "test")
 UNKNOWN_GROUPS = (
