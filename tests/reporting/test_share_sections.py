@@ -45,8 +45,8 @@ def test_each_share_has_its_runs(outputs):
     (found,), errors, _ = gather_data_sets([outputs], shares=True)
     assert not errors
     assert len(found.runs) == 2 * 3 * 2
-    assert set(found.worse) == {LABELS, TAIL}
-    noise, tail = found.worse[LABELS], found.worse[TAIL]
+    assert set(found.by_share) == {LABELS, TAIL}
+    noise, tail = found.by_share[LABELS], found.by_share[TAIL]
     assert {run.ratio for run in noise.runs} == {1.0, 0.8, 0.6}
     assert len(noise.runs) == 2 * 3 * 3
     assert {run.ratio for run in tail.runs} == {1.0, 0.1}
@@ -68,7 +68,7 @@ def test_other_commands_do_not_mix_them(outputs):
 def test_one_value_for_all_is_no_share(outputs):
     only = ["domain.target.label_noise=0.4"]
     (found,), _, _ = gather_data_sets([outputs], only=only, shares=True)
-    assert not found.worse
+    assert not found.by_share
     assert len(found.runs) == 6
 
 
@@ -88,7 +88,7 @@ def test_the_report_has_slopes_and_areas_of_each_share(outputs, tmp_path):
     (found,), _, _ = gather_data_sets([outputs], shares=True)
     for share, name in ((LABELS, "label_noise"), (TAIL, "long_tail")):
         table = pd.read_csv(report / "tables" / f"table3-{name}.csv")
-        runs = [run for run in found.worse[share].runs if run.condition == "scratch"]
+        runs = [run for run in found.by_share[share].runs if run.condition == "scratch"]
         x = np.array([run.ratio for run in runs])
         y = np.array([run.metrics["accuracy"] for run in runs])
         row = table[(table.figure == "accuracy") & (table.condition == "scratch")].iloc[0]

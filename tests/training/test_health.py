@@ -14,7 +14,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.reporting.build import make_report
 from stagetransfer.training import Fitted, Losses, TransferRecord
-from stagetransfer.training.health import _still_improving, _watched_relus, judge
+from stagetransfer.training.health import _still_improving, _watched_relus, health_of
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -23,7 +23,7 @@ def health(predicted, labels, losses=None, **options):
     losses = losses or Losses(first=1.4, largest=1.5, last=0.2, validation=[1.0], steps=300)
     fitted = Fitted(Path(), 1, 1, 1.0, 1.0, {}, losses, TransferRecord())
     probabilities = np.eye(4)[np.asarray(predicted)]
-    return judge(fitted, np.asarray(labels), probabilities, None, CLASSES, {}, **options)
+    return health_of(fitted, np.asarray(labels), probabilities, None, CLASSES, {}, **options)
 
 
 LABELS = np.tile(np.arange(4), 25)

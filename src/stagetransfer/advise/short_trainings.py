@@ -49,7 +49,7 @@ def seconds_of(budget: str) -> float:
 def short_trainings(
     advice: Advice, words: Sequence[str], seconds: float, say: Callable[[str], None]
 ) -> list[Tried]:
-    """Train the first candidates and random values by half the recipe, and the better half wholly.
+    """Train the first candidates and random values by half the recipe, the better half by all.
 
     They are ordinary runs, whose test results are not read. The lower cross-entropy on validation
     images goes on. No training begins that is expected to end after the budget, except the first.

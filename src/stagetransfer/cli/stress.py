@@ -65,7 +65,7 @@ def stress(
                 )
             typer.echo(f"tested   {run.name} in {time.monotonic() - begin:.1f} s")
         robust = Robustness(Study(found.runs, count, found.conditions), probabilities, scale)
-        position = int(np.random.default_rng(0).integers(data.count("test")))  # nobody chooses it
+        position = int(np.random.default_rng(0).integers(data.count("test")))  # a random image
         page = stress_page(robust, doubts, *stored_image(data, position))
         table = {"stress.csv": csv_text(robust.table())}
         replace_report("StageTransfer stress test", page, folder, table)

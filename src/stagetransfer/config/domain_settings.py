@@ -102,7 +102,7 @@ class DomainSettings:
         }
 
     @property
-    def shrunk(self) -> dict[str, float]:
+    def worsened(self) -> dict[str, float]:
         """The settings beside the ratio that make the training set worse, if there are any."""
         found = {"label_noise": self.label_noise, "long_tail": self.long_tail}
         return {name: value for name, value in found.items() if value is not None}
@@ -125,7 +125,7 @@ class DomainSettings:
             "mirror": self.mirror and augment,
             "turn": self.turn and augment,
             **self.planted,
-            **self.shrunk,
+            **self.worsened,
         }
 
 

@@ -1,7 +1,7 @@
 """A planted confounder: it goes with one class in training, and not in the test.
 
-Of that class's images the share `confounder` bears it, and of all others 1 - `confounder`. So at
-0.5 it says nothing, and near 1 a network may learn it in place of the class.
+Of that class's images the share `confounder` has it, and of all others 1 - `confounder`. So at
+0.5 it is unrelated to the class, and near 1 a network may learn it in place of the class.
 
 Its kind is a mark (a white square in the corner, an eighth of the side wide), a frequency (a wave
 from left to right with CYCLES periods per side, of this AMPLITUDE) or a noise level (white Gaussian
@@ -62,7 +62,7 @@ def draw_confounder(
     """Return which of the N samples bear the confounder; None without one.
 
     The draw depends on the image's id alone. Training and validation images have the correlation;
-    in the `test` rows it is the same, reversed, or no image bears it, by `confounder_test`.
+    in the `test` rows it is the same, reversed, or no image has it, by `confounder_test`.
     UserError if the class is unknown.
     """
     if settings.confounder is None:

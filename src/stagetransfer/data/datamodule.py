@@ -67,7 +67,7 @@ class DomainDataModule(pl.LightningDataModule):
         read = DomainSettings.from_config(settings, stage.key)
         options = check_options(self._reader(read), read.options, f"{stage.key}.options")
         self.settings = replace(read, options=options)
-        for name in [*read.planted, *read.shrunk] if not stage.is_target else ():
+        for name in [*read.planted, *read.worsened] if not stage.is_target else ():
             raise UserError(f"{stage.key}.{name}: only the target may have one. Leave it out.")
         self.mean = torch.tensor(stage.mean).view(3, 1, 1)
         self.std = torch.tensor(stage.std).view(3, 1, 1)

@@ -103,9 +103,9 @@ def stored_side(images: Sequence[ImageSource] | NDArray[np.uint8], side: int) ->
     """Return the side at which all images of a domain are stored, in pixels.
 
     Square images of one size, no larger than `side`, stay at that size: a 32x32 patch is enlarged
-    in the batch, on the device, and needs a fiftieth of the memory. All others get `side`. No
-    memory limit and no split has a say in it, because a crop of the enlarged image has other
-    pixels. Files are opened up to the first that decides. One that is no image decides nothing.
+    in the batch, on the device, and needs a fiftieth of the memory. All others get `side`. Memory
+    limits and splits do not matter, because a crop of the enlarged image has other pixels. Files
+    are opened up to the first that decides. One that is no image decides nothing.
     """
     sizes = set()
     for path in () if isinstance(images, np.ndarray) else images:

@@ -10,7 +10,7 @@ _CONTAINERS = (
     "features", "blocks", "stages", "layers", "encoder", "trunk_output", "classifier", "head",
     "heads",
 )  # fmt: skip
-# The start of some parts' names, which nobody says.
+# The start of some parts' names, which is left out of the names of blocks.
 _LEFT_OUT = ("features.", "encoder.layers.", "trunk_output.")
 
 

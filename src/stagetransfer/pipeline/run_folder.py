@@ -20,6 +20,8 @@ from stagetransfer.pipeline.stage_store import tidy
 from stagetransfer.runs.reader import is_finished
 from stagetransfer.training import network_state, write_checkpoint
 
+log = logging.getLogger(__name__)
+
 
 def work_folder(folder: Path, force: bool) -> Path:
     """Return where a run is written: its folder or, while that holds a result, one beside it.
@@ -61,8 +63,6 @@ def failure_recorded(folder: Path) -> Iterator[None]:
                 error.add_note(f"The traceback is in {trace}")
         raise
 
-
-log = logging.getLogger(__name__)
 
 KEEP = {"best": "best.ckpt", "head": "head.ckpt", "none": None}
 """The values of `keep`, and the file in `checkpoints` that each leaves."""

@@ -40,7 +40,7 @@ def data_entry(data: DomainDataModule, tested: TestResult, validated: TestResult
         "num_train": data.count("train"),
         "num_train_per_class": data.count_by_class("train"),
         **data.settings.planted,
-        **data.settings.shrunk,
+        **data.settings.worsened,
         **({"num_wrong_labels": data.wrong_labels} if data.settings.label_noise else {}),
         "num_validation": len(validated[0]),
         "num_test": len(rows),

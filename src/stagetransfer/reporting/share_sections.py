@@ -18,7 +18,7 @@ NOT_SHOWN = (
 def share_sections(found: Gathered, count: int) -> list[Section]:
     """Return a section for each of `label_noise` and `long_tail` in which the runs differ."""
     sections = []
-    for share, own in found.worse.items():
+    for share, own in found.by_share.items():
         study = Study(own.runs, count, own.conditions, share)
         ratio = fmt.ratio(max(run.ratio for run in found.runs))
         text = f"{share.meaning} The share of the training images is {ratio} in all of these runs. "

@@ -31,8 +31,9 @@ class Gathered:
 
     `conditions` are those that were asked for, also without a run; None: all that were found.
     `data_set` is the name of their data set if the paths hold several; what is written about the
-    runs is then in a folder of this name. `worse` has the runs against each share of the training
-    set that varies, and `not_shown` the names of those without a place, see `by_share`.
+    runs is then in a folder of this name. `by_share` has the runs against each share of the
+    training set that varies, and `not_shown` the names of those without a place; see
+    `training_shares.by_share`.
     """
 
     runs: list[Run]
@@ -40,7 +41,7 @@ class Gathered:
     outputs: Path
     conditions: list[str] | None = None
     data_set: str = ""
-    worse: Mapping[Share, Gathered] = field(default_factory=dict)
+    by_share: Mapping[Share, Gathered] = field(default_factory=dict)
     not_shown: Sequence[str] = ()
 
 
@@ -129,7 +130,7 @@ def group_runs(
     and runs checked. `only` are settings of config.yaml that a run must have, each "key=value"; the
     key data_set stands for the name of the data set. `conditions` are the only ones that count;
     empty: all. With `shares`, runs that differ in how their training sets were made worse are set
-    apart (`Gathered.worse`); otherwise they cannot be compared. UserError if no run has the
+    apart (`Gathered.by_share`); otherwise they cannot be compared. UserError if no run has the
     settings.
     """
     folders = [*(run.folder for run in finished), *(run.folder for run in unfinished)]
@@ -178,7 +179,7 @@ def _gather(
     best, worse, not_shown = by_share(runs, unfinished)
     return replace(
         _comparable(*best, conditions),
-        worse={of: _comparable(*own, conditions) for of, own in worse.items()},
+        by_share={of: _comparable(*own, conditions) for of, own in worse.items()},
         not_shown=not_shown,
     )
 

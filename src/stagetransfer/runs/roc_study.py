@@ -97,7 +97,7 @@ class RocStudy:
             last = {"not_learned": " ".join(map(str, failed))}
             for metric in self.metrics.names:
                 result = stats.interval(resamples, self._resampled(runs, name, metric)).clipped()
-                # Whether a metric is 0 is no question of interest, so there is no p-value.
+                # No p-value: it would be of the hypothesis that the metric is 0.
                 rows.append(_row(place, metric, replace(result, p_value=np.nan), seeds) | last)
             by_images = self._if_independent(name, stats.delong(*self._scores(runs, name)))
             rows.append(_row(place, DELONG, by_images, seeds) | last)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from stagetransfer.names import METRICS
 from stagetransfer.statistics import classification_metrics
 
-LEARNED = "learned"
+# What a training came to; metrics.json holds these words.
+LEARNED, CONSTANT = "learned", "constant output"
+AT_CHANCE, DIVERGED = "not above chance", "diverged"
 
 
 class Replicate(NamedTuple):

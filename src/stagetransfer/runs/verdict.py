@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from stagetransfer.runs.predictions import read_predictions
-from stagetransfer.runs.run import LEARNED, Run
+from stagetransfer.runs.run import AT_CHANCE, CONSTANT, DIVERGED, LEARNED, Run
 from stagetransfer.statistics import macro_recall_interval
 from stagetransfer.statistics.metrics import Integers
-
-CONSTANT, AT_CHANCE, DIVERGED = "constant output", "not above chance", "diverged"
 
 
 def judge(run: Run) -> str:

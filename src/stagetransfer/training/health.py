@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from stagetransfer.config.schema import Trainer
+from stagetransfer.runs.run import AT_CHANCE, CONSTANT, DIVERGED, LEARNED
 from stagetransfer.statistics import macro_recall_interval
 from stagetransfer.training.feature_cache import StageData, images_of
 from stagetransfer.training.fit import Fitted, evaluate
@@ -29,7 +30,7 @@ IMPROVING = 0.02  # share by which the validation loss still fell
 class Health:
     """What a training's own losses and its validation images say about it; losses are in nats."""
 
-    verdict: str  # "learned", "not above chance", "constant output" or "diverged"
+    verdict: str  # LEARNED, AT_CHANCE, CONSTANT or DIVERGED
     recall: float  # macro recall on the validation images
     low: float  # the ends of its 95 % interval
     high: float
@@ -48,12 +49,12 @@ class Health:
     @property
     def learned(self) -> bool:
         """Whether the network tells classes apart on images that it was not trained on."""
-        return self.verdict == "learned"
+        return self.verdict == LEARNED
 
     @property
     def unclear(self) -> bool:
         """Whether the few validation images leave open if it learned; test images may show it."""
-        above = self.verdict == "not above chance" and self.recall > self.chance
+        above = self.verdict == AT_CHANCE and self.recall > self.chance
         return above and self.few_validation_images
 
     @property
@@ -84,13 +85,13 @@ def assess(
     samples = images_of(data).samples
     groups = None if samples.groups is None else np.array(samples.groups)[rows]
     shares = {name: 1 - float(used.float().mean()) for name, used in dead.items()}
-    health = judge(
+    health = health_of(
         fitted, labels, probabilities, groups, samples.classes, shares, chosen=monitor != "last"
     )
     return validated, health
 
 
-def judge(
+def health_of(
     fitted: Fitted,
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -114,15 +115,15 @@ def judge(
         name for i, name in enumerate(classes) if name not in absent and not (predicted == i).any()
     ]
     constant = len({*predicted.tolist()}) == 1 and len(absent) < count - 1
-    verdict = "learned" if low > chance else "not above chance"
+    verdict = LEARNED if low > chance else AT_CHANCE
     if constant:
-        verdict = "constant output"
+        verdict = CONSTANT
     if losses.diverged_in is not None:
-        verdict = "diverged"
+        verdict = DIVERGED
     small = bool(len(labels) < FEW_IMAGES or images_of.min() < 2)
     improving = _still_improving(losses.validation)
     remarks = []
-    if verdict == "diverged":
+    if verdict == DIVERGED:
         remarks.append(
             f"In epoch {losses.diverged_in} the loss was infinite or not a number: lower "
             "recipe.optimizer.lr, or set recipe.gradient_clip_norm=5."
@@ -132,9 +133,9 @@ def judge(
             f"All {len(labels)} validation images were given the class {classes[predicted[0]]}: "
             "use a lower recipe.optimizer.lr, recipe.gradient_clip_norm=5 or more epochs."
         )
-    elif verdict == "not above chance" and small and recall > chance:
+    elif verdict == AT_CHANCE and small and recall > chance:
         remarks.append(f"{len(labels)} validation images are too few to tell.")
-    elif verdict == "not above chance":
+    elif verdict == AT_CHANCE:
         remarks.append(
             "The validation images do not show that it learned: train longer (recipe.epochs, "
             "recipe.min_steps), or use other data."
@@ -148,7 +149,7 @@ def judge(
             f"The first loss was {losses.first:.3g}, and {chance_loss:.2f} for equal "
             "probabilities: use model.initialisation=lsuv."
         )
-    elif losses.largest > SPIKE * max(losses.first, chance_loss) and verdict != "diverged":
+    elif losses.largest > SPIKE * max(losses.first, chance_loss) and verdict != DIVERGED:
         remarks.append(
             f"The loss rose to {losses.largest:.3g} and came back: lower recipe.optimizer.lr, or "
             "set recipe.gradient_clip_norm."

@@ -13,6 +13,8 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from stagetransfer.data.loader import EpochSampler
 
+log = logging.getLogger(__name__)
+
 
 class LastCheckpoint(Checkpoint):
     """Save last.ckpt after a validation, and every few minutes within an epoch.
@@ -105,8 +107,6 @@ def _restore_generators(states: dict[str, Any]) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])
 
-
-log = logging.getLogger(__name__)
 
 # What Lightning needs to continue a training.
 _NEEDED = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch"}
