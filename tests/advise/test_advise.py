@@ -197,6 +197,8 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     names = {one.name: len(one.networks) for one in found}
     assert sorted(names.values()) == [1, 2, 3]  # of these, three are random
     assert "texture (cccccccc)" in names
+    doubts = find_candidates([str(outputs)], compose_settings(target).model)[1]
+    assert sum("did not learn" in line for line in doubts) == 3  # it was trained for two epochs
     code, shown = run(monkeypatch, capsys, "advise", *target, "--budget", "1s")  # one real training
     assert code == 0, shown.err
     trained = pd.read_csv(outputs / "advise" / "tables" / "trainings.csv")

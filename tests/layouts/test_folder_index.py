@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stagetransfer.data import DomainDataModule, StageSettings, folder_index
+from stagetransfer.data import DomainDataModule, StageSettings
 from stagetransfer.data.images import ImageSet
 from stagetransfer.errors import UserError
-from stagetransfer.layouts import read_folder, read_imagenet
+from stagetransfer.layouts import folder_index, read_folder, read_imagenet
 from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
 
 PNG = np.zeros((4, 4), dtype=np.uint8)

@@ -1,9 +1,11 @@
 """Sets packed into litdata's shards: the same images, labels and batches as from their folder."""
 
 import multiprocessing
+import os
 import shutil
 import sys
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -20,11 +22,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stagetransfer.cli.app import app
-from stagetransfer.data import NaturalDataModule, StageSettings, pack
+from stagetransfer.data import NaturalDataModule, StageSettings
 from stagetransfer.data.loader import EpochSampler
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
-from stagetransfer.layouts import check_images, read
+from stagetransfer.layouts import check_images, pack, read
 from stagetransfer.layouts.shards import MIXED
 from stagetransfer.training import last_checkpoint
 from stagetransfer.training.module import ClassifierModule
@@ -394,6 +396,33 @@ def run(*words):
     return result.exit_code, result.output, result.exception
 
 
+def test_what_was_packed_is_compared_with_the_set(tree, tmp_path):
+    tree, out = shutil.copytree(tree, tmp_path / "tree"), tmp_path / "out"
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in tree.iterdir():
+        (linked / folder.name).symlink_to(folder)
+    assert "; 1 other image files left out" in run("folder", linked, "--out", tmp_path / "more")[1]
+    assert run("folder", tree, "--out", out)[0] == 0
+    one, other = sorted(tree.rglob("train/a/*.jpg"))[:2]
+    kept = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    os.utime(one, (time.time() + 10, time.time() + 10))
+    _, _, error = run("folder", tree, "--out", out)
+    assert str(error).startswith(f"{out}: ")
+    assert one.relative_to(tree).as_posix() in str(error)
+    one.write_bytes(kept)
+    one.rename(one.with_name("renamed.jpg"))
+    _, _, error = run("folder", tree, "--out", out)
+    assert str(error).startswith(f"{out}: ")
+    one.with_name("renamed.jpg").rename(one)
+    assert run("folder", tree, "--out", out)[0] == 0
+    (shard,) = out.glob("*.bin")
+    shard.unlink()
+    _, _, error = run("folder", tree, "--out", out)
+    assert str(error).startswith(f"{shard}: ")
+
+
 def test_the_command_packs_once_and_leaves_nothing_half_written(tree, tmp_path):
     out = tmp_path / "out"
     code, text, _ = run("folder", tree, "--out", out)
@@ -403,6 +432,10 @@ def test_the_command_packs_once_and_leaves_nothing_half_written(tree, tmp_path):
     code, text, _ = run("folder", tree, "--out", out)
     assert (code, text.count(f"{out}: packed before")) == (0, 1)
     assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    for path in tree.rglob("*.jpg"):
+        path.touch()  # newer, but with the same content
+    code, text, _ = run("folder", tree, "--out", out)
+    assert (code, text.count(f"{out}: packed before")) == (0, 1)
     code, _, error = run("folder", tree, "--out", out, "--option", "max_per_class=5")
     assert (code, str(error).partition(":")[0]) == (1, str(out))
     _, _, error = run("folder", tree, "--out", tree / "below")

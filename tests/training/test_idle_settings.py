@@ -19,8 +19,8 @@ from conftest import REPOSITORY, SMALL
 from stagetransfer.config.domain_settings import DomainSettings
 from stagetransfer.config.identity import OBSERVERS, role_of
 from stagetransfer.config.schema import Config
-from stagetransfer.data import folder_index
 from stagetransfer.files import read_json
+from stagetransfer.layouts import folder_index
 
 # What each of them becomes; by default it is something else.
 VALUES = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stagetransfer.files import read_json
 from stagetransfer.models import Backbone, build_backbone, copy_blocks, read_weights
 from stagetransfer.names import PUBLISHED
 from stagetransfer.pipeline.stage_store import StageStore
+from stagetransfer.runs.run import LEARNED
 
 RANDOM = "random"
 SEEDS = 3  # random networks, and stages of one chain that are used at most
@@ -46,8 +48,9 @@ class Candidate:
 
 
 def find_candidates(sources: Sequence[str], model: Model) -> tuple[list[Candidate], list[str]]:
-    """Return the candidates, random values first, and why some stages are none.
+    """Return the candidates, random values first, and doubts: why some stages are none, and more.
 
+    Each has a name of its own: where two have one name, the file or the key is added.
     UserError if a source is none of those below, or its weights do not fit the network.
 
     Args:
@@ -59,25 +62,30 @@ def find_candidates(sources: Sequence[str], model: Model) -> tuple[list[Candidat
     for seed, network in enumerate(random):
         network.initialise(model.initialisation, seed)
         network.eval()
-    found = [Candidate(RANDOM, 0, tuple(random))]
-    left_out: list[str] = []
+    by_place, doubts = dict[str, Candidate](), list[str]()
     for source in sources:
         path = Path(source)
         if path.is_dir():
             stages, problems = _stages(path, model)
-            found += stages
-            left_out += problems
+            by_place |= stages
+            doubts += problems
         elif path.is_file() or source in PUBLISHED:
             words = "chain=[natural,target]", *_weights_words(source)
-            found.append(Candidate(_weights_name(source), 0, (_network(source, model),), words))
+            name, networks = _weights_name(source), (_network(source, model),)
+            by_place[os.path.normpath(source)] = Candidate(name, 0, networks, words)
         else:
             raise UserError(
                 f"--sources {source}: no outputs folder, no file and none of {', '.join(PUBLISHED)}"
             )
-    if len(found) == 1:
-        more = f" ({left_out[0]})" if left_out else ""
+    if not by_place:
+        more = f" ({doubts[0]})" if doubts else ""
         raise UserError(f"--sources {' '.join(sources)}: no weights that fit the network{more}")
-    return found, left_out
+    names = Counter(one.name for one in by_place.values())
+    found = [
+        replace(one, name=f"{one.name} ({place})") if names[one.name] > 1 else one
+        for place, one in by_place.items()
+    ]
+    return [Candidate(RANDOM, 0, tuple(random)), *found], doubts
 
 
 def chain_name(sources: Sequence[Mapping[str, Any]]) -> str:
@@ -98,7 +106,8 @@ def _weights_words(weights: str) -> tuple[str, str]:
     return "domain/natural=pretrained", f"domain.natural.weights={weights}"
 
 
-def _stages(outputs: Path, model: Model) -> tuple[list[Candidate], list[str]]:
+def _stages(outputs: Path, model: Model) -> tuple[dict[str, Candidate], list[str]]:
+    """Return the candidates of an outputs folder by the first 8 digits of their key, and doubts."""
     store = StageStore(outputs / "stages")
     keys = sorted(path.parent.name for path in store.root.glob("*/DONE"))
     if not keys:
@@ -115,19 +124,22 @@ def _stages(outputs: Path, model: Model) -> tuple[list[Candidate], list[str]]:
         alike.setdefault(shown, []).append(key)
     records = [(store.record(same[0]), same) for same in alike.values()]
     records.sort(key=lambda one: (len(one[0]), chain_name(one[0])))
-    names = Counter(chain_name(record) for record, _ in records)
-    found, left_out = [], []
+    found, doubts = dict[str, Candidate](), list[str]()
     for record, same in records:
         name, networks = chain_name(record), list[Backbone]()
-        name += f" ({same[0][:8]})" if names[name] > 1 else ""
         for key in same:
             if len(networks) == SEEDS:
-                left_out.append(f"{name}: {SEEDS} of {len(same)} stages of this chain are used")
+                doubts.append(
+                    f"left out: {name}: {SEEDS} of {len(same)} stages of this chain are used"
+                )
                 break
+            health = store.record(key)[-1].get("health") or {}
+            if health.get("verdict", LEARNED) != LEARNED:
+                doubts.append(f"{name} ({key[:8]}) did not learn: {health['verdict']}")
             try:
                 networks.append(_network(store.path(key) / "model.ckpt", model))
             except UserError as error:
-                left_out.append(f"{name} ({key}): {cause(error)}")
+                doubts.append(f"left out: {name} ({key}): {cause(error)}")
         if networks:
             words = [f"chain=[{','.join(str(one['name']) for one in record)},target]"]
             words += _weights_words(record[0]["weights"]) if "weights" in record[0] else ()
@@ -136,8 +148,10 @@ def _stages(outputs: Path, model: Model) -> tuple[list[Candidate], list[str]]:
                 for one in record
                 if "weights" not in one
             )
-            found.append(Candidate(name, len(trained), tuple(networks), tuple(words), trained))
-    return found, left_out
+            found[same[0][:8]] = Candidate(
+                name, len(trained), tuple(networks), tuple(words), trained
+            )
+    return found, doubts
 
 
 def _network(source: str | Path, model: Model) -> Backbone:

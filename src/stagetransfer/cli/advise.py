@@ -74,7 +74,7 @@ def advise(
     config = compose_settings(["chain=[target]", *words])
     check_folders(config)
     given = sources or [str(config.outputs)]
-    candidates, left_out = find_candidates(given, config.model)
+    candidates, doubts = find_candidates(given, config.model)
     data = stage_data(config, config.stages[-1])
     if not isinstance(data, DomainDataModule):
         raise UserError("advise: the target must have images")
@@ -112,7 +112,7 @@ def advise(
         return SomeImages(of, found[shown.blocks[-1]])
 
     looks = alike(some(data), {name: some(of) for name, of in sources_data.items()})
-    doubts = [f"left out: {line}" for line in (*left_out, *no_cka, *not_read)]
+    doubts += [f"left out: {line}" for line in (*no_cka, *not_read)]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     first = [one for one in advice.ranking if one.candidate.words][:3]
     commands = [["+experiment=scratch", *words]]

@@ -15,7 +15,7 @@ from stagetransfer.layouts import check_images
 from stagetransfer.layouts.folder_walk import is_image
 from stagetransfer.layouts.sample_arrays import to_arrays
 from stagetransfer.layouts.samples import SPLITS, Samples
-from stagetransfer.layouts.shards import ABOUT, TABLE, Shards
+from stagetransfer.layouts.shards import ABOUT, TABLE, PackedImages, Shards, read_packed
 
 SHARD_BYTES = 64 * 2**20
 
@@ -32,12 +32,30 @@ def counts(samples: Samples) -> dict[str, dict[str, int]]:
 
 
 def packed_before(samples: Samples, out: Path) -> dict[str, Any] | None:
-    """Return pack.json if `out` holds these classes and numbers of images; UserError if others."""
+    """Return pack.json if `out` holds this set; None if nothing was packed there.
+
+    UserError if the set there has other images, labels, groups or splits, or a shard is missing, or
+    the content of a file was changed after it was packed.
+    """
     if not (out / ABOUT).is_file():
         return None
-    about = read_json(out / ABOUT)
-    if about.get("counts") != counts(samples):
+    about, images = read_json(out / ABOUT), read_packed(out).images
+    assert isinstance(images, PackedImages)
+    if len(samples) != len(images) or samples.fingerprint(images.digests) != about["fingerprint"]:
         raise UserError(f"{out}: holds another packed set. Give another folder, or remove it.")
+    when = (out / ABOUT).stat().st_mtime
+    newer = [
+        row
+        for row, one in enumerate(samples.images)
+        if isinstance(one, Path) and one.stat().st_mtime > when
+    ]
+    rows = np.array(newer, np.int64)
+    changed = rows[check_images(samples.take(rows)) != images.digests[rows]].tolist()
+    if changed:
+        raise UserError(
+            f"{out}: files of the set were changed after it was packed ({len(changed)}, such as "
+            f"{samples.ids[changed[0]]}). Give another folder, or remove it."
+        )
     return about
 
 
@@ -66,7 +84,12 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
         cache.done()
         cache.merge()
         shards = Shards(part).files()
-        names = (name for _, _, of_folder in os.walk(root) for name in of_folder)
+        found = (
+            os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+            for folder, _, names in os.walk(root)
+            for name in names
+        )
+        packed = {*samples.ids}
         places = np.empty((len(samples), 3), dtype=np.int64)
         places[order] = np.concatenate([_places(part, i, one) for i, one in enumerate(shards)])
         about = {
@@ -75,7 +98,7 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
             "counts": counts(samples),
             "groups": None if samples.groups is None else len({*samples.groups}),
             "fingerprint": samples.fingerprint(digests),
-            "left_out": sum(map(is_image, names)) - len(samples),
+            "left_out": sum(is_image(name) and name not in packed for name in found),
             "shards": len(shards),
             "bytes": sum(one["chunk_bytes"] for one in shards),
         }
