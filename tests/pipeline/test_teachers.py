@@ -120,8 +120,12 @@ def test_teachers_with_other_classes_are_refused(start, outputs, folders, tmp_pa
 
 
 def test_what_is_no_finished_run_is_refused(start, outputs, tmp_path):
-    with pytest.raises(UserError, match="no such folder"):
-        start(outputs, *words([tmp_path / "nothing"]))
+    # A folder of runs would hold the student itself as soon as this has begun.
+    for path in (tmp_path / "nothing", outputs / "runs"):
+        with pytest.raises(UserError, match=f"teacher: {path}: "):
+            start(outputs, *words([path]))
+    with pytest.raises(UserError, match="teacher="):
+        start(outputs, *words([]))
 
 
 def test_each_network_counts_alike():

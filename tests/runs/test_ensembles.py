@@ -12,7 +12,14 @@ from stagetransfer.cli.app import app
 from stagetransfer.errors import UserError
 from stagetransfer.names import is_folder_name
 from stagetransfer.reporting import make_report
-from stagetransfer.runs.ensembles import NAME, best_condition, calibrated, ensembles, temperature
+from stagetransfer.runs.ensembles import (
+    NAME,
+    best_condition,
+    calibrated,
+    ensemble_study,
+    ensembles,
+    temperature,
+)
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.statistics import apply_temperature, fit_temperature
 
@@ -86,6 +93,17 @@ def test_what_has_no_ensemble_is_said(tmp_path):
     assert [run.seed for run in made] == [0, 1]
     assert lines[0] == "r = 0.2: only scratch, so there is nothing to average"
     assert lines[1].startswith("r = 1, seed 2: left out, ")
+
+
+def test_all_figures_are_of_the_seeds_that_have_an_ensemble(tmp_path):
+    make_sweep(tmp_path, ("scratch", "texture"), (1.0,), (0, 1))
+    for name in ("scratch", "texture"):
+        make_run(tmp_path, name, seed=2, skill=0.1)
+    next((tmp_path / "runs").glob("scratch-r1-s2*/metrics.json")).unlink()
+    study = ensemble_study(read_runs(find_runs([with_validation(tmp_path)]))[0], 100)
+    table = study.table()
+    gap = table["ensemble_value"] - table["best_value"]
+    assert gap.to_numpy() == pytest.approx(table["difference"].to_numpy(), abs=1e-9)
 
 
 def test_the_command(outputs, tmp_path):

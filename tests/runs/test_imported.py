@@ -74,6 +74,13 @@ def test_it_takes_part_in_report_and_ensemble(outputs, tmp_path):
     assert "theirs" in (report / "report.md").read_text()
     done = CliRunner().invoke(app, ["ensemble", str(outputs), "--out", str(tmp_path / "ensemble")])
     assert "mean of scratch, texture, theirs" in done.output
+    for file in (outputs / "runs").glob("theirs-*/validation.csv"):
+        file.unlink()
+    done = CliRunner().invoke(app, ["ensemble", str(outputs), "--out", str(tmp_path / "ensemble")])
+    assert "--validation" in str(done.exception)
+    words = ["ensemble", str(outputs), "--conditions", "scratch", "--conditions", "texture"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "two")])
+    assert "mean of scratch, texture;" in done.output
 
 
 def test_a_seed_of_their_own(like, tmp_path):
@@ -94,6 +101,7 @@ def test_a_seed_of_their_own(like, tmp_path):
         (lambda t: t.assign(p_CON="high"), "high"),
         (lambda t: t.assign(p_CON=np.nan), "line 2"),
         (lambda t: t.drop(columns="p_CON"), "p_con"),
+        (lambda t: t.assign(label="CON"), r"60 labels are not those of .*, such as 'CON' of "),
     ],
 )
 def test_what_are_no_predictions_of_these_images(like, tmp_path, change, message):
@@ -107,6 +115,10 @@ def test_names_and_folders_are_checked(outputs, like, tmp_path):
     table = written(tmp_path, foreign(like))
     with pytest.raises(UserError, match="--condition"):
         import_run(table, None, like, "../theirs")
+    with pytest.raises(UserError, match=r"--condition scratch: scratch-r1-s[01]-"):
+        import_run(table, None, like, "scratch")
+    words = ["import", str(table), "--like", str(like), "--seed", "-3"]
+    assert CliRunner().invoke(app, words).exit_code == 2
     with pytest.raises(UserError, match="one finished run"):
         import_run(table, None, outputs, "theirs")
     assert len(find_runs([outputs])) == 4

@@ -23,7 +23,7 @@ def import_run(
     ] = None,
     condition: Annotated[str, typer.Option(help="A name for these predictions.")] = "imported",
     seed: Annotated[
-        int | None, typer.Option(help="Of their training. (default: as --like)")
+        int | None, typer.Option(min=0, help="Of their training. (default: as --like)")
     ] = None,
 ) -> None:
     """Make a run of another model's predictions: report, roc and ensemble then compare it."""

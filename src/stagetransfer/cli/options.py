@@ -82,7 +82,7 @@ OnlySettings = Annotated[
     ),
 ]
 AskedConditions = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--conditions",
         help="Compare only these conditions, as in scratch,two_stage. Holm's correction is then "
@@ -113,10 +113,10 @@ def available_device(name: str) -> str:
     return name
 
 
-def condition_names(text: str | None) -> list[str]:
-    """Return the names in a comma-separated list; empty for None. UserError if it holds none."""
-    names = [name.strip() for name in (text or "").split(",")]
-    if text is not None and not any(names):
+def condition_names(lists: Sequence[str] | None) -> list[str]:
+    """Return the names in comma-separated lists; empty for None. UserError if they hold none."""
+    names = [name.strip() for name in ",".join(lists or ()).split(",")]
+    if lists and not any(names):
         raise UserError("--conditions: no name is given. Name conditions, or leave it out.")
     return [name for name in names if name]
 
@@ -127,7 +127,7 @@ def write_each_data_set(
     out: Path | None,
     name: str,
     only: Sequence[str] | None,
-    conditions: str | None = None,
+    conditions: Sequence[str] | None = None,
 ) -> None:
     """Print the lines that `write` returns for the runs of each data set; see `runs.write_each`."""
     from stagetransfer.runs.gather import write_each

@@ -71,6 +71,8 @@ def enter(main: Callable[[], object]) -> None:
         if not wants_traceback:
             if "Config group override" in str(error):  # a ValueError of Hydra's
                 refuse(f"{error}. Name a file of the group, or leave the override out.")
+            if "Expecting one subcommand" in str(error):  # another one
+                refuse(f"--shell-completion: {error}. Name one of these, as in -sc install=bash")
             exit_if_known(error)
         raise
 

@@ -181,6 +181,8 @@ def _top_level(tree: Mapping[str, Any]) -> TopLevel:
             f"ratio={values.ratio:g}: it is the share of the training images that is used. Give a "
             "number greater than 0 and at most 1"
         )
+    if values.condition == "distil" and not values.teacher:
+        raise UserError("teacher=[]: the condition distil learns from runs. Name their folders")
     if not all(isinstance(path, str) for path in values.teacher):
         raise UserError(f"teacher={values.teacher}: give a list of run folders, teacher=[A,B]")
     _one_of("ratio_by", values.ratio_by, ("image", "group"))

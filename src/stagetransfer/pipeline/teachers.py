@@ -19,7 +19,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 from stagetransfer.runs.ensembles import temperature
-from stagetransfer.runs.reader import find_runs, read_runs
+from stagetransfer.runs.reader import find_runs, is_finished, read_runs
 
 
 class Teachers:
@@ -85,4 +85,11 @@ def read_teachers(config: RunConfig) -> Teachers:
 
 
 def _restored(config: RunConfig) -> list[RestoredRun]:
+    # A folder of runs would be read again when more runs have finished, also the student itself.
+    for path in config.teacher:
+        if not is_finished(Path(path)):
+            raise UserError(
+                f"teacher: {path}: not the folder of a finished run, which holds metrics.json. "
+                "Name each run"
+            )
     return restore_runs(find_runs([Path(path) for path in config.teacher]))

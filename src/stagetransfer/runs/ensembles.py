@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from stagetransfer.errors import UserError
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.run import LEARNED, Run
 from stagetransfer.runs.study import Study
@@ -60,6 +61,11 @@ def temperature(run: Run) -> float:
 
 def _validated(run: Run) -> tuple[Integers, Array]:
     file = run.folder / "validation.csv"
+    if run.config.get("imported") and not file.is_file():
+        raise UserError(
+            f"{run.name}: imported without predictions on validation images. Import it with "
+            "--validation, or leave it out with --conditions"
+        )
     _, _, labels, probabilities = read_predictions(file, run.classes, run.num_validation)
     return labels, probabilities
 
@@ -130,9 +136,12 @@ def ensemble_study(runs: Sequence[Run], count: int) -> EnsembleStudy:
     made, left_out = ensembles(singles)
     if not made:
         return EnsembleStudy((), (), left_out, "")
+    # All figures are of the seeds that have an ensemble.
+    places = {(run.ratio, run.seed) for run in made}
+    singles = [run for run in singles if (run.ratio, run.seed) in places]
     study, gains = Study([*singles, *made], count), []
     for ratio in sorted({run.ratio for run in made}):
-        best = best_condition(runs, ratio)
+        best = best_condition([run for run in runs if (run.ratio, run.seed) in places], ratio)
         pair = study.pair(NAME, best, ratio, FIGURES)
         single, both = (
             {figure: study.interval(name, ratio, figure) for figure in FIGURES}

@@ -28,8 +28,9 @@ def import_run(
     """Make a run folder from tables of predictions, beside the run that it resembles; return it.
 
     The tables have the columns id and p_<class>, with the ids of the test and validation images of
-    `like`; its labels and patients are taken. Further columns are ignored. UserError if the tables
-    have other images, or rows that are no probabilities.
+    `like`; its labels and patients are taken. A column label must agree with them; further columns
+    are ignored. UserError if the tables have other images or labels, or rows that are no
+    probabilities, or if runs of this condition were trained here.
 
     Args:
         validation: without it, there is neither calibration nor an ensemble.
@@ -52,6 +53,13 @@ def import_run(
         for name, file in (("validation", validation), ("predictions", table))
         if file is not None
     }
+    for other in run.folder.parent.glob(f"{condition}-r*/metrics.json"):
+        known = read_record(other.parent)
+        if known["condition"] == condition and not known.get("imported"):
+            raise UserError(
+                f"--condition {condition}: {other.parent.name} is a run of it that was trained "
+                "here. Give another name"
+            )
     digest = hashlib.sha256(f"{run.name} {condition} {seed}".encode())
     for part in parts.values():
         digest.update(np.ascontiguousarray(part.probabilities).tobytes())
@@ -84,6 +92,8 @@ def _predictions(file: Path, like: Path, classes: Sequence[str]) -> Predictions:
     columns = [f"p_{name}" for name in classes]
     lower = [name.lower() for name in columns]
     found: dict[str, list[float]] = {}
+    own = dict(zip(ids, (classes[label] for label in labels), strict=True))
+    unlike_labels: list[str] = []
     for line, row in records(file, ["id", *lower], "Give the CSV with the predictions."):
         name = row["id"]
         try:
@@ -98,10 +108,17 @@ def _predictions(file: Path, like: Path, classes: Sequence[str]) -> Predictions:
         if name in found:
             raise UserError(f"{file}, line {line}: the id {name} stands there twice. Remove one")
         found[name] = values
+        if row.get("label", own.get(name)) != own.get(name):
+            unlike_labels.append(f"{row['label']!r} of {name}, which is {own.get(name)!r}")
     if unlike := {*ids} ^ {*found}:
         raise UserError(
             f"{file}: its images are not those of {like}: {len({*ids} - {*found})} are missing and "
             f"{len({*found} - {*ids})} are not among them, such as {min(unlike)!r}. Give each once"
+        )
+    if unlike_labels:
+        raise UserError(
+            f"{file}: {len(unlike_labels)} labels are not those of {like}, such as "
+            f"{unlike_labels[0]}. Correct the ids, or remove the column label"
         )
     probabilities = np.array([found[name] for name in ids])
     probabilities /= probabilities.sum(1, keepdims=True)
