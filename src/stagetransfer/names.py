@@ -25,6 +25,9 @@ CONDITIONS = {
 }
 """Names of the chains of Suzuki et al. 2018, in the paper's order."""
 
+SPLITS = ("train", "validation", "test")
+"""The parts of a data set."""
+
 METRICS = ("cross_entropy", "accuracy", "precision", "recall", "f1", "auroc")
 """The figures that are computed on validation and test images."""
 

@@ -88,7 +88,7 @@ def _show(samples: Samples, column: str, parts: list[Any]) -> None:
     """Print the number of images of each class in each part, and of its groups."""
     import pandas as pd
 
-    from stagetransfer.layouts.samples import SPLITS
+    from stagetransfer.names import SPLITS
 
     order = [name for name in SPLITS if name in parts] if column == "split" else sorted({*parts})
     part = pd.Series(parts, name=column)

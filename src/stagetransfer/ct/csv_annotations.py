@@ -19,7 +19,7 @@ from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError
 from stagetransfer.formats.unusable import Floats, Unusable
-from stagetransfer.layouts.samples import SPLITS
+from stagetransfer.names import SPLITS
 
 _SLICE_COLUMNS = ("slice", "instance", "z", "sop")
 _UNITS = ("pixel", "mm", "patient")

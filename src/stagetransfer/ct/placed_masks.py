@@ -52,14 +52,19 @@ def sample(
     assert geometry is not None
     assert volume.spacing is not None
     height, width = volume.shape
-    x = np.arange(width)[None, :, None] * volume.spacing[1] * geometry.right
-    y = np.arange(height)[:, None, None] * volume.spacing[0] * geometry.down
-    points = geometry.origins[index] + x + y
+    inverse = np.linalg.inv(affine)
     # A tiny shift, so that rounding errors do not decide for points halfway between two voxels.
-    voxels = np.rint(apply_affine(np.linalg.inv(affine), points) - 1e-6).astype(np.int64)
-    inside = ((voxels >= 0) & (voxels < values.shape)).all(axis=-1)
+    first = apply_affine(inverse, geometry.origins[index]) - 1e-6
+    right = inverse[:3, :3] @ geometry.right * volume.spacing[1]
+    down = inverse[:3, :3] @ geometry.down * volume.spacing[0]
+    steps = np.arange(width)[None, :], np.arange(height)[:, None]
+    voxels = [
+        np.rint(one + steps[0] * x + steps[1] * y).astype(np.int64)
+        for one, x, y in zip(first, right, down, strict=True)
+    ]
+    inside = np.all([(at >= 0) & (at < n) for at, n in zip(voxels, values.shape, strict=True)], 0)
     plane = np.zeros(volume.shape, dtype=np.int64)
-    plane[inside] = values[tuple(voxels[inside].T)]
+    plane[inside] = values[tuple(at[inside] for at in voxels)]
     return plane
 
 

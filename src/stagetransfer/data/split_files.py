@@ -20,7 +20,8 @@ from stagetransfer.data.holdout import check_disjoint
 from stagetransfer.errors import UserError
 from stagetransfer.files import csv_text, write_text
 from stagetransfer.layouts.folder_walk import SPLIT_NAMES
-from stagetransfer.layouts.samples import SPLITS, Samples
+from stagetransfer.layouts.samples import Samples
+from stagetransfer.names import SPLITS
 
 _OR_WRITE = "or write the file with stagetransfer split"
 

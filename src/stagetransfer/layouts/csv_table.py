@@ -8,7 +8,8 @@ from stagetransfer.csv_records import check_not_missing, records
 from stagetransfer.errors import UserError
 from stagetransfer.layouts.folder_walk import SPLIT_NAMES, SUFFIXES, entries, is_image
 from stagetransfer.layouts.rows import Limit, Row, check_classes, choose_classes, to_samples
-from stagetransfer.layouts.samples import SPLITS, Samples
+from stagetransfer.layouts.samples import Samples
+from stagetransfer.names import SPLITS
 
 _NEEDED = ("file", "label")
 

@@ -14,8 +14,9 @@ from stagetransfer.files import ImageSource, atomic_folder, json_text, read_json
 from stagetransfer.layouts import check_images
 from stagetransfer.layouts.folder_walk import is_image
 from stagetransfer.layouts.sample_arrays import to_arrays
-from stagetransfer.layouts.samples import SPLITS, Samples
+from stagetransfer.layouts.samples import Samples
 from stagetransfer.layouts.shards import ABOUT, TABLE, PackedImages, Shards, read_packed
+from stagetransfer.names import SPLITS
 
 SHARD_BYTES = 64 * 2**20
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
-from stagetransfer.layouts.samples import SPLITS, Samples
+from stagetransfer.layouts.samples import Samples
+from stagetransfer.names import SPLITS
 
 Arrays = Mapping[str, NDArray[Any]]
 Digests = NDArray[np.uint64]  # (N,), of the pixels of each image

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from stagetransfer.files import ImageSource
 from stagetransfer.layouts.compact_strings import FilePaths, take_strings
 
-SPLITS = ("train", "validation", "test")
 UNKNOWN_GROUPS = (
     "the patients are unknown. Images of one patient may be in training and test, which makes the "
     "test easier and the intervals too narrow. Name them: column patient (csv), options.groups "
