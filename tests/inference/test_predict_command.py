@@ -113,6 +113,14 @@ def test_written_files(predicted):
             assert min(image.size) > 200
 
 
+def test_the_explained_window_contains_its_position(trained, scans, tmp_path):
+    good(trained, scans, "--out", tmp_path / "out", "--slice", 0, "--stride", 16,
+         "--reason", "45.4,60", "--reason", "92,64")  # fmt: skip
+    table = pd.read_csv(tmp_path / "out" / "similar.csv").drop_duplicates(["x", "y"])
+    for (x, y), row in zip([(45.4, 60), (92, 64)], table.itertuples(), strict=True):
+        assert max(abs(row.x - x), abs(row.y - y)) <= 16
+
+
 def test_the_tables_are_consistent(predicted):
     windows, rows = (pd.read_csv(predicted / f"{name}.csv") for name in ("windows", "shares"))
     summary = json.loads((predicted / "summary.json").read_text())
@@ -489,6 +497,10 @@ def test_a_series_is_chosen_by_number_folder_or_uid(trained, tmp_path):
     ("arguments", "message"),
     [
         (["--reason", "5"], "--reason 5: must be X,Y"),
+        (["--reason", "nan,64"], "--reason nan,64: "),
+        (["--reason", "128,64"], "--reason 128,64: "),
+        (["--reason", "64,-1"], "--reason 64,-1: "),
+        (["--reason", "2,2", "--slice", 1, "--stride", 16], "--reason 2,2: "),
         (["--certain", 2], "--certain 2: must lie between 0 and 1"),
         (["--window", "3/0"], "the width must be greater than 0"),
         (["--slice", 9], "--slice 9"),

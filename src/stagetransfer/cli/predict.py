@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from math import isnan
+from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,8 +196,10 @@ def predict(
 def _parse_position(text: str) -> tuple[float, float]:
     try:
         x, y = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"--reason {text}: must be X,Y in pixels of the slice") from error
+    except ValueError:
+        x = y = nan
+    if not (isfinite(x) and isfinite(y)):
+        raise UserError(f"--reason {text}: must be X,Y, two numbers in pixels of the slice")
     return x, y
 
 

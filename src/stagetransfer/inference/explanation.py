@@ -6,6 +6,7 @@ between the two say something about the trained network. The five nearest traini
 features that mark windows as unlike the training data, are a reason that a physician can judge.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from stagetransfer.ct import Volume
+from stagetransfer.errors import UserError
 from stagetransfer.explain import image_grid, input_to_rgb, randomised, saliency_to_rgb
 from stagetransfer.explain.saliency import METHODS, TITLES, default_method
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
@@ -54,27 +57,37 @@ def explain_window(classifier: CalibratedClassifier, window: Tensor, label: int)
     return Explanation(x.cpu(), *images)
 
 
+def check_positions(positions: Iterable[tuple[float, float]], volumes: Sequence[Volume]) -> None:
+    """Raise UserError if a position (x, y) in pixels lies on no slice of the series."""
+    for x, y in positions:
+        if volumes and not any(volume.holds(np.array([[x, y]])) for volume in volumes):
+            sizes = {"{1} x {0}".format(*volume.shape) for volume in volumes}
+            raise UserError(
+                f"--reason {x:g},{y:g}: lies outside the slices of {' and '.join(sorted(sizes))} "
+                "pixels, which are counted from 0. Give a position in the lungs"
+            )
+
+
 def explanation_figure(
     classifier: CalibratedClassifier,
     examples: Examples,
     prediction: SlicePrediction,
-    position: tuple[float, float],
+    number: int,
     index: int,
 ) -> tuple[Figure, pd.DataFrame]:
-    """Explain the window nearest to a position (x, y) in pixels of the slice number `index`.
+    """Explain the window of this number on the slice number `index`.
 
     The table of `explained_figure` gets the columns x and y, of the window's centre.
     """
-    nearest = int(((prediction.centres - position) ** 2).sum(axis=1).argmin())
     predictions = prediction.predictions
-    label = int(predictions.most_probable[nearest])
+    label = int(predictions.most_probable[number])
     name = classifier.classes[label]
-    marked = classifier.label_names[predictions.codes[nearest]]
-    x, y = prediction.centres[nearest].tolist()
+    marked = classifier.label_names[predictions.codes[number]]
+    x, y = prediction.centres[number].tolist()
     mark = "" if marked == name else f", marked {marked}"
-    p = predictions.probabilities[nearest, label]
+    p = predictions.probabilities[number, label]
     title = f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
-    window = prediction.prepared.window(nearest)
+    window = prediction.prepared.window(number)
     figure, similar = explained_figure(classifier, examples, window, label, title)
     similar.insert(0, "x", x)
     similar.insert(1, "y", y)

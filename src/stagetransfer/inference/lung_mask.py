@@ -17,7 +17,8 @@ left out, as in all methods of this kind (e.g. Hu, Hoffman, Reinhardt 2001, IEEE
 mask where this matters. -400 HU lies midway between lung and soft tissue.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +28,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from stagetransfer.ct.roi_patches import Mask
-from stagetransfer.ct.volume import Floats, Spacing
+from stagetransfer.ct.volume import Floats, Spacing, Volume
+from stagetransfer.formats.unusable import UnreadableSlice
 
 THRESHOLD = -400.0  # HU
 _SIGMA = 1.0  # mm
@@ -59,6 +61,17 @@ class Lungs:
             whole[box] = part
             mask |= _close(whole, *self.spacing)
         return mask
+
+
+def lungs_of(volume: Volume) -> Lungs:
+    """Return the lungs of a series, from the slices that can be read."""
+
+    def planes() -> Iterator[tuple[int, Floats]]:
+        for index in range(len(volume)):
+            with suppress(UnreadableSlice):  # recorded when the slice itself is read
+                yield index, volume.read_slice(index)
+
+    return find_lungs(planes(), volume.spacing)
 
 
 def find_lungs(planes: Iterable[tuple[int, Floats]], spacing: Spacing) -> Lungs:

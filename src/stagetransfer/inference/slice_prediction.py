@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import floor
 
 import numpy as np
 import torch
@@ -73,6 +74,15 @@ class SlicePrediction:
     def labels_without_marks(self) -> LabelMap:
         """(H, W) codes of the most probable classes, or "not read"; -1 outside the lung."""
         return self._maps[1]
+
+    def window_at(self, x: float, y: float) -> int:
+        """Return the window that gives the pixel at x, y of the slice its class; -1 if none does.
+
+        A pixel extends half a unit to each side of its centre.
+        """
+        (height, width), row, column = self.lung.shape, floor(y + 0.5), floor(x + 0.5)
+        inside = 0 <= row < height and 0 <= column < width
+        return int(self.windows[row, column]) if inside else -1
 
     @cached_property
     def _maps(self) -> tuple[LabelMap, LabelMap]:

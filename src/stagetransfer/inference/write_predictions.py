@@ -15,8 +15,7 @@ out/dice.csv, confusion.csv   if the truth is given
 out/summary.json   what was read, how, and what was left out
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -32,7 +31,6 @@ from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.patch_dataset import check_output_folder
 from stagetransfer.ct.roi_patches import Mask
-from stagetransfer.ct.volume import Floats
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
@@ -40,9 +38,9 @@ from stagetransfer.files import atomic_folder, csv_text, write_json, write_text
 from stagetransfer.formats.unusable import UnreadableSlice
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
-from stagetransfer.inference.explanation import explanation_figure
+from stagetransfer.inference.explanation import check_positions, explanation_figure
 from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, patient_shares
-from stagetransfer.inference.lung_mask import find_lungs
+from stagetransfer.inference.lung_mask import lungs_of
 from stagetransfer.inference.prediction_figures import patch_figure, slice_figure, slice_view
 from stagetransfer.inference.prediction_input import PredictionInput, check_widths
 from stagetransfer.inference.reference_features import Examples
@@ -135,6 +133,7 @@ class _Writer:
         self.windows: list[pd.DataFrame] = []
         self.patches: list[pd.DataFrame] = []
         self.similar: list[pd.DataFrame] = []
+        self.explained: set[tuple[float, float]] = set()
         self.other_widths = 0
         self.objects: SeriesObjects | None = None
         if options.seg or options.captures:
@@ -151,11 +150,13 @@ class _Writer:
         self.other_widths = check_widths(self.source, patches, trained, self.report)
         if self.objects is not None:
             self.objects.check()
+        volumes = [self.source.volumes[number] for number in self.source.chosen]
+        check_positions(self.options.explained, volumes)
         for number in self.source.chosen:
             self._write_series(part, number)
         for number, path in enumerate(self.source.patches, 1):
             self._write_patch(part, number, path)
-        self._check_results(part)
+        self._check_results()
         patients = pd.DataFrame()
         if self.rows:
             slices = pd.DataFrame(self.rows)
@@ -183,7 +184,7 @@ class _Writer:
         truth = dict[int, LabelMap]()
         lung_of: Callable[[int], Mask]
         if self.lungs is None:
-            lungs = find_lungs(readable_slices(volume), volume.spacing)
+            lungs = lungs_of(volume)
             if lungs.shape[0] and not lungs.parts:
                 text = "no plausible lung on any slice, as in an abdomen. Give the lungs by --mask"
                 self.problems.add("series without a plausible lung", volume.where, text)
@@ -249,8 +250,11 @@ class _Writer:
         _save(slice_figure(found, shares, view, truth), part / stem)
         for position in self.options.explained:
             assert self.options.examples is not None
+            if (number := found.window_at(*position)) < 0:
+                continue
+            self.explained.add(position)
             figure, similar = explanation_figure(
-                self.classifier, self.options.examples, found, position, index
+                self.classifier, self.options.examples, found, number, index
             )
             x, y = similar.loc[0, ["x", "y"]]
             _save(figure, part / f"reason-{stem}-{x:g}-{y:g}")
@@ -274,15 +278,19 @@ class _Writer:
         figure = patch_figure(image, classes, probabilities, label, title)
         _save(figure, part / f"patch-{number:04d}")
 
-    def _check_results(self, part: Path) -> None:
+    def _check_results(self) -> None:
         options = self.options
         if not self.rows and not self.patches:
             raise UserError(
                 f"{self.source.root}: nothing was read, because everything in it was left out. "
                 "Correct the problems listed above"
             )
-        if options.explained and not any(part.glob("reason-*")):
-            raise UserError("--reason: no window was read, so there is nothing to explain")
+        for x, y in options.explained:
+            if (x, y) not in self.explained:
+                raise UserError(
+                    f"--reason {x:g},{y:g}: lies in no window that was read. Give a position in "
+                    "the lungs"
+                )
         if self.truth is not None and not self.agreement.slices:
             raise UserError("--truth: it labels none of the slices that were read")
 
@@ -321,13 +329,6 @@ class _Writer:
             "lung_mask": "threshold" if self.options.lung_masks is None else "given",
             "cut": {key: getattr(self.options.patches, key) for key in cut},
         }
-
-
-def readable_slices(volume: Volume) -> Iterator[tuple[int, Floats]]:
-    """Yield the number and the pixels (H, W) in HU of each slice that can be read."""
-    for index in range(len(volume)):
-        with suppress(UnreadableSlice):  # recorded when the slice itself is read
-            yield index, volume.read_slice(index)
 
 
 def _save(figure: Figure, path: Path) -> None:

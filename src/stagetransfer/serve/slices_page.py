@@ -19,9 +19,8 @@ from stagetransfer.errors import UserError
 from stagetransfer.formats.unusable import UnreadableSlice
 from stagetransfer.inference import SlicePrediction, find_input, predict_slice
 from stagetransfer.inference.label_map import DISCLAIMER, label_shares
-from stagetransfer.inference.lung_mask import Lungs, find_lungs
+from stagetransfer.inference.lung_mask import Lungs, lungs_of
 from stagetransfer.inference.prediction_figures import label_colours
-from stagetransfer.inference.write_predictions import readable_slices
 from stagetransfer.serve.images_page import explanation
 from stagetransfer.serve.pictures import pictures, png
 from stagetransfer.serve.site import Site
@@ -48,8 +47,7 @@ class Reading:
         self.slice = lru_cache(maxsize=16)(self._slice)
 
     def _lungs(self, series: int) -> Lungs:
-        volume = self.source.volumes[series]
-        return find_lungs(readable_slices(volume), volume.spacing)
+        return lungs_of(self.source.volumes[series])
 
     def _slice(self, series: int, index: int) -> SlicePrediction:
         volume = self.source.volumes[series]
@@ -134,7 +132,7 @@ def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dic
     x, y = _number(query.get("x"), width), _number(query.get("y"), height)
     if x >= width or y >= height:
         return {"line": f"x must be 0 to {width - 1} and y 0 to {height - 1}."}
-    number = int(found.windows[y, x])
+    number = found.window_at(x, y)
     if number < 0:
         where = "in the lungs, but no window there was read" if found.lung[y, x] else "not lung"
         return {"line": f"x {x}, y {y}: {where}."}
