@@ -74,7 +74,16 @@ def check_not_missing(where: str, cells: Mapping[str, str | None]) -> None:
 
 
 def check_spellings(where: str, what: str, names: Iterable[str]) -> None:
-    """Raise UserError if two names differ only in case, spaces, leading zeros or ".0".
+    """Raise UserError if two names look like two spellings of one, see `two_spellings`."""
+    if found := two_spellings(names):
+        raise UserError(
+            f"{where}: the {what} {found[0]!r} and {found[1]!r} look like two spellings of one "
+            "name; write it alike everywhere, or choose clearly different names"
+        )
+
+
+def two_spellings(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two names that differ only in case, spaces, leading zeros or ".0", if there are any.
 
     A table that went through a spreadsheet has 1, 01 and 1.0 for one patient.
     """
@@ -84,7 +93,5 @@ def check_spellings(where: str, what: str, names: Iterable[str]) -> None:
         number = re.fullmatch(r"0*(\d+)(\.0*)?", folded)
         earlier = seen.setdefault(number[1] if number else folded, name)
         if earlier != name:
-            raise UserError(
-                f"{where}: the {what} {earlier!r} and {name!r} look like two spellings of one "
-                "name; write it alike everywhere, or choose clearly different names"
-            )
+            return earlier, name
+    return None

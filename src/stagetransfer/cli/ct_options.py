@@ -12,7 +12,7 @@ import typer
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
-    from stagetransfer.ct import PngScale
+    from stagetransfer.ct import PngScale, Problems
     from stagetransfer.ct.find_series import ReadingOptions
 
 PatientOption = Annotated[
@@ -115,9 +115,11 @@ def _parse_pair(option: str, text: str, form: str) -> tuple[float, float]:
     return first, second
 
 
-def show_problems(lines: list[str], skip_bad: bool) -> None:
-    """Print the problems of the input to standard error."""
-    for line in lines:
+def show_problems(problems: Problems, skip_bad: bool) -> None:
+    """Print the notes on the input and its problems to standard error."""
+    for line in problems.notes:
+        typer.echo(f"note: {line}", err=True)
+    for line in problems.lines:
         typer.echo(f"{'left out' if skip_bad else 'error'}: {line}", err=True)
 
 

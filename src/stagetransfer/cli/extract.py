@@ -89,6 +89,7 @@ def extract(
 
     with require_extra("ct"):
         from stagetransfer import ct
+        from stagetransfer.ct.find_series import check_patients
         from stagetransfer.ct.patch_dataset import check_output_folder
 
     if out is not None and not check:
@@ -100,14 +101,15 @@ def extract(
     if annotations is None:
         problems = ct.Problems()
         found, others = ct.find_series(root, problems, **reading)
-        ct_options.show_problems(problems.lines, skip_bad)
+        ct_options.show_problems(problems, skip_bad)
         _show_table(ct.describe(found))
+        check_patients(root, found)
         ct_options.show_left_out({"left_out": problems.counts})
         typer.echo(f"{others} files that are not CT images")
         problems.check(skip_bad)
         return
     extraction = ct.extract_patches(root, annotations, settings, labels=labels, **reading)
-    ct_options.show_problems(extraction.problems.lines, skip_bad)
+    ct_options.show_problems(extraction.problems, skip_bad)
     for line in extraction.without_patch:
         typer.echo(f"no patch: {line}: too small for --size and --coverage", err=True)
     # Numbers instead of names, because the output of a terminal may be stored or passed on.

@@ -188,7 +188,7 @@ def predict(
             classifier, source, out, options, problems, typer.echo
         )
     finally:
-        ct_options.show_problems(problems.lines, skip_bad)
+        ct_options.show_problems(problems, skip_bad)
     _show(summary, classifier.label_names)
     typer.echo(f"written  {out}")
 

@@ -64,6 +64,14 @@ def build_volumes(
     series: defaultdict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     for header in headers:
         series[header.series_uid, header.patient].append(header)
+    patients = defaultdict(list)
+    for (uid, _), group in series.items():
+        patients[uid].append(min(one.where for one in group))
+    for first, *others in patients.values():
+        if others:
+            text = f"its SeriesInstanceUID has {len(others) + 1} patients, for example that of "
+            text += f"{others[0]}. Each is a series of its own. Check PatientID, or --patient"
+            problems.note("series UIDs of several patients", f"series of {first}", text)
     volumes = []
     for whole in series.values():
         for name, group in _acquisitions(whole).items():

@@ -1,11 +1,12 @@
 """Finding the CT series below a folder: DICOM, volumes in one file, 16-bit PNG; also mixed."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
+from stagetransfer.csv_records import two_spellings
 from stagetransfer.ct import dicom, dicom_header, png_slices
 from stagetransfer.ct.input_problems import Problems, relative_name
 from stagetransfer.ct.png_slices import PngScale
@@ -94,6 +95,19 @@ def find_series(
             f"{root}: holds no DICOM, NIfTI, MetaImage, NRRD or PNG file of a CT series"
         )
     return tuple(sorted(volumes, key=lambda one: one.files[0])), other_files
+
+
+def check_patients(root: Path, volumes: Sequence[Volume]) -> None:
+    """Raise UserError if the series have two spellings of one patient, such as "P 1" and "p 1".
+
+    The message names the series in place of the patients, whose names it must not show.
+    """
+    if found := two_spellings(one.patient for one in volumes):
+        first, second = (next(o.where for o in volumes if o.patient == name) for name in found)
+        raise UserError(
+            f"{root}: the patients of {first} and of {second} look like two spellings of one "
+            "(case, blanks, leading zeros). Correct the PatientID or folder, or choose --patient"
+        )
 
 
 def list_files(root: Path, exclude: Collection[Path]) -> list[Path]:

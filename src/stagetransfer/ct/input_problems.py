@@ -20,11 +20,14 @@ class Problems:
     """Everything that would have to be left out, in the order in which it was found.
 
     A command continues reading after a problem, so that one call reports all of them. It writes
-    its result only if there are none, or if the user asked to leave them out.
+    its result only if there are none, or if the user asked to leave them out. `notes` are lines on
+    what is read, but deserves a look, and `noted` counts them by kind.
     """
 
     lines: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    noted: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, where: object, text: str, count: int = 1) -> None:
         """Record one problem of a file, folder or table row, which leaves out `count` items.
@@ -34,6 +37,11 @@ class Problems:
         """
         self.lines.append(one_line(f"{where}: {text}"))
         self.counts[kind] += count
+
+    def note(self, kind: str, where: object, text: str) -> None:
+        """Record what does not hinder the reading, but may be a mistake; see `add`."""
+        self.notes.append(one_line(f"{where}: {text}"))
+        self.noted[kind] += 1
 
     @contextmanager
     def recording(self, where: object) -> Iterator[None]:

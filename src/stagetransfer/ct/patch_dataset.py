@@ -99,6 +99,7 @@ def summarise(extraction: Extraction, name_of: Callable[[str], str]) -> dict[str
             for patient in patients
         },
         "left_out": dict(sorted(extraction.problems.counts.items())),
+        "noted": dict(sorted(extraction.problems.noted.items())),
         "annotations_without_patch": len(extraction.without_patch),
         "series_without_annotation": extraction.unannotated,
         "other_files": extraction.other_files,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stagetransfer.csv_records import check_not_missing, check_spellings
 from stagetransfer.ct.annotations import Region
-from stagetransfer.ct.find_series import ReadingOptions, find_series
+from stagetransfer.ct.find_series import ReadingOptions, check_patients, find_series
 from stagetransfer.ct.input_problems import Problems
 from stagetransfer.ct.label_table import LabelTable, read_label_table
 from stagetransfer.ct.mask_annotations import open_annotations
@@ -170,6 +170,7 @@ def extract_patches(
     problems = extraction.problems
     exclude = [annotations, *([] if labels is None else [labels])]
     volumes, extraction.other_files = find_series(root, problems, exclude=exclude, **reading)
+    check_patients(root, volumes)
     annotated = open_annotations(annotations, volumes, names, problems)
     for number, volume in enumerate(volumes):
         if check_spacing(volume, settings, problems):

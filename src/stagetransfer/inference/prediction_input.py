@@ -8,7 +8,7 @@ from typing import Unpack
 
 from stagetransfer.ct import PatchSettings, Problems, Volume
 from stagetransfer.ct.dicom_header import is_dicom
-from stagetransfer.ct.find_series import ReadingOptions, find_series, list_files
+from stagetransfer.ct.find_series import ReadingOptions, check_patients, find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
 from stagetransfer.ct.volume_files import is_volume_file
@@ -91,6 +91,7 @@ def find_input(
     else:
         chosen = _uniquely_numbered(volumes, problems)
     chosen = [number for number in chosen if check_spacing(volumes[number], settings, problems)]
+    check_patients(root, [volumes[number] for number in chosen])
     return PredictionInput(root, volumes, tuple(chosen), tuple(kept), len(previews))
 
 

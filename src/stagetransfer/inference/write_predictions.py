@@ -322,6 +322,7 @@ class _Writer:
                 name: shares[name] for name in self.names if np.isfinite(shares.get(name, np.nan))
             },
             "left_out": dict(sorted(self.problems.counts.items())),
+            "noted": dict(sorted(self.problems.noted.items())),
             "previews": self.source.previews,
             "series_of_another_width": self.other_widths,
             "objects": {} if self.objects is None else dict(self.objects.counts),
