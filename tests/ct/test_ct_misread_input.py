@@ -2,8 +2,10 @@
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
-from ct_series import ROOT, contents, run, series, table
+from ct_series import ROOT, contents, phantom, run, series, table
 
 from stagetransfer.ct import PatchSettings, Problems, find_series
 from stagetransfer.errors import UserError
@@ -16,6 +18,17 @@ def found(folder, **options):
     problems = Problems()
     volumes, _ = find_series(folder, problems, **options)
     return volumes, problems
+
+
+AXIAL = np.diag([-0.7, -0.7, 2.5, 1])
+
+
+def nifti(path, affine=AXIAL, unit="unknown", hu=None):
+    path.parent.mkdir(exist_ok=True)
+    values = phantom() if hu is None else hu
+    image = nib.Nifti1Image(values.transpose(2, 1, 0).astype(np.int16), affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, path)
 
 
 def check(tmp_path, *options):
@@ -38,7 +51,7 @@ def test_two_spellings_of_a_patient(tmp_path, other):
     assert "b/00.dcm" in line
     assert other not in line
     assert run(tmp_path / "in", "--check")[0] == 2
-    with pytest.raises(UserError, match="a/00.dcm"):
+    with pytest.raises(UserError, match=r"a/00\.dcm"):
         find_input(tmp_path / "in", PatchSettings(), Problems())
     assert check(tmp_path, "--patient", "folder")[0] == 0
 
@@ -55,3 +68,59 @@ def test_a_series_uid_of_two_patients_is_noted(tmp_path):
     summary = json.loads(contents(tmp_path / "out")["summary.json"])
     assert summary["noted"] == {"series UIDs of several patients": 1}
     assert summary["left_out"] == {}
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1)])
+def test_units_of_length_of_nifti(tmp_path, unit, scale):
+    nifti(tmp_path / "unknown" / "x.nii")
+    nifti(tmp_path / unit / "x.nii", np.diag([scale, scale, scale, 1]) @ AXIAL, unit)
+    ((expected,), _), ((volume,), problems) = found(tmp_path / "unknown"), found(tmp_path / unit)
+    assert problems.lines == []
+    np.testing.assert_allclose(volume.spacing, expected.spacing, rtol=1e-5)
+    np.testing.assert_allclose(volume.geometry.origins, expected.geometry.origins, rtol=1e-5)
+
+
+def dicom(folder, scale=1.0, degrees=0.0):
+    turn = np.radians(degrees)
+    down = [0, float(np.cos(turn)), float(np.sin(turn))]
+    side = f"{0.7 * scale:.4g}"
+    series(folder, spacing=(side, side), ImageOrientationPatient=[1, 0, 0, *down])
+
+
+def volume_file(suffix):
+    def write(folder, scale=1.0, degrees=0.0):
+        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+        path = folder / f"x.{suffix}"
+        if suffix == "nii.gz":
+            affine = np.eye(4)
+            affine[:3, :3] = turn @ AXIAL[:3, :3] * scale
+            nifti(path, affine)
+            return
+        sitk = pytest.importorskip("SimpleITK")
+        folder.mkdir()
+        image = sitk.GetImageFromArray(phantom().astype(np.int16))
+        image.SetSpacing([0.7 * scale, 0.7 * scale, 2.5 * scale])
+        image.SetDirection(turn.ravel().tolist())
+        sitk.WriteImage(image, str(path))
+
+    return write
+
+
+WRITERS = {"DICOM": dicom} | {one: volume_file(one) for one in ("nii.gz", "mha", "nrrd")}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"scale": 1e-2}, "series of impossible pixel sizes"),
+        ({"scale": 50.0}, "series of impossible pixel sizes"),
+        ({"degrees": 40.0}, "series that are not axial"),
+        ({"degrees": 30.0}, None),
+    ],
+)
+def test_pixels_and_tilts_that_no_axial_ct_has(tmp_path, kind, change, problem):
+    WRITERS[kind](tmp_path / "in", **change)
+    volumes, problems = found(tmp_path / "in")
+    assert (len(volumes), dict(problems.counts)) == ((0, {problem: 1}) if problem else (1, {}))

@@ -19,7 +19,7 @@ from pydicom.pixels.utils import pixel_array
 
 from stagetransfer.ct.dicom_header import SliceHeader
 from stagetransfer.ct.input_problems import Problems, without_suffix
-from stagetransfer.ct.volume import Geometry, Volume, missing_slices
+from stagetransfer.ct.volume import Geometry, Volume, check_slices, missing_slices
 from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
 from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
@@ -156,8 +156,7 @@ def _check_series(group: list[SliceHeader]) -> None:
         for one in group
     ):
         raise Unusable("series of mixed grids", "slices of different sizes or pixel spacings")
-    if abs(first.normal[2]) < 0.8:
-        raise Unusable("series that are not axial", "its slices are not axial")
+    check_slices(first.spacing, first.normal)
 
 
 def _one_per_position(group: list[SliceHeader], problems: Problems) -> list[SliceHeader]:

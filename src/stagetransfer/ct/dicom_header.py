@@ -195,7 +195,7 @@ def _header(path: Path, where: str, data: Dataset, damage: str, frame: int | Non
     right, down = cosines[:3], cosines[3:]
     if not np.allclose([right @ right, down @ down, right @ down], [1, 1, 0], atol=1e-2):
         raise ValueError("the row and column directions are not at right angles")
-    if not (0 < row < 100 and 0 < column < 100):
+    if not (0 < row < np.inf and 0 < column < np.inf):
         raise ValueError("PixelSpacing is not a length")
     right, down = right / np.linalg.norm(right), down / np.linalg.norm(down)
     number, instance = data.get("SeriesNumber"), data.get("InstanceNumber")

@@ -15,6 +15,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.formats.unusable import Unusable
+
+SMALLEST_PIXEL, LARGEST_PIXEL = 0.01, 20.0  # mm
 Floats = NDArray[np.float64]
 # (row, column) distance of pixel centres in mm; None if unknown
 Spacing = tuple[float, float] | None
@@ -110,6 +113,19 @@ class Volume:
         """Whether x and y (N, 2) in pixels lie on a slice, whose pixels end half a unit further."""
         height, width = self.shape
         return bool((points >= -0.5).all() and (points <= (width - 0.5, height - 0.5)).all())
+
+
+def check_slices(spacing: tuple[float, float], normal: Floats) -> None:
+    """Raise Unusable unless slices have pixels of a possible size in mm and are nearly axial."""
+    if not SMALLEST_PIXEL <= min(spacing) <= max(spacing) <= LARGEST_PIXEL:
+        row, column = spacing
+        text = (
+            f"pixels of {row:.3g} x {column:.3g} mm, which no CT has "
+            f"({SMALLEST_PIXEL:g} to {LARGEST_PIXEL:g} mm). Correct the pixel size or its unit in the header"
+        )
+        raise Unusable("series of impossible pixel sizes", text)
+    if abs(normal[2]) < 0.8:
+        raise Unusable("series that are not axial", "its slices are not axial")
 
 
 def missing_slices(heights: Floats, numbers: Sequence[int | None] = ()) -> tuple[float, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stagetransfer.ct.input_problems import without_suffix
-from stagetransfer.ct.volume import Geometry, Volume
+from stagetransfer.ct.volume import Geometry, Volume, check_slices
 from stagetransfer.formats.grid import Grid
 from stagetransfer.formats.metaimage_nrrd import SUFFIXES, read_metaimage_or_nrrd
 from stagetransfer.formats.nifti import is_nifti, read_nifti
@@ -40,6 +40,8 @@ def read_volume(path: Path, where: str) -> Volume:
     directions = grid.affine[:3, :3] / sides
     if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-2:
         raise Unusable("series of mixed grids", "its affine matrix is sheared. Resample the volume")
+    spacing, (right, down) = (float(sides[1]), float(sides[0])), directions.T[:2]
+    check_slices(spacing, np.cross(right, down))
     width, height, depth = grid.stored.shape
     origins = grid.affine[:3, 3] + np.arange(depth)[:, None] * grid.affine[:3, 2]
     gap = float(sides[2]) if depth > 1 else float("inf")
@@ -57,7 +59,7 @@ def read_volume(path: Path, where: str) -> Volume:
         names=frozenset([where, name, name.removesuffix("_0000")]),
         files=(where,) * depth,
         shape=(height, width),
-        spacing=(float(sides[1]), float(sides[0])),
-        geometry=Geometry(origins, directions[:, 0], directions[:, 1], gap),
+        spacing=spacing,
+        geometry=Geometry(origins, right, down, gap),
         read_slice=read_slice,
     )

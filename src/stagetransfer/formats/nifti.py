@@ -13,6 +13,9 @@ from stagetransfer.files import check_size, require_file
 from stagetransfer.formats.grid import FLIP, Grid, nib, no_orientation, oriented
 from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice
 
+# In a unit of length by its code in `xyzt_units`: metre and micron. Others are mm, or unknown.
+_MILLIMETRES = {1: 1e3, 3: 1e-3}
+
 
 def is_nifti(path: Path) -> bool:
     """Whether the suffix is .nii or .nii.gz."""
@@ -27,6 +30,7 @@ def read_nifti(path: Path) -> Grid:
         shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
         stored = np.asarray(image.dataobj.get_unscaled()).reshape(shape)
         affine = FLIP @ np.asarray(image.affine, dtype=np.float64)
+        affine[:3] *= _MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 1.0)
         scale = {"slope": float(image.dataobj.slope), "intercept": float(image.dataobj.inter)}
         known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
     except Exception as error:  # nibabel, gzip and zlib have their own exceptions
