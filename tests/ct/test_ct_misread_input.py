@@ -124,3 +124,35 @@ def test_pixels_and_tilts_that_no_axial_ct_has(tmp_path, kind, change, problem):
     WRITERS[kind](tmp_path / "in", **change)
     volumes, problems = found(tmp_path / "in")
     assert (len(volumes), dict(problems.counts)) == ((0, {problem: 1}) if problem else (1, {}))
+
+
+@pytest.mark.parametrize("name", ["units", "splits", "slices", "point"])
+def test_a_column_that_is_nearly_a_known_one(tmp_path, name):
+    series(tmp_path / "in")
+    table(tmp_path / "b.csv", f"instance,x,y,label,{name}", "100,40,40,NOR,1")
+    code, _, lines = run(tmp_path / "in", "--annotations", tmp_path / "b.csv", "--check")
+    assert (code, len(lines)) == (2, 1)
+    assert "b.csv: " in lines[0]
+    assert repr(name) in lines[0]
+
+
+def test_columns_without_a_meaning_are_noted(tmp_path):
+    series(tmp_path / "in")
+    rows = "instance,x,y,label,reader,comment,", "100,40,40,NOR,Anna,,", "99,40,40,NOR,Bert,sure,"
+    given = ["--annotations", table(tmp_path / "b.csv", *rows), "--out", tmp_path / "out"]
+    code, _, lines = run(tmp_path / "in", *given)
+    assert (code, len(lines)) == (0, 1)
+    assert lines[0].startswith("note: ")
+    assert lines[0].endswith(": reader, comment")
+    summary = json.loads(contents(tmp_path / "out")["summary.json"])
+    assert summary["noted"] == {"columns that are not used": 1}
+
+
+@pytest.mark.parametrize("place", ["40,40", "40,"])
+def test_points_beside_a_position(tmp_path, place):
+    series(tmp_path / "in")
+    rows = "instance,x,y,points,label", f"100,{place},20 16; 70 16; 70 60; 20 60,NOR"
+    given = table(tmp_path / "b.csv", *rows)
+    code, _, lines = run(tmp_path / "in", "--annotations", given, "--check")
+    assert code == 2
+    assert "b.csv line 2: points and x" in lines[0]

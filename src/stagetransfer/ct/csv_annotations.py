@@ -8,6 +8,7 @@ The columns are described in docs/extract.md: `label`; the series by `series`, `
 import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ from stagetransfer.formats.unusable import Floats, Unusable
 from stagetransfer.names import SPLITS
 
 _SLICE_COLUMNS = ("slice", "instance", "z", "sop")
+_PLACE_COLUMNS = ("x", "y", "width", "height")
+_COLUMNS = {
+    "label", "series", "file", "patient", "points", "unit", "split",
+    *_SLICE_COLUMNS, *_PLACE_COLUMNS,
+}  # fmt: skip
 _UNITS = ("pixel", "mm", "patient")
 _NO_SLICE = "annotations of no slice"
 _BAD_NUMBER = "annotations with a bad number"
@@ -44,6 +50,10 @@ class CsvAnnotations:
             )
         if ("width" in columns) != ("height" in columns):
             raise UserError(f"{path}: width without height or height without width. Give both")
+        if ignored := [name for name in columns if name and name not in _COLUMNS]:
+            _check_ignored(path, ignored)
+            text = f"columns that are not used: {', '.join(ignored)}"
+            problems.note("columns that are not used", path, text)
         chosen = [name for name in _SLICE_COLUMNS if name in columns]
         if len(chosen) > 1:
             raise UserError(
@@ -107,6 +117,16 @@ class CsvAnnotations:
             text += f"{second}. Name one by file, folder, UID or patient"
             raise Unusable("annotations of several series", text)
         return found[0]
+
+
+def _check_ignored(path: Path, names: Sequence[str]) -> None:
+    """Raise UserError if a column without a meaning has nearly the name of another one."""
+    for name in names:
+        for meant in get_close_matches(name, sorted(_COLUMNS), 1, 0.85):
+            raise UserError(
+                f"{path}: column {name!r} has no meaning, but {meant!r} has one. Call it {meant!r} "
+                "if that is meant, or give it a name that is less alike"
+            )
 
 
 def _normalised(path: str) -> str:
@@ -181,6 +201,9 @@ def _in_pixels(vertices: Floats, unit: str, volume: Volume, index: int) -> Float
 def _vertices(cells: dict[str, str], margin: float) -> Floats:
     """Return (N, 2), one for a point; a box extends by `margin` before its x and y."""
     if cells.get("points"):
+        if beside := [name for name in _PLACE_COLUMNS if cells.get(name)]:
+            text = f"points and {' and '.join(beside)} are both filled. Keep one"
+            raise Unusable(_BAD_NUMBER, text)
         pairs = cells["points"].strip("; ").split(";")
         try:
             vertices = np.array([[float(x) for x in pair.split()] for pair in pairs])

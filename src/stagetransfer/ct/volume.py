@@ -121,7 +121,8 @@ def check_slices(spacing: tuple[float, float], normal: Floats) -> None:
         row, column = spacing
         text = (
             f"pixels of {row:.3g} x {column:.3g} mm, which no CT has "
-            f"({SMALLEST_PIXEL:g} to {LARGEST_PIXEL:g} mm). Correct the pixel size or its unit in the header"
+            f"({SMALLEST_PIXEL:g} to {LARGEST_PIXEL:g} mm). Correct the size, or its unit, in the "
+            "header"
         )
         raise Unusable("series of impossible pixel sizes", text)
     if abs(normal[2]) < 0.8:
