@@ -156,3 +156,26 @@ def test_points_beside_a_position(tmp_path, place):
     code, _, lines = run(tmp_path / "in", "--annotations", given, "--check")
     assert code == 2
     assert "b.csv line 2: points and x" in lines[0]
+
+
+@pytest.mark.parametrize(("shift", "factor"), [(1024, 1), (1024, 0.125), (0, 1)])
+def test_a_volume_without_air_is_noted(tmp_path, shift, factor):
+    nifti(tmp_path / "in" / "x.nii.gz", hu=(phantom() + shift) * factor)
+    volumes, problems = found(tmp_path / "in")
+    assert (len(volumes), problems.lines) == (1, [])
+    kinds = {"volumes that may not be in Hounsfield units": 1} if shift else {}
+    assert dict(problems.noted) == kinds
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "name"),
+    [
+        ("DICOM", ["--png-rescale", "1/-1024", "--png-spacing", 0.7], "--png-rescale"),
+        ("nii.gz", ["--unspecified-hu"], "--unspecified-hu"),
+    ],
+)
+def test_options_that_no_file_uses(tmp_path, kind, options, name):
+    WRITERS[kind](tmp_path / "in")
+    code, lines = check(tmp_path, *options)
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith(f"error: {name}: ")

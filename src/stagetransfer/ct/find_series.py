@@ -52,19 +52,20 @@ def find_series(
     headers: list[dicom_header.SliceHeader] = []
     volumes: list[Volume] = []
     png_files: list[Path] = []
-    other_files = 0
+    dicom_files = other_files = 0
     damaged: set[str] = set()
     problems_before = len(problems.lines)
     for path in list_files(root, exclude):
         where = relative_name(path, root)
         if is_volume_file(path):
             with problems.recording(where):
-                volumes.append(read_volume(path, where))
+                volumes.append(read_volume(path, where, problems))
         elif path.suffix.lower() == ".png":
             png_files.append(path)
         elif is_voxel_file(path):
             continue
         elif dicom_header.is_dicom(path):
+            dicom_files += 1
             lines, unreadable = len(problems.lines), problems.counts["unreadable files"]
             found = dicom_header.read_headers(
                 path, root, problems, unspecified_is_hu=unspecified_is_hu
@@ -94,6 +95,10 @@ def find_series(
         raise UserError(
             f"{root}: holds no DICOM, NIfTI, MetaImage, NRRD or PNG file of a CT series"
         )
+    if scale is not None and not png_files:
+        raise UserError("--png-rescale: the input has no 16-bit PNG. Leave it out")
+    if unspecified_is_hu and not dicom_files:
+        raise UserError("--unspecified-hu: the input has no DICOM file. Leave it out")
     return tuple(sorted(volumes, key=lambda one: one.files[0])), other_files
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stagetransfer.ct.input_problems import without_suffix
+from stagetransfer.ct.input_problems import Problems, without_suffix
 from stagetransfer.ct.volume import Geometry, Volume, check_slices
 from stagetransfer.formats.grid import Grid
 from stagetransfer.formats.metaimage_nrrd import SUFFIXES, read_metaimage_or_nrrd
 from stagetransfer.formats.nifti import is_nifti, read_nifti
 from stagetransfer.formats.unusable import Floats, Unusable
+
+_AIR = -200.0  # HU; air and lung have less
 
 
 def is_volume_file(path: Path) -> bool:
@@ -27,10 +29,11 @@ def read_grid(path: Path) -> Grid:
 _read_cached = lru_cache(maxsize=1)(read_grid)
 
 
-def read_volume(path: Path, where: str) -> Volume:
+def read_volume(path: Path, where: str, problems: Problems) -> Volume:
     """Return a file as a series named `where`, or raise Unusable.
 
-    The whole file is read at once, because only this shows whether it is truncated.
+    The whole file is read at once, because only this shows whether it is truncated. A volume
+    without air is noted: its values may not be Hounsfield units.
     """
     grid = _read_cached(path)
     if grid.stored.dtype.kind == "f" and (bad := int((~np.isfinite(grid.stored)).sum())):
@@ -43,6 +46,10 @@ def read_volume(path: Path, where: str) -> Volume:
     spacing, (right, down) = (float(sides[1]), float(sides[0])), directions.T[:2]
     check_slices(spacing, np.cross(right, down))
     width, height, depth = grid.stored.shape
+    ends = np.array([grid.stored.min(), grid.stored.max()]) * grid.slope + grid.intercept
+    if ends.min() >= _AIR:
+        text = f"no voxel below {_AIR:g}, as in stored or grey values. Its values are taken as HU"
+        problems.note("volumes that may not be in Hounsfield units", where, text)
     origins = grid.affine[:3, 3] + np.arange(depth)[:, None] * grid.affine[:3, 2]
     gap = float(sides[2]) if depth > 1 else float("inf")
     name = without_suffix(where)
