@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import cache
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -20,10 +21,12 @@ from conftest import SMALL
 from ct.ct_series import ROOT, dataset, enhanced, save, series
 from stagetransfer.cli.app import app
 from stagetransfer.config.validate import validate_config
+from stagetransfer.ct import Polygon, Problems, Region, Volume
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.inference.calibrated_classifier import split_forward
 from stagetransfer.inference.label_map import DISCLAIMER
 from stagetransfer.inference.reference_features import open_reference
+from stagetransfer.inference.user_masks import truth_by_slice
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.statistics.calibration import apply_temperature
@@ -311,6 +314,30 @@ def test_values_of_a_mask_that_are_lung(trained, scans, tmp_path):
     assert code == 2
     assert "--mask-values" in lines[0]
     assert not (tmp_path / "wrong").exists()
+    some = ["--mask", tmp_path / "masks", "--mask-values", "10,12", "--slice", 1, "--stride", 32]
+    code, _, lines = run(trained, scans, *some, "--out", tmp_path / "some")
+    assert (code, len(lines)) == (2, 2)
+    assert lines[0].startswith("error: --mask-values: 12 occurs in no mask")
+    good(trained, scans, *some, "--skip-bad", "--out", tmp_path / "some")
+    left_out = json.loads((tmp_path / "some" / "summary.json").read_text())["left_out"]
+    assert left_out == {"values of --mask-values in no mask": 1}
+
+
+def test_pixels_of_two_true_classes_are_counted_and_left_out():
+    left, right, both = (Polygon(np.array([[a, 9.5], [b, 9.5], [b, 19.5], [a, 19.5]]))
+                         for a, b in ((9.5, 19.5), (14.5, 24.5), (17.5, 21.5)))  # fmt: skip
+    regions = [Region(0, name, shape, "x") for name, shape in (
+        ("CON", left), ("GGO", right), ("CON", both), ("CON", left)
+    )]  # fmt: skip
+    volume, problems = (
+        Volume("v", "", "", frozenset(), ("v",), (32, 32), None, None, len),
+        Problems(),
+    )
+    annotations = SimpleNamespace(regions_of=lambda number: regions)
+    found = truth_by_slice(annotations, 0, volume, ["CON", "GGO"], problems)
+    assert problems.counts == {"pixels of two classes in --truth": 70}
+    assert [line.partition(":")[0] for line in problems.lines] == ["v"]
+    assert [(found[0] == code).sum() for code in (0, 1)] == [50, 30]
 
 
 def test_the_process_keeps_freed_memory(trained, tmp_path, monkeypatch):

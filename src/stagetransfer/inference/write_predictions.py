@@ -45,7 +45,12 @@ from stagetransfer.inference.prediction_figures import patch_figure, slice_figur
 from stagetransfer.inference.prediction_input import PredictionInput, check_widths
 from stagetransfer.inference.reference_features import Examples
 from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
-from stagetransfer.inference.user_masks import lung_by_slice, open_lung_masks, truth_by_slice
+from stagetransfer.inference.user_masks import (
+    check_values,
+    lung_by_slice,
+    open_lung_masks,
+    truth_by_slice,
+)
 
 if TYPE_CHECKING:
     from stagetransfer.inference.series_objects import SeriesObjects
@@ -134,7 +139,7 @@ class _Writer:
         self.patches: list[pd.DataFrame] = []
         self.similar: list[pd.DataFrame] = []
         self.explained: set[tuple[float, float]] = set()
-        self.other_widths = 0
+        self.other_widths, self.unseen = 0, set(options.lung_values)
         self.objects: SeriesObjects | None = None
         if options.seg or options.captures:
             # Imported here, because highdicom is large and only needed for these options.
@@ -192,7 +197,9 @@ class _Writer:
                 return
             lung_of = lungs.mask
         else:
-            lung_of = lung_by_slice(self.lungs, number, volume, self.problems)
+            lung_of = lung_by_slice(self.lungs, number, volume, self.unseen, self.problems)
+            if options.lung_masks is not None and number == self.source.chosen[-1]:
+                check_values(self.unseen, options.lung_masks, self.problems)
         if self.truth is not None:
             truth = truth_by_slice(self.truth, number, volume, classes, self.problems)
         self.problems.check(options.skip_bad)
