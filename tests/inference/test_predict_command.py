@@ -365,6 +365,12 @@ def test_patches_and_16_bit_slices(trained, tmp_path):
     assert code == 2
     assert "--png-rescale" in lines[-1]
     good(trained, folder, "--png-rescale", "1/-1024", "--out", tmp_path / "both", "--stride", 16)
+    (folder / "slice.png").unlink()
+    for word in ("--slice 0", "--stride 8", "--window -600/1500", "--field 18",
+                 "--png-rescale 1/-1024", "--reason 1,2"):  # fmt: skip
+        code, _, lines = run(trained, folder, *word.split(), "--out", tmp_path / "none")
+        assert (code, len(lines)) == (2, 1)
+        assert lines[0].startswith(f"error: {word.split()[0]}: ")
     left = {path.name for path in (tmp_path / "both").iterdir()}
     assert left >= {"patches.csv", "windows.csv", "01-0000.png", "patch-0001.png"}
 

@@ -1,6 +1,7 @@
 """Pages of `stagetransfer serve` that need a trained network: images, and the second opinion."""
 
 import re
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_layers_are_the_label_map_of_predict(pages, run, scans, tmp_path):
     (number,) = re.findall(r"explained.png\?window=(\d+)", part)
     assert int(number) == len(windows) // 2
     assert pixels(pages, f"/slices/0/1/explained.png?window={number}").shape[2] == 4
+
+
+def test_what_predict_says_about_windows_is_shown(pages, monkeypatch):
+    page = pages.get("/slices").text
+    assert "series 1: windows are 48.0 mm wide, but training patches 18.0 mm" in page
+    assert "HU. Give" not in page
+    reading = pages.site.reading
+    other = replace(reading.pictures.reference, stated=False, field=48.0)
+    monkeypatch.setitem(reading.pictures.__dict__, "reference", other)
+    reading.problems.note("kind", "scan.nii", "no air")
+    page = pages.get("/slices").text
+    assert "windows are" not in page
+    assert "taken to be -600/1500 HU" in page
+    assert "scan.nii: no air" in page
+    reading.problems.notes.clear()
 
 
 def test_outside_of_the_lungs_nothing_is_explained(pages):

@@ -20,8 +20,15 @@ from stagetransfer.cli.options import (
 from stagetransfer.errors import UserError, require_extra
 from stagetransfer.files import default_folder
 
+# Parameters that patches as 8-bit images do not need. --seg and --captures have their own line.
+_OF_SERIES = (
+    "stride", "mask", "slices", "reason", "truth", "window", "spacing", "field", "coverage",
+    "patient", "png_rescale", "png_spacing", "unspecified_hu",
+)  # fmt: skip
+
 
 def predict(
+    ctx: typer.Context,
     runs: Annotated[
         list[Path],
         run_argument("The folder of a finished run; of several, see --latest.", metavar="RUN"),
@@ -155,12 +162,10 @@ def predict(
     source = inference.find_input(
         root, patches, problems, series=series, exclude=exclude, **reading
     )
-    if source.chosen and not reference.stated and window is None:  # 8-bit images need no window
-        cut = reference.patches
-        typer.echo(
-            "note: the run's data set does not say how its patches were made, so that their grey "
-            f"window is taken to be {cut.level:g}/{cut.width:g} HU. Give --window"
-        )
+    if source.chosen and reference.window_note and window is None:  # 8-bit images need no window
+        typer.echo(reference.window_note)
+    if source.patches and not source.volumes:
+        _refuse_without_series(ctx)
     name = root.resolve().name.split(".")[0]
     out = out or default_folder(run.folder.parent.parent, "predict", name)
     options = inference.PredictionOptions(
@@ -191,6 +196,16 @@ def predict(
         ct_options.show_problems(problems, skip_bad)
     _show(summary, classifier.label_names)
     typer.echo(f"written  {out}")
+
+
+def _refuse_without_series(ctx: typer.Context) -> None:
+    """Raise UserError if an option was given that only series need."""
+    names = {param.name: param.opts[0] for param in ctx.command.params}
+    sources = {name: ctx.get_parameter_source(name) for name in _OF_SERIES}
+    # By the name of the source, because some versions of typer have a copy of click.
+    given = [names[n] for n, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise UserError(f"{', '.join(given)}: the input has patches and no series. Leave it out")
 
 
 def _parse_position(text: str) -> tuple[float, float]:

@@ -87,6 +87,16 @@ class Reference:
     side: int
     precision: str
 
+    @property
+    def window_note(self) -> str:
+        """The line that says that the grey window is assumed; empty if it is known."""
+        if self.stated:
+            return ""
+        return (
+            "note: the run's data set does not say how its patches were made, so that their grey "
+            f"window is taken to be {self.patches.level:g}/{self.patches.width:g} HU. Give --window"
+        )
+
     def classifier(
         self, run: RestoredRun, *, certain: float, familiar: float, device: str
     ) -> CalibratedClassifier:

@@ -3,6 +3,7 @@
 Research use, not a diagnosis. Everything is computed as `stagetransfer predict` does.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,7 @@ from stagetransfer.inference import SlicePrediction, find_input, predict_slice
 from stagetransfer.inference.label_map import DISCLAIMER, label_shares
 from stagetransfer.inference.lung_mask import Lungs, lungs_of
 from stagetransfer.inference.prediction_figures import label_colours
+from stagetransfer.inference.prediction_input import check_widths
 from stagetransfer.serve.images_page import explanation
 from stagetransfer.serve.pictures import pictures, png
 from stagetransfer.serve.site import Site
@@ -45,6 +47,14 @@ class Reading:
         self.classifier = self.pictures.classifier
         self.lungs = lru_cache(maxsize=4)(self._lungs)
         self.slice = lru_cache(maxsize=16)(self._slice)
+
+    def notes(self, series: int) -> list[str]:
+        """Return what `predict` says about the width and the grey window of a series' windows."""
+        reference = self.pictures.reference
+        lines = [reference.window_note] * bool(reference.window_note)
+        source = replace(self.source, chosen=(series,))
+        check_widths(source, self.patches, reference.field, lines.append)
+        return lines
 
     def _lungs(self, series: int) -> Lungs:
         return lungs_of(self.source.volumes[series])
