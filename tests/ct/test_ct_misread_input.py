@@ -1,11 +1,12 @@
 """Input that could be misread without a word: it is refused, or a note names it."""
 
 import json
+import os
 
 import nibabel as nib
 import numpy as np
 import pytest
-from ct_series import ROOT, contents, phantom, run, series, table
+from ct_series import ROOT, contents, dataset, phantom, run, save, series, table
 
 from stagetransfer.ct import PatchSettings, Problems, find_series
 from stagetransfer.errors import UserError
@@ -179,3 +180,35 @@ def test_options_that_no_file_uses(tmp_path, kind, options, name):
     code, lines = check(tmp_path, *options)
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith(f"error: {name}: ")
+
+
+@pytest.mark.parametrize(("number", "depth", "count"), [("98", 5, 0), ("100", 5, 1), ("100", 1, 1)])
+def test_patches_at_an_end_of_a_series_are_counted(tmp_path, number, depth, count):
+    series(tmp_path / "in", phantom(depth))
+    given = table(tmp_path / "a.csv", "instance,x,y,label", f"{number},40,40,NOR")
+    options = ["--annotations", given, "--out", tmp_path / "out", "--neighbours", 1]
+    code, shown, _ = run(tmp_path / "in", *options)
+    assert code == 0
+    assert f"{count} patches at an end of a series" in shown or not count
+    summary = json.loads(contents(tmp_path / "out")["summary.json"])
+    assert summary["repeated_neighbours"] == count
+
+
+def test_floating_point_pixels_are_named(tmp_path):
+    data = dataset(phantom()[0] + 1024)
+    data.FloatPixelData = np.zeros((80, 96), np.float32).tobytes()
+    del data.PixelData
+    save(data, tmp_path / "x.dcm")
+    volumes, problems = found(tmp_path)
+    assert (volumes, dict(problems.counts)) == ((), {"files with floating-point pixels": 1})
+    assert "FloatPixelData" in problems.lines[0]
+
+
+def test_a_pipe_or_device_is_no_input(tmp_path):
+    series(tmp_path / "in")
+    os.mkfifo(tmp_path / "pipe")
+    for root, given in (("/dev/null", tmp_path / "in"), (tmp_path / "in", tmp_path / "pipe")):
+        code, _, lines = run(root, "--annotations", given, "--check")
+        assert (code, len(lines)) == (2, 1)
+        bad = root if root == "/dev/null" else given
+        assert lines[0].startswith(f"error: {bad}: a pipe or a device")

@@ -27,6 +27,8 @@ _REQUIRED = (
     "ImageOrientationPatient", "ImagePositionPatient",
 )  # fmt: skip
 
+_FLOAT_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
+
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its suffix, the letters DICM at byte 128 or its first tag."""
@@ -109,6 +111,10 @@ def _check_slice(data: Dataset, damage: str, unspecified_is_hu: bool) -> None:
     if modality != "CT":
         shown = modality if modality.isalnum() and len(modality) <= 16 else "unknown"
         raise Unusable("files of another modality", f"modality {shown}, not CT")
+    for name in _FLOAT_PIXELS:
+        if name in data:
+            text = f"its pixels are in {name}, not in PixelData as in a CT. Convert the file"
+            raise Unusable("files with floating-point pixels", text)
     if "LOCALIZER" in list(data.get("ImageType") or ()):
         raise Unusable("localizers", "a localizer (scout view), not a slice")
     if str(data.get("BurnedInAnnotation") or "NO").upper() == "YES":
@@ -163,6 +169,8 @@ def _read(path: Path) -> tuple[Dataset, str]:
             data = read_checked(path, force=True)  # some old archives omit the preamble
             if "SOPClassUID" not in data:
                 raise
+        if any(name in data for name in _FLOAT_PIXELS):
+            return data, ""  # `_check_slice` refuses it
         if "PixelData" not in data:
             # pydicom discards the whole data set if a compressed element is truncated.
             header = read_checked(path, header_only=True, force=True)

@@ -119,6 +119,8 @@ def list_files(root: Path, exclude: Collection[Path]) -> list[Path]:
     """Return all files except hidden and excluded ones, in the same order on every machine."""
     if root.is_file():
         return [root]
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: a pipe or a device, not a file. Give a file or a folder")
     excluded = {path.resolve() for path in exclude}
     found: list[Path] = []
 

@@ -103,6 +103,7 @@ def summarise(extraction: Extraction, name_of: Callable[[str], str]) -> dict[str
         "annotations_without_patch": len(extraction.without_patch),
         "series_without_annotation": extraction.unannotated,
         "other_files": extraction.other_files,
+        "repeated_neighbours": extraction.repeated_neighbours,
         "same_place_dropped": kinds["same place"],
         "same_pixels": kinds["same pixels"],
         "classes_overlap": kinds["classes overlap"],

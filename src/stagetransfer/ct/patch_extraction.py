@@ -74,6 +74,8 @@ class Extraction:
         without_patch: annotations too small for `size` and `coverage`.
         unannotated: number of series without annotations.
         other_files: number of files below the input that are not images.
+        repeated_neighbours: number of patches at an end of a series, whose own slice takes the
+            place of a neighbour.
     """
 
     settings: PatchSettings
@@ -83,6 +85,7 @@ class Extraction:
     without_patch: list[str] = field(default_factory=list)
     unannotated: int = 0
     other_files: int = 0
+    repeated_neighbours: int = 0
 
     def add(self, volume: Volume, regions: Iterable[Region]) -> None:
         """Take the patches of a series."""
@@ -133,6 +136,7 @@ class Extraction:
                 continue
             image = grey[top : top + size, left : left + size].copy()
             x, y = raster.to_slice(np.array([left, top]) + (size - 1) / 2).tolist()
+            self.repeated_neighbours += len(set(near)) < len(near)
             patient, series = volume.patient, volume.identity
             self.patches.append(
                 Patch(image, label, patient, series, index, x, y, spacing, split, (top, left))
