@@ -54,7 +54,7 @@ def main() -> None:
     seconds: defaultdict[str, float] = defaultdict(float)
     module = importlib.import_module("stagetransfer.inference.write_predictions")
     for name, functions in {
-        "mask": ["find_lungs"],
+        "mask": ["lungs_of"],
         "windows": ["predict_slice"],
         "picture": ["slice_figure", "_save"],
     }.items():
