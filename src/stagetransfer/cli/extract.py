@@ -141,10 +141,7 @@ def _show(summary: dict[str, Any], *, with_patients: bool) -> None:
         ("annotations_without_patch", "annotations without a patch"),
         ("series_without_annotation", "series without an annotation"),
         ("other_files", "files that are not CT images"),
-        (
-            "repeated_neighbours",
-            "patches at an end of a series, their own neighbour",
-        ),
+        ("repeated_neighbours", "patches at an end of a series, with a repeated slice"),
         ("same_place_dropped", "patches given twice, kept once"),
         ("same_pixels", "patches with the pixels of another, kept"),
         ("classes_overlap", "overlaps between classes, kept"),

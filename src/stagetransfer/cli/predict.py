@@ -205,7 +205,7 @@ def _refuse_without_series(ctx: typer.Context) -> None:
     # By the name of the source, because some versions of typer have a copy of click.
     given = [names[n] for n, source in sources.items() if source and source.name == "COMMANDLINE"]
     if given:
-        raise UserError(f"{', '.join(given)}: the input has patches and no series. Leave it out")
+        raise UserError(f"{', '.join(given)}: the input has only patches. Omit what series need")
 
 
 def _parse_position(text: str) -> tuple[float, float]:

@@ -21,7 +21,7 @@ class Problems:
 
     A command continues reading after a problem, so that one call reports all of them. It writes
     its result only if there are none, or if the user asked to leave them out. `notes` are lines on
-    what is read, but deserves a look, and `noted` counts them by kind.
+    what is read although it may be a mistake, and `noted` counts them by kind.
     """
 
     lines: list[str] = field(default_factory=list)
