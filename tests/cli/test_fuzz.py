@@ -216,7 +216,7 @@ def command(world, compose_config):
         "reporting.convergence_plots.convergence_plot", "stress.corrupted_tests.tested",
         "serve.serve",
         "explain.visualization_folder.SaliencyFigures",
-        "inference.write_predictions", "data.split_files.write_text", "data.pack.write_packed",
+        "inference.write_predictions", "data.split_files.write_text", "layouts.pack.write_packed",
         "ct.write_dataset", "synthetic.lung_slices.lung_slice",
         "synthetic.example_tasks.atomic_folder", "runs.imported.read_record",
     )  # fmt: skip

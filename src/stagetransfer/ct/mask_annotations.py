@@ -155,10 +155,13 @@ class MaskAnnotations:
 
     def _read_volume_mask(self, file: Path, where: str, volume: Volume) -> Iterator[Region]:
         grid = read_grid(file)
-        scaled = np.where(np.isnan(grid.values), 0, grid.values)
-        values = np.rint(scaled).astype(np.int64)
-        if np.abs(values - scaled).max() > 1e-3:
-            raise UnreadableSlice("its values are not whole numbers")
+        values = grid.values
+        if values.dtype.kind == "f":
+            scaled = np.where(np.isnan(values), 0, values)
+            values = np.rint(scaled)
+            if np.abs(values - scaled).max() > 1e-3:
+                raise UnreadableSlice("its values are not whole numbers")
+        values = values.astype(np.int64)
         if volume.geometry is None:
             text = "the series has no positions. Give PNG masks, named like its slices"
             raise Unusable(_NO_SERIES, text)
