@@ -192,13 +192,19 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
         shutil.copytree(stage, stage.with_name(key))
         record = json.loads((stage / "stage.json").read_text())
         record["identity"] |= change
+        if key[0] == "c":
+            record["stages"][-1]["health"]["verdict"] = "constant output"
         (stage.with_name(key) / "stage.json").write_text(json.dumps(record))
-    found, _ = find_candidates([str(outputs)], compose_settings(target).model)
+    found, doubts = find_candidates([str(outputs)], compose_settings(target).model)
     names = {one.name: len(one.networks) for one in found}
     assert sorted(names.values()) == [1, 2, 3]  # of these, three are random
     assert "texture (cccccccc)" in names
-    doubts = find_candidates([str(outputs)], compose_settings(target).model)[1]
-    assert sum("did not learn" in line for line in doubts) == 3  # it was trained for two epochs
+    assert doubts == ["texture (cccccccc) did not learn: constant output"]
+    # Two files of one name, one of them given twice, are two candidates.
+    files = [shutil.copytree(stage, tmp_path / name) / "model.ckpt" for name in ("one", "other")]
+    given = [str(files[0]), str(files[1]), f"{files[0].parent}/../one/model.ckpt"]
+    found, _ = find_candidates(given, compose_settings(target).model)
+    assert [one.name for one in found] == ["random", *(f"model.ckpt ({file})" for file in files)]
     code, shown = run(monkeypatch, capsys, "advise", *target, "--budget", "1s")  # one real training
     assert code == 0, shown.err
     trained = pd.read_csv(outputs / "advise" / "tables" / "trainings.csv")

@@ -140,7 +140,9 @@ def test_both_are_logged_and_recorded(caplog):
     count = data.count("train")
     assert f"{data.wrong_labels} of {count} training labels are wrong" in caplog.text
     assert "after long_tail" in caplog.text
-    entry = data_entry(data)
+    seen = (np.arange(7), np.zeros(7, np.int64), np.ones((7, 7)) / 7)
+    entry = data_entry(data, seen, seen)
+    assert (entry["num_test"], entry["num_validation"]) == (7, 7)
     wanted = {"label_noise": 0.2, "long_tail": 0.5, "num_wrong_labels": data.wrong_labels}
     assert wanted.items() <= entry.items()
     assert 0.1 < data.wrong_labels / count < 0.3
