@@ -236,11 +236,11 @@ def test_froc_does_not_compare_a_run_that_did_not_learn(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("old.csv", "case,score\nc1,1\n", "old.csv: no column lesion"),
+        ("old.csv", "case,score\nc1,1\n", "old.csv: no column 'lesion'"),
         ("old.csv", "case,lesion,score\nc99,,1\n", "old.csv: case 'c99' of a candidate is not"),
         ("old.csv", "case,lesion,score\nc1,L0,high\n", "old.csv: .* no finite score"),
         ("old.csv", "case,lesion,score\n,L0,1\n", "old.csv: line 2 names no case"),
-        ("old.csv", "", "old.csv: can't be read as CSV"),
+        ("old.csv", "", "old.csv: no column 'case'"),
         ("lesions.csv", "case,lesion\nc1,L0\nc1,L0\n", "lesions.csv: .* listed twice"),
         ("lesions.csv", "case,lesion\nc1,\n", "lesions.csv: no lesion"),
     ],
@@ -252,7 +252,7 @@ def test_froc_refuses_in_one_line(tables, file, text, message):
 
 
 def test_froc_without_a_file(tables):
-    with pytest.raises(UserError, match=r"gone\.csv: no such file"):
+    with pytest.raises(UserError, match=r"gone\.csv: no such table"):
         call("froc", tables / "gone.csv", "--lesions", tables / "lesions.csv")
 
 

@@ -58,7 +58,7 @@ def as_backbone(net: AlexNet, input: InputSpec | None = None) -> Backbone:
 
     def initialise_blocks(net: nn.Module, layers: Sequence[str], scheme: str, seed: int) -> None:
         assert isinstance(net, AlexNet)
-        initialise(net, scheme, layers, torch.Generator().manual_seed(seed))
+        initialise(net, scheme, layers, seed=seed)
 
     return Backbone(
         net,

@@ -20,7 +20,8 @@ def initialise(
     network: AlexNet,
     scheme: str = "gaussian",
     layers: Iterable[str] = LAYERS,
-    generator: torch.Generator | None = None,
+    *,
+    seed: int,
 ) -> None:
     """Initialise the named layers in place; the other layers stay as they are.
 
@@ -31,17 +32,14 @@ def initialise(
     * kaiming: N(0, 2 / fan_in), biases 0. He et al. 2015, eq. 10 (also called MSRA).
     * lsuv: the values of kaiming, to be followed by `scale_outputs`, which needs images.
 
-    The values of a layer depend only on `generator`'s initial seed and the layer's name. They do
-    not depend on the global generator, the other layers, the device or on how much `generator` has
-    been used, so each stage needs its own seed. Without a generator, PyTorch's global generator
-    draws one seed.
+    The values of a layer depend only on the seed and the layer's name. They do not depend on the
+    other layers or the device, so each stage needs its own seed.
     """
     names = list(layers)
     if unknown := [name for name in names if name not in LAYERS]:
         raise UserError(f"layers={unknown}: unknown. Use some of {', '.join(LAYERS)}.")
     if scheme not in SCHEMES:
         raise UserError(f"model.initialisation={scheme}: unknown. Use one of {', '.join(SCHEMES)}.")
-    seed = generator.initial_seed() if generator is not None else int(torch.randint(2**62, ()))
     bias = variant_settings(network.variant).bias
     for layer in names:
         module = network.get_submodule(layer)

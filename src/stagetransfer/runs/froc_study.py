@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer import statistics as stats
-from stagetransfer.errors import UserError, first_line
-from stagetransfer.files import require_file
+from stagetransfer.csv_records import records
+from stagetransfer.errors import UserError
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.verdict import why_not_compared
@@ -201,19 +201,9 @@ def _run_candidates(
 
 def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Return a table with these columns as text; the first of them is never empty."""
-    required = ", ".join(columns)
-    try:
-        require_file(file)
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file. Give a CSV file with {required}.") from error
-    except (OSError, ValueError) as error:
-        cause = first_line(error)
-        raise UserError(f"{file}: can't be read as CSV ({cause}). Correct it.") from error
-    if lacking := ", ".join(name for name in columns if name not in table):
-        raise UserError(f"{file}: no column {lacking}. It must have the columns {required}.")
-    stripped = pd.DataFrame({name: table[name].str.strip() for name in table})
-    if (empty := stripped[columns[0]] == "").any():
-        line = int(empty.argmax()) + 2
-        raise UserError(f"{file}: line {line} names no {columns[0]}. Fill it in.")
-    return stripped
+    rows = list(records(file, columns, f"give a CSV file with {', '.join(columns)}"))
+    for line, cells in rows:
+        if not cells[columns[0]]:
+            raise UserError(f"{file}: line {line} names no {columns[0]}. Fill it in.")
+    names = list(rows[0][1] if rows else columns)
+    return pd.DataFrame([cells for _, cells in rows], columns=pd.Index(names))
