@@ -80,7 +80,7 @@ class ComparedRuns:
     def draw_rois(self, per_class: int, seed: int) -> NDArray[np.int64]:
         """Return positions of `per_class` random test images of each class, or of all it has.
 
-        The draw depends on `seed` alone, not on the networks, so these are not the best examples.
+        The draw depends on `seed` alone, not on the networks: no image is picked for its map.
         """
         drawn = [
             np.random.default_rng((seed, label)).permutation(np.flatnonzero(self.labels == label))

@@ -170,9 +170,7 @@ def join_single_groups(holds: Flags, stratum: Integers) -> Integers:
     for number in np.unique(stratum).tolist():
         members, others = holds[stratum == number], np.setdiff1d(stratum, number).tolist()
         if len(members) == 1 and others and several[members[0]].all():
-            stratum = max((joined(number, other) for other in others), key=lambda found: found[1])[
-                0
-            ]
+            stratum, _ = max((joined(number, one) for one in others), key=lambda found: found[1])
     return np.unique(stratum, return_inverse=True)[1].astype(np.int64)
 
 

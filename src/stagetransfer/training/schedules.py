@@ -38,7 +38,8 @@ class CaffeSGD(SGD):
     rescaled whenever the learning rate changes.
 
     The arguments are those of SGD, including `fused`. If a learning rate falls to exactly 0, its
-    weights stop at once; gradients of such steps would keep the last other rate if it rose again.
+    weights stop at once. It must not rise again after that: the gradients of the steps at 0 would
+    count with the rate before them.
     """
 
     @torch.no_grad()
