@@ -81,45 +81,40 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> Array:
     return np.asarray(softmax(logs / temperature, axis=-1))
 
 
-def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> Reliability:
+def reliability(labels: ArrayLike, probabilities: ArrayLike) -> Reliability:
     """Return the reliability diagram of labels (n,) and probabilities (n, C)."""
     y, p = checked_arrays(labels, probabilities, np.shape(probabilities)[-1])
     confidence, hit = p.max(1), p.argmax(1) == y
-    place = _bin(confidence, bins)
-    count = np.bincount(place, minlength=bins)
+    place = _bin(confidence)
+    count = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(place, values, bins) / count for values in (confidence, hit)]
+        means = [np.bincount(place, values, BINS) / count for values in (confidence, hit)]
     return Reliability(count.astype(np.int64), *means)
 
 
-def resampled_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Array:
-    """Return the ECE of K runs with probabilities (K, n, C) on every resample, (1 + B + D, K)."""
+def resampled_ece(resamples: Resamples, probabilities: ArrayLike) -> Array:
+    """Return the ECE of K runs with probabilities (K, n, C) on every resample, (1 + B + D, K).
+
+    Resampling adds the noise of the bins a second time, so the draws lie above the estimate; they
+    are shifted back onto it. The estimate keeps its definition, and is thus a little too large.
+    """
     groups, weights = resamples.groups, resamples.weights
     size = weights @ np.bincount(groups, minlength=weights.shape[1])
     result = []
     for p in np.asarray(probabilities, np.float64):
         confidence, hit = p.max(1), p.argmax(1) == resamples.labels
-        gaps = np.zeros((weights.shape[1], bins))
-        np.add.at(gaps, (groups, _bin(confidence, bins)), hit - confidence)
-        result.append(ratio(np.abs(weights @ gaps).sum(1), size, empty=np.nan))
+        gaps = np.zeros((weights.shape[1], BINS))
+        np.add.at(gaps, (groups, _bin(confidence)), hit - confidence)
+        values = ratio(np.abs(weights @ gaps).sum(1), size, empty=np.nan)
+        values[resamples.drawn] -= values[resamples.drawn].mean() - values[0]
+        result.append(values)
     return np.stack(result, axis=1)
 
 
-def centred_ece(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Array:
-    """Return the ECE of K runs on every resample, (1 + B + D, K), for intervals.
-
-    Resampling adds the noise of the bins a second time, so the draws lie above the estimate; they
-    are shifted back onto it. The estimate keeps its definition, and is thus a little too large.
-    """
-    values = resampled_ece(resamples, probabilities, bins)
-    values[resamples.drawn] -= values[resamples.drawn].mean(0) - values[0]
-    return values
-
-
-def ece_interval(resamples: Resamples, probabilities: ArrayLike, bins: int = BINS) -> Interval:
+def ece_interval(resamples: Resamples, probabilities: ArrayLike) -> Interval:
     """Return the interval of the mean ECE of S seeds' runs, probabilities (S, n, C), in [0, 1]."""
-    return interval(resamples, centred_ece(resamples, probabilities, bins)).clipped()
+    return interval(resamples, resampled_ece(resamples, probabilities)).clipped()
 
 
-def _bin(confidence: Array, bins: int) -> NDArray[np.intp]:
-    return np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+def _bin(confidence: Array) -> NDArray[np.intp]:
+    return np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)

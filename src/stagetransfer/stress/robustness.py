@@ -17,7 +17,7 @@ from stagetransfer import statistics as stats
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import Interval
-from stagetransfer.statistics.calibration import centred_ece
+from stagetransfer.statistics.calibration import resampled_ece
 from stagetransfer.statistics.intervals import calibrated_interval
 from stagetransfer.statistics.metrics import Array, ratio
 from stagetransfer.stress.corruptions import SEVERITIES, Scale
@@ -45,7 +45,7 @@ class Robustness:
             tests = [replace(run, probabilities=p) for p in probabilities[run.name]]
             p = np.stack([study.probabilities(test) for test in tests])
             found = stats.resampled_metrics(study.test_resamples, p, areas=False)
-            self._values[run.name] = found | {"ece": centred_ece(study.test_resamples, p)}
+            self._values[run.name] = found | {"ece": resampled_ece(study.test_resamples, p)}
 
     def weights(self, kind: str) -> dict[str, Array]:
         """Return the weights (K,) of the tests in each figure of a corruption, or of `ALL`.
