@@ -17,7 +17,6 @@ from stagetransfer.statistics import (
     interval,
     resample,
     resampled_metrics,
-    slope_difference,
     slope_interval,
 )
 
@@ -83,7 +82,7 @@ def one_study(world, rng, number):
             truth[2] - truth[5],
         ),
         "slope": (slope_interval(resamples, a), slope_a),
-        "difference of slopes": (slope_difference(resamples, a, b), slope_a - slope_b),
+        "difference of slopes": (slope_interval(resamples, a, b), slope_a - slope_b),
     }
     return {name: result.low <= value <= result.high for name, (result, value) in results.items()}
 

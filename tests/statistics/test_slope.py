@@ -8,12 +8,10 @@ from scipy import integrate, stats
 from stagetransfer.statistics import (
     Interval,
     RatioSeries,
-    area_difference,
     area_interval,
     fit_line,
     resample,
     resampled_metrics,
-    slope_difference,
     slope_interval,
 )
 from stagetransfer.statistics.intervals import NO_SPREAD
@@ -146,12 +144,12 @@ def test_at_one_ratio_there_is_no_slope():
 def test_difference_of_slopes():
     drawn, values = sweep(np.concatenate([0.5 + 0.45 * RATIOS, np.full(15, 0.9)]))
     steep, flat = (RatioSeries(values[:, k : k + 15], RATIOS, SEEDS) for k in (0, 15))
-    found = slope_difference(drawn, steep, flat)
+    found = slope_interval(drawn, steep, flat)
     expected = fit_line(RATIOS, values[0, :15]).slope - fit_line(RATIOS, values[0, 15:]).slope
     assert found.estimate == pytest.approx(expected, abs=1e-9)
     assert found.low > 0
     assert found.p_value < 0.05
-    same = slope_difference(drawn, steep, steep)
+    same = slope_interval(drawn, steep, steep)
     assert (same.estimate, same.why) == (0, NO_SPREAD)
 
 
@@ -166,10 +164,10 @@ def test_the_area_is_that_under_the_means_at_each_ratio():
         for of in (curved, flat)
     ]
     for of, area in zip((curved, flat), expected, strict=True):
-        found = area_interval(drawn, of, 1.0)
+        found = area_interval(drawn, of, highest=1.0)
         assert found.estimate == pytest.approx(area, abs=1e-9)
         assert found.low < area < found.high <= 1
-    gap = area_difference(drawn, curved, flat)
+    gap = area_interval(drawn, curved, flat)
     assert gap.estimate == pytest.approx(expected[0] - expected[1], abs=1e-9)
     assert gap.low < gap.estimate < gap.high
     one = RatioSeries(values[:, :3], RATIOS[:3], SEEDS[:3])

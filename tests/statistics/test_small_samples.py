@@ -28,7 +28,6 @@ from stagetransfer.statistics import (
     resampled_metrics,
     resampled_roc,
     sentence,
-    slope_difference,
     slope_interval,
 )
 
@@ -117,7 +116,7 @@ def test_lines(study, levels):
     values = resampled_metrics(drawn, np.repeat(p, levels + 1, axis=0), areas=False)["accuracy"]
     runs = RatioSeries(values * ratios, ratios, seeds)
     check(slope_interval(drawn, runs))
-    check(slope_difference(drawn, runs, RatioSeries(values, ratios, seeds)))
+    check(slope_interval(drawn, runs, RatioSeries(values, ratios, seeds)))
     line = fit_line(ratios, values[0] * ratios)
     for p_value in (line.p_value, line.lack_of_fit_p):
         assert np.isnan(p_value) or 0 < p_value <= 1

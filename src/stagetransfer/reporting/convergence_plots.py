@@ -16,8 +16,8 @@ from stagetransfer.pages.blocks import data_frame
 from stagetransfer.pages.plots import condition_styles, grid, legend
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.training_curves import validation_curve
-from stagetransfer.statistics import convergence
 
+SHARE = 0.95  # of the final AUC
 RUN_COLUMNS = ["condition", "ratio", "seed", "source_seed", "fold", "learned"]
 
 
@@ -33,16 +33,16 @@ def validation_auc(run: Run) -> pd.DataFrame:
 def convergence_table(curves: pd.DataFrame) -> pd.DataFrame:
     """Return one row per run of `validation_auc`.
 
-    `target_auroc` is 95 % of the final AUC. `batches` is the number of mini-batches after which it
-    was first reached, `all_batches` that at the last validation. A run that did not learn has no
-    target.
+    `target_auroc` is a SHARE of the final AUC. `batches` is the number of mini-batches after which
+    a validation first reached it, `all_batches` that at the last one. A run that did not learn has
+    no target. AUC starts near 1/2: a low final value has its target reached at once.
     """
     rows = []
     for run, curve in curves.groupby(RUN_COLUMNS, sort=False):
-        found = convergence(curve["batches"], curve["auroc"])
-        *_, learned = run
-        reached = (found.target, found.batches) if learned else (nan, nan)
-        rows.append((*run, found.final, *reached, curve["batches"].max()))
+        final, (*_, learned) = curve["auroc"].iloc[-1], run
+        first = (curve["auroc"] >= SHARE * final).to_numpy().argmax()
+        reached = (SHARE * final, curve["batches"].iloc[first]) if learned else (nan, nan)
+        rows.append((*run, final, *reached, curve["batches"].max()))
     columns = [*RUN_COLUMNS, "final_auroc", "target_auroc", "batches", "all_batches"]
     return data_frame(columns, rows)
 

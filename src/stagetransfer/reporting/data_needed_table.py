@@ -7,7 +7,8 @@ import numpy as np
 from stagetransfer.pages import formatting as fmt
 from stagetransfer.pages.blocks import Block, Table, data_frame
 from stagetransfer.runs.study import Study
-from stagetransfer.statistics.data_needed import DataNeeded, data_needed
+from stagetransfer.statistics import Interval
+from stagetransfer.statistics.data_needed import data_needed
 
 FIGURES = ("accuracy", "recall")
 COLUMNS = "figure condition reference goal share low high seeds not_compared"
@@ -30,7 +31,7 @@ def data_needed_blocks(study: Study, sloped: Sequence[str]) -> list[Block]:
             pair = study.match(condition, reference)
             ratios = sorted({run.ratio for run in pair.of_a})
             refusal = pair.refusal or ("" if len(ratios) > 1 else "one ratio in common")
-            found, goal = DataNeeded(np.nan, np.nan, np.nan), np.nan
+            found, goal = Interval.undefined(), np.nan
             if not refusal:
                 resamples, a = study.ratio_series(pair.seeds, pair.of_a, figure)
                 _, b = study.ratio_series(pair.seeds, pair.of_b, figure)
@@ -43,18 +44,14 @@ def data_needed_blocks(study: Study, sloped: Sequence[str]) -> list[Block]:
             shown.append([fmt.LABELS[figure], condition, fmt.number(goal), cell])
     of, suffix = study.share.of, fmt.share_suffix(study)
     needed = of.capitalize() if suffix else "Training data"
-    columns = [
-        "metric",
-        "condition",
-        f"goal of {reference}",
-        f"share r that reaches it{fmt.dagger(study)}",
-    ]
+    columns = ["metric", "condition", f"goal of {reference}"]
+    columns.append(f"share r that reaches it{fmt.dagger(study)}")
     data, notes = data_frame(COLUMNS, rows), [NOTE.format(of=of), *fmt.few_groups_note(study)]
     title = f"{needed} needed to reach {reference}"
     return [Table(f"data_needed{suffix}", title, columns, shown, notes, data, left=2)]
 
 
-def _cell(found: DataNeeded, smallest: float, greatest: float) -> str:
+def _cell(found: Interval, smallest: float, greatest: float) -> str:
     def text(value: float) -> str:
         if value == 0:
             return f"< {fmt.ratio(smallest)}"

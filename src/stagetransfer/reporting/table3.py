@@ -86,8 +86,8 @@ def table_3(study: Study) -> list[Block]:
     name = f"table3{fmt.share_suffix(study)}"
     blocks: list[Block] = [Table(name, title, columns, rows, notes, left=2, data=data)]
     if len(sloped) > 1:
-        blocks += _differences(study, "slope", stats.slope_difference)
-        blocks += _differences(study, "area", stats.area_difference)
+        blocks += _differences(study, "slope", stats.slope_interval)
+        blocks += _differences(study, "area", stats.area_interval)
     return [*blocks, *data_needed_blocks(study, sloped)]
 
 
@@ -101,8 +101,8 @@ def _slope(study: Study, condition: str, metric: str) -> tuple[object, ...]:
         return *place, *[nan] * 9, None, paper, reason, nan, nan, nan
     fitted = stats.fit_line(ratios, study.values(runs, metric)[0])
     series = study.ratio_series(seeds, runs, metric)
-    result = stats.slope_interval(*series, HIGHEST[metric])
-    area = stats.area_interval(*series, HIGHEST[metric])
+    result = stats.slope_interval(*series, highest=HIGHEST[metric])
+    area = stats.area_interval(*series, highest=HIGHEST[metric])
     textbook = (fitted.low, fitted.high, fitted.p_value)
     fit = (fitted.r_squared, fitted.lack_of_fit_p, fitted.bad_fit)
     found = (fitted.slope, fitted.intercept, result.low, result.high, *textbook, *fit)

@@ -14,7 +14,6 @@ from stagetransfer.statistics.calibration import (
     fit_temperature,
     reliability,
 )
-from stagetransfer.statistics.convergence_speed import Convergence, convergence
 from stagetransfer.statistics.froc_curve import (
     CPM,
     Detections,
@@ -44,20 +43,18 @@ from stagetransfer.statistics.sentences import NATS, PER_RATIO, POINTS, Unit, se
 from stagetransfer.statistics.slope import (
     Line,
     RatioSeries,
-    area_difference,
     area_interval,
     fit_line,
-    slope_difference,
     slope_interval,
 )
 
 __all__ = [
-    "CPM", "NATS", "PER_RATIO", "POINTS", "Convergence", "Curve", "Detections", "Interval", "Line",
+    "CPM", "NATS", "PER_RATIO", "POINTS", "Curve", "Detections", "Interval", "Line",
     "McNemar", "Needed", "RatioSeries", "Reliability", "Resamples", "Unit", "apply_temperature",
-    "area_difference", "area_interval", "classification_metrics", "collect_detections",
-    "convergence", "cross_seeds", "delong", "delong_covariance", "delong_difference", "difference",
+    "area_interval", "classification_metrics", "collect_detections",
+    "cross_seeds", "delong", "delong_covariance", "delong_difference", "difference",
     "ece_interval", "few_groups", "fit_line", "fit_temperature", "froc", "holm", "interval",
     "macro_recall_interval", "mcclish", "mcnemar", "needed", "plan", "reliability", "resample",
     "resample_cases", "resampled_froc", "resampled_metrics", "resampled_roc", "roc", "sentence",
-    "slope_difference", "slope_interval",
+    "slope_interval",
 ]  # fmt: skip

@@ -1,53 +1,37 @@
 """How much of the training data a condition needs to reach what another reaches with all of it."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from stagetransfer.statistics.bootstrap_resamples import Resamples
-from stagetransfer.statistics.intervals import calibrated_interval
+from stagetransfer.statistics.intervals import Interval, calibrated_interval
 from stagetransfer.statistics.metrics import Array
-from stagetransfer.statistics.slope import RatioSeries
+from stagetransfer.statistics.slope import RatioSeries, means_by_ratio
 
 STEPS = 32  # between two neighbouring ratios
 
 
-@dataclass(frozen=True)
-class DataNeeded:
-    """The ratio at which a condition reaches a goal, with the ends of its 95 % interval.
-
-    0 stands for less than the smallest ratio, infinity for more than the greatest one. All are NaN
-    if the goal's distance is not estimable, and `why` says why.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    why: str = ""
-
-
-def data_needed(resamples: Resamples, runs: RatioSeries, reference: RatioSeries) -> DataNeeded:
+def data_needed(resamples: Resamples, runs: RatioSeries, reference: RatioSeries) -> Interval:
     """Return the smallest ratio at which runs reach the reference's mean at its greatest ratio.
 
     Higher values are better. Between neighbouring ratios the means over seeds are interpolated
     linearly. The interval holds the ratios at which the 95 % interval of the distance to the goal
     includes zero (the inversion of a test, as Fieller's method); seeds and groups are resampled for
-    both conditions together. ValueError if the runs have one ratio only.
+    both conditions together. 0 stands for less than the smallest ratio, infinity for more than the
+    greatest one; all are NaN if the distance is not estimable. There is no p-value. ValueError if
+    the runs have one ratio only.
     """
     levels = np.unique(runs.ratios)
     if len(levels) < 2:
         raise ValueError("runs at two different ratios or more are needed")
-    goal = reference.ratios == reference.ratios.max()
 
     def distance(ratio: float, rows: slice, seeds: Array) -> Array:
+        means, goals = (means_by_ratio(of, rows, seeds) for of in (runs, reference))
         above = int(np.clip(np.searchsorted(levels, ratio), 1, len(levels) - 1))
         share = (ratio - levels[above - 1]) / (levels[above] - levels[above - 1])
-        below, beyond = (
-            _mean(runs, runs.ratios == level, rows, seeds)
-            for level in levels[above - 1 : above + 1]
-        )
-        reached = (1 - share) * below + share * beyond
-        return np.asarray(reached - _mean(reference, goal, rows, seeds))
+        reached = (1 - share) * means[:, above - 1] + share * means[:, above]
+        return np.asarray(reached - goals[:, -1])
 
     ends = np.arange(len(levels))
     grid = np.interp(np.linspace(0, ends[-1], STEPS * ends[-1] + 1), ends, levels)
@@ -56,20 +40,12 @@ def data_needed(resamples: Resamples, runs: RatioSeries, reference: RatioSeries)
         for ratio in grid
     ]
     if unknown := next((one for one in found if not np.isfinite([one.low, one.high]).all()), None):
-        return DataNeeded(np.nan, np.nan, np.nan, unknown.why or "not defined on the test images")
+        return replace(Interval.undefined(), why=unknown.why or "not defined on the test images")
     estimate, low, high = (
         _first_reached(grid, np.array([getattr(one, name) for one in found]))
         for name in ("estimate", "high", "low")
     )
-    return DataNeeded(estimate, low, high)
-
-
-def _mean(runs: RatioSeries, chosen: Array, rows: slice, seeds: Array) -> Array:
-    """Return the means (m,) of the chosen runs, each counting as often as its seed is drawn."""
-    weight = seeds[:, runs.seeds] * chosen
-    total = weight.sum(1)
-    sums = (weight * np.where(chosen, runs.values[rows], 0)).sum(1)
-    return np.asarray(np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0))
+    return Interval(estimate, low, high, np.nan, resamples.levels, resamples.levels > 1)
 
 
 def _first_reached(grid: Array, distances: Array) -> float:

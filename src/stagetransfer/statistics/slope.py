@@ -4,6 +4,7 @@ A is in the metric's unit (a fraction, or nats) per unit of r: the change from r
 (Suzuki et al. 2018, Table 3). The area is divided by the range of r, so it is a mean of the metric.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,55 +87,52 @@ def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
     )
 
 
-def slope_interval(resamples: Resamples, runs: RatioSeries, highest: float = np.inf) -> Interval:
-    """Return the interval of the slope; the line is fitted again to each draw.
-
-    It is clipped to what values in [0, `highest`] allow.
-    """
-    steepest = highest * _steepest(runs)
-    found = calibrated_interval(resamples, lambda rows, seeds: _slope(runs, rows, seeds))
-    return found.clipped(steepest, -steepest)
-
-
-def slope_difference(
-    resamples: Resamples, a: RatioSeries, b: RatioSeries, highest: float = np.inf
+def slope_interval(
+    resamples: Resamples, a: RatioSeries, b: RatioSeries | None = None, highest: float = np.inf
 ) -> Interval:
-    """Return the interval of slope a - slope b of two conditions, with the same resamples."""
-    steepest = highest * (_steepest(a) + _steepest(b))
-    found = calibrated_interval(
-        resamples, lambda rows, seeds: _slope(a, rows, seeds) - _slope(b, rows, seeds)
-    )
-    return found.clipped(steepest, -steepest)
+    """Return the interval of the slope of a, or of slope a - slope b.
+
+    The lines are fitted again to each draw. It is clipped to what values in [0, `highest`] allow.
+    """
+    steepest = highest * sum(_steepest(runs) for runs in (a, b) if runs is not None)
+    return _interval(resamples, _slope, a, b).clipped(steepest, -steepest)
 
 
-def area_interval(resamples: Resamples, runs: RatioSeries, highest: float = np.inf) -> Interval:
-    """Return the interval of the area under the means at each ratio, over the range of ratios.
+def area_interval(
+    resamples: Resamples, a: RatioSeries, b: RatioSeries | None = None, highest: float = np.inf
+) -> Interval:
+    """Return the interval of the area under the means of a at each ratio, or of area a - area b.
 
     Between two ratios the curve is a straight line. NaN with a single ratio; draws without a run at
     some ratio are left out. The values lie in [0, `highest`].
     """
-    found = calibrated_interval(resamples, lambda rows, seeds: _area(runs, rows, seeds))
-    return found.clipped(highest)
+    return _interval(resamples, _area, a, b).clipped(highest, 0.0 if b is None else -highest)
 
 
-def area_difference(
-    resamples: Resamples, a: RatioSeries, b: RatioSeries, highest: float = np.inf
+def _interval(
+    resamples: Resamples,
+    measure: Callable[[RatioSeries, slice, Array], Array],
+    a: RatioSeries,
+    b: RatioSeries | None,
 ) -> Interval:
-    """Return the interval of area a - area b of two conditions, with the same resamples."""
-    found = calibrated_interval(
-        resamples, lambda rows, seeds: _area(a, rows, seeds) - _area(b, rows, seeds)
-    )
-    return found.clipped(highest, -highest)
+    def statistic(rows: slice, seeds: Array) -> Array:
+        of_a = measure(a, rows, seeds)
+        return of_a if b is None else of_a - measure(b, rows, seeds)
+
+    return calibrated_interval(resamples, statistic)
+
+
+def means_by_ratio(runs: RatioSeries, rows: slice, seeds: Array) -> Array:
+    """Return the means (m, L) at each of L ratios; a run counts as often as its seed is drawn."""
+    weight = seeds[:, runs.seeds]
+    at = np.equal.outer(runs.ratios, np.unique(runs.ratios)).astype(np.float64)
+    return ratio((weight * runs.values[rows]) @ at, weight @ at, empty=np.nan)
 
 
 def _area(runs: RatioSeries, rows: slice, seeds: Array) -> Array:
-    """Return areas (m,), each run counting as often as its seed is drawn."""
     levels = np.unique(runs.ratios)
-    weight = seeds[:, runs.seeds]
-    at = np.equal.outer(runs.ratios, levels).astype(np.float64)
-    means = ratio((weight * runs.values[rows]) @ at, weight @ at, empty=np.nan)
     span = levels[-1] - levels[0] or np.nan
-    return np.asarray(np.trapezoid(means, levels, axis=1) / span)
+    return np.asarray(np.trapezoid(means_by_ratio(runs, rows, seeds), levels, axis=1) / span)
 
 
 def _steepest(runs: RatioSeries) -> float:
@@ -144,7 +142,7 @@ def _steepest(runs: RatioSeries) -> float:
 
 
 def _slope(runs: RatioSeries, rows: slice, seeds: Array) -> Array:
-    """Return least-squares slopes (m,), each run counting as often as its seed is drawn."""
+    """Return least-squares slopes (m,), weighted as in `means_by_ratio`."""
     weight = seeds[:, runs.seeds]
     weight = weight / np.maximum(weight.sum(1, keepdims=True), 1)
     centred = runs.ratios - (weight * runs.ratios).sum(1, keepdims=True)
