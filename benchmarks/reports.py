@@ -26,7 +26,8 @@ from benchmarks.rounds import in_new_process
 from benchmarks.tables import show
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.names import CONDITIONS
-from stagetransfer.runs.writer import Predictions, write_result
+from stagetransfer.runs.predictions import Predictions
+from stagetransfer.runs.writer import write_result
 from stagetransfer.synthetic.lung import CLASSES
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -25,7 +25,6 @@ def ensemble(
     """Average the calibrated probabilities of all conditions, and compare with the best of them."""
     from stagetransfer.runs.ensembles import FIGURES, NAME, ensemble_study
     from stagetransfer.runs.gather import Gathered
-    from stagetransfer.runs.writer import Predictions
     from stagetransfer.statistics import NATS, POINTS, sentence
 
     def write(found: Gathered, folder: Path) -> list[str]:
@@ -43,8 +42,7 @@ def ensemble(
                 lines.append(f"  {name}: {gain.both[name].estimate:.3f}; {text}")
         write_text(folder / "ensemble.csv", csv_text(done.table()))
         for run in done.made:
-            of_run = (run.ids, run.groups, run.labels, run.probabilities, run.classes)
-            write_text(folder / f"{run.name}.csv", csv_text(Predictions(*of_run).table()))
+            write_text(folder / f"{run.name}.csv", csv_text(run.table()))
         return [*lines, f"written  {folder / 'ensemble.csv'}"]
 
     write_each_data_set(write, runs, out, "ensemble", only, conditions)

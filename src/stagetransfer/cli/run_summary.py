@@ -12,7 +12,6 @@ from stagetransfer.files import read_json
 from stagetransfer.names import CONDITIONS
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.reader import read_record, read_runs, stage_blocks
-from stagetransfer.statistics import macro_recall_interval
 
 
 def print_summary(folder: Path, console: Console | None = None, *, alone: bool = True) -> None:
@@ -48,15 +47,14 @@ def _second_look(folder: Path) -> str:
 
 def _explain(folder: Path, run: dict[str, Any], console: Console) -> None:
     """Print what the figures of a first run mean, and the command of a first comparison."""
-    _, groups, labels, probabilities = read_predictions(folder / "predictions.csv", run["classes"])
-    count = len(run["classes"])
-    found = macro_recall_interval(labels, probabilities.argmax(1), groups, count)
-    averaged = len({*labels.tolist()})
+    tested = read_predictions(folder / "predictions.csv", run["classes"])
+    count, (_, low, high) = len(run["classes"]), tested.recall_interval()
+    averaged = len({*tested.labels.tolist()})
     over = f"the {averaged} classes" + f" of {count} that have test images" * (averaged < count)
     console.print(
         f"\nPrecision, recall, F1 and AUROC are means over {over} (macro averages). "
-        f"Guessing has a recall of {1 / count:.3f} and an AUROC of 0.5. With {len(labels)} test "
-        f"images, the 95\u00a0% interval of this run's recall is {found[1]:.3f} to {found[2]:.3f}."
+        f"Guessing has a recall of {1 / count:.3f} and an AUROC of 0.5. With {len(tested.ids)} "
+        f"test images, the 95\u00a0% interval of this run's recall is {low:.3f} to {high:.3f}."
     )
     file = folder / "overrides.yaml"  # which earlier versions did not write
     overrides = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else []

@@ -6,7 +6,7 @@ from typing import Any
 from stagetransfer.config.schema import Model
 from stagetransfer.data import DomainDataModule
 from stagetransfer.models import Backbone
-from stagetransfer.runs.writer import Predictions
+from stagetransfer.runs.predictions import Predictions
 from stagetransfer.training import Fitted, Health, TestResult
 
 

@@ -2,12 +2,13 @@
 
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.gather import Gathered, gather_runs
+from stagetransfer.runs.predictions import Predictions
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.roc_study import RocMetrics, RocStudy
 from stagetransfer.runs.run import Run, UnfinishedRun
 from stagetransfer.runs.study import Study
 from stagetransfer.runs.training_curves import validation_curve
-from stagetransfer.runs.writer import Predictions, write_result
+from stagetransfer.runs.writer import write_result
 
 __all__ = [
     "Gathered", "Predictions", "RocMetrics", "RocStudy", "Run", "Study", "UnfinishedRun",

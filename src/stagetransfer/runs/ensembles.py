@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from stagetransfer.errors import UserError
-from stagetransfer.runs.predictions import read_predictions
+from stagetransfer.runs.predictions import Predictions, read_predictions
 from stagetransfer.runs.run import LEARNED, Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import Interval, apply_temperature, fit_temperature
-from stagetransfer.statistics.metrics import Array, Integers, image_losses
+from stagetransfer.statistics.metrics import image_losses
 
 NAME = "the ensemble"  # with a space, which no condition has
 
@@ -44,30 +44,28 @@ def best_condition(runs: Sequence[Run], ratio: float) -> str:
     losses: dict[str, list[float]] = {}
     for run in runs:
         if run.ratio == ratio and run.learned:
-            parts = []
-            for part in run.parts:
-                labels, probabilities = _validated(part)
-                scaled = apply_temperature(probabilities, temperature(part))
-                parts.append(image_losses(labels, scaled))
-            losses.setdefault(run.condition, []).append(float(np.concatenate(parts).mean()))
+            parts = [(_validated(part), temperature(part)) for part in run.parts]
+            of_parts = [
+                image_losses(of.labels, apply_temperature(of.probabilities, t)) for of, t in parts
+            ]
+            losses.setdefault(run.condition, []).append(float(np.concatenate(of_parts).mean()))
     return min(losses, key=lambda name: float(np.mean(losses[name])))
 
 
 def temperature(run: Run) -> float:
     """Return the temperature fitted to the validation images of a run (Guo et al. 2017)."""
-    labels, probabilities = _validated(run)
-    return fit_temperature(labels, np.log(np.clip(probabilities, 1e-300, None)))
+    of = _validated(run)
+    return fit_temperature(of.labels, np.log(np.clip(of.probabilities, 1e-300, None)))
 
 
-def _validated(run: Run) -> tuple[Integers, Array]:
+def _validated(run: Run) -> Predictions:
     file = run.folder / "validation.csv"
     if run.config.get("imported") and not file.is_file():
         raise UserError(
             f"{run.name}: imported without predictions on validation images. Import it with "
             "--validation, or leave it out with --conditions"
         )
-    _, _, labels, probabilities = read_predictions(file, run.classes, run.num_validation)
-    return labels, probabilities
+    return read_predictions(file, run.classes, run.num_validation)
 
 
 def calibrated(run: Run) -> Run:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from stagetransfer.csv_records import records
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder, check_is_new, read_yaml, write_text
 from stagetransfer.names import is_folder_name
-from stagetransfer.runs.predictions import FAR_FROM_1, read_predictions
+from stagetransfer.runs.predictions import FAR_FROM_1, Predictions, read_predictions
 from stagetransfer.runs.reader import find_runs, read_record, read_runs
-from stagetransfer.runs.writer import Predictions, untrained_stage, write_result
+from stagetransfer.runs.writer import untrained_stage, write_result
 
 # What metrics.json says of the images, and what an imported run shares with the one beside it.
 SHARED = (
@@ -88,11 +89,11 @@ def import_run(
 
 def _predictions(file: Path, like: Path, classes: Sequence[str]) -> Predictions:
     """Return the probabilities of a table, in the order of the images in another run's table."""
-    ids, groups, labels, _ = read_predictions(like, classes)
+    known = read_predictions(like, classes)
     columns = [f"p_{name}" for name in classes]
     lower = [name.lower() for name in columns]
     found: dict[str, list[float]] = {}
-    own = dict(zip(ids, (classes[label] for label in labels), strict=True))
+    own = {name: classes[label] for name, label in zip(known.ids, known.labels, strict=True)}
     unlike_labels: list[str] = []
     for line, row in records(file, ["id", *lower], "Give the CSV with the predictions."):
         name = row["id"]
@@ -110,16 +111,15 @@ def _predictions(file: Path, like: Path, classes: Sequence[str]) -> Predictions:
         found[name] = values
         if row.get("label", own.get(name)) != own.get(name):
             unlike_labels.append(f"{row['label']!r} of {name}, which is {own.get(name)!r}")
-    if unlike := {*ids} ^ {*found}:
+    if unlike := {*own} ^ {*found}:
         raise UserError(
-            f"{file}: its images are not those of {like}: {len({*ids} - {*found})} are missing and "
-            f"{len({*found} - {*ids})} are not among them, such as {min(unlike)!r}. Give each once"
+            f"{file}: its images are not those of {like}: {len({*own} - {*found})} are missing and "
+            f"{len({*found} - {*own})} are not among them, such as {min(unlike)!r}. Give each once"
         )
     if unlike_labels:
         raise UserError(
             f"{file}: {len(unlike_labels)} labels are not those of {like}, such as "
             f"{unlike_labels[0]}. Correct the ids, or remove the column label"
         )
-    probabilities = np.array([found[name] for name in ids])
-    probabilities /= probabilities.sum(1, keepdims=True)
-    return Predictions(ids, groups, labels, probabilities, classes)
+    probabilities = np.array([found[name] for name in known.ids])
+    return replace(known, probabilities=probabilities / probabilities.sum(1, keepdims=True))

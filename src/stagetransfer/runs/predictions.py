@@ -1,6 +1,7 @@
-"""Read a table of predictions: predictions.csv of the test set, or validation.csv."""
+"""Predictions of a network, and their tables: predictions.csv (test set), validation.csv."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,46 @@ import pandas as pd
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import restored
+from stagetransfer.statistics import macro_recall_interval
 from stagetransfer.statistics.metrics import Array, Integers
 
 CURE = "Restore the file, or run again with force=true."
 FAR_FROM_1 = 0.01  # of the sum of an image's probabilities
 
 
-def read_predictions(
-    file: Path, classes: Sequence[str], count: int | None = None
-) -> tuple[tuple[str, ...], tuple[str, ...] | None, Integers, Array]:
-    """Return ids, groups, labels (n,) and probabilities (n, C) of a table of predictions.
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of a network for n images with unique ids, and their labels."""
+
+    ids: Sequence[str]
+    groups: Sequence[str] | None  # patient, sample or video of each image, if known
+    labels: Integers  # (n,), positions in `classes`
+    probabilities: Array  # (n, C)
+    classes: tuple[str, ...]
+
+    @property
+    def predicted(self) -> Integers:
+        """The predicted classes (n,)."""
+        return np.asarray(self.probabilities.argmax(1))
+
+    def recall_interval(self) -> tuple[float, float, float]:
+        """Return the macro recall, and the ends of its 95 % interval."""
+        return macro_recall_interval(self.labels, self.predicted, self.groups, len(self.classes))
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per image: id, group, label, prediction, and p_<class> of each class."""
+        columns = {
+            "id": list(self.ids),
+            "group": "" if self.groups is None else list(self.groups),
+            "label": [self.classes[i] for i in self.labels],
+            "prediction": [self.classes[i] for i in self.predicted],
+            **{f"p_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)},
+        }
+        return pd.DataFrame(columns)
+
+
+def read_predictions(file: Path, classes: Sequence[str], count: int | None = None) -> Predictions:
+    """Return the predictions in a table.
 
     UserError if the file is missing or does not hold what a run with these classes writes there, or
     has another number of images than `count`.
@@ -63,4 +94,4 @@ def read_predictions(
         raise UserError(f"{file}: {some}. Give every image a group, or none.")
     labels = pd.Index(classes).get_indexer(pd.Index(table["label"])).astype(np.int64)
     groups = tuple(table["group"]) if known.all() else None
-    return tuple(table["id"]), groups, labels, probabilities
+    return Predictions(tuple(table["id"]), groups, labels, probabilities, tuple(classes))

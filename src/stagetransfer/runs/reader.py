@@ -23,6 +23,11 @@ from stagetransfer.runs.verdict import judge
 from stagetransfer.statistics.metrics import image_losses
 
 CURE = "Leave the run out."
+# What a `Run` has under the same name as metrics.json; None if it is absent there.
+OPTIONAL = (
+    *("source_seed", "num_train_per_class", "splits"),
+    *("search_rates", "identical_images", "num_validation"),
+)
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -139,34 +144,25 @@ def _is_run(folder: Path) -> bool:
 
 def _read_run(folder: Path) -> Run:
     record, file = read_record(folder), folder / "predictions.csv"
-    classes = tuple(record["classes"])
-    ids, groups, labels, probabilities = read_predictions(file, classes)
+    tested = read_predictions(file, record["classes"])
+    optional: dict[str, Any] = {name: record.get(name) for name in OPTIONAL}
     with _understood(folder / "metrics.json"):
         run = Run(
+            **vars(tested),
             folder=folder,
             condition=record["condition"],
             chain=tuple(record["chain"]),
             ratio=round(float(record["ratio"]), 9),
             seed=int(record["seed"]),
-            source_seed=record.get("source_seed"),
-            classes=classes,
-            ids=ids,
-            groups=groups,
-            labels=labels,
-            probabilities=probabilities,
             num_train=int(record["num_train"]),
-            num_train_per_class=record.get("num_train_per_class"),
             stages=tuple(record["stages"]),
             versions=record.get("versions", {}),
             config=_read_config(folder),
-            splits=record.get("splits"),
-            search_rates=record.get("search_rates"),
-            identical_images=record.get("identical_images"),
-            num_validation=record.get("num_validation"),
             blocks=_blocks(record),
+            **optional,
         )
-        accuracy = float((probabilities.argmax(1) == labels).mean())
-        loss, recorded = float(image_losses(labels, probabilities).mean()), record["test"]
+        accuracy, recorded = float((run.predicted == run.labels).mean()), record["test"]
+        loss = float(image_losses(run.labels, run.probabilities).mean())
         if abs(accuracy - float(recorded["accuracy"])) > 1e-9 or not math.isclose(
             loss, float(recorded["cross_entropy"]), rel_tol=0.01, abs_tol=0.001
         ):

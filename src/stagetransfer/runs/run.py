@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stagetransfer.names import METRICS
+from stagetransfer.runs.predictions import Predictions
 from stagetransfer.statistics import classification_metrics
 
 # What a training came to; metrics.json holds these words.
@@ -33,8 +31,8 @@ class Replicate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
-    """The record of a finished run, as its folder holds it, with n test images of C classes."""
+class Run(Predictions):
+    """A finished run: its predictions on the test images, and its record."""
 
     folder: Path
     condition: str
@@ -42,11 +40,6 @@ class Run:
     ratio: float
     seed: int
     source_seed: int | None
-    classes: tuple[str, ...]
-    ids: tuple[str, ...]
-    groups: tuple[str, ...] | None  # patient, sample or video of each test image, if known
-    labels: NDArray[np.int64]  # (n,), positions in `classes`
-    probabilities: NDArray[np.float64]  # (n, C)
     num_train: int
     num_train_per_class: Mapping[str, int] | None
     stages: tuple[Mapping[str, Any], ...]

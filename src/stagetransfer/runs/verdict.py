@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.run import AT_CHANCE, CONSTANT, DIVERGED, LEARNED, Run
-from stagetransfer.statistics import macro_recall_interval
-from stagetransfer.statistics.metrics import Integers
 
 
 def judge(run: Run) -> str:
@@ -19,16 +17,14 @@ def judge(run: Run) -> str:
     health, chance = run.health, 1 / len(run.classes)
     if health.get("verdict") == DIVERGED:
         return DIVERGED
-    predicted = run.probabilities.argmax(1)
-    constant = (predicted == predicted[0]).all()
-    if not constant and _low(run, run.labels, predicted, run.groups) > chance:
+    constant = (run.predicted == run.predicted[0]).all()
+    if not constant and run.recall_interval()[1] > chance:
         return LEARNED
     low = health.get("low")
     if (file := run.folder / "validation.csv").is_file():
-        _, groups, labels, probabilities = read_predictions(file, run.classes, run.num_validation)
-        validated = probabilities.argmax(1)
-        constant = constant and (validated == predicted[0]).all()
-        low = _low(run, labels, validated, groups) if low is None else low
+        validated = read_predictions(file, run.classes, run.num_validation)
+        constant = constant and (validated.predicted == run.predicted[0]).all()
+        low = validated.recall_interval()[1] if low is None else low
     if constant:
         return CONSTANT
     return LEARNED if low is not None and low > chance else AT_CHANCE
@@ -51,7 +47,3 @@ def why_not_compared(*conditions: tuple[str, Sequence[Run]]) -> str:
     """
     found = [(name, not_learned(runs)) for name, runs in conditions]
     return "; ".join(f"{name} {text}" for name, text in found if text)
-
-
-def _low(run: Run, labels: Integers, predicted: Integers, groups: Sequence[str] | None) -> float:
-    return macro_recall_interval(labels, predicted, groups, len(run.classes))[1]

@@ -2,43 +2,14 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from stagetransfer.files import csv_text, read_json, write_json, write_text
 from stagetransfer.names import choosing_metric
+from stagetransfer.runs.predictions import Predictions
 from stagetransfer.statistics import classification_metrics
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The predictions (N, C) of a network for N images with unique ids.
-
-    The groups are patients, samples or videos, or None where none are known.
-    """
-
-    ids: Sequence[str]
-    groups: Sequence[str] | None
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    classes: Sequence[str]
-
-    def table(self) -> pd.DataFrame:
-        """Return one row per image: id, group, label, prediction, and p_<class> of each class."""
-        columns = {
-            "id": list(self.ids),
-            "group": "" if self.groups is None else list(self.groups),
-            "label": [self.classes[i] for i in self.labels],
-            "prediction": [self.classes[i] for i in self.probabilities.argmax(1)],
-            **{f"p_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)},
-        }
-        return pd.DataFrame(columns)
 
 
 def write_result(
