@@ -92,15 +92,10 @@ class RocStudy:
         rows = []
         for place, runs, name in self._places():
             seeds = self.study.seeds_of(runs)
-            resamples = self.study.resamples(seeds)
-            failed = [of for of, run in zip(seeds, runs, strict=True) if not run.learned]
-            last = {"not_learned": " ".join(map(str, failed))}
-            for metric in self.metrics.names:
-                result = stats.interval(resamples, self._resampled(runs, name, metric)).clipped()
-                # No p-value: it would be of the hypothesis that the metric is 0.
-                rows.append(_row(place, metric, replace(result, p_value=np.nan), seeds) | last)
-            by_images = self._if_independent(name, stats.delong(*self._scores(runs, name)))
-            rows.append(_row(place, DELONG, by_images, seeds) | last)
+            failed = [str(of) for of, run in zip(seeds, runs, strict=True) if not run.learned]
+            for metric in (*self.metrics.names, DELONG):
+                row = _row(place, metric, self._interval(runs, name, metric), seeds)
+                rows.append(row | {"not_learned": " ".join(failed)})
         return pd.DataFrame(rows)
 
     def pairs(self) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -129,16 +124,21 @@ class RocStudy:
         table = pd.DataFrame(rows)
         if rows:  # each pair has a row in each group, so that the size of the family is right
             by = table.groupby(["ratio", "class", "figure", "method"])["p"]
-            table["p_holm"] = by.transform(
-                lambda p: pd.Series(stats.holm(list(p), len(p)), p.index)
-            )
-        sentences = []
-        few = study.too_few.partition(" ")[0]
+            table["p_holm"] = by.transform(lambda p: stats.holm(list(p), len(p)))
+        sentences, few = list[str](), study.too_few.partition(" ")[0]
         for i, result in areas.items():
             row, p_value = rows[i], float(table["p_holm"][i])
             text = stats.sentence(row["a"], row["b"], result, p_value=p_value, few=few)
             sentences.append(f"r = {row['ratio']:g}, AUROC of {row['class']}: {text}")
         return table, sentences, refusals
+
+    def _interval(self, runs: Sequence[Run], name: str, metric: str) -> Interval:
+        if metric == DELONG:
+            return self._if_independent(name, stats.delong(*self._scores(runs, name)))
+        resamples = self.study.resamples(self.study.seeds_of(runs))
+        result = stats.interval(resamples, self._resampled(runs, name, metric)).clipped()
+        # No p-value: it would be of the hypothesis that the metric is 0.
+        return replace(result, p_value=np.nan)
 
     def _difference(self, pair: Pair, name: str, metric: str) -> Interval:
         runs = pair.of_a, pair.of_b
