@@ -14,7 +14,7 @@ from stagetransfer.files import read_json
 from stagetransfer.pipeline import search as search_module
 from stagetransfer.pipeline.checks import stage_epochs
 from stagetransfer.pipeline.search import successive_halving
-from stagetransfer.reporting.training_limits import training_limits
+from stagetransfer.reporting.limits import further_limits
 from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
 
@@ -105,7 +105,7 @@ def test_the_best_of_all_trainings_is_chosen_and_only_it_is_tested(
     # The report says what was chosen.
     (read,), _ = read_runs([run])
     assert f"{best['lr']:g} and {best['epochs']} (in 1 run)" in "\n".join(
-        training_limits(Study([read]))
+        further_limits(Study([read]))
     )
 
 

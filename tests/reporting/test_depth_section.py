@@ -13,8 +13,8 @@ from made_runs import add_learning_curve, make_run
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.reporting import make_report
 from stagetransfer.reporting.depth_section import METRICS, choose, depth_sections, summary
+from stagetransfer.reporting.limits import unlike_conditions
 from stagetransfer.reporting.tensorboard_board import write_board
-from stagetransfer.reporting.training_limits import unlike_conditions
 from stagetransfer.runs.comparability import check_comparable
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study

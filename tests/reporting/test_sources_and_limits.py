@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from made_runs import make_run
+from stagetransfer.reporting.limits import further_limits, grave_limits
 from stagetransfer.reporting.overview_section import overview_section, runs_table, source_seeds
 from stagetransfer.reporting.sources_table import sources_table
-from stagetransfer.reporting.training_limits import grave_limits, training_limits
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 
@@ -92,7 +92,7 @@ def test_each_remark_is_one_limit_with_the_stages_that_it_was_made_on(tmp_path):
         make_run(tmp_path, "scratch", seed=seed, health={"remarks": ["Still improving."] * seed})
         remarks = {"remarks": [rose, "Still improving."]}
         make_run(tmp_path, "natural", seed=seed, health=remarks, source_health=remarks)
-    improving, *rose = training_limits(study_of(tmp_path))
+    improving, *rose = further_limits(study_of(tmp_path))
     assert improving == (
         "Still improving (scratch target 1 of 2, natural target 2 of 2, natural 1-natural 1 of 1 "
         "trained)"
@@ -109,7 +109,7 @@ def test_what_a_search_chose_is_said(tmp_path):
         search = {"monitor": "cross_entropy", "tried": tried, "lr": lr, "epochs": 24}
         make_run(tmp_path, "natural", seed=seed, search_rates=search)
         make_run(tmp_path, "scratch", seed=seed)
-    chosen, without = training_limits(study_of(tmp_path))
+    chosen, without = further_limits(study_of(tmp_path))
     assert chosen == (
         "natural, r = 1: the learning rate and the number of epochs were chosen among 2 settings "
         "by validation cross-entropy: 0.001 and 24 (in 2 runs); 0.0003 and 24 (in 1 run)."

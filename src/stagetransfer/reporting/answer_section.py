@@ -8,7 +8,7 @@ import numpy as np
 from stagetransfer.pages import formatting as fmt
 from stagetransfer.pages.blocks import Block, Bullets, Plot, Section, Table, Text, data_frame
 from stagetransfer.reporting import figure5
-from stagetransfer.reporting.training_limits import grave_limits
+from stagetransfer.reporting.limits import grave_limits
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import POINTS, plan
 

@@ -5,8 +5,7 @@ from itertools import product
 
 from stagetransfer.pages import formatting as fmt
 from stagetransfer.pages.blocks import Block, Bullets, Section, Table, Text, data_frame
-from stagetransfer.reporting.data_limits import data_limits
-from stagetransfer.reporting.training_limits import training_limits
+from stagetransfer.reporting.limits import further_limits
 from stagetransfer.runs.run import Replicate, UnfinishedRun
 from stagetransfer.runs.study import Study
 
@@ -71,7 +70,7 @@ def overview_section(study: Study, unfinished: Sequence[UnfinishedRun]) -> Secti
     blocks: list[Block] = [Bullets(lines)]
     for title, warnings in (
         ("Not included in the results below, because there is no result:", problems),
-        ("Further limits of the comparison:", [*data_limits(study), *training_limits(study)]),
+        ("Further limits of the comparison:", further_limits(study)),
     ):
         if warnings:
             blocks += [Text(title, kind="warning"), Bullets(warnings, kind="problems")]
