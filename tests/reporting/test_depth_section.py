@@ -150,11 +150,12 @@ def test_a_warning_if_two_conditions_have_different_depths(tmp_path):
 def test_validation_data_choose_and_the_test_set_compares(study):
     choices, validated = choose(study, NAMES, "auroc")
     assert validated
-    assert [(c.ratio, c.condition) for c in choices] == [(0.2, NAMES[1]), (1.0, NAMES[0])]
-    at_few, at_all = choices
-    assert [pair.b for pair in at_few.against] == [NAMES[0], "scratch"]
-    assert [pair.b for pair in at_all.against] == [NAMES[1], "scratch"]  # the second best
-    pairs = [*at_few.against, *at_all.against]
+    chosen = [(ratio, pairs[0].a) for ratio, pairs in choices.items()]
+    assert chosen == [(0.2, NAMES[1]), (1.0, NAMES[0])]
+    at_few, at_all = choices.values()
+    assert [pair.b for pair in at_few] == [NAMES[0], "scratch"]
+    assert [pair.b for pair in at_all] == [NAMES[1], "scratch"]  # the second best
+    pairs = [*at_few, *at_all]
     for name in METRICS:
         raw = [pair.metrics[name].p_value for pair in pairs]
         theirs = multipletests(raw, method="holm")[1]
@@ -164,7 +165,7 @@ def test_validation_data_choose_and_the_test_set_compares(study):
             recorded(x)["accuracy"] - recorded(y)["accuracy"]
             for ratio in {0.2, 1.0}
             for x, y in zip(study.at(pair.a, ratio), study.at(pair.b, ratio), strict=True)
-            if pair in (at_few if ratio == 0.2 else at_all).against
+            if pair in (at_few if ratio == 0.2 else at_all)
         ]
         assert pair.metrics["accuracy"].estimate == pytest.approx(np.mean(gaps), abs=1e-9)
 
@@ -183,9 +184,9 @@ def test_validation_data_choose_even_if_the_test_set_disagrees(tmp_path):
             validation={"accuracy": validation_accuracy, "auroc": None},
         )
     study, _ = study_of(tmp_path)
-    assert choose(study, NAMES[:2], "accuracy")[0][0].condition == NAMES[1]
+    assert choose(study, NAMES[:2], "accuracy")[0][1.0][0].a == NAMES[1]
     choices, validated = choose(study, NAMES[:2], "auroc")  # not defined on validation data
-    assert (choices[0].condition, validated) == (NAMES[0], False)
+    assert (choices[1.0][0].a, validated) == (NAMES[0], False)
 
 
 def test_the_summary_is_one_sentence_with_its_intervals(study):

@@ -93,7 +93,7 @@ def test_the_chosen_depth_is_not_compared_with_a_failed_scratch(tmp_path):
     make_run(tmp_path, "scratch", dead=True)
     study = Study(gather_runs([tmp_path]).runs, 200)
     choices, _ = choose(study, ["natural conv1-fc8", "natural conv4-fc8"], "accuracy")
-    rival, scratch = choices[0].against
+    rival, scratch = choices[1.0]
     assert scratch.refusal == FAILED.replace("3 of 3", "1 of 1")
     raw = rival.metrics["accuracy"].p_value
     assert rival.holm["accuracy"] == pytest.approx(min(1, 2 * raw))

@@ -109,7 +109,7 @@ def test_pooled_runs_of_two_depths_have_two_names_and_figures(tmp_path):
     choices, validated = choose(study, list(study.conditions), "accuracy")
     assert validated
     # By the mean over all folds, not by the first fold, on which conv1 is better.
-    assert choices[0].condition.endswith("fc8")
+    assert choices[1.0][0].a.endswith("fc8")
 
 
 def test_a_warning_if_all_runs_are_on_one_fold(tmp_path):

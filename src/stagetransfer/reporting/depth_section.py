@@ -6,7 +6,8 @@ the chosen depth. It is compared with fine-tuning the whole network and with tra
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import chain
 
 import matplotlib as mpl
 import numpy as np
@@ -35,13 +36,8 @@ VALIDATION_OF_FOLDS = (
 )
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The best depth at a ratio, and its comparisons with other conditions."""
-
-    ratio: float
-    condition: str
-    against: list[Pair]
+Choices = dict[float, list[Pair]]
+"""The comparisons at each ratio of the best depth, which is a of each, with other conditions."""
 
 
 def depth_sections(study: Study) -> list[Section]:
@@ -51,7 +47,7 @@ def depth_sections(study: Study) -> list[Section]:
     return [Section(f"How deep to fine-tune: {base}", _blocks(study, base)) for base in bases]
 
 
-def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choice], bool]:
+def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[Choices, bool]:
     """Choose the best depth at each ratio that has at least two depths.
 
     The highest mean over seeds (and folds) wins, on validation data if all runs record it, else on
@@ -74,37 +70,35 @@ def choose(study: Study, depths: Sequence[str], metric: str) -> tuple[list[Choic
             return float(np.mean([validation[run.name] for run in study.at(name, ratio)]))
         return study.interval(name, ratio, metric).estimate
 
-    choices = []
+    choices: Choices = {}
     for ratio in study.ratios:
         present = [name for name in depths if study.at(name, ratio)]
         if len(present) > 1:
             best = max(present, key=lambda name: score(name, ratio))
             rest = [name for name in present if name != best]
             rival = rest[0] if rest[0] == depths[0] else max(rest, key=lambda n: score(n, ratio))
-            pairs = [study.pair(best, other, ratio, METRICS) for other in (rival, *scratches)]
-            choices.append(Choice(ratio, best, pairs))
-    correct([pair for choice in choices for pair in choice.against], METRICS)
+            others = (rival, *scratches)
+            choices[ratio] = [study.pair(best, other, ratio, METRICS) for other in others]
+    correct([*chain(*choices.values())], METRICS)
     return choices, validated
 
 
-def summary(study: Study, base: str, choices: Sequence[Choice], metric: str) -> str:
+def summary(study: Study, base: str, choices: Choices, metric: str) -> str:
     """Return the best depth at each ratio in one sentence, with its comparisons."""
     if not choices:
         return "No ratio has finished runs of two depths, so there is nothing to choose from."
     parts = []
-    for choice in choices:
-        best = _depth(choice.condition)
-        named = [replace(pair, a=best, b=_depth(pair.b)) for pair in choice.against]
+    for ratio, pairs in choices.items():
+        best = _depth(pairs[0].a)
+        named = [replace(pair, a=best, b=_depth(pair.b)) for pair in pairs]
         compared = "; ".join(pair_sentence(study, pair, metric) for pair in named)
-        parts.append(f"{best} at r = {fmt.ratio(choice.ratio)} ({compared})")
+        parts.append(f"{best} at r = {fmt.ratio(ratio)} ({compared})")
     label = fmt.LABELS[metric]
     return f"Best fine-tuned blocks of {base}, chosen by {label}: {'; '.join(parts)}."
 
 
 @mpl.rc_context({**STYLE, "axes.grid": False})
-def depth_plot(
-    study: Study, data: pd.DataFrame, names: Sequence[str], choices: Sequence[Choice]
-) -> Figure:
+def depth_plot(study: Study, data: pd.DataFrame, names: list[str], choices: Choices) -> Figure:
     """Return one heat map per metric: depths against ratios, with a frame at the chosen depth."""
     size = (max(0.75 * len(study.ratios) + 1.6, 3.2), 0.34 * len(names) + 1.1)
     figure, axes = plots.grid(2, 2, size)
@@ -113,11 +107,11 @@ def depth_plot(
     for axis, metric in zip(axes, METRICS, strict=True):
         of_metric = data[data["figure"] == metric]
         table = of_metric.pivot(index="condition", columns="ratio", values="mean")
-        means = table.reindex(index=list(names), columns=study.ratios).to_numpy()
+        means = table.reindex(index=names, columns=study.ratios).to_numpy()
         texts = np.vectorize(fmt.number)(means)
         image = plots.draw_heat_map(axis, means, ticks, texts, cmap=colours, aspect="auto")
-        for choice in choices:
-            x, y = study.ratios.index(choice.ratio), names.index(choice.condition)
+        for ratio, pairs in choices.items():
+            x, y = study.ratios.index(ratio), names.index(pairs[0].a)
             for inset, colour, width in ((0.0, "black", 2.5), (0.04, "white", 1.0)):
                 corner, side = (x - 0.5 + inset, y - 0.5 + inset), 1 - 2 * inset
                 axis.add_patch(Rectangle(corner, side, side, fill=False, color=colour, lw=width))
@@ -174,16 +168,14 @@ def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFr
     return Table(name, title, columns, rows, [note, *fmt.few_groups_note(study)], data=data)
 
 
-def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: str) -> list[Table]:
-    rows, ratios = [], list[float]()
-    for choice in choices:
-        ratio = fmt.ratio(choice.ratio)
-        for pair in choice.against:
-            cells = difference_cells(pair, METRICS)
-            rows.append([ratio, _depth(choice.condition), _depth(pair.b), *cells])
-        ratios += [choice.ratio] * len(choice.against) * len(METRICS)
-    if not rows:
+def _choice_table(study: Study, base: str, choices: Choices, source: str) -> list[Table]:
+    flat = [(ratio, pair) for ratio, pairs in choices.items() for pair in pairs]
+    if not flat:
         return []
+    rows = [
+        [fmt.ratio(ratio), _depth(pair.a), _depth(pair.b), *difference_cells(pair, METRICS)]
+        for ratio, pair in flat
+    ]
     columns = ["r", "chosen", "compared with"]
     for metric in METRICS:
         columns += [f"{fmt.LABELS[metric]} (points{fmt.dagger(study)})", "p", "p (Holm)"]
@@ -193,9 +185,8 @@ def _choice_table(study: Study, base: str, choices: Sequence[Choice], source: st
         "separately for each metric."
     )
     name, title = f"depth-{base}-chosen", f"{base}: comparisons of the chosen depth"
-    data = pair_frame([pair for choice in choices for pair in choice.against])
-    data = data.rename(columns={"a": "chosen", "b": "against"})
-    data.insert(0, "ratio", ratios)
+    data = pair_frame(pair for _, pair in flat).rename(columns={"a": "chosen", "b": "against"})
+    data.insert(0, "ratio", [ratio for ratio, _ in flat for _ in METRICS])
     notes = [note, *fmt.few_groups_note(study)]
     return [Table(name, title, columns, rows, notes, left=3, data=data)]
 
