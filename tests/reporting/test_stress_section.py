@@ -6,6 +6,7 @@ import pytest
 from made_runs import make_sweep
 from stagetransfer.errors import UserError
 from stagetransfer.files import csv_text
+from stagetransfer.pages.blocks import Table
 from stagetransfer.reporting.stress_section import FOLDER, stress_sections
 from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
@@ -71,6 +72,15 @@ def test_runs_without_a_test_are_named(tested):
     (section,) = stress_sections(study, outputs, "")
     (bullets,) = section.blocks  # no number of other runs
     assert len(bullets.lines) == 2
+
+
+def test_a_report_of_one_condition_has_no_empty_tables(tested):
+    study, outputs, _ = tested
+    alone = Study(study.at("scratch"), 50)
+    (section,) = stress_sections(alone, outputs, "")
+    assert [block.name for block in section.blocks if isinstance(block, Table)] == [
+        "stress_severities"
+    ]
 
 
 def test_no_test_has_no_section_and_a_damaged_one_is_named(tested):

@@ -1,5 +1,6 @@
 """The results of `stagetransfer stress` in the report, where they lie beside the runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -44,34 +45,39 @@ def stress_sections(study: Study, outputs: Path, data_set: str) -> list[Section]
     return [Section("Robustness to corrupted images", blocks)]
 
 
-def _tables(study: Study, folder: Path) -> list[Block]:
-    first = ["condition", "metric"]
-    means = _read(folder / "severities.csv", *first, *COLUMNS)
+def _tables(study: Study, folder: Path) -> list[Table]:
+    """Return the tables that have rows on the conditions of the study."""
+    means = _read(folder / "severities.csv", "condition", "metric", *COLUMNS)
     of_condition = means["condition"].astype(str).str.split("\n").str[0]
-    means = means[of_condition.isin(study.conditions)]
-    blocks: list[Block] = [_table("severities", "Mean over all corruptions", means, first)]
+    means, title = means[of_condition.isin(study.conditions)], "Mean over all corruptions"
+    tables = [interval_table("stress_severities", title, means, ["condition", "metric"])]
     if (file := folder / "differences.csv").is_file():
         gaps = _read(file, "pair", "corruption", *COLUMNS)
         pairs = [f"{a} - {b}" for a, b in study.condition_pairs()]
         gaps = gaps[gaps["pair"].isin(pairs) & (gaps["corruption"] == "all")]
         title = "Differences in accuracy, mean over all corruptions, in points"
-        blocks.append(_table("differences", title, gaps, ["pair"], POINTS))
+        tables.append(interval_table("stress_differences", title, gaps, ["pair"], unit=POINTS))
     if (file := folder / "relative_error.csv").is_file():
         errors = _read(file, "corruption", *COLUMNS)
         errors = errors[(errors["corruption"] == "all") & errors["column"].isin(study.conditions)]
-        title = "Mean corruption error relative to scratch"
-        blocks.append(_table("relative_error", title, errors, ["corruption"], note=ERROR_NOTE))
-    return blocks
+        name, title = "stress_relative_error", "Mean corruption error relative to scratch"
+        tables.append(interval_table(name, title, errors, ["corruption"], [ERROR_NOTE]))
+    return [table for table in tables if table.rows]
 
 
-def _table(
+def interval_table(
     name: str,
     title: str,
     data: pd.DataFrame,
     first: list[str],
+    notes: Sequence[str] = (),
     unit: Unit | None = None,
-    note: str = "",
 ) -> Table:
+    """Return a table of the intervals in the rows of `data`, which have COLUMNS.
+
+    It has one row for each value of the columns `first`, and one column for each of `column`. With
+    a unit, they are differences.
+    """
     rows, names = [], list(dict.fromkeys(data["column"]))
     for key, own in data.groupby(first, sort=False):
         numbers = own.set_index("column")[list(COLUMNS[1:])].reindex(names)
@@ -80,8 +86,7 @@ def _table(
             for x, low, high in numbers.to_numpy().tolist()
         ]
         rows.append([*map(str, key), *cells])
-    columns = [*first, *map(str, names)]
-    return Table(f"stress_{name}", title, columns, rows, [note] if note else [], data, len(first))
+    return Table(name, title, [*first, *map(str, names)], rows, notes, data, len(first))
 
 
 def _read(file: Path, *columns: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from stagetransfer.figures import STYLE
 from stagetransfer.pages import formatting as fmt
 from stagetransfer.pages.blocks import Block, Bullets, Plot, Section, Table, Text, data_frame
 from stagetransfer.pages.plots import condition_styles, grid, label, label_axes, legend
+from stagetransfer.reporting.stress_section import COLUMNS, interval_table
 from stagetransfer.runs.study import Study, correct
 from stagetransfer.statistics import POINTS, Interval, Unit, sentence
 from stagetransfer.stress.corruptions import SEVERITIES, Pixels, Scale, corrupt
@@ -118,16 +119,13 @@ def _table(
 ) -> Table:
     """Return a table of intervals; `names` are that of its file and those of its first columns."""
     file, *first = names.split()
-    rows, data = [], []
-    for key, found in cells.items():
-        numbers = [(one.estimate, one.low, one.high) for one in found.values()]
-        shown = (fmt.difference(*of, unit) if unit else fmt.mean(*of) for of in numbers)
-        rows.append([*key, *shown])
-        data += [(*key, column, *of) for column, of in zip(found, numbers, strict=True)]
-    frame = data_frame([*first, "column", "estimate", "low", "high"], data)
-    columns, notes = [*first, *next(iter(cells.values()))], fmt.few_groups_note(study)
-    file += fmt.table_suffix(study, at)
-    return Table(file, title, columns, rows, notes, frame, left=len(first))
+    data = [
+        (*key, column, of.estimate, of.low, of.high)
+        for key, found in cells.items()
+        for column, of in found.items()
+    ]
+    file, frame = file + fmt.table_suffix(study, at), data_frame([*first, *COLUMNS], data)
+    return interval_table(file, title, frame, first, fmt.few_groups_note(study), unit)
 
 
 @mpl.rc_context(STYLE)
