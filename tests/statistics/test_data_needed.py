@@ -60,9 +60,6 @@ def test_without_spread_nothing_is_claimed():
     found = data_needed(RESAMPLES, series(lambda r: r), series(lambda r: 0.5))
     assert np.isnan([found.estimate, found.low, found.high]).all()
     assert found.why
-    one = RatioSeries(RESAMPLES.weights[:, :1] * 0, np.ones(1), np.zeros(1, int))
-    with pytest.raises(ValueError, match="two different ratios"):
-        data_needed(RESAMPLES, one, one)
 
 
 def test_the_interval_contains_the_true_share_as_often_as_it_says():

@@ -82,12 +82,6 @@ def test_a_line_through_two_runs():
     assert not found.bad_fit
 
 
-@pytest.mark.parametrize("r", [[1.0, 1.0, 1.0], [1.0], [0.2, 1.0]])
-def test_too_few_ratios_are_refused(r):
-    with pytest.raises(ValueError, match="two different ratios"):
-        fit_line(r, [0.1, 0.2, 0.3])
-
-
 NAMES = ("a", "b")
 SEEDS = np.tile([0, 1, 2], 5)
 

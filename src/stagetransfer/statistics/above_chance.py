@@ -30,9 +30,6 @@ def macro_recall_interval(
     """
     y, predicted = np.asarray(labels), np.asarray(predictions)
     names = np.arange(len(y)) if groups is None else np.asarray(groups)
-    if y.ndim != 1 or not len(y) or not y.shape == predicted.shape == names.shape:
-        shapes = f"{y.shape}, {predicted.shape} and {names.shape}"
-        raise ValueError(f"labels, predictions and groups must be (n,), n > 0, not {shapes}")
     present, of_class = np.unique(y, return_inverse=True)
     groups_named, of_group = np.unique(names, return_inverse=True)
     images = np.zeros((len(groups_named), len(present)))

@@ -19,12 +19,10 @@ def data_needed(resamples: Resamples, runs: RatioSeries, reference: RatioSeries)
     linearly. The interval holds the ratios at which the 95 % interval of the distance to the goal
     includes zero (the inversion of a test, as Fieller's method); seeds and groups are resampled for
     both conditions together. 0 stands for less than the smallest ratio, infinity for more than the
-    greatest one; all are NaN if the distance is not estimable. There is no p-value. ValueError if
-    the runs have one ratio only.
+    greatest one; all are NaN if the distance is not estimable. There is no p-value. The runs have
+    two different ratios or more.
     """
     levels = np.unique(runs.ratios)
-    if len(levels) < 2:
-        raise ValueError("runs at two different ratios or more are needed")
 
     def distance(ratio: float, rows: slice, seeds: Array) -> Array:
         means, goals = (means_by_ratio(of, rows, seeds) for of in (runs, reference))

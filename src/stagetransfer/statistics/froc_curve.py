@@ -51,9 +51,6 @@ def collect_detections(
     `all_lesions`. ValueError, with the case, if a candidate's case or lesion is not listed or its
     score is not finite, or if a lesion is listed twice or none is listed.
     """
-    s = np.asarray(scores, np.float64)
-    if not len(cases) == len(lesions) == len(s):
-        raise ValueError(f"{len(cases)} cases, {len(lesions)} lesions, {len(s)} scores")
     known: set[tuple[str, str]] = set()
     for case, lesion in all_lesions:
         if (case, lesion) in known:
@@ -66,7 +63,7 @@ def collect_detections(
         raise ValueError("no lesion is listed: there is nothing to find")
     best: dict[tuple[str, str], float] = {}
     false_scores, false_cases = list[float](), list[int]()
-    for case, lesion, score in zip(cases, lesions, s.tolist(), strict=True):
+    for case, lesion, score in zip(cases, lesions, np.asarray(scores).tolist(), strict=True):
         if case not in number:
             raise ValueError(f"case {case!r} of a candidate is not listed")
         if lesion and (case, lesion) not in known:

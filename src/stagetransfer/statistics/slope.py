@@ -60,11 +60,9 @@ class RatioSeries:
 
 
 def fit_line(ratios: ArrayLike, values: ArrayLike) -> Line:
-    """Fit y = A r + b to ratios (N,) and values (N,); ValueError if there is only one ratio."""
+    """Fit y = A r + b to ratios (N,), at least two different ones, and values (N,)."""
     r, y = np.asarray(ratios, np.float64), np.asarray(values, np.float64)
     levels, at = np.unique(r, return_inverse=True)
-    if r.ndim != 1 or r.shape != y.shape or len(levels) < 2:
-        raise ValueError("a line needs ratios (N,) and values (N,) at two different ratios or more")
     fit = stats.linregress(r, y)
     n = len(r)
     left_over = y - (fit.intercept + fit.slope * r)

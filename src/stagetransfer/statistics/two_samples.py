@@ -15,11 +15,8 @@ def frechet_distance(a: Array, b: Array) -> float:
 
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in squared units of the features (Dowson
     and Landau 1982; Heusel et al. 2017). With few samples it is too large even for equal
-    distributions, so compare it with that of two halves of one set. ValueError for fewer than two
-    samples, or different numbers of features.
+    distributions, so compare it with that of two halves of one set.
     """
-    if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
-        raise ValueError("two samples or more of the same features are needed")
     # tr (S_a S_b)^(1/2) is the sum of the singular values of A^T B for S_a = A A^T, S_b = B B^T.
     roots = [(x - x.mean(0)).T / np.sqrt(len(x) - 1) for x in (a, b)]
     common = np.linalg.svd(roots[0].T @ roots[1], compute_uv=False).sum()
