@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from stagetransfer.runs.gather import Gathered, gather_data_sets
 from stagetransfer.statistics import classification_metrics
 
 CLASSES = ("CON", "GGO", "NOR")
@@ -242,3 +243,14 @@ def write_metrics_csv(
     file = folder / "logs" / f"{len(chain)}-{chain[-1]}" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(file, index=False)
+
+
+def gather_runs(
+    paths: list[Path], *, only: list[str] | tuple[str, ...] = (), conditions: tuple[str, ...] = ()
+) -> Gathered:
+    """Gather runs that are of one data set; the UserError if they cannot be compared."""
+    found, errors, _ = gather_data_sets(paths, only=only, conditions=conditions)
+    for error in errors.values():
+        raise error
+    (one,) = found
+    return one

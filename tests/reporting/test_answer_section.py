@@ -5,11 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from made_runs import make_run, make_sweep
+from made_runs import gather_runs, make_run, make_sweep
 from stagetransfer.reporting import make_report
 from stagetransfer.reporting.answer_section import answer_section
 from stagetransfer.reporting.table3 import table_3
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import needed
 

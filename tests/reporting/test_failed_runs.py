@@ -7,10 +7,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from made_runs import add_learning_curve, make_run
+from made_runs import add_learning_curve, gather_runs, make_run
 from stagetransfer.reporting import make_report
 from stagetransfer.reporting.depth_section import choose, summary
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 
 FAILED = "scratch did not learn in 3 of 3 runs (constant output)"

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_runs import add_learning_curve, make_run
+from made_runs import add_learning_curve, gather_runs, make_run
 from stagetransfer.errors import UserError
 from stagetransfer.reporting import make_report
 from stagetransfer.reporting.depth_section import choose
 from stagetransfer.reporting.tensorboard_board import write_board
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.pooled_folds import pool_folds
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.study import Study

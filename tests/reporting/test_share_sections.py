@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from made_runs import make_run
+from made_runs import gather_runs, make_run
 from stagetransfer.errors import UserError
 from stagetransfer.reporting import make_report
-from stagetransfer.runs.gather import gather_data_sets, gather_runs
+from stagetransfer.runs.gather import gather_data_sets
 from stagetransfer.runs.training_shares import LABELS, TAIL
 
 

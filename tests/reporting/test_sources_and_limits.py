@@ -3,11 +3,10 @@
 import pytest
 import yaml
 
-from made_runs import make_run
+from made_runs import gather_runs, make_run
 from stagetransfer.reporting.limits import further_limits, grave_limits
 from stagetransfer.reporting.overview_section import overview_section, runs_table, source_seeds
 from stagetransfer.reporting.sources_table import sources_table
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 
 NO_SKILL = {"verdict": "not above chance", "recall": 0.12, "low": 0.05, "high": 0.2, "chance": 0.1}

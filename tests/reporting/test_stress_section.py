@@ -3,12 +3,11 @@
 import pandas as pd
 import pytest
 
-from made_runs import make_sweep
+from made_runs import gather_runs, make_sweep
 from stagetransfer.errors import UserError
 from stagetransfer.files import csv_text
 from stagetransfer.pages.blocks import Table
 from stagetransfer.reporting.stress_section import FOLDER, stress_sections
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 
 FIGURES = [*"012345", "1-5"]

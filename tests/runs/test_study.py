@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from made_runs import make_run, make_sweep
+from made_runs import gather_runs, make_run, make_sweep
 from stagetransfer.errors import UserError
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.run import Replicate
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import Interval, holm, interval, resample

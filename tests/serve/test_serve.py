@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from made_runs import add_learning_curve, make_run, make_sweep
+from made_runs import add_learning_curve, gather_runs, make_run, make_sweep
 from stagetransfer.pages.render import replace_report
 from stagetransfer.reporting.answer_section import answer_section
 from stagetransfer.reporting.sources_table import sources_table
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.serve import create_app
 from stagetransfer.serve.site import Site

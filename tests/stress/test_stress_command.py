@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from conftest import SMALL
+from made_runs import gather_runs
 from stagetransfer.cli import app
 from stagetransfer.config.compose import compose_settings
 from stagetransfer.pages import render
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.reporting.stress_section import stress_sections
-from stagetransfer.runs.gather import gather_runs
 from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
 from stagetransfer.stress import CORRUPTIONS, Scale, corrupted_tests, scale_of

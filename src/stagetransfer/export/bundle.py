@@ -12,7 +12,7 @@ from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, require
 from stagetransfer.files import atomic_folder, check_is_new, default_folder
 from stagetransfer.models import METADATA_KEY
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
-from stagetransfer.runs.gather import gather_runs
+from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
 
 
@@ -50,7 +50,7 @@ def export_run(
     run = runs[0]
     out = out or default_folder(run.folder.parent.parent, "export", run.folder.name)
     check_is_new(out, "--out")
-    study = Study(gather_runs([run.folder]).runs, count)
+    study = Study(read_runs([run.folder])[0], count)
     network, description = run.network(), describe(run)
     with atomic_folder(out) as part:
         tensors = {name: tensor.contiguous() for name, tensor in network.net.state_dict().items()}

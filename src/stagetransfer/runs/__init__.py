@@ -1,7 +1,7 @@
 """Finished runs on disk: read, written, checked for comparability and gathered into a study."""
 
 from stagetransfer.runs.comparability import check_comparable
-from stagetransfer.runs.gather import Gathered, gather_runs
+from stagetransfer.runs.gather import Gathered
 from stagetransfer.runs.predictions import Predictions
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.roc_study import RocMetrics, RocStudy
@@ -12,5 +12,5 @@ from stagetransfer.runs.writer import write_result
 
 __all__ = [
     "Gathered", "Predictions", "RocMetrics", "RocStudy", "Run", "Study", "UnfinishedRun",
-    "check_comparable", "find_runs", "gather_runs", "read_runs", "validation_curve", "write_result",
+    "check_comparable", "find_runs", "read_runs", "validation_curve", "write_result",
 ]  # fmt: skip

@@ -45,21 +45,6 @@ class Gathered:
     not_shown: Sequence[str] = ()
 
 
-def gather_runs(
-    paths: Sequence[Path], *, only: Sequence[str] = (), conditions: Sequence[str] = ()
-) -> Gathered:
-    """Gather runs of one data set, as `gather_data_sets` does; UserError if there are several."""
-    found, errors, _ = gather_data_sets(paths, only=only, conditions=conditions)
-    if not found:
-        raise next(iter(errors.values()))
-    if len(names := [*(one.data_set for one in found), *errors]) > 1:
-        raise UserError(
-            f"{paths[0]}: runs of several data sets. Choose one with --only {DATA_SET}NAME; there "
-            f"are {', '.join(names)}."
-        )
-    return found[0]
-
-
 def write_each(
     write: Callable[[Gathered, Path], T],
     paths: Sequence[Path],
