@@ -105,10 +105,10 @@ def resampled_ece(resamples: Resamples, probabilities: ArrayLike) -> Array:
         confidence, hit = p.max(1), p.argmax(1) == resamples.labels
         gaps = np.zeros((weights.shape[1], BINS))
         np.add.at(gaps, (groups, _bin(confidence)), hit - confidence)
-        values = ratio(np.abs(weights @ gaps).sum(1), size, empty=np.nan)
-        values[resamples.drawn] -= values[resamples.drawn].mean() - values[0]
-        result.append(values)
-    return np.stack(result, axis=1)
+        result.append(ratio(np.abs(weights @ gaps).sum(1), size, empty=np.nan))
+    values = np.stack(result, axis=1)
+    values[resamples.drawn] -= values[resamples.drawn].mean(0) - values[0]
+    return values
 
 
 def ece_interval(resamples: Resamples, probabilities: ArrayLike) -> Interval:
