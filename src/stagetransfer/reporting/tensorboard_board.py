@@ -1,6 +1,5 @@
 """A folder for TensorBoard that compares the finished runs of a sweep, made from their files."""
 
-import io
 import json
 import os
 import time
@@ -12,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 from matplotlib.figure import Figure
-from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import summary_v2 as hparams  # type: ignore[import-untyped]
@@ -20,6 +18,7 @@ from tensorboard.summary.writer.event_file_writer import (  # type: ignore[impor
     EventFileWriter,
 )
 
+from stagetransfer.figures import figure_bytes
 from stagetransfer.files import atomic_folder, default_folder
 from stagetransfer.reporting.class_section import confusion_plot
 from stagetransfer.reporting.figure5 import figure_5
@@ -141,11 +140,10 @@ def _scalar(tag: str, value: float) -> Any:
 
 
 def _image(tag: str, figure: Figure) -> Any:
-    png = io.BytesIO()
     if figure.get_figheight() < 5:  # else the classes are too many for a card
         figure.set_size_inches(4.4, 2.9)
-    figure.savefig(png, format="png", dpi=72)  # a card drops rows and columns of larger images
-    with Image.open(png) as image:
-        size = {"width": image.width, "height": image.height, "colorspace": 4}
-    content = Summary.Image(encoded_image_string=png.getvalue(), **size)
-    return Summary(value=[Summary.Value(tag=tag, image=content)])
+    png = figure_bytes(figure, ".png", dpi=72)  # a card drops rows and columns of larger images
+    width, height = (72 * figure.get_size_inches()).astype(int).tolist()
+    size = {"width": width, "height": height, "colorspace": 4}
+    image = Summary.Image(encoded_image_string=png, **size)
+    return Summary(value=[Summary.Value(tag=tag, image=image)])
