@@ -62,14 +62,15 @@ def sources_table(study: Study) -> list[Table]:
     data = data_frame(COLUMNS, map(_record, sources))
     title = "Sources: what each source stage reached on validation data"
     notes = [NOTE]
-    if generated := sorted({str(one.entry["name"]) for one in sources if _is_generated(one)}):
-        notes.append(f"Embedded data, which are generated images: {fmt.join(generated)}.")
+    generated = {
+        str(one.entry["name"])
+        for one in sources
+        if one.users[0].config.get(f"domain.{one.entry['name']}.layout") == "embedded"
+        and not one.entry.get("weights")
+    }
+    if generated:
+        notes.append(f"Embedded data, which are generated images: {fmt.join(sorted(generated))}.")
     return [Table("sources", title, columns, rows, notes, left=2, data=data)] if rows else []
-
-
-def _is_generated(source: Source) -> bool:
-    layout = source.users[0].config.get(f"domain.{source.entry['name']}.layout")
-    return layout == "embedded" and not source.entry.get("weights")
 
 
 def _cells(sources: Sequence[Source]) -> list[str]:

@@ -51,10 +51,11 @@ class RocMetrics:
 
 
 class RocStudy:
-    """The ROC curves of all runs of a study.
+    """The ROC curves of all runs of a study at the `ratios`, each computed when first needed.
 
-    `positives` are the classes that are positive in turn, against all others, perhaps none;
-    `left_out` are those of which, or of whose rest, the test set has fewer than two images.
+    `positives` are the classes that are positive in turn, against all others: all classes, or the
+    second of two, unless they are given. Those of which, or of whose rest, the test set has fewer
+    than two images are `left_out`.
     """
 
     def __init__(
@@ -64,11 +65,6 @@ class RocStudy:
         positives: Sequence[str] | None = None,
         ratios: Sequence[float] | None = None,
     ) -> None:
-        """Set up the curves of all ratios and classes, or of the given ones.
-
-        Without `positives`, all classes are taken as positive in turn, or the second of two. Each
-        curve is computed when it is first needed.
-        """
         self.study, self.metrics = study, metrics
         self.ratios = study.ratios if ratios is None else ratios
         classes = study.classes

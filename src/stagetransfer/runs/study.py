@@ -52,12 +52,12 @@ class Study:
     """Comparable runs, and their metrics on every resample of the test set.
 
     The test images are sorted by id; their `groups` are None where none are known. `few` has the
-    number of groups of each class with fewer than ten. `asked` are the conditions whose pairs are
+    number of groups of each class with fewer than ten. `asked` are the `conditions` whose pairs are
     the question of the study, also those without a run; `asked_for` tells whether the user named
-    them. `with_paper` tells whether the figures of Suzuki et al. 2018 are shown beside them: only
-    if the data have the layout of theirs, unless it is set. `share` is what the ratios of the runs
-    are shares of. `crossed` tells whether the source seed
-    varies on its own: some seed has runs with several source seeds.
+    them, or they are those of the runs. `with_paper` tells whether the figures of Suzuki et al.
+    2018 are shown beside them: only if the data have the layout of theirs, unless it is set. The
+    ratios of the runs are shares of `share`. `crossed` tells whether the source seed varies on its
+    own: some seed has runs with several source seeds. Resamples are drawn when needed.
     """
 
     def __init__(
@@ -67,13 +67,9 @@ class Study:
         conditions: Sequence[str] | None = None,
         share: Share = RATIO,
     ) -> None:
-        """Set up the study of one or more comparable runs; resamples are drawn when needed.
-
-        `conditions` are those that were asked for; None: those of the runs.
-        """
         first = runs[0]
-        self.count, self.classes, order = count, first.classes, _by_id(first)
-        self.share = share
+        self.count, self.share = count, share
+        self.classes, order = first.classes, _by_id(first)
         self.ids = [first.ids[i] for i in order]
         self.labels = first.labels[order]
         self.groups = np.array(first.groups)[order] if first.groups else None
