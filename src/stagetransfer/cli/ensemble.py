@@ -23,7 +23,7 @@ def ensemble(
     count: ResampleCount = 2000,
 ) -> None:
     """Average the calibrated probabilities of all conditions, and compare with the best of them."""
-    from stagetransfer.runs.ensembles import FIGURES, NAME, ensemble_study
+    from stagetransfer.runs.ensembles import NAME, ensemble_study
     from stagetransfer.runs.gather import Gathered
     from stagetransfer.statistics import NATS, POINTS, sentence
 
@@ -33,12 +33,12 @@ def ensemble(
             raise UserError(f"{runs[0]}: no ensemble can be made. {'; '.join(done.left_out)}")
         lines = list(done.left_out)
         for gain in done.gains:
-            of = f"mean of {', '.join(gain.members)}; best on validation: {gain.best}"
+            of = f"mean of {', '.join(gain.members)}; best on validation: {gain.pair.b}"
             lines.append(f"r = {gain.ratio:g}: {of}")
-            for name in FIGURES:
-                unit, gap = NATS if name == "cross_entropy" else POINTS, gain.gaps[name]
-                few, why = done.too_few, gain.refusal
-                text = sentence(NAME, gain.best, gap, unit=unit, few=few, refusal=why)
+            for name, gap in gain.pair.metrics.items():
+                unit, few = NATS if name == "cross_entropy" else POINTS, done.too_few
+                pair, why = (NAME, gain.pair.b), gain.pair.refusal
+                text = sentence(*pair, gap, unit=unit, few=few, refusal=why)
                 lines.append(f"  {name}: {gain.both[name].estimate:.3f}; {text}")
         write_text(folder / "ensemble.csv", csv_text(done.table()))
         for run in done.made:

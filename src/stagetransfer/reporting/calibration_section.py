@@ -3,8 +3,7 @@
 The probabilities are compared before and after temperature scaling (Guo et al. 2017).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,18 +11,16 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from stagetransfer.figures import COLOURS, STYLE
 from stagetransfer.pages import formatting as fmt
 from stagetransfer.pages import plots
 from stagetransfer.pages.blocks import Block, Data, Plot, Section, Table, Text, data_frame
 from stagetransfer.runs.ensembles import temperature
-from stagetransfer.runs.run import Replicate, Run
 from stagetransfer.runs.study import Study
 from stagetransfer.statistics import apply_temperature, ece_interval, reliability
 from stagetransfer.statistics.calibration import BINS
-from stagetransfer.statistics.metrics import image_losses
+from stagetransfer.statistics.metrics import Array, Integers, image_losses
 
 FILE = "validation.csv"
 KINDS = ("as trained", "at T")
@@ -38,14 +35,11 @@ NOTES = (
 )
 
 
-@dataclass(frozen=True)
-class _Calibrated:
-    """The runs of one condition that have validation predictions."""
-
-    condition: str
-    seeds: tuple[Replicate, ...]
-    temperatures: list[float]  # one per run
-    probabilities: dict[str, NDArray[np.float64]]  # by `KINDS`: (runs, test images, classes)
+COLUMNS = (
+    "condition seeds temperature temperature_least temperature_greatest "
+    "ece_trained ece_trained_low ece_trained_high ece_tempered ece_tempered_low "
+    "ece_tempered_high cross_entropy_trained cross_entropy_tempered"
+)
 
 
 def calibration_sections(study: Study) -> list[Section]:
@@ -54,9 +48,27 @@ def calibration_sections(study: Study) -> list[Section]:
     runs = [run for run in at_main if (run.folder / FILE).is_file()]
     if not runs:
         return []
-    conditions = dict.fromkeys(run.condition for run in runs)
-    found = [_calibrate(study, [run for run in runs if run.condition == of]) for of in conditions]
-    blocks: list[Block] = [_table(study, found), *_diagram(study, found)]
+    rows, records, bins = [], [], []
+    for condition in dict.fromkeys(run.condition for run in runs):
+        own = [run for run in runs if run.condition == condition]
+        t = [temperature(run) for run in own]
+        trained = np.stack([study.probabilities(run) for run in own])
+        tempered = np.stack([apply_temperature(p, of) for p, of in zip(trained, t, strict=True)])
+        resamples = study.resamples(study.seeds_of(own))
+        eces = [ece_interval(resamples, p) for p in (trained, tempered)]
+        means = [(float(np.mean(t)), min(t), max(t)), *((x.estimate, x.low, x.high) for x in eces)]
+        losses = [float(image_losses(study.labels, p).mean()) for p in (trained, tempered)]
+        cells = [fmt.mean(*means[0], digits=2), *(fmt.mean(*ece) for ece in means[1:])]
+        first = fmt.marked(study, condition, study.main_ratio)
+        rows.append([first, str(len(t)), *cells, *map(fmt.number, losses)])
+        records.append((condition, len(t), *chain(*means), *losses))
+        for kind, p in zip(KINDS, (trained, tempered), strict=True):
+            bins += [(condition, kind, *of) for of in _bins(study.labels, p)]
+    heads = ["condition", "seeds", "T [lowest, highest]"]
+    heads += [f"{name} {kind}" for name in ("ECE", "cross-entropy") for kind in KINDS]
+    title = "Calibration on the test set, with temperatures fitted on validation images"
+    table = Table("calibration", title, heads, rows, NOTES, data_frame(COLUMNS, records))
+    blocks: list[Block] = [table, *_diagram(study, bins)]
     if absent := len(at_main) - len(runs):
         text = (
             f"{fmt.count(absent, 'run')} without {FILE} left out; earlier versions did not write "
@@ -66,48 +78,15 @@ def calibration_sections(study: Study) -> list[Section]:
     return [Section(f"Calibration at r = {fmt.ratio(study.main_ratio)}", blocks)]
 
 
-def _calibrate(study: Study, runs: Sequence[Run]) -> _Calibrated:
-    trained = [study.probabilities(run) for run in runs]
-    temperatures = [temperature(run) for run in runs]
-    scaled = [apply_temperature(p, t) for p, t in zip(trained, temperatures, strict=True)]
-    by_kind = dict(zip(KINDS, (np.stack(trained), np.stack(scaled)), strict=True))
-    return _Calibrated(runs[0].condition, study.seeds_of(runs), temperatures, by_kind)
+def _bins(labels: Integers, probabilities: Array) -> Iterable[tuple[object, ...]]:
+    """Return number, images, confidence and accuracy of each bin; the seeds are pooled."""
+    every = np.tile(labels, len(probabilities))
+    pooled = reliability(every, probabilities.reshape(len(every), -1))
+    return zip(range(BINS), pooled.count, pooled.confidence, pooled.accuracy, strict=True)
 
 
-def _table(study: Study, found: Sequence[_Calibrated]) -> Table:
-    columns = (
-        "condition seeds temperature temperature_least temperature_greatest "
-        "ece_trained ece_trained_low ece_trained_high ece_tempered ece_tempered_low "
-        "ece_tempered_high cross_entropy_trained cross_entropy_tempered"
-    )
-    rows, records = [], []
-    for one in found:
-        t, resamples = one.temperatures, study.resamples(one.seeds)
-        means = [(float(np.mean(t)), min(t), max(t))]
-        for p in one.probabilities.values():
-            ece = ece_interval(resamples, p)
-            means.append((ece.estimate, ece.low, ece.high))
-        losses = [float(image_losses(study.labels, p).mean()) for p in one.probabilities.values()]
-        cells = [fmt.mean(*means[0], digits=2), *(fmt.mean(*ece) for ece in means[1:])]
-        condition = fmt.marked(study, one.condition, study.main_ratio)
-        rows.append([condition, str(len(t)), *cells, *map(fmt.number, losses)])
-        records.append((one.condition, len(t), *chain(*means), *losses))
-    heads = ["condition", "seeds", "T [lowest, highest]"]
-    heads += [f"{name} {kind}" for name in ("ECE", "cross-entropy") for kind in KINDS]
-    title = "Calibration on the test set, with temperatures fitted on validation images"
-    return Table("calibration", title, heads, rows, NOTES, data=data_frame(columns, records))
-
-
-def _diagram(study: Study, found: Sequence[_Calibrated]) -> list[Block]:
-    """Return the reliability diagram and its numbers; the seeds of a condition are pooled."""
-    bins = []
-    for one in found:
-        for kind, p in one.probabilities.items():
-            labels = np.tile(study.labels, len(p))
-            pooled = reliability(labels, p.reshape(len(labels), -1))
-            counts = pooled.count.astype(int)
-            columns = zip(range(BINS), counts, pooled.confidence, pooled.accuracy, strict=True)
-            bins += [(one.condition, kind, *values) for values in columns]
+def _diagram(study: Study, bins: Sequence[tuple[object, ...]]) -> list[Block]:
+    """Return the reliability diagram and its numbers."""
     data = data_frame("condition kind bin images confidence accuracy", bins)
     caption = (
         "Test images grouped by their highest probability; seeds are pooled. The area of a mark is "

@@ -23,7 +23,7 @@ def ensemble_sections(study: Study) -> list[Section]:
     done = ensemble_study(study.runs, study.count)
     if not done.made:
         return []
-    rows = [[fmt.ratio(gain.ratio), gain.best, *_cells(gain)] for gain in done.gains]
+    rows = [[fmt.ratio(gain.ratio), gain.pair.b, *_cells(gain)] for gain in done.gains]
     columns = ["r", "best", *(fmt.LABELS[name] for name in FIGURES)]
     title = "The ensemble of all conditions against the best of them"
     table = Table("ensemble", title, columns, rows, [NOTE], done.table(), left=2)
@@ -32,11 +32,10 @@ def ensemble_sections(study: Study) -> list[Section]:
 
 
 def _cells(gain: EnsembleGain) -> list[str]:
-    if gain.refusal:
-        return [f"not compared: {gain.refusal}", *[fmt.DASH] * (len(FIGURES) - 1)]
+    if gain.pair.refusal:
+        return [f"not compared: {gain.pair.refusal}", *[fmt.DASH] * (len(FIGURES) - 1)]
     cells = []
-    for name in FIGURES:
-        gap = gain.gaps[name]
+    for name, gap in gain.pair.metrics.items():
         shown = fmt.difference(gap.estimate, gap.low, gap.high, fmt.UNITS[name])
         cells.append(f"{fmt.number(gain.both[name].estimate)} ({shown.replace(chr(10), ' ')})")
     return cells

@@ -9,7 +9,7 @@ import pandas as pd
 from stagetransfer.errors import UserError
 from stagetransfer.runs.predictions import Predictions, read_predictions
 from stagetransfer.runs.run import LEARNED, Run
-from stagetransfer.runs.study import Study
+from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import Interval, apply_temperature, fit_temperature
 from stagetransfer.statistics.metrics import image_losses
 
@@ -94,12 +94,10 @@ class EnsembleGain:
     """The ensemble at one ratio against the condition that is best on validation images."""
 
     ratio: float
-    members: tuple[str, ...]  # the conditions that are averaged
-    best: str
+    members: list[str]  # the conditions that are averaged
+    pair: Pair  # ensemble - best, in FIGURES
     single: Mapping[str, Interval]  # of FIGURES, those of the best condition
     both: Mapping[str, Interval]  # the same of the ensemble
-    gaps: Mapping[str, Interval]  # ensemble - best, paired by seed and patient
-    refusal: str  # why they are not compared; empty if they are
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,10 @@ class EnsembleStudy:
         columns += ["difference", "low", "high", "p", "seeds"]
         rows = []
         for gain in self.gains:
-            for name in FIGURES:
-                gap = gain.gaps[name]
+            for name, gap in gain.pair.metrics.items():
                 values = gain.single[name].estimate, gain.both[name].estimate
                 numbers = gap.estimate, gap.low, gap.high, gap.p_value, gap.seeds
-                rows.append((gain.ratio, name, gain.best, *values, *numbers))
+                rows.append((gain.ratio, name, gain.pair.b, *values, *numbers))
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
@@ -146,7 +143,5 @@ def ensemble_study(runs: Sequence[Run], count: int) -> EnsembleStudy:
             for name in (best, NAME)
         )
         members = [name for name in study.conditions if name != NAME and study.at(name, ratio)]
-        gains.append(
-            EnsembleGain(ratio, tuple(members), best, single, both, pair.metrics, pair.refusal)
-        )
+        gains.append(EnsembleGain(ratio, members, pair, single, both))
     return EnsembleStudy(made, gains, left_out, study.too_few)
