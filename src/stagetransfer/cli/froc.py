@@ -64,11 +64,11 @@ def froc(
     systems, read = read_systems(
         candidates, lesions, table=table, positive=positive, by_case=by_case
     )
-    result = compare_systems(systems, sorted(set(rate or CPM)), count, read)
+    rates = sorted(set(rate or CPM))
+    tables, lines = compare_systems(systems, rates, count, read)
     first = candidates[0]
     beside = find_runs([first])[0].parent if first.is_dir() else first
     out = out or default_folder(beside.parent, "froc")
-    tables = {"figures": result.figures, "pairs": result.pairs, "curves": result.curves}
-    write_curve_files(out, tables, {"froc": froc_plot(result, by_case=by_case)})
-    lines = [*result.sentences, *result.notes, f"written  {out / 'figures.csv'}"]
-    typer.echo("\n".join(lines))
+    plot = froc_plot(tables["figures"], tables["curves"], rates, by_case=by_case)
+    write_curve_files(out, tables, {"froc": plot})
+    typer.echo("\n".join([*lines, f"written  {out / 'figures.csv'}"]))

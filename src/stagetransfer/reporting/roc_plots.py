@@ -1,5 +1,6 @@
 """The plots of ROC and FROC curves, with intervals as bars at some rates of false positives."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -11,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from stagetransfer.figures import STYLE
 from stagetransfer.pages import plots
-from stagetransfer.runs.froc_study import FrocComparison
 from stagetransfer.runs.roc_study import RocStudy
 
 
@@ -40,15 +40,17 @@ def roc_plot(rocs: RocStudy, ratio: float, metrics: pd.DataFrame, curves: pd.Dat
 
 
 @mpl.rc_context(STYLE)
-def froc_plot(result: FrocComparison, *, by_case: bool = False) -> Figure:
+def froc_plot(
+    figures: pd.DataFrame, curves: pd.DataFrame, read_at: Sequence[float], *, by_case: bool = False
+) -> Figure:
     """Return sensitivity against false positives per case on a log axis, with 95 % intervals."""
     figure, axes = plots.grid(1, 1, (5.2, 4.0))
-    axis, rates = axes[0], np.array(result.rates)
+    axis, rates = axes[0], np.array(read_at)
     low, high = rates.min() / 1.5, rates.max() * 1.5
     x = np.geomspace(low, high, 400)
-    styles = plots.line_styles(result.figures["system"].unique())
+    styles = plots.line_styles(figures["system"].unique())
     for index, (system, style) in enumerate(styles.items()):
-        curve, points = (t[t["system"] == system] for t in (result.curves, result.figures))
+        curve, points = (t[t["system"] == system] for t in (curves, figures))
         y = np.interp(x, curve["false_positives_per_case"], curve["sensitivity"])
         # Systems are moved apart, so that no bar hides another.
         _draw_curve(axis, x, y, rates * 1.04**index, points, style, system)

@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -18,21 +18,6 @@ from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
 from stagetransfer.runs.verdict import why_not_compared
 from stagetransfer.statistics import Curve, Detections, Interval
-
-
-@dataclass(frozen=True)
-class FrocComparison:
-    """The sensitivities of all systems, their differences a - b, also as sentences, and the limits.
-
-    The sensitivity is read at the `rates`, mean numbers of false positives per case.
-    """
-
-    figures: pd.DataFrame
-    curves: pd.DataFrame
-    pairs: pd.DataFrame
-    sentences: list[str]
-    notes: list[str]
-    rates: tuple[float, ...]
 
 
 class _System(NamedTuple):
@@ -99,12 +84,14 @@ def read_systems(
 
 def compare_systems(
     systems: Mapping[str, Detections], rates: Sequence[float], count: int, runs: Mapping[str, Run]
-) -> FrocComparison:
-    """Return sensitivities with 95 % intervals, and the differences between all pairs of systems.
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Return the tables figures, pairs and curves of all systems, and lines to show.
 
-    The intervals are from a bootstrap over cases that all systems share. The mean sensitivity is
-    over all `rates`; with the rates of `statistics.CPM` it is the competition performance metric.
-    Systems that are `runs` are compared only if they learned.
+    Figures are the sensitivities at `rates`, mean numbers of false positives per case, and their
+    mean, with 95 % intervals from a bootstrap over cases that all systems share; with the rates of
+    `statistics.CPM`, the mean is the competition performance metric. Pairs are the differences,
+    which the lines say too, before the limits. Systems that are `runs` are compared only if they
+    learned.
     """
     resamples = stats.resample_cases(next(iter(systems.values())), count=count)
     metrics = [*(f"sensitivity_at_{rate:g}" for rate in rates), "mean_sensitivity"]
@@ -147,14 +134,12 @@ def compare_systems(
             pairs.append((a, b, metric, gap.estimate, gap.low, gap.high, gap.p_value, refusal))
     numbers = ["figure", "estimate", "low", "high"]
     points = ["threshold", "false_positives_per_case", "sensitivity"]
-    return FrocComparison(
-        pd.DataFrame(figures, columns=["system", *numbers]),
-        pd.DataFrame(curves, columns=["system", *points]),
-        pd.DataFrame(pairs, columns=["a", "b", *numbers, "p", "not_compared"]),
-        sentences,
-        notes,
-        tuple(rates),
-    )
+    tables = {
+        "figures": pd.DataFrame(figures, columns=["system", *numbers]),
+        "pairs": pd.DataFrame(pairs, columns=["a", "b", *numbers, "p", "not_compared"]),
+        "curves": pd.DataFrame(curves, columns=["system", *points]),
+    }
+    return tables, [*sentences, *notes]
 
 
 def _read_path(path: Path, table: Path | None, positive: str | None) -> Iterator[_System]:
