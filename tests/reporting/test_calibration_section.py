@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from made_runs import make_run
+from plain_ece import plain_ece
 from stagetransfer.reporting import make_report
-from stagetransfer.statistics import apply_temperature, fit_temperature, reliability
+from stagetransfer.statistics import apply_temperature, fit_temperature
 from stagetransfer.statistics.metrics import image_losses
 
 
@@ -47,7 +48,7 @@ def test_table_and_diagram(report):
         found.append(fit_temperature(labels, np.log(validation[columns].to_numpy())))
         y = np.array([classes.index(name) for name in test["label"]])
         p = test[columns].to_numpy()
-        eces.append((reliability(y, p).ece, reliability(y, apply_temperature(p, found[-1])).ece))
+        eces.append((plain_ece(y, p), plain_ece(y, apply_temperature(p, found[-1]))))
     row = table.iloc[0]
     assert row["temperature"] == pytest.approx(np.mean(found))
     assert row["ece_trained"] == pytest.approx(np.mean([e[0] for e in eces]))

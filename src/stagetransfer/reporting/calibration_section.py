@@ -82,7 +82,7 @@ def _bins(labels: Integers, probabilities: Array) -> Iterable[tuple[object, ...]
     """Return number, images, confidence and accuracy of each bin; the seeds are pooled."""
     every = np.tile(labels, len(probabilities))
     pooled = reliability(every, probabilities.reshape(len(every), -1))
-    return zip(range(BINS), pooled.count, pooled.confidence, pooled.accuracy, strict=True)
+    return zip(range(BINS), *pooled, strict=True)
 
 
 def _diagram(study: Study, bins: Sequence[tuple[object, ...]]) -> list[Block]:

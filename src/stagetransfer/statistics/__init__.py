@@ -8,7 +8,6 @@ from stagetransfer.statistics.bootstrap_resamples import (
     resample,
 )
 from stagetransfer.statistics.calibration import (
-    Reliability,
     apply_temperature,
     ece_interval,
     fit_temperature,
@@ -50,7 +49,7 @@ from stagetransfer.statistics.slope import (
 
 __all__ = [
     "CPM", "NATS", "PER_RATIO", "POINTS", "Curve", "Detections", "Interval", "Line",
-    "McNemar", "Needed", "RatioSeries", "Reliability", "Resamples", "Unit", "apply_temperature",
+    "McNemar", "Needed", "RatioSeries", "Resamples", "Unit", "apply_temperature",
     "area_interval", "classification_metrics", "collect_detections",
     "cross_seeds", "delong", "delong_covariance", "delong_difference", "difference",
     "ece_interval", "few_groups", "fit_line", "fit_temperature", "froc", "holm", "interval",

@@ -14,8 +14,6 @@ With few images the ECE is too large, because the noise of each bin enters by it
 Compare values from one test set only.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
@@ -27,25 +25,6 @@ from stagetransfer.statistics.metrics import Array, Integers, checked_arrays, ra
 
 BINS = 15
 HIGHEST_TEMPERATURE = 100.0
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """A reliability diagram with M bins of the greatest probability.
-
-    Each bin (M,) has its number of images, their mean greatest probability and their share of
-    correct predictions; the last two are NaN where it is empty.
-    """
-
-    count: Integers
-    confidence: Array
-    accuracy: Array
-
-    @property
-    def ece(self) -> float:
-        """The expected calibration error, in [0, 1]."""
-        gap = np.abs(self.accuracy - self.confidence)
-        return float(np.nansum(self.count * gap) / self.count.sum())
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
@@ -81,15 +60,19 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> Array:
     return np.asarray(softmax(logs / temperature, axis=-1))
 
 
-def reliability(labels: ArrayLike, probabilities: ArrayLike) -> Reliability:
-    """Return the reliability diagram of labels (n,) and probabilities (n, C)."""
+def reliability(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Integers, Array, Array]:
+    """Return the reliability diagram of labels (n,) and probabilities (n, C), in M bins (M,).
+
+    These are the number of images, their mean greatest probability and their share of correct
+    predictions; the last two are NaN where a bin is empty.
+    """
     y, p = checked_arrays(labels, probabilities, np.shape(probabilities)[-1])
     confidence, hit = p.max(1), p.argmax(1) == y
     place = _bin(confidence)
     count = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(place, values, BINS) / count for values in (confidence, hit)]
-    return Reliability(count.astype(np.int64), *means)
+        sure, right = (np.bincount(place, values, BINS) / count for values in (confidence, hit))
+    return count.astype(np.int64), sure, right
 
 
 def resampled_ece(resamples: Resamples, probabilities: ArrayLike) -> Array:
