@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stagetransfer.pages import formatting as fmt
-from stagetransfer.pages.blocks import Block, Bullets, Section, Text
+from stagetransfer.pages.blocks import Bullets, Section, Text
 from stagetransfer.pages.render import replace_report
 from stagetransfer.reporting.answer_section import answer_section
 from stagetransfer.reporting.calibration_section import calibration_sections
@@ -100,16 +100,15 @@ def _page(study: Study, found: Gathered) -> list[Section]:
     curves = learning_curves(study)
     curves_plot = learning_curves_block(study, main, curves)
 
-    def health() -> list[Block]:
-        return [*sources_table(study), runs_table(study, unfinished)]
-
     def appendix(ratio: float) -> Section:
         blocks = [table_2(study, ratio), *pair_blocks(study, ratio)]
         blocks.append(learning_curves_block(study, ratio, curves))
         return Section(f"Appendix: r = {fmt.ratio(ratio)}", blocks, appendix=True)
 
     parts: dict[str, Callable[[], Section | list[Section]]] = {
-        "answer": lambda: answer_section(study, health()),
+        "answer": lambda: answer_section(
+            study, [*sources_table(study), runs_table(study, unfinished)]
+        ),
         "overview": lambda: overview_section(study, unfinished),
         "test results": lambda: Section(f"Test results at {at}", [table_2(study, main)]),
         "pairs": lambda: Section(f"Pairs of conditions at {at}", pair_blocks(study, main)),

@@ -98,10 +98,10 @@ def froc(found: Detections, weights: ArrayLike | None = None) -> Curve:
     return Curve(thresholds, x, ratio(hits, (w @ found.lesions)[:, None], empty=np.nan))
 
 
-def resample_cases(found: Detections, *, count: int = 2000, random_state: int = 0) -> Resamples:
+def resample_cases(found: Detections, *, count: int = 2000) -> Resamples:
     """Draw resamples of the cases, which all compared systems share, as they share the lesions."""
     has = (found.lesions > 0).astype(np.int64)
-    return resample(has, None, ("without", "with"), seeds=1, count=count, random_state=random_state)
+    return resample(has, None, ("without", "with"), seeds=1, count=count)
 
 
 def resampled_froc(resamples: Resamples, found: Detections, measure: Measure) -> Array:
