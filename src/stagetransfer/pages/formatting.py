@@ -45,6 +45,14 @@ def mean(value: float, low: float, high: float, digits: int = 3) -> str:
     return f"{number(value, digits)}\n{interval(low, high, digits)}"
 
 
+def cell(study: Study, condition: str, at: float, metric: str = "accuracy") -> str:
+    """Return the mean of a condition at a ratio, as `mean` does; a dash if it has no run there."""
+    if not study.at(condition, at):
+        return DASH
+    x = study.interval(condition, at, metric)
+    return mean(x.estimate, x.low, x.high)
+
+
 def difference(value: float, low: float, high: float, unit: Unit) -> str:
     """Return a difference with its sign in this unit, with its interval on a second line."""
     if not math.isfinite(value):

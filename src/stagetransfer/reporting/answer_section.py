@@ -53,7 +53,7 @@ def _sentence(study: Study, ratio: float, pairs: Sequence[Pair]) -> str:
         if study.groups is not None:
             start += f" of {fmt.count(study.num_groups, 'patient')}"
     if not pairs:
-        cell = _cell(study, study.conditions[0], ratio).replace("\n", ", 95 % CI ")
+        cell = fmt.cell(study, study.conditions[0], ratio).replace("\n", ", 95 % CI ")
         return f"{start}, {study.conditions[0]} reached {cell}."
     clauses: dict[str, list[str]] = {}
     for pair in pairs:
@@ -81,18 +81,10 @@ def _verdict(study: Study, pair: Pair) -> str:
     return f"reached a {'higher' if result.estimate > 0 else 'lower'} test accuracy than {pair.b}"
 
 
-def _cell(study: Study, condition: str, ratio: float) -> str:
-    """Return the accuracy of a condition at a ratio, with its interval on a second line."""
-    if not study.at(condition, ratio):
-        return fmt.DASH
-    x = study.interval(condition, ratio, "accuracy")
-    return fmt.mean(x.estimate, x.low, x.high)
-
-
 def accuracy_table(study: Study) -> Table:
     """Return the accuracy of each condition at each ratio."""
     rows = [
-        [fmt.marked(study, name), *(_cell(study, name, ratio) for ratio in study.ratios)]
+        [fmt.marked(study, name), *(fmt.cell(study, name, ratio) for ratio in study.ratios)]
         for name in study.conditions
     ]
     columns = ["condition", *(f"r = {fmt.ratio(r)}{fmt.dagger(study)}" for r in study.ratios)]

@@ -147,17 +147,10 @@ def _blocks(study: Study, base: str) -> list[Block]:
 
 def _metric_table(study: Study, base: str, names: Sequence[str], data: pd.DataFrame) -> Table:
     metric = str(data["figure"].iloc[0])
-    cells = {
-        (row["condition"], row["ratio"]): fmt.mean(row["mean"], row["low"], row["high"])
-        for row in data.to_dict("records")
-    }
-    rows = [
-        [
-            "\n".join(filter(None, (_depth(name), not_learned(study.at(name))))),
-            *(cells.get((name, ratio), fmt.DASH) for ratio in study.ratios),
-        ]
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        first = "\n".join(filter(None, (_depth(name), not_learned(study.at(name)))))
+        rows.append([first, *(fmt.cell(study, name, ratio, metric) for ratio in study.ratios)])
     note = (
         f"Mean over seeds on the test set, with the 95 % interval{fmt.dagger(study)} below it. "
         "A depth is named by the first and the last block that are tuned. All blocks before these "

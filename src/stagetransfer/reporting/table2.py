@@ -1,7 +1,7 @@
 """Table 2 at one ratio: the test metrics of each condition."""
 
 from itertools import product
-from math import isfinite, nan
+from math import nan
 
 import pandas as pd
 
@@ -26,14 +26,13 @@ def table_2(study: Study, ratio: float) -> Table:
     """
     data = _data(study, ratio)
     rows = []
-    for name, of_condition in data.groupby("condition", sort=False):
-        condition, metrics = str(name), of_condition.to_dict("records")
-        means = [fmt.mean(x["mean"], x["low"], x["high"]) for x in metrics]
-        papers = [fmt.number(x["paper"], 4) for x in metrics]
+    for name, papers in data.groupby("condition", sort=False)["paper"]:
+        condition = str(name)
+        means = [fmt.cell(study, condition, ratio, metric) for metric in fmt.LABELS]
         seeds = fmt.seeds(study, study.at(condition, ratio))
         rows.append([fmt.marked(study, condition, ratio), seeds, *means])
-        if any(isfinite(x["paper"]) for x in metrics):
-            rows.append([f"{condition} (paper)", fmt.DASH, *papers])
+        if papers.notna().any():
+            rows.append([f"{condition} (paper)", fmt.DASH, *(fmt.number(x, 4) for x in papers)])
     at, suffix = f"r = {fmt.ratio(ratio)}", fmt.table_suffix(study, ratio)
     absent = [name for name in study.conditions if not study.at(name, ratio)]
     one_seed = data[data["seeds"] == 1]["condition"].unique()
