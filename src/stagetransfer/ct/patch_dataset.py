@@ -17,10 +17,10 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder, check_is_new, defused
 
 
-def check_output_folder(out: Path, root: Path | None = None) -> None:
+def check_output_folder(out: Path, root: Path) -> None:
     """Raise UserError if `out` exists, or lies below the input `root`."""
     check_is_new(out, "--out")
-    if root is not None and root.resolve() in out.resolve().parents:
+    if root.resolve() in out.resolve().parents:
         raise UserError(f"{out}: lies within the input {root}. Give a folder outside it")
 
 
@@ -28,7 +28,7 @@ def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bo
     """Write the data set to the new folder `out`, which appears complete or not at all.
 
     The file `salt` holds the secret of the pseudonyms; it is created on first use. Problems of the
-    input raise BadInput unless `skip_bad` is set. No patch at all is a UserError.
+    input raise UserError unless `skip_bad` is set. No patch at all is a UserError.
     """
     extraction.problems.check(skip_bad)
     if not extraction.patches:
@@ -36,7 +36,7 @@ def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bo
             "--annotations: no patch found. Check that the annotations name slices of the input, "
             "or reduce --size or --coverage"
         )
-    check_output_folder(out)
+    check_is_new(out, "--out")
     secret = read_salt(salt)
     with atomic_folder(out) as part:
         _write(extraction, secret, part)

@@ -29,12 +29,11 @@ from matplotlib.figure import Figure
 from stagetransfer.ct import Annotations, LabelTable, PatchSettings, Problems, Volume
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.mask_annotations import open_annotations
-from stagetransfer.ct.patch_dataset import check_output_folder
 from stagetransfer.ct.roi_patches import Mask
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
-from stagetransfer.files import atomic_folder, csv_text, write_json, write_text
+from stagetransfer.files import atomic_folder, check_is_new, csv_text, write_json, write_text
 from stagetransfer.formats.unusable import UnreadableSlice
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
@@ -106,12 +105,12 @@ def write_predictions(
 ) -> dict[str, Any]:
     """Predict everything in the source, and write the new folder `out`.
 
-    Further `problems` are added, which are a BadInput unless `options.skip_bad` is set. `report`
+    Further `problems` are added, which are a UserError unless `options.skip_bad` is set. `report`
     receives a line for each slice and patch that is read. The content of summary.json is returned.
     """
     writer = _Writer(classifier, source, options, problems, report)
     problems.check(options.skip_bad)
-    check_output_folder(out)
+    check_is_new(out, "--out")
     with atomic_folder(out) as part:
         return writer.write(part)
 
