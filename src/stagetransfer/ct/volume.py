@@ -109,6 +109,14 @@ class Volume:
     def __len__(self) -> int:
         return len(self.files)
 
+    def in_pixels(self, points: Floats, slices: int | NDArray[np.int64]) -> Floats:
+        """Convert points (N, 3) in mm to x and y (N, 2) in pixels of these slices."""
+        assert self.geometry is not None
+        assert self.spacing is not None
+        shift = points - self.geometry.origins[slices]
+        axes = shift @ self.geometry.right, shift @ self.geometry.down
+        return np.asarray(np.stack(axes, axis=1) / self.spacing[::-1])
+
     def holds(self, points: Floats) -> bool:
         """Whether x and y (N, 2) in pixels lie on a slice, whose pixels end half a unit further."""
         height, width = self.shape
