@@ -17,8 +17,6 @@ from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 from stagetransfer.runs.run import Run
 from stagetransfer.serve.site import Site
 
-FAMILIAR, CERTAIN = 0.95, 0.5  # as the defaults of stagetransfer predict
-
 
 @dataclass(frozen=True)
 class Pictures:
@@ -57,10 +55,8 @@ class Pictures:
 
     @cached_property
     def classifier(self) -> CalibratedClassifier:
-        """The calibrated network."""
-        return self.reference.classifier(
-            self.restored, certain=CERTAIN, familiar=FAMILIAR, device=self.device
-        )
+        """The calibrated network, with the defaults of `stagetransfer predict`."""
+        return self.reference.classifier(self.restored, device=self.device)
 
     def nearest(self, image: Tensor, count: int = 8) -> list[tuple[int, str, float]]:
         """Return number, class and distance of the training images nearest to an image."""
