@@ -43,7 +43,7 @@ class Site:
         self, paths: Sequence[Path], opinion: tuple[Path, str] | None = None, device: str = "cpu"
     ) -> None:
         self.paths, self.device = list(paths), device
-        self.kept: dict[str, Any] = {}  # images and networks of runs, see `serve.pictures`
+        self.kept: dict[str, Any] = {}  # images and networks of runs, see `serve.run_images`
         self.opinion = opinion
         self.reading: Any = None  # of the second opinion, see `serve.slices_page`
         self.templates = page_templates(_embedded, "stagetransfer.serve")

@@ -24,7 +24,7 @@ from stagetransfer.inference.lung_mask import Lungs, lungs_of
 from stagetransfer.inference.prediction_figures import label_colours
 from stagetransfer.inference.prediction_input import check_widths
 from stagetransfer.serve.images_page import explanation
-from stagetransfer.serve.pictures import pictures, png
+from stagetransfer.serve.run_images import images_of, png
 from stagetransfer.serve.site import Site
 
 NOT_READ_GREY = 170
@@ -38,19 +38,19 @@ class Reading:
         self.root, self.run = site.opinion
         if self.run not in site.runs:
             raise UserError(f"--run {self.run}: is not among the runs. Give its outputs folder too")
-        self.pictures, self.problems = pictures(site, self.run), Problems()
-        self.patches = self.pictures.reference.patches
+        self.images, self.problems = images_of(site, self.run), Problems()
+        self.patches = self.images.reference.patches
         self.source = find_input(self.root, self.patches, self.problems)
         if not self.source.chosen:
             lines = "; ".join(self.problems.lines[:3])
             raise UserError(f"{self.root}: holds no series that can be read. {lines}")
-        self.classifier = self.pictures.classifier
+        self.classifier = self.images.classifier
         self.lungs = lru_cache(maxsize=4)(self._lungs)
         self.slice = lru_cache(maxsize=16)(self._slice)
 
     def notes(self, series: int) -> list[str]:
         """Return what `predict` says about the width and the grey window of a series' windows."""
-        reference = self.pictures.reference
+        reference = self.images.reference
         lines = [reference.window_note] * bool(reference.window_note)
         source = replace(self.source, chosen=(series,))
         check_widths(source, self.patches, reference.field, lines.append)
@@ -133,7 +133,7 @@ def explained(site: Site, request: Request) -> Response:
     label = int(found.predictions.most_probable[number])
     p = found.predictions.probabilities[number, label]
     title = f"{reading.classifier.classes[label]}, p = {p:.2f}"
-    return explanation(reading.pictures, found.prepared.window(number), label, title)
+    return explanation(reading.images, found.prepared.window(number), label, title)
 
 
 def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dict[str, object]:
@@ -154,7 +154,7 @@ def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dic
         len(p) + 1: f"Its distance from the training images is {predictions.distances[number]:.2f},"
         f" more than that of 95 % of the validation images ({limit:.2f}).",
     }
-    near = reading.pictures.nearest(found.prepared.window(number))
+    near = reading.images.nearest(found.prepared.window(number))
     side = reading.patches.size * np.array(found.prepared.raster.scale)
     left, top = found.centres[number] - side[::-1] / 2
     return {

@@ -19,7 +19,7 @@ from stagetransfer.serve.site import Site
 
 
 @dataclass(frozen=True)
-class Pictures:
+class RunImages:
     """The test and training images of a finished run, and its network."""
 
     run: Run
@@ -66,17 +66,17 @@ class Pictures:
         return list(zip(numbers, names, distances, strict=True))
 
 
-def pictures(site: Site, name: str) -> Pictures:
+def images_of(site: Site, name: str) -> RunImages:
     """Return the images of a run; those of the last few runs are kept."""
     device = site.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     run, kept = site.runs[name], site.kept
     if name not in kept or kept[name].run is not run:
-        kept[name] = Pictures(run, device)
+        kept[name] = RunImages(run, device)
         for old in [*kept][:-4]:
             del kept[old]
-    found: Pictures = kept[name]
+    found: RunImages = kept[name]
     return found
 
 
