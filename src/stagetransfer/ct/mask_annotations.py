@@ -16,10 +16,10 @@ from stagetransfer.ct.find_series import list_files
 from stagetransfer.ct.input_problems import Problems, relative_name, without_suffix
 from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.placed_masks import locate, regions_of_values, sample
+from stagetransfer.ct.png_slices import read_values
 from stagetransfer.ct.volume import Volume
 from stagetransfer.ct.volume_files import is_volume_file, read_grid
-from stagetransfer.errors import UserError, first_line
-from stagetransfer.files import open_image
+from stagetransfer.errors import UserError
 from stagetransfer.formats import imagej_rois
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.formats.rtstruct_reader import Contour, is_structure_set, read_structure_set
@@ -134,13 +134,7 @@ class MaskAnnotations:
         return [(number, reader) for number in found]
 
     def _read_png(self, file: Path, where: str, volume: Volume, index: int) -> Iterator[Region]:
-        try:
-            with open_image(file) as image:
-                if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-                    raise ValueError(f"an image of mode {image.mode}, not of indices")
-                values = np.asarray(image).astype(np.int64)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UnreadableSlice(f"not readable ({first_line(error)})") from error
+        values = read_values(file, is_mask=True)
         if values.shape != volume.shape:
             sizes = " and ".join(f"{w} x {h}" for h, w in (values.shape, volume.shape))
             raise Unusable(_OUTSIDE, f"mask and slice differ in size: {sizes} pixels")

@@ -11,6 +11,7 @@ from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.find_series import ReadingOptions, check_patients, find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
+from stagetransfer.ct.png_slices import DAMAGED
 from stagetransfer.ct.volume_files import is_volume_file
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
@@ -128,7 +129,7 @@ def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
     try:
         with open_image(path) as image:
             return image.size if image.mode in _MODES_8_BIT else None
-    except (OSError, SyntaxError):
+    except DAMAGED:
         return None
 
 
