@@ -38,6 +38,7 @@ _EDGED = [withStroke(linewidth=2.5, foreground="black")]  # visible on black and
 _TEXT: dict[str, Any] = {
     "color": "white", "fontsize": 9, "ha": "center", "va": "center", "path_effects": _EDGED,
 }  # fmt: skip
+_PLACES = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))  # of the letters of the sides
 _OPPOSITE = dict(zip("RLAPHF", "LRPAFH", strict=True))
 
 
@@ -127,7 +128,8 @@ def slice_figure(
         outline = axis.contour(prediction.lung[area], [0.5], colors="white", linewidths=0.8)
         outline.set(path_effects=_EDGED)
         axis.axis("off")
-        _add_sides(axis, view.sides)
+        for letter, (x, y) in zip(view.sides, _PLACES, strict=False):
+            axis.text(x, y, letter, transform=axis.transAxes, **_TEXT)
     _add_scale(axes[0], view, (height, width))
     shade = grey[prediction.lung].mean() / 255 if prediction.lung.any() else 0.5
     fills = [tuple(blend(np.array(colour), shade)) for colour in [*colours, NOT_READ_COLOUR]]
@@ -179,27 +181,12 @@ def _lung_area(lung: NDArray[np.bool_]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _add_sides(axis: Axes, sides: str) -> None:
-    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
-    for letter, (x, y) in zip(sides, places, strict=False):
-        axis.text(x, y, letter, transform=axis.transAxes, **_TEXT)
-
-
 def _add_scale(axis: Axes, view: SliceView, shape: tuple[int, int]) -> None:
     """Draw the size of a window at the upper left, and a bar of 50 or 10 mm at the lower left."""
     rows, columns = view.window
     corner = (0.02 * shape[1], 0.02 * shape[0])
-    axis.add_patch(
-        Rectangle(
-            corner,
-            columns,
-            rows,
-            fill=False,
-            edgecolor="white",
-            linestyle="--",
-            path_effects=_EDGED,
-        )
-    )
+    style: dict[str, Any] = {"edgecolor": "white", "linestyle": "--", "path_effects": _EDGED}
+    axis.add_patch(Rectangle(corner, columns, rows, fill=False, **style))
     if view.spacing is None:
         return
     length = 50 if shape[1] * view.spacing[1] > 120 else 10

@@ -71,29 +71,25 @@ def find_input(
     sizes = {path: size for path in files if (size := _size_of_8_bit_image(path))}
     others = [path for path in files if path not in sizes]
     scans = {path.parent for path in others if _is_scan(path)} if sizes else ()
-    previews = [path for path in sizes if path.parent in scans]
+    patches = {path: size for path, size in sizes.items() if path.parent not in scans}
     volumes: tuple[Volume, ...] = ()
     if not sizes or any(path.suffix.lower() == ".png" or _is_scan(path) for path in others):
         volumes, _ = find_series(root, problems, exclude=[*exclude, *sizes], **reading)
     kept = []
-    for path, (width, height) in sizes.items():
-        if path in previews:
-            continue
+    for path, (width, height) in patches.items():
         if max(width, height) <= _MAX_SCALE * settings.size:
             kept.append(path)
-            continue
-        text = (
-            f"an 8-bit image of {width} x {height} pixels, not a patch of {settings.size}. "
-            "Give slices as DICOM, NIfTI or 16-bit PNG"
-        )
-        problems.add("pictures larger than a patch", relative_name(path, root), text)
+        else:
+            text = f"an 8-bit image of {width} x {height} pixels, not a patch of {settings.size}. "
+            text += "Give slices as DICOM, NIfTI or 16-bit PNG"
+            problems.add("pictures larger than a patch", relative_name(path, root), text)
     if series is not None:
         chosen, kept = [_find_named(volumes, series)], []
     else:
         chosen = _uniquely_numbered(volumes, problems)
     chosen = [number for number in chosen if check_spacing(volumes[number], settings, problems)]
     check_patients(root, [volumes[number] for number in chosen])
-    return PredictionInput(root, volumes, tuple(chosen), tuple(kept), len(previews))
+    return PredictionInput(root, volumes, tuple(chosen), tuple(kept), len(sizes) - len(patches))
 
 
 def check_widths(
