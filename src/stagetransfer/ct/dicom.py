@@ -64,10 +64,10 @@ def build_volumes(
     series: defaultdict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     for header in headers:
         series[header.series_uid, header.patient].append(header)
-    patients = defaultdict(list)
+    firsts = defaultdict(list)  # the first file of each patient, by series UID
     for (uid, _), group in series.items():
-        patients[uid].append(min(one.where for one in group))
-    for first, *others in patients.values():
+        firsts[uid].append(min(one.where for one in group))
+    for first, *others in firsts.values():
         if others:
             text = f"its SeriesInstanceUID has {len(others) + 1} patients, for example that of "
             text += f"{others[0]}. Each is a series of its own. Check PatientID, or --patient"
@@ -92,10 +92,8 @@ def _acquisitions(group: list[SliceHeader]) -> dict[str, list[SliceHeader]]:
     parts: defaultdict[str, list[SliceHeader]] = defaultdict(list)
     for one in group:
         parts[one.acquisition].append(one)
-    heights = [
-        sorted(float(one.origin @ group[0].normal) for one in part) for part in parts.values()
-    ]
-    ranges = sorted((of[0], of[-1]) for of in heights)
+    heights = [[float(one.origin @ group[0].normal) for one in part] for part in parts.values()]
+    ranges = sorted((min(of), max(of)) for of in heights)
     overlap = any(
         high - low > min(high - first, last - low) / 2
         for (first, high), (low, last) in pairwise(ranges)
