@@ -1,6 +1,7 @@
 """The input of a prediction: CT series, and patches as 8-bit images."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,18 +151,14 @@ def _find_named(volumes: Sequence[Volume], series: str) -> int:
 
 def _uniquely_numbered(volumes: Sequence[Volume], problems: Problems) -> list[int]:
     """Return the series that share their number with no other series of the same patient."""
+    own = [one.names.difference(one.files, map(os.path.dirname, one.files)) for one in volumes]
+    of = [one.patient for one in volumes]
+    counts = Counter((of[number], name) for number, names in enumerate(own) for name in names)
     kept = []
-    for number, one in enumerate(volumes):
-        for other in volumes:
-            shared = one.names & other.names - _folders(one) - _folders(other)
-            if other is not one and other.patient == one.patient and shared:
-                text = f"another series has the number {min(shared)} too. Choose one with --series"
-                problems.add("series with the number of another", one.where, text)
-                break
+    for number, names in enumerate(own):
+        if shared := [name for name in names if counts[of[number], name] > 1]:
+            text = f"another series has the number {min(shared)} too. Choose one with --series"
+            problems.add("series with the number of another", volumes[number].where, text)
         else:
             kept.append(number)
     return kept
-
-
-def _folders(volume: Volume) -> set[str]:
-    return {os.path.dirname(file) for file in volume.files} | set(volume.files)
