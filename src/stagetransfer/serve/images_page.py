@@ -36,14 +36,18 @@ def images(site: Site, request: Request) -> Response:
         sign = -1 if order == ORDERS[1] else 1
         numbers = numbers[np.argsort(sign * highest[numbers], kind="stable")]
     pages = max(1, -(-len(numbers) // PER_PAGE))
-    at = query.get("page", "1")
-    page = min(max(int(at), 1), pages) if at.isdecimal() and len(at) < 9 else 1
+    page = min(max(whole_number(query.get("page"), 1), 1), pages)
     shown = numbers[(page - 1) * PER_PAGE : page * PER_PAGE].tolist()
     return site.page(
         request, "images", "Images", run=run, query=query, outcomes=OUTCOMES, orders=ORDERS,
         thumbs=[thumb(run, number) for number in shown], count=len(numbers), page=page,
         pages=pages, problem=images_of(site, name).problem,
     )  # fmt: skip
+
+
+def whole_number(text: str | None, default: int) -> int:
+    """Return a number of the address; the default for any other text."""
+    return int(text) if text and text.isdecimal() and len(text) < 9 else default
 
 
 def thumb(run: Run, number: int) -> dict[str, object]:
