@@ -41,7 +41,7 @@ from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import check_positions, explanation_figure
 from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, patient_shares
 from stagetransfer.inference.lung_mask import lungs_of
-from stagetransfer.inference.prediction_figures import patch_figure, slice_figure, slice_view
+from stagetransfer.inference.prediction_figures import patch_figure, slice_figure
 from stagetransfer.inference.prediction_input import PredictionInput, check_widths
 from stagetransfer.inference.reference_features import Examples
 from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
@@ -248,8 +248,8 @@ class _Writer:
             return
         stem = f"{series:02d}-{index:04d}"
         title = f"{self.options.run}: series {series}, slice {index}"
-        view = slice_view(volume, index, title, self.options.patches, found.window)
-        _save(slice_figure(found, shares, view, truth), part / stem)
+        patches = self.options.patches
+        _save(slice_figure(found, shares, volume, index, patches, title, truth), part / stem)
         for position in self.options.explained:
             examples = self.options.examples
             assert examples is not None
