@@ -10,11 +10,11 @@ from stagetransfer.ct.patch_extraction import Extraction, Patch, extract_patches
 from stagetransfer.ct.png_slices import PngScale
 from stagetransfer.ct.roi_patches import PatchSettings, Raster
 from stagetransfer.ct.volume import Geometry, Volume
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 
 __all__ = [
     "Annotations", "CroppedMask", "Extraction", "Geometry", "LabelTable",
     "Patch", "PatchSettings", "PngScale", "Point", "Polygon", "Problems", "Raster", "Region",
-    "UnreadableSlice", "Volume", "describe", "extract_patches", "find_series", "read_label_table",
+    "Unreadable", "Volume", "describe", "extract_patches", "find_series", "read_label_table",
     "summarise", "write_dataset",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from stagetransfer.ct.input_problems import Problems, without_suffix
 from stagetransfer.ct.volume import Geometry, Volume, check_slices, missing_slices
 from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
+from stagetransfer.formats.unusable import Floats, Unreadable, Unusable
 
 # The slices of a multi-frame file are used one after another, so one file in memory is enough.
 _read_cached = lru_cache(maxsize=1)(read_checked)
@@ -31,7 +31,7 @@ _read_cached = lru_cache(maxsize=1)(read_checked)
 def decode_hounsfield(path: Path, frame: int | None = None) -> Floats:
     """Return the pixels (H, W) of a file or its frame in Hounsfield units.
 
-    Raises UnreadableSlice if that fails.
+    Raises Unreadable if that fails.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -43,7 +43,7 @@ def decode_hounsfield(path: Path, frame: int | None = None) -> Floats:
             if data.get("ModalityLUTSequence"):
                 return np.asarray(apply_modality_lut(stored, data), dtype=np.float64)
     except Exception as error:  # each plugin has its own exceptions
-        raise UnreadableSlice(f"the pixels cannot be decoded ({first_line(error)})") from error
+        raise Unreadable(f"the pixels cannot be decoded ({first_line(error)})") from error
     slope, intercept = float(data.RescaleSlope), float(data.RescaleIntercept)
     return np.asarray(stored.astype(np.float64) * slope + intercept)
 
@@ -121,7 +121,7 @@ def _volume(
 
     def read_slice(index: int) -> Floats:
         if kept[index].damage:
-            raise UnreadableSlice(kept[index].damage)
+            raise Unreadable(kept[index].damage)
         return decode_hounsfield(kept[index].path, kept[index].frame)
 
     return Volume(

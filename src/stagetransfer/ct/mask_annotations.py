@@ -23,7 +23,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.formats import imagej_rois
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.formats.rtstruct_reader import Contour, is_structure_set, read_structure_set
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
+from stagetransfer.formats.unusable import Floats, Unreadable, Unusable
 
 _NO_SERIES = "masks of no series"
 _NO_SLICE = "annotations of no slice"
@@ -147,7 +147,7 @@ class MaskAnnotations:
             scaled = np.where(np.isnan(values), 0, values)
             values = np.rint(scaled)
             if np.abs(values - scaled).max() > 1e-3:
-                raise UnreadableSlice("its values are not whole numbers")
+                raise Unreadable("its values are not whole numbers")
         values = values.astype(np.int64)
         if volume.geometry is None:
             text = "the series has no positions. Give PNG masks, named like its slices"

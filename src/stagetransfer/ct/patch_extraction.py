@@ -27,7 +27,7 @@ from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError, is_shown
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Extraction:
                 apply_window(raster.resample(volume.read_slice(i)), self.settings) for i in near
             ]
             grey = np.stack(planes, axis=-1) if reach else planes[0]
-        except UnreadableSlice as error:
+        except Unreadable as error:
             kind = "annotations on unreadable slices"
             text = f"{error}; the slice has {regions} annotations"
             self.problems.add(kind, volume.files[index], text, regions)

@@ -87,7 +87,7 @@ class Volume:
         shape: (H, W) of the slices.
         spacing: (row, column) distance between pixel centres in mm; None if unknown.
         geometry: the positions of the slices; None if unknown.
-        read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
+        read_slice: returns a slice (H, W) in HU by its number; raises `Unreadable`.
         instances: DICOM instance numbers, None where there is none; empty for other formats.
         sop_uids: DICOM's SOPInstanceUID of each slice; empty for other formats.
         complete: False if slices may be missing, so that slice numbers are uncertain.

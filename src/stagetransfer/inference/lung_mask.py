@@ -29,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stagetransfer.ct.roi_patches import Mask
 from stagetransfer.ct.volume import Floats, Spacing, Volume
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 
 THRESHOLD = -400.0  # HU
 _SIGMA = 1.0  # mm
@@ -68,7 +68,7 @@ def lungs_of(volume: Volume) -> Lungs:
 
     def planes() -> Iterator[tuple[int, Floats]]:
         for index in range(len(volume)):
-            with suppress(UnreadableSlice):  # recorded when the slice itself is read
+            with suppress(Unreadable):  # recorded when the slice itself is read
                 yield index, volume.read_slice(index)
 
     return find_lungs(planes(), volume.spacing)

@@ -35,7 +35,7 @@ from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
 from stagetransfer.files import atomic_folder, check_is_new, csv_text, write_json, write_text
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import check_positions, explanation_figure
@@ -202,7 +202,7 @@ class _Writer:
         for index in self._slices(volume):
             try:
                 hu = volume.read_slice(index)
-            except UnreadableSlice as error:
+            except Unreadable as error:
                 self._leave_out("unreadable slices", volume.files[index], str(error))
                 continue
             found = predict_slice(

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from stagetransfer.ct import Problems
 from stagetransfer.errors import UserError
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 from stagetransfer.inference import SlicePrediction, find_input, predict_slice
 from stagetransfer.inference.label_map import DISCLAIMER, label_shares
 from stagetransfer.inference.lung_mask import Lungs, lungs_of
@@ -63,7 +63,7 @@ class Reading:
         volume = self.source.volumes[series]
         try:
             hu = volume.read_slice(index)
-        except UnreadableSlice as error:
+        except Unreadable as error:
             raise UserError(f"{volume.files[index]}: {error}") from error
         lung = self.lungs(series).mask(index)
         return predict_slice(self.classifier, hu, lung, volume.spacing, self.patches)
