@@ -61,28 +61,17 @@ class Examples:
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference of one run.
+    """The reference of one run, of N training and M validation images."""
 
-    Attributes:
-        features: (N, F) float16 of training images.
-        examples: these images.
-        distances: (M,) of the validation images to them.
-        labels, logits: (M,) and (M, C) of the validation images.
-        patches: how the training patches were made.
-        stated: whether their data set says so; otherwise -600/1500 HU is assumed.
-        field: the usual width of a training patch in mm; None if unknown.
-        crop, fit, side: how images are read for the network, see `stagetransfer.data.images`.
-    """
-
-    features: Tensor
-    examples: Examples
-    distances: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    patches: PatchSettings
-    stated: bool
-    field: float | None
-    crop: float
+    features: Tensor  # (N, F) float16
+    examples: Examples  # the training images
+    distances: NDArray[np.float32]  # (M,) to the training images
+    labels: NDArray[np.int64]  # (M,)
+    logits: NDArray[np.float32]  # (M, C)
+    patches: PatchSettings  # how the training patches were made
+    stated: bool  # whether their data set says so; otherwise -600/1500 HU is assumed
+    field: float | None  # the usual width of a training patch in mm; None if unknown
+    crop: float  # these three: how images are read for the network, see `data.images`
     fit: str
     side: int
 

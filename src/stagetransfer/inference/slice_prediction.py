@@ -39,25 +39,15 @@ class PreparedSlice:
 
 @dataclass(frozen=True)
 class SlicePrediction:
-    """The prediction of one slice (H, W).
-
-    Attributes:
-        grey: (H, W) uint8, the slice through the grey window of the training patches.
-        lung: (H, W) where windows were placed.
-        centres: (N, 2) x and y of the windows' centres in pixels of the slice.
-        predictions: of the N windows, row by row.
-        windows: (H, W) the window whose centre is nearest to each pixel; -1 where none is near.
-        labels: (H, W) codes of classes, marks and "not read"; -1 outside the lung.
-        labels_without_marks: the same without the two marks.
-    """
+    """The prediction of one slice (H, W)."""
 
     prepared: PreparedSlice
-    grey: NDArray[np.uint8]
-    lung: Mask
-    centres: NDArray[np.float64]
-    predictions: WindowPredictions
-    windows: NDArray[np.int32]
-    labels: LabelMap
+    grey: NDArray[np.uint8]  # (H, W) through the grey window of the training patches
+    lung: Mask  # (H, W) where windows were placed
+    centres: NDArray[np.float64]  # (N, 2) x and y of the windows' centres in pixels of the slice
+    predictions: WindowPredictions  # of the N windows, row by row
+    windows: NDArray[np.int32]  # (H, W) the window with the nearest centre; -1 where none is near
+    labels: LabelMap  # (H, W) codes of classes, marks and "not read"; -1 outside the lung
     labels_without_marks: LabelMap
 
     @property

@@ -53,42 +53,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What to read, how, and which files to write.
+    """What to read, how, and which files to write."""
 
-    Attributes:
-        run: name of the run, for titles and the summary.
-        patches: how windows are taken from a slice.
-        image_side, image_fit: how patch images are read, see `stagetransfer.data.images.decode`.
-        stride: distance between neighbouring windows in pixels of a window.
-        batch: number of windows that are classified at once.
-        slices: numbers of the slices to read; all if empty.
-        lung_masks, truth: the user's masks; `lung_values` are those of the lungs (none: all except
-            0), and `labels` names the values of `truth`.
-        explained: (x, y) of the windows to explain, in pixels of the slice.
-        examples: training images, among which those similar to these windows are found.
-        trained_width: width of a training patch in mm; None if unknown.
-        seg: whether to write a DICOM SEG and a structured report for each DICOM series.
-        captures: whether to write the pictures of DICOM series as Secondary Captures, too.
-        skip_bad: whether to continue although something is left out.
-    """
-
-    run: str
-    patches: PatchSettings
-    image_side: int
+    run: str  # name of the run, for titles and the summary
+    patches: PatchSettings  # how windows are taken from a slice
+    image_side: int  # with `image_fit`: how patch images are read, see `data.images.decode`
     image_fit: str
-    stride: int = 8
-    batch: int = 128
-    slices: tuple[int, ...] = ()
-    lung_masks: Path | None = None
-    lung_values: tuple[str, ...] = ()
-    truth: Path | None = None
-    labels: LabelTable = field(default_factory=LabelTable)
-    explained: tuple[tuple[float, float], ...] = ()
-    examples: Examples | None = None
-    trained_width: float | None = None
-    seg: bool = False
-    captures: bool = False
-    skip_bad: bool = False
+    stride: int = 8  # distance between neighbouring windows in pixels of a window
+    batch: int = 128  # windows that are classified at once
+    slices: tuple[int, ...] = ()  # numbers of the slices to read; all if empty
+    lung_masks: Path | None = None  # the user's masks
+    lung_values: tuple[str, ...] = ()  # of these masks that are lung; none: all except 0
+    truth: Path | None = None  # masks or outlines of the true classes
+    labels: LabelTable = field(default_factory=LabelTable)  # names of the values of `truth`
+    explained: tuple[tuple[float, float], ...] = ()  # x, y of windows, in pixels of the slice
+    examples: Examples | None = None  # training images, to show those similar to these windows
+    trained_width: float | None = None  # of a training patch in mm; None if unknown
+    seg: bool = False  # whether to write a SEG and a structured report for each DICOM series
+    captures: bool = False  # whether to write the pictures of DICOM series as captures, too
+    skip_bad: bool = False  # whether to continue although something is left out
 
 
 def write_predictions(
