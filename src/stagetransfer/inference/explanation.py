@@ -6,7 +6,8 @@ between the two say something about the trained network. The five nearest traini
 features that mark windows as unlike the training data, are a reason that a physician can judge.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,11 +44,11 @@ def explanation_figure(
     examples: Examples,
     prediction: SlicePrediction,
     number: int,
-    index: int,
+    at: Mapping[str, Any],
 ) -> tuple[Figure, pd.DataFrame]:
-    """Explain the window of this number on the slice number `index`.
+    """Explain the window of this number on the slice that `at` names.
 
-    The table of `explained_figure` gets the columns x and y, of the window's centre.
+    The table of `explained_figure` begins with the columns `at`, x and y (the window's centre).
     """
     predictions = prediction.predictions
     label = int(predictions.most_probable[number])
@@ -56,12 +57,11 @@ def explanation_figure(
     x, y = prediction.centres[number].tolist()
     mark = "" if marked == name else f", marked {marked}"
     p = predictions.probabilities[number, label]
-    title = f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
+    title = f"slice {at['slice']}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
     window = prediction.prepared.window(number)
     figure, similar = explained_figure(classifier, examples, window, label, title)
-    similar.insert(0, "x", x)
-    similar.insert(1, "y", y)
-    return figure, similar
+    first = {**at, "x": x, "y": y}
+    return figure, similar.assign(**first)[[*first, *similar]]
 
 
 def explained_figure(

@@ -239,10 +239,10 @@ class _Writer:
             if (number := found.window_at(*position)) < 0:
                 continue
             self.explained.add(position)
-            figure, similar = explanation_figure(self.classifier, examples, found, number, index)
-            x, y = similar.loc[0, ["x", "y"]]
+            figure, similar = explanation_figure(self.classifier, examples, found, number, at)
+            x, y = found.centres[number]
             _save(figure, part / f"reason-{stem}-{x:g}-{y:g}")
-            self.tables["similar"].append(similar.assign(**at)[[*at, *similar]])
+            self.tables["similar"].append(similar)
 
     def _write_patch(self, part: Path, number: int, path: Path) -> None:
         where = relative_name(path, self.source.root)
