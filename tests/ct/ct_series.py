@@ -22,6 +22,7 @@ from pydicom.uid import (
 from typer.testing import CliRunner
 
 from stagetransfer.cli.app import app
+from stagetransfer.errors import UserError
 
 ROOT = "1.2.826.0.1.3680043.8.498"
 PLAIN = (
@@ -199,7 +200,7 @@ def run(*arguments):
     result = CliRunner().invoke(app, ["extract", *map(str, arguments)])
     error = result.exception
     if error is not None and not isinstance(error, SystemExit):
-        if type(error).__name__ not in ("UserError", "BadInput"):
+        if not isinstance(error, UserError):
             raise error
         return 2, result.stdout, [*result.stderr.splitlines(), f"error: {error}"]
     return result.exit_code, result.stdout, result.stderr.splitlines()

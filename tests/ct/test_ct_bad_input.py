@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ct_series import ROOT, contents, dataset, phantom, rows, run, save, series, table
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
@@ -338,6 +339,16 @@ def test_bad_nifti_and_png(tmp_path, good):
     assert lines[2].startswith("error: c.png: not readable as PNG (")
     found = skipped(tmp_path, good, "--png-rescale", "1/-1024")
     assert found == ({"unreadable files": 3}, ["0", "3"])
+
+
+def test_a_png_with_a_text_that_is_too_long(tmp_path, good):
+    """Pillow raises a ValueError for it."""
+    text = PngInfo()
+    text.add_text("comment", "x" * 2_000_000, zip=True)
+    image = Image.fromarray(np.zeros((40, 40), np.uint16))
+    image.save(tmp_path / "in" / "c.png", pnginfo=text)
+    [line] = refused(tmp_path, good, "--png-rescale", "1/-1024")
+    assert line.startswith("error: c.png: not readable as PNG (Decompressed data too large")
 
 
 def test_previews_are_left_out_beside_dicom_only(tmp_path, good):

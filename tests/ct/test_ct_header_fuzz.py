@@ -13,7 +13,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from stagetransfer.ct import Problems, UnreadableSlice, describe, find_series
+from stagetransfer.ct import Problems, Unreadable, describe, find_series
 
 TAGS = [
     "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "BurnedInAnnotation", "PatientID",
@@ -43,7 +43,7 @@ def read(folder):
         for index in range(len(volume)):
             try:
                 plane = volume.read_slice(index)
-            except UnreadableSlice:
+            except Unreadable:
                 continue
             assert plane.shape == volume.shape
     describe(volumes)

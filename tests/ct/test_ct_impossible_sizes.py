@@ -25,7 +25,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.formats import grid, nifti
 from stagetransfer.formats.dicom_file import read_checked
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_a_slice_of_65535_squared_is_not_decoded(tmp_path, no_decoding):
     problems = Problems()
     assert dicom_header.read_headers(tmp_path / "a.dcm", tmp_path, problems) == []
     assert "65535 x 65535 pixels, more than the limit" in problems.lines[0]
-    with pytest.raises(UnreadableSlice, match="65535 x 65535 pixels"):
+    with pytest.raises(Unreadable, match="65535 x 65535 pixels"):
         dicom.decode_hounsfield(tmp_path / "a.dcm")
-    with pytest.raises(UnreadableSlice, match="65535 x 65535 pixels"):
+    with pytest.raises(Unreadable, match="65535 x 65535 pixels"):
         read_segmentation(tmp_path / "a.dcm")
 
 
@@ -67,7 +67,7 @@ def test_a_frame_that_claims_to_be_larger_than_the_header_says(
     start = content.rindex(where) + size[0]
     content[start : start + len(size[1])] = size[1]
     (tmp_path / "bomb.dcm").write_bytes(content)
-    with pytest.raises(UnreadableSlice, match="60000 x 60000 pixels, more than the limit"):
+    with pytest.raises(Unreadable, match="60000 x 60000 pixels, more than the limit"):
         dicom.decode_hounsfield(tmp_path / "bomb.dcm")
 
 
@@ -117,7 +117,7 @@ def test_a_gzip_bomb(tmp_path, kind, monkeypatch):
         header["vox_offset"] = 544
         with gzip.open(tmp_path / "bomb.nii.gz", "wb") as file:
             file.write(header.binaryblock + bytes(999))
-        with pytest.raises(UnreadableSlice, match=words):
+        with pytest.raises(Unreadable, match=words):
             nifti.read_nifti(tmp_path / "bomb.nii.gz")
 
 

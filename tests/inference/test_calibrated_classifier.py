@@ -11,7 +11,8 @@ from stagetransfer.inference.calibrated_classifier import (
     TrainingDistance,
     split_forward,
 )
-from stagetransfer.inference.explanation import explain_window
+from stagetransfer.inference.explanation import explained_figure
+from stagetransfer.inference.reference_features import Examples
 from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.training.machine import autocast
 
@@ -143,9 +144,17 @@ def test_no_windows_give_no_predictions(network):
 
 
 def test_an_explanation_has_five_images_and_a_control_that_differs(network):
-    found = explain_window(classifier(network), windows(1), 1)
-    assert {tuple(p.shape) for p in vars(found).values()} == {(1, 3, 67, 67)}
-    assert not torch.allclose(found.score, found.score_random)
+    training = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
+    examples = Examples(training, torch.zeros(20, dtype=torch.int64), tuple("abcdefghijklmnopqrst"))
+    figure, table = explained_figure(classifier(network), examples, windows(1), 1, "title")
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5]
+    image = figure.axes[0].images[0].get_array()
+    _, score, score_random, layer, layer_random = (
+        image[:67, 71 * i : 71 * i + 67] for i in range(5)
+    )
+    assert layer_random.shape == (67, 67, 3)
+    assert np.abs(score - score_random).mean() > 0.01
+    assert np.abs(layer - layer_random).mean() > 0.01
 
 
 def test_pixels_are_counted():

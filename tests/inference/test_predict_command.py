@@ -22,6 +22,7 @@ from ct.ct_series import ROOT, dataset, enhanced, save, series
 from stagetransfer.cli.app import app
 from stagetransfer.config.validate import validate_config
 from stagetransfer.ct import Polygon, Problems, Region, Volume
+from stagetransfer.errors import UserError
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.inference.calibrated_classifier import split_forward
 from stagetransfer.inference.label_map import DISCLAIMER
@@ -78,7 +79,7 @@ def run(*arguments):
     result = CliRunner().invoke(app, ["predict", *map(str, arguments)])
     error = result.exception
     if error is not None and not isinstance(error, SystemExit):
-        if type(error).__name__ not in ("UserError", "BadInput"):
+        if not isinstance(error, UserError):
             raise error
         return 2, result.stdout, [*result.stderr.splitlines(), f"error: {error}"]
     return result.exit_code, result.stdout, result.stderr.splitlines()

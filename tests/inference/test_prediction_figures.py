@@ -10,7 +10,7 @@ from stagetransfer.inference.prediction_figures import (
     NOT_READ_COLOUR,
     label_colours,
     overlay,
-    slice_view,
+    slice_caption,
 )
 
 
@@ -37,17 +37,16 @@ def volume(right, down, instances=(9, 8), spacing=(0.5, 0.5)):
      ((1, 0, 0), (0, 0, -1), "RLHF"), ((0, 1, 0), (0, 0, -1), "APHF")],
 )  # fmt: skip
 def test_sides_of_the_patient(right, down, sides):
-    view = slice_view(volume(right, down), 1, "t", PatchSettings(), (36, 36))
-    assert view.sides == sides
+    assert slice_caption(volume(right, down), 1, PatchSettings(), 36)[1] == sides
 
 
 def test_the_caption_names_what_the_archive_counts_and_the_scale():
     axial = volume((1, 0, 0), (0, 1, 0))
-    view = slice_view(axial, 1, "t", PatchSettings(level=-500, width=1400), (36, 36))
+    caption, _ = slice_caption(axial, 1, PatchSettings(level=-500, width=1400), 36)
     for part in ("InstanceNumber 8", "slice 1", "position -17.5 mm", "-500/1400 HU", "18.0 mm"):
-        assert part in view.caption
+        assert part in caption
     unknown = Volume("v", "", "", frozenset(), ("a",), (8, 8), None, None, None)
-    view = slice_view(unknown, 0, "t", PatchSettings(), (32, 32))
-    assert view.sides == ""
-    assert "left and right unknown" in view.caption
-    assert "mm" not in view.caption
+    caption, sides = slice_caption(unknown, 0, PatchSettings(), 32)
+    assert sides == ""
+    assert "left and right unknown" in caption
+    assert "mm" not in caption

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stagetransfer.ct.roi_patches import PatchSettings
+from stagetransfer.errors import UserError
 from stagetransfer.inference.label_map import (
     label_maps,
+    label_names,
     label_shares,
     nearest_window,
     patient_shares,
@@ -115,6 +117,12 @@ def test_shares_are_those_of_a_loop(seed):
     counted = [int((labels == code).sum()) for code in range(5)]
     for name, count in zip("abcdn", counted, strict=True):
         assert found[name] == pytest.approx(count / sum(counted if name == "n" else counted[:4]))
+
+
+@pytest.mark.parametrize("name", ["uncertain", "not read"])
+def test_a_class_with_the_name_of_a_mark_is_refused(name):
+    with pytest.raises(UserError, match=f"class '{name}': .*Rename the class"):
+        label_names(("a", name))
 
 
 def test_without_windows_nothing_is_read():

@@ -15,7 +15,7 @@ from ct.ct_series import series
 from inference.test_predict_command import body
 from stagetransfer.cli.app import app
 from stagetransfer.serve import create_app
-from stagetransfer.serve.pictures import pictures
+from stagetransfer.serve.run_images import images_of
 from stagetransfer.serve.site import Site
 
 
@@ -66,7 +66,7 @@ def test_the_grid_shows_the_chosen_images_by_confidence(pages, run):
 
 
 def test_an_image_has_its_pixels_probabilities_and_nearest_training_images(pages, run):
-    data = pictures(pages.site, run.name).restored.data
+    data = images_of(pages.site, run.name).restored.data
     table = pd.read_csv(run / "predictions.csv")
     row = data.samples.ids.index(table["id"][5])
     assert (pixels(pages, f"/test/{run.name}/5.png") == data.samples.images[row]).all()
@@ -76,7 +76,7 @@ def test_an_image_has_its_pixels_probabilities_and_nearest_training_images(pages
     near = pages.get(f"/images/{run.name}/5/nearest").text
     positions = [int(x) for x in re.findall(rf"/train/{run.name}/(\d+).png", near)]
     assert len({*positions}) == 8
-    example = pictures(pages.site, run.name).reference.examples.images[positions[0]]
+    example = images_of(pages.site, run.name).reference.examples.images[positions[0]]
     shown = pixels(pages, f"/train/{run.name}/{positions[0]}.png")
     assert (shown == example.movedim(0, -1).squeeze().numpy()).all()
     row = data.rows["train"][positions[0]]
@@ -85,7 +85,7 @@ def test_an_image_has_its_pixels_probabilities_and_nearest_training_images(pages
 
 
 def test_the_nearest_training_image_of_a_training_image_is_itself(pages, run):
-    found = pictures(pages.site, run.name)
+    found = images_of(pages.site, run.name)
     (position, _, distance), *others = found.nearest(found.restored.data.stored("train", [3]))
     assert position == 3
     assert distance < 0.5 < others[0][2]  # not 0: the features are kept in 16 bits
@@ -127,8 +127,8 @@ def test_what_predict_says_about_windows_is_shown(pages, monkeypatch):
     assert "series 1: windows are 48.0 mm wide, but training patches 18.0 mm" in page
     assert "HU. Give" not in page
     reading = pages.site.reading
-    other = replace(reading.pictures.reference, stated=False, field=48.0)
-    monkeypatch.setitem(reading.pictures.__dict__, "reference", other)
+    other = replace(reading.images.reference, stated=False, field=48.0)
+    monkeypatch.setitem(reading.images.__dict__, "reference", other)
     reading.problems.note("kind", "scan.nii", "no air")
     page = pages.get("/slices").text
     assert "windows are" not in page

@@ -178,19 +178,15 @@ def _pixels(cells: dict[str, str], volume: Volume, index: int) -> Floats:
     if unit not in _UNITS:
         raise Unusable(_BAD_NUMBER, f"unit must be one of {', '.join(_UNITS)}")
     vertices = _vertices(cells, 0.5 if unit == "pixel" else 0.0)
-    return vertices if unit == "pixel" else _in_pixels(vertices, unit, volume, index)
-
-
-def _in_pixels(vertices: Floats, unit: str, volume: Volume, index: int) -> Floats:
-    """Convert x and y (N, 2) from mm in the slice, or in the patient, to pixels of the slice."""
+    if unit == "pixel":
+        return vertices
     if volume.spacing is None:
         raise Unusable(_BAD_NUMBER, "mm, but the pixel spacing is unknown. Give pixels")
     if unit == "patient":
         place = volume.geometry
         if place is None:
-            raise Unusable(
-                _BAD_NUMBER, "unit patient, but the series has no positions. Give pixels"
-            )
+            text = "unit patient, but the series has no positions. Give pixels"
+            raise Unusable(_BAD_NUMBER, text)
         # The plane of the slice leads from x and y to the position along its rows and columns.
         axes = np.column_stack([place.right[:2], place.down[:2]])
         shift = vertices - place.origins[index, :2]

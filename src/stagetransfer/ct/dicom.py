@@ -22,7 +22,7 @@ from stagetransfer.ct.input_problems import Problems, without_suffix
 from stagetransfer.ct.volume import Geometry, Volume, check_slices, missing_slices
 from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
+from stagetransfer.formats.unusable import Floats, Unreadable, Unusable
 
 # The slices of a multi-frame file are used one after another, so one file in memory is enough.
 _read_cached = lru_cache(maxsize=1)(read_checked)
@@ -31,7 +31,7 @@ _read_cached = lru_cache(maxsize=1)(read_checked)
 def decode_hounsfield(path: Path, frame: int | None = None) -> Floats:
     """Return the pixels (H, W) of a file or its frame in Hounsfield units.
 
-    Raises UnreadableSlice if that fails.
+    Raises Unreadable if that fails.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -43,7 +43,7 @@ def decode_hounsfield(path: Path, frame: int | None = None) -> Floats:
             if data.get("ModalityLUTSequence"):
                 return np.asarray(apply_modality_lut(stored, data), dtype=np.float64)
     except Exception as error:  # each plugin has its own exceptions
-        raise UnreadableSlice(f"the pixels cannot be decoded ({first_line(error)})") from error
+        raise Unreadable(f"the pixels cannot be decoded ({first_line(error)})") from error
     slope, intercept = float(data.RescaleSlope), float(data.RescaleIntercept)
     return np.asarray(stored.astype(np.float64) * slope + intercept)
 
@@ -64,10 +64,10 @@ def build_volumes(
     series: defaultdict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     for header in headers:
         series[header.series_uid, header.patient].append(header)
-    patients = defaultdict(list)
+    firsts = defaultdict(list)  # the first file of each patient, by series UID
     for (uid, _), group in series.items():
-        patients[uid].append(min(one.where for one in group))
-    for first, *others in patients.values():
+        firsts[uid].append(min(one.where for one in group))
+    for first, *others in firsts.values():
         if others:
             text = f"its SeriesInstanceUID has {len(others) + 1} patients, for example that of "
             text += f"{others[0]}. Each is a series of its own. Check PatientID, or --patient"
@@ -92,10 +92,8 @@ def _acquisitions(group: list[SliceHeader]) -> dict[str, list[SliceHeader]]:
     parts: defaultdict[str, list[SliceHeader]] = defaultdict(list)
     for one in group:
         parts[one.acquisition].append(one)
-    heights = [
-        sorted(float(one.origin @ group[0].normal) for one in part) for part in parts.values()
-    ]
-    ranges = sorted((of[0], of[-1]) for of in heights)
+    heights = [[float(one.origin @ group[0].normal) for one in part] for part in parts.values()]
+    ranges = sorted((min(of), max(of)) for of in heights)
     overlap = any(
         high - low > min(high - first, last - low) / 2
         for (first, high), (low, last) in pairwise(ranges)
@@ -123,7 +121,7 @@ def _volume(
 
     def read_slice(index: int) -> Floats:
         if kept[index].damage:
-            raise UnreadableSlice(kept[index].damage)
+            raise Unreadable(kept[index].damage)
         return decode_hounsfield(kept[index].path, kept[index].frame)
 
     return Volume(

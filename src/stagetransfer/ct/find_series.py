@@ -77,9 +77,9 @@ def find_series(
         else:
             other_files += 1
     if headers or volumes:
-        previews = [path for path in png_files if png_slices.is_preview(path)]
-        png_files = [path for path in png_files if path not in previews]
-        other_files += len(previews)
+        found_png = len(png_files)
+        png_files = [path for path in png_files if not png_slices.is_preview(path)]
+        other_files += found_png - len(png_files)
     if png_files:
         if scale is None:
             raise UserError(

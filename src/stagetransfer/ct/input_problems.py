@@ -52,17 +52,13 @@ class Problems:
             self.add(problem.kind, where, str(problem))
 
     def check(self, skip_bad: bool) -> None:
-        """Raise `BadInput` if there are problems and the user did not ask to leave them out."""
+        """Raise UserError if there are problems and the user did not ask to leave them out."""
         if self.lines and not skip_bad:
             count = "1 problem" if len(self.lines) == 1 else f"{len(self.lines)} problems"
-            raise BadInput(
+            raise UserError(
                 f"{count} in the input, listed above. Correct the files, or leave them out with "
                 "--skip-bad"
             )
-
-
-class BadInput(UserError):
-    """Problems of the input, whose lines were shown before."""
 
 
 def without_suffix(name: str) -> str:

@@ -16,14 +16,14 @@ from stagetransfer.ct.find_series import list_files
 from stagetransfer.ct.input_problems import Problems, relative_name, without_suffix
 from stagetransfer.ct.label_table import LabelTable
 from stagetransfer.ct.placed_masks import locate, regions_of_values, sample
+from stagetransfer.ct.png_slices import read_values
 from stagetransfer.ct.volume import Volume
 from stagetransfer.ct.volume_files import is_volume_file, read_grid
-from stagetransfer.errors import UserError, first_line
-from stagetransfer.files import open_image
+from stagetransfer.errors import UserError
 from stagetransfer.formats import imagej_rois
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.formats.rtstruct_reader import Contour, is_structure_set, read_structure_set
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
+from stagetransfer.formats.unusable import Floats, Unreadable, Unusable
 
 _NO_SERIES = "masks of no series"
 _NO_SLICE = "annotations of no slice"
@@ -66,25 +66,17 @@ class MaskAnnotations:
         any_file = False
         for file in list_files(path, ()):
             where, suffix = relative_name(file, path), file.suffix.lower()
-            if is_volume_file(file):
-                find = self._find_volume_mask
-            elif suffix == ".png":
-                find = self._find_png
-            elif suffix in imagej_rois.SUFFIXES:
-                find = self._find_rois
-            elif is_dicom(file):
-                find = self._find_dicom
-            else:
+            is_mask = is_volume_file(file) or suffix == ".png"
+            if not (is_mask or suffix in imagej_rois.SUFFIXES or is_dicom(file)):
                 continue
             any_file = True
-            named = find not in (self._find_png, self._find_volume_mask) or ".seg." in file.name
-            if labels.names is None and not named:
+            if labels.names is None and is_mask and ".seg." not in file.name:
                 raise UserError(
                     f"{file}: its values are numbers without names. Name them with --labels, a "
                     "CSV of value,label"
                 )
             with problems.recording(where):
-                for number, reader in find(file, where):
+                for number, reader in self._find_series(file, where):
                     self._files[number].append((file, where, reader))
         if not any_file:
             raise UserError(
@@ -101,31 +93,32 @@ class MaskAnnotations:
     def _name(self, path: str) -> str:
         return PurePosixPath(path).name if self._single else path
 
-    def _series_named(self, name: str) -> list[int]:
+    def _series_named(self, name: str) -> int:
         only_one = self._single and len(self._volumes) == 1
-        return [
+        found = [
             number
             for number, volume in enumerate(self._volumes)
             if only_one or name in map(self._name, volume.names)
         ]
+        return _only_one(found, "series")
 
-    def _find_png(self, file: Path, where: str) -> list[tuple[int, Reader]]:
-        """Return the number of the mask's series, and what reads the mask."""
-        number, index = _only_one(self._slices.get(without_suffix(where), []), "slice")
-        return [(number, partial(self._read_png, index=index))]
-
-    def _find_volume_mask(self, file: Path, where: str) -> list[tuple[int, Reader]]:
-        found = self._series_named(without_suffix(where))
-        return [(_only_one(found, "series"), self._read_volume_mask)]
-
-    def _find_rois(self, file: Path, where: str) -> list[tuple[int, Reader]]:
-        of_slice = self._slices.get(without_suffix(where), [])
+    def _find_series(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+        """Return the numbers of the series that a file belongs to, and what reads its regions."""
+        name, suffix = without_suffix(where), file.suffix.lower()
+        if is_volume_file(file):
+            return [(self._series_named(name), self._read_volume_mask)]
+        of_slice = self._slices.get(name, [])
+        if suffix == ".png":
+            number, index = _only_one(of_slice, "slice")
+            return [(number, partial(self._read_png, index=index))]
+        if suffix not in imagej_rois.SUFFIXES:
+            return self._find_dicom(file)
         if len(of_slice) == 1:
             number, index = of_slice[0]
             return [(number, partial(self._read_rois, own=index))]
-        return [(_only_one(self._series_named(without_suffix(where)), "series"), self._read_rois)]
+        return [(self._series_named(name), self._read_rois)]
 
-    def _find_dicom(self, file: Path, where: str) -> list[tuple[int, Reader]]:
+    def _find_dicom(self, file: Path) -> list[tuple[int, Reader]]:
         if is_structure_set(file):
             uids, reader = read_structure_set(file).uids, self._read_structure_set
         else:
@@ -141,13 +134,7 @@ class MaskAnnotations:
         return [(number, reader) for number in found]
 
     def _read_png(self, file: Path, where: str, volume: Volume, index: int) -> Iterator[Region]:
-        try:
-            with open_image(file) as image:
-                if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-                    raise ValueError(f"an image of mode {image.mode}, not of indices")
-                values = np.asarray(image).astype(np.int64)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UnreadableSlice(f"not readable ({first_line(error)})") from error
+        values = read_values(file, is_mask=True)
         if values.shape != volume.shape:
             sizes = " and ".join(f"{w} x {h}" for h, w in (values.shape, volume.shape))
             raise Unusable(_OUTSIDE, f"mask and slice differ in size: {sizes} pixels")
@@ -160,7 +147,7 @@ class MaskAnnotations:
             scaled = np.where(np.isnan(values), 0, values)
             values = np.rint(scaled)
             if np.abs(values - scaled).max() > 1e-3:
-                raise UnreadableSlice("its values are not whole numbers")
+                raise Unreadable("its values are not whole numbers")
         values = values.astype(np.int64)
         if volume.geometry is None:
             text = "the series has no positions. Give PNG masks, named like its slices"
@@ -269,9 +256,8 @@ def _only_one(found: Sequence[T], what: str) -> T:
 
 def _in_slice(contour: Contour, volume: Volume) -> tuple[int, Floats]:
     """Return the slice of a contour, and its points (N, 2) in pixels of the slice."""
-    geometry, spacing = volume.geometry, volume.spacing
+    geometry = volume.geometry
     assert geometry is not None
-    assert spacing is not None
     if not contour.closed:
         raise Unusable(_OPEN, "a point or an open line. Draw closed outlines")
     heights = contour.points @ geometry.normal
@@ -281,9 +267,7 @@ def _in_slice(contour: Contour, volume: Volume) -> tuple[int, Floats]:
         index = int(geometry.nearest_slice(heights[:1])[0])
     if index < 0 or np.abs(heights - geometry.heights[index]).max() > 0.501 * geometry.depth:
         raise Unusable(_NO_SLICE, "it does not lie within one slice of its series")
-    shift = contour.points - geometry.origins[index]
-    x, y = shift @ geometry.right / spacing[1], shift @ geometry.down / spacing[0]
-    points = np.stack([x, y], axis=1)
+    points = volume.in_pixels(contour.points, index)
     if not volume.holds(points):
         raise Unusable(_OUTSIDE, "it extends beyond the slice")
     return index, points

@@ -5,21 +5,22 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from stagetransfer.ct.patch_extraction import Extraction
-from stagetransfer.ct.pseudonyms import Pseudonyms, read_salt
+from stagetransfer.ct.pseudonyms import pseudonym, read_salt
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_folder, check_is_new, defused
 
 
-def check_output_folder(out: Path, root: Path | None = None) -> None:
+def check_output_folder(out: Path, root: Path) -> None:
     """Raise UserError if `out` exists, or lies below the input `root`."""
     check_is_new(out, "--out")
-    if root is not None and root.resolve() in out.resolve().parents:
+    if root.resolve() in out.resolve().parents:
         raise UserError(f"{out}: lies within the input {root}. Give a folder outside it")
 
 
@@ -27,7 +28,7 @@ def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bo
     """Write the data set to the new folder `out`, which appears complete or not at all.
 
     The file `salt` holds the secret of the pseudonyms; it is created on first use. Problems of the
-    input raise BadInput unless `skip_bad` is set. No patch at all is a UserError.
+    input raise UserError unless `skip_bad` is set. No patch at all is a UserError.
     """
     extraction.problems.check(skip_bad)
     if not extraction.patches:
@@ -35,18 +36,19 @@ def write_dataset(extraction: Extraction, out: Path, salt: Path, *, skip_bad: bo
             "--annotations: no patch found. Check that the annotations name slices of the input, "
             "or reduce --size or --coverage"
         )
-    check_output_folder(out)
-    names = Pseudonyms(read_salt(salt))
+    check_is_new(out, "--out")
+    secret = read_salt(salt)
     with atomic_folder(out) as part:
-        _write(extraction, names, part)
+        _write(extraction, secret, part)
 
 
-def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:
+def _write(extraction: Extraction, salt: bytes, out: Path) -> None:
+    name_of = partial(pseudonym, salt, "patient")
     split = any(patch.split for patch in extraction.patches)
     counts: Counter[str] = Counter()
     files, rows = [], []
     for patch in extraction.patches:
-        patient, series = names.patient(patch.patient), names.series(patch.series)
+        patient, series = name_of(patch.patient), pseudonym(salt, "series", patch.series)
         file = f"{patient}/{series}-{patch.index:04d}-{counts[series]:05d}.png"
         counts[series] += 1
         files.append(file)
@@ -66,7 +68,7 @@ def _write(extraction: Extraction, names: Pseudonyms, out: Path) -> None:
     ]
     header = ["kind", "file", "label", "other_file", "other_label", "share"]
     _write_csv(out / "duplicates.csv", header, sorted(duplicates))
-    text = json.dumps(summarise(extraction, names.patient), indent=2, ensure_ascii=False)
+    text = json.dumps(summarise(extraction, name_of), indent=2, ensure_ascii=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -27,28 +27,23 @@ from stagetransfer.ct.mask_annotations import open_annotations
 from stagetransfer.ct.roi_patches import PatchSettings, Raster, apply_window, patch_corners
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import UserError, is_shown
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch; patient and series are not yet replaced by pseudonyms.
+    """One patch; patient and series are not yet replaced by pseudonyms."""
 
-    Its image is (size, size), or with neighbours (size, size, 3).
-    Its centre is at `x`, `y` in pixels of the stored slice with the number `index`, and its
-    `corner` (top, left) in pixels of the raster. `spacing` is in mm, None if unknown.
-    """
-
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8]  # (size, size), or with neighbours (size, size, 3)
     label: str
     patient: str
     series: str
-    index: int
-    x: float
+    index: int  # of its slice
+    x: float  # its centre in pixels of the stored slice
     y: float
-    spacing: float | None
+    spacing: float | None  # in mm, None if unknown
     split: str | None
-    corner: tuple[int, int]
+    corner: tuple[int, int]  # top, left in pixels of the raster
 
 
 @dataclass(frozen=True)
@@ -68,23 +63,17 @@ _Place = tuple[int, int, str, str | None]  # top, left, label, split
 class Extraction:
     """The patches in memory, and what the summary reports about them.
 
-    Attributes:
-        problems: what was left out.
-        patches: ordered by series, slice, row and column.
-        without_patch: annotations too small for `size` and `coverage`.
-        unannotated: number of series without annotations.
-        other_files: number of files below the input that are not images.
-        repeated_neighbours: number of patches at an end of a series, whose own slice takes the
-            place of a neighbour.
+    `repeated_neighbours` counts the patches at an end of a series, whose own slice takes the place
+    of a neighbour.
     """
 
     settings: PatchSettings
-    problems: Problems = field(default_factory=Problems)
-    patches: list[Patch] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)  # what was left out
+    patches: list[Patch] = field(default_factory=list)  # by series, slice, row and column
     duplicates: list[Duplicate] = field(default_factory=list)
-    without_patch: list[str] = field(default_factory=list)
-    unannotated: int = 0
-    other_files: int = 0
+    without_patch: list[str] = field(default_factory=list)  # too small for `size` and `coverage`
+    unannotated: int = 0  # series without annotations
+    other_files: int = 0  # files below the input that are not images
     repeated_neighbours: int = 0
 
     def add(self, volume: Volume, regions: Iterable[Region]) -> None:
@@ -121,7 +110,7 @@ class Extraction:
                 apply_window(raster.resample(volume.read_slice(i)), self.settings) for i in near
             ]
             grey = np.stack(planes, axis=-1) if reach else planes[0]
-        except UnreadableSlice as error:
+        except Unreadable as error:
             kind = "annotations on unreadable slices"
             text = f"{error}; the slice has {regions} annotations"
             self.problems.add(kind, volume.files[index], text, regions)

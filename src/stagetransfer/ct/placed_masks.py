@@ -20,10 +20,8 @@ def locate(
 
     The affine matrix (4, 4) leads from voxels (x, y, z) to mm.
     """
-    geometry = volume.geometry
+    geometry, size = volume.geometry, np.array(volume.shape[::-1])
     assert geometry is not None
-    assert volume.spacing is not None
-    height, width = volume.shape
     # How far a voxel extends along the slices' normal: a thick one covers several slices.
     reach = float(np.abs(geometry.normal @ affine[:3, :3]).sum() / 2) + 1e-3
     ends = [np.inf, -np.inf]
@@ -34,11 +32,8 @@ def locate(
         heights = points @ geometry.normal
         ends = [heights.min(initial=ends[0]), heights.max(initial=ends[1])]
         slices = geometry.nearest_slice(heights, reach)
-        shift = points - geometry.origins[slices]
-        x, y = shift @ geometry.right / volume.spacing[1], shift @ geometry.down / volume.spacing[0]
-        inside = (slices >= 0) & (np.abs(x - (width - 1) / 2) <= width / 2 + 1e-3)
-        inside &= np.abs(y - (height - 1) / 2) <= height / 2 + 1e-3
-        outside += int((~inside).sum())
+        near = np.abs(volume.in_pixels(points, slices) - (size - 1) / 2) <= size / 2 + 1e-3
+        outside += int((~near.all(axis=1) | (slices < 0)).sum())
     own = geometry.heights
     covered = np.flatnonzero((own >= ends[0] - reach) & (own <= ends[1] + reach))
     return covered.tolist(), outside

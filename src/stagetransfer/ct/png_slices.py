@@ -13,9 +13,12 @@ from stagetransfer.ct.input_problems import Problems, relative_name
 from stagetransfer.ct.volume import Volume
 from stagetransfer.errors import first_line
 from stagetransfer.files import open_image
-from stagetransfer.formats.unusable import Floats, UnreadableSlice
+from stagetransfer.formats.unusable import Floats, Unreadable
 
 _MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_MODES_OF_MASKS = ("1", "L", "P", "I", "I;16", "I;16B")
+DAMAGED = (OSError, SyntaxError, ValueError)
+"""What Pillow raises for a damaged PNG."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,21 @@ class PngScale:
 
 def is_preview(path: Path) -> bool:
     """Whether a file is an image of 8 bits, which cannot hold Hounsfield units."""
-    with suppress(OSError, SyntaxError), open_image(path) as image:
+    with suppress(*DAMAGED), open_image(path) as image:
         return image.mode not in _MODES_16_BIT
     return False
 
 
-def read_values(path: Path) -> NDArray[np.int64]:
-    """Return the values (H, W) of a 16-bit grey PNG, or raise UnreadableSlice."""
+def read_values(path: Path, *, is_mask: bool = False) -> NDArray[np.int64]:
+    """Return the values (H, W) of a 16-bit grey PNG or a mask, or raise Unreadable."""
+    modes, kind = (_MODES_OF_MASKS, "of indices") if is_mask else (_MODES_16_BIT, "16-bit grey")
     try:
         with open_image(path) as image:
-            if image.mode not in _MODES_16_BIT:
-                raise UnreadableSlice(f"an image of mode {image.mode}, not 16-bit grey")
+            if image.mode not in modes:
+                raise Unreadable(f"an image of mode {image.mode}, not {kind}")
             return np.asarray(image).astype(np.int64)
-    except (OSError, SyntaxError) as error:
-        raise UnreadableSlice(f"not readable as PNG ({first_line(error)})") from error
+    except DAMAGED as error:
+        raise Unreadable(f"not readable as PNG ({first_line(error)})") from error
 
 
 def read_volumes(
@@ -57,7 +61,7 @@ def read_volumes(
     for path in paths:
         try:
             folders[path.parent][path] = read_values(path).shape
-        except UnreadableSlice as error:
+        except Unreadable as error:
             problems.add("unreadable files", relative_name(path, root), str(error))
             damaged.add(path.parent)
     volumes = []

@@ -12,6 +12,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import Literal
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import located
@@ -20,22 +21,10 @@ from stagetransfer.litter import part_of, remove
 _MIN_BYTES = 16
 
 
-class Pseudonyms:
-    """Names for patients and series that reveal nothing without the salt."""
-
-    def __init__(self, salt: bytes) -> None:
-        self._salt = salt
-
-    def patient(self, identity: str) -> str:
-        """Return the pseudonym of a patient, for example p3f0c..."""
-        return "p" + self._digest("patient", identity)
-
-    def series(self, identity: str) -> str:
-        """Return the pseudonym of a series, for example s3f0c..."""
-        return "s" + self._digest("series", identity)
-
-    def _digest(self, kind: str, identity: str) -> str:
-        return hmac.new(self._salt, f"{kind}\0{identity}".encode(), "sha256").hexdigest()[:16]
+def pseudonym(salt: bytes, kind: Literal["patient", "series"], identity: str) -> str:
+    """Return the name of a patient (p3f0c...) or series (s3f0c...)."""
+    digest = hmac.new(salt, f"{kind}\0{identity}".encode(), "sha256").hexdigest()
+    return kind[0] + digest[:16]
 
 
 def read_salt(path: Path) -> bytes:

@@ -25,24 +25,17 @@ Corners = list[tuple[int, int]]
 class PatchSettings:
     """How patches are taken from a slice.
 
-    Attributes:
-        size: side of a patch in pixels.
-        level, width: the window in Hounsfield units that the grey values 0 to 255 span.
-        spacing: side of a patch's pixel in mm, to which slices are resampled; None: as stored.
-        place: "grid": side by side over a region; "centre": one in each connected part.
-        coverage: smallest share of a patch that lies inside its region, in [0, 1].
-        overlap: share of the side by which neighbours in the grid overlap, in [0, 1).
-        neighbours: 1: the channels of a patch are the slice before, its own and the one after, as
-            the series stores them (2.5D); 0: a patch is grey.
+    Slices are resampled to the spacing. With 1 for `neighbours` (2.5D), the channels of a patch are
+    the slice before, its own and the one after, as the series stores them; with 0, it is grey.
     """
 
-    size: int = 32
-    level: float = -600.0
-    width: float = 1500.0
-    spacing: float | None = None
-    place: Literal["grid", "centre"] = "grid"
-    coverage: float = 0.75
-    overlap: float = 0.0
+    size: int = 32  # side of a patch in pixels
+    level: float = -600.0  # centre of the window in HU that the grey values 0 to 255 span
+    width: float = 1500.0  # of this window, in HU
+    spacing: float | None = None  # side of a patch's pixel in mm; None: as stored
+    place: Literal["grid", "centre"] = "grid"  # side by side, or one in each connected part
+    coverage: float = 0.75  # smallest share of a patch that lies inside its region, in [0, 1]
+    overlap: float = 0.0  # share of the side by which neighbours in the grid overlap, in [0, 1)
     neighbours: Literal[0, 1] = 0
 
     def __post_init__(self) -> None:

@@ -25,19 +25,12 @@ Spacing = tuple[float, float] | None
 
 @dataclass(frozen=True)
 class Geometry:
-    """The position of the slices in the patient, in mm along DICOM's axes (left, back, head).
+    """The position of the slices in the patient, in mm along DICOM's axes (left, back, head)."""
 
-    Attributes:
-        origins: (Z, 3) centres of the pixels at row 0, column 0 of each slice.
-        right: (3,) unit vector along a row, towards higher columns.
-        down: (3,) unit vector along a column, towards higher rows.
-        gap: the usual distance between two slices; inf for a single slice.
-    """
-
-    origins: Floats
-    right: Floats
-    down: Floats
-    gap: float
+    origins: Floats  # (Z, 3) centres of the pixels at row 0, column 0 of each slice
+    right: Floats  # (3,) unit vector along a row, towards higher columns
+    down: Floats  # (3,) unit vector along a column, towards higher rows
+    gap: float  # the usual distance between two slices; inf for a single slice
 
     @property
     def normal(self) -> Floats:
@@ -77,37 +70,31 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Volume:
-    """One series.
+    """One series. `where`, `patient` and `identity` may contain a name, and are confidential."""
 
-    Attributes:
-        where: its folder or file below the input; for messages only, as it may contain a name.
-        patient, identity: identify the patient (by header or folder) and the series; confidential.
-        names: everything an annotation may call it: UID, series number, folder, file.
-        files: the file of each slice, below the input (the same one for all slices in NIfTI).
-        shape: (H, W) of the slices.
-        spacing: (row, column) distance between pixel centres in mm; None if unknown.
-        geometry: the positions of the slices; None if unknown.
-        read_slice: returns a slice (H, W) in HU by its number; raises `UnreadableSlice`.
-        instances: DICOM instance numbers, None where there is none; empty for other formats.
-        sop_uids: DICOM's SOPInstanceUID of each slice; empty for other formats.
-        complete: False if slices may be missing, so that slice numbers are uncertain.
-    """
-
-    where: str
-    patient: str
-    identity: str
-    names: frozenset[str]
-    files: tuple[str, ...]
-    shape: tuple[int, int]
+    where: str  # its folder or file below the input, for messages
+    patient: str  # by the header or the folder
+    identity: str  # of the series
+    names: frozenset[str]  # what an annotation may call it: UID, series number, folder, file
+    files: tuple[str, ...]  # of each slice, below the input (the same one for all in NIfTI)
+    shape: tuple[int, int]  # (H, W) of the slices
     spacing: Spacing
-    geometry: Geometry | None
-    read_slice: Callable[[int], Floats]
-    instances: tuple[int | None, ...] = ()
-    sop_uids: tuple[str, ...] = ()
-    complete: bool = True
+    geometry: Geometry | None  # None if unknown
+    read_slice: Callable[[int], Floats]  # a slice (H, W) in HU by its number; raises `Unreadable`
+    instances: tuple[int | None, ...] = ()  # DICOM's numbers, None if missing; or no DICOM
+    sop_uids: tuple[str, ...] = ()  # DICOM's SOPInstanceUID of each slice; empty for others
+    complete: bool = True  # False if slices may be missing, so that slice numbers are uncertain
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def in_pixels(self, points: Floats, slices: int | NDArray[np.int64]) -> Floats:
+        """Convert points (N, 3) in mm to x and y (N, 2) in pixels of these slices."""
+        assert self.geometry is not None
+        assert self.spacing is not None
+        shift = points - self.geometry.origins[slices]
+        axes = shift @ self.geometry.right, shift @ self.geometry.down
+        return np.asarray(np.stack(axes, axis=1) / self.spacing[::-1])
 
     def holds(self, points: Floats) -> bool:
         """Whether x and y (N, 2) in pixels lie on a slice, whose pixels end half a unit further."""

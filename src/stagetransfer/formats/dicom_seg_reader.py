@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
-from stagetransfer.formats.unusable import Floats, UnreadableSlice
+from stagetransfer.formats.unusable import Floats, Unreadable
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Segmentation:
 
 
 def read_segmentation(path: Path) -> Segmentation:
-    """Read a SEG file, or raise UnreadableSlice.
+    """Read a SEG file, or raise Unreadable.
 
     In a fractional one, values of at least one half belong to the segment.
     """
@@ -42,7 +42,7 @@ def read_segmentation(path: Path) -> Segmentation:
         with warnings.catch_warnings(action="ignore"):
             return _segmentation(read_checked(path, force=True))
     except Exception as error:  # pydicom and its plugins raise many types
-        raise UnreadableSlice(f"not readable as DICOM SEG ({first_line(error)})") from error
+        raise Unreadable(f"not readable as DICOM SEG ({first_line(error)})") from error
 
 
 def _segmentation(data: Dataset) -> Segmentation:

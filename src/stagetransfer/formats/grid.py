@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.formats.unusable import Floats, UnreadableSlice, Unusable
+from stagetransfer.formats.unusable import Floats, Unreadable, Unusable
 
 nib: Any = nibabel  # most of its functions have no type hints
 # Between the axes of NIfTI (right, front, head) and those of DICOM (left, back, head).
@@ -39,11 +39,11 @@ def oriented(stored: NDArray[Any], affine: Floats, **scale: Any) -> Grid:
     Axes are only swapped and flipped, so no value changes.
     """
     if stored.ndim != 3 or 0 in stored.shape:
-        raise UnreadableSlice(f"{stored.ndim} dimensions of sizes {stored.shape}, not a volume")
+        raise Unreadable(f"{stored.ndim} dimensions of sizes {stored.shape}, not a volume")
     if stored.dtype.kind not in "iuf":
-        raise UnreadableSlice(f"values of type {stored.dtype}, not a grey volume")
+        raise Unreadable(f"values of type {stored.dtype}, not a grey volume")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise UnreadableSlice("its affine matrix is not invertible")
+        raise Unreadable("its affine matrix is not invertible")
     turn = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(affine), [[0, 1], [1, 1], [2, 1]]
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import require_file
-from stagetransfer.formats.unusable import Floats, UnreadableSlice
+from stagetransfer.formats.unusable import Floats, Unreadable
 
 SUFFIXES = (".roi", ".zip")
 _MAX_BYTES = 2**24  # of one outline
@@ -31,7 +31,7 @@ class ImagejRoi:
 
 
 def read_rois(path: Path) -> list[ImagejRoi]:
-    """Read all ROIs of a file, or raise UnreadableSlice."""
+    """Read all ROIs of a file, or raise Unreadable."""
     try:
         import roifile
     except ModuleNotFoundError as error:
@@ -40,9 +40,9 @@ def read_rois(path: Path) -> list[ImagejRoi]:
     try:
         found = [_roi(roifile, roifile.ImagejRoi.frombytes(data)) for data in _contents(path)]
     except Exception as error:  # roifile and zipfile raise many types on damaged bytes
-        raise UnreadableSlice("not readable as ROIs of ImageJ") from error
+        raise Unreadable("not readable as ROIs of ImageJ") from error
     if not found:
-        raise UnreadableSlice("holds no ROI of ImageJ")
+        raise Unreadable("holds no ROI of ImageJ")
     return found
 
 

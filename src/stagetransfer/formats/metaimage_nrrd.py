@@ -10,7 +10,7 @@ import numpy as np
 from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import check_size, require_file
 from stagetransfer.formats.grid import Grid, no_orientation, oriented
-from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice
+from stagetransfer.formats.unusable import MAX_VALUES, Unreadable
 
 SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr")
 # "Key = value" in MetaImage; "key: value" and "key:=value" in NRRD.
@@ -49,9 +49,9 @@ def read_metaimage_or_nrrd(path: Path) -> Grid:
         segments = [key.partition("_")[0] for key in header if _SEGMENT.fullmatch(key)]
         labels = {int(header[f"{s}_labelvalue"]): header.get(f"{s}_name", "") for s in segments}
     except RuntimeError as error:  # of SimpleITK, whose texts name its source files
-        raise UnreadableSlice("not readable by SimpleITK (truncated or damaged)") from error
+        raise Unreadable("not readable by SimpleITK (truncated or damaged)") from error
     except (OSError, ValueError) as error:
-        raise UnreadableSlice(f"not readable by SimpleITK ({first_line(error)})") from error
+        raise Unreadable(f"not readable by SimpleITK ({first_line(error)})") from error
     if not _ORIENTATION & header.keys():
         raise no_orientation("TransformMatrix (MetaImage) and no space (NRRD)")
     affine = np.eye(4)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stagetransfer.errors import first_line
 from stagetransfer.files import check_size, require_file
 from stagetransfer.formats.grid import FLIP, Grid, nib, no_orientation, oriented
-from stagetransfer.formats.unusable import MAX_VALUES, UnreadableSlice
+from stagetransfer.formats.unusable import MAX_VALUES, Unreadable
 
 # In a unit of length by its code in `xyzt_units`: metre and micron. Others are mm, or unknown.
 _MILLIMETRES = {1: 1e3, 3: 1e-3}
@@ -34,7 +34,7 @@ def read_nifti(path: Path) -> Grid:
         scale = {"slope": float(image.dataobj.slope), "intercept": float(image.dataobj.inter)}
         known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
     except Exception as error:  # nibabel, gzip and zlib have their own exceptions
-        raise UnreadableSlice(f"not readable as NIfTI ({first_line(error)})") from error
+        raise Unreadable(f"not readable as NIfTI ({first_line(error)})") from error
     if not known:
         raise no_orientation("sform and no qform")
     return oriented(stored, affine, **scale)

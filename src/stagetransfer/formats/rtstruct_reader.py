@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import read_checked
-from stagetransfer.formats.unusable import Floats, UnreadableSlice
+from stagetransfer.formats.unusable import Floats, Unreadable
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
@@ -44,7 +44,7 @@ def is_structure_set(path: Path) -> bool:
 
 
 def read_structure_set(path: Path) -> StructureSet:
-    """Read a structure set, or raise UnreadableSlice."""
+    """Read a structure set, or raise Unreadable."""
     try:
         with warnings.catch_warnings(action="ignore"):
             data = read_checked(path, force=True)
@@ -61,7 +61,7 @@ def read_structure_set(path: Path) -> StructureSet:
                 contours,
             )
     except Exception as error:  # pydicom raises many types
-        raise UnreadableSlice(f"not readable as RTSTRUCT ({first_line(error)})") from error
+        raise Unreadable(f"not readable as RTSTRUCT ({first_line(error)})") from error
 
 
 def _contours(data: Dataset) -> Iterator[Contour]:

@@ -21,8 +21,8 @@ class Unusable(Exception):
         self.kind = kind
 
 
-class UnreadableSlice(Unusable):
-    """A slice or its file cannot be decoded."""
+class Unreadable(Unusable):
+    """A file, or a slice of it, cannot be decoded."""
 
     def __init__(self, text: str) -> None:
         super().__init__("unreadable files", text)

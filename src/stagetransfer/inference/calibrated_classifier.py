@@ -118,13 +118,12 @@ class CalibratedClassifier:
     @torch.inference_mode()
     def __call__(self, batches: Iterable[Tensor]) -> WindowPredictions:
         """Return the predictions of batches (B, 1 or 3, H, W) uint8, in their order."""
-        logits, distances = [], []
+        logits = [torch.zeros(0, len(self.classes), device=self.device)]
+        distances = [torch.zeros(0, device=self.device)]
         for images in batches:
             features, scores = split_forward(self.network, self.inputs(images), self.precision)
             logits.append(scores)
             distances.append(self._distance(features))
-        if not logits:
-            return self.predictions(np.zeros((0, len(self.classes))), np.zeros(0))
         # Copied at the end, so that a GPU does not wait for a copy after each batch.
         return self.predictions(torch.cat(logits).cpu().numpy(), torch.cat(distances).cpu().numpy())
 
@@ -144,8 +143,7 @@ class CalibratedClassifier:
         """Return the predictions from logits (N, C) and distances (N,)."""
         z = torch.from_numpy(np.asarray(logits, np.float64)) / self.temperature
         p = z.softmax(1).numpy()
-        codes = p.argmax(1) if len(p) else np.zeros(0, np.int64)
-        codes = np.where(p.max(1, initial=0) < self.min_probability, len(self.classes), codes)
+        codes = np.where(p.max(1) < self.min_probability, len(self.classes), p.argmax(1))
         codes = np.where(distances > self.max_distance, len(self.classes) + 1, codes)
         return WindowPredictions(p, np.asarray(distances, np.float64), codes.astype(np.int64))
 

@@ -131,25 +131,23 @@ class ObjectMaker:
         algorithm = hd.AlgorithmIdentificationSequence(
             **_ALGORITHM, parameters=dict(self.parameters)
         )
-        names = [*(one.name for one in self.codes), "lung"]
-        colours = [*(one.colour for one in self.codes), (1.0, 1.0, 1.0)]
+        shown = [*((one.name[:64], one.colour) for one in self.codes), ("lung", (1.0, 1.0, 1.0))]
         segments = []
         for code, number in numbers.items():
-            category, kind = self._concept(code)
+            (name, colour), (category, kind) = shown[code], self._concept(code)
+            rgb = (round(255 * value) for value in colour)
             segments.append(
                 hd.seg.SegmentDescription(
                     segment_number=number,
-                    segment_label=names[code][:64],
+                    segment_label=name,
                     segmented_property_category=category,
                     segmented_property_type=kind,
                     algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
                     algorithm_identification=algorithm,
                     tracking_uid=tracking[code],
-                    tracking_id=names[code][:64],
+                    tracking_id=name,
                     anatomic_regions=None if code == lung else [codes.SCT.Lung],
-                    display_color=hd.color.CIELabColor.from_rgb(
-                        *(round(255 * value) for value in colours[code])
-                    ),
+                    display_color=hd.color.CIELabColor.from_rgb(*rgb),
                 )
             )
         return hd.seg.Segmentation(
@@ -205,19 +203,14 @@ class ObjectMaker:
                     numbers[code],
                     source_series=sr.SourceSeriesForSegmentation(sources[0].SeriesInstanceUID),
                 )
-                groups.append(
-                    sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                        **common, referenced_segment=segment
-                    )
-                )
+                of_volume = sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+                groups.append(of_volume(**common, referenced_segment=segment))
             else:
                 groups.append(sr.MeasurementsAndQualitativeEvaluations(**common))
-        observer = sr.ObserverContext(
-            codes.DCM.Device,
-            sr.DeviceObserverIdentifyingAttributes(
-                hd.UID(), "StageTransfer", "StageTransfer", "stagetransfer predict"
-            ),
+        device = sr.DeviceObserverIdentifyingAttributes(
+            hd.UID(), "StageTransfer", "StageTransfer", "stagetransfer predict"
         )
+        observer = sr.ObserverContext(codes.DCM.Device, device)
         content = sr.MeasurementReport(
             sr.ObservationContext(observer_device_context=observer),
             codes.LN.CTUnspecifiedBodyRegion,

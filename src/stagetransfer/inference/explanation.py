@@ -6,12 +6,11 @@ between the two say something about the trained network. The five nearest traini
 features that mark windows as unlike the training data, are a reason that a physician can judge.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -27,34 +26,6 @@ from stagetransfer.inference.slice_prediction import SlicePrediction
 
 SIMILAR = 5
 """The number of training images that are shown beside a window."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Images (1, 3, S, S): the input, maps of score and feature map, then with random weights."""
-
-    image: Tensor
-    score: Tensor
-    features: Tensor
-    score_random: Tensor
-    features_random: Tensor
-
-
-def explain_window(classifier: CalibratedClassifier, window: Tensor, label: int) -> Explanation:
-    """Explain the score of class `label` in a window (1, 1 or 3, H, W) uint8.
-
-    The maps are DeSaliNet's, or SaliNet's for a network without ReLU, computed in float32, whatever
-    the precision of the run.
-    """
-    x = classifier.inputs(window)
-    random = randomised(classifier.network)
-    method = METHODS[default_method(classifier.network, x)]
-    images = [
-        method(network, x, start=start).cpu()
-        for network in (classifier.network, random)
-        for start in (("class", label), "features")
-    ]
-    return Explanation(x.cpu(), *images)
 
 
 def check_positions(positions: Iterable[tuple[float, float]], volumes: Sequence[Volume]) -> None:
@@ -73,11 +44,11 @@ def explanation_figure(
     examples: Examples,
     prediction: SlicePrediction,
     number: int,
-    index: int,
+    at: Mapping[str, Any],
 ) -> tuple[Figure, pd.DataFrame]:
-    """Explain the window of this number on the slice number `index`.
+    """Explain the window of this number on the slice that `at` names.
 
-    The table of `explained_figure` gets the columns x and y, of the window's centre.
+    The table of `explained_figure` begins with the columns `at`, x and y (the window's centre).
     """
     predictions = prediction.predictions
     label = int(predictions.most_probable[number])
@@ -86,12 +57,11 @@ def explanation_figure(
     x, y = prediction.centres[number].tolist()
     mark = "" if marked == name else f", marked {marked}"
     p = predictions.probabilities[number, label]
-    title = f"slice {index}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
+    title = f"slice {at['slice']}, x {x:g}, y {y:g}: {name}, p = {p:.2f}{mark}"
     window = prediction.prepared.window(number)
     figure, similar = explained_figure(classifier, examples, window, label, title)
-    similar.insert(0, "x", x)
-    similar.insert(1, "y", y)
-    return figure, similar
+    first = {**at, "x": x, "y": y}
+    return figure, similar.assign(**first)[[*first, *similar]]
 
 
 def explained_figure(
@@ -99,43 +69,40 @@ def explained_figure(
 ) -> tuple[Figure, pd.DataFrame]:
     """Show a window (1, 1 or 3, H, W) uint8 beside the explanation of class `label`.
 
-    The figure is returned with one row for each of the nearest training images: rank, label,
-    distance, image.
+    The maps of its score and of the feature map are DeSaliNet's, or SaliNet's for a network without
+    ReLU, computed in float32, whatever the precision of the run. The figure is returned with one
+    row for each of the nearest training images: rank, label, distance, image.
     """
-    found = explain_window(classifier, window, label)
-    layer = classifier.network.feature_map
-    method = TITLES[default_method(classifier.network, found.image.to(classifier.device))]
-    mean, std = (torch.tensor(0.0) + a.cpu() for a in (classifier.mean, classifier.std))
-    images = (found.score, found.score_random, found.features, found.features_random)
-    row = [np.asarray(saliency_to_rgb(one)[0]) for one in images]
+    inputs, network = classifier.inputs(window), classifier.network
+    method = default_method(network, inputs)
+    random = randomised(network)
+    maps = [
+        np.asarray(saliency_to_rgb(METHODS[method](one, inputs, start=start).cpu())[0])
+        for start in (("class", label), "features")
+        for one in (network, random)
+    ]
     distances, numbers = classifier.nearest(window, SIMILAR)
     labels = [classifier.classes[examples.labels[number]] for number in numbers]
-    side = found.image.shape[-1]
+    side = inputs.shape[-1]
     similar = F.interpolate(examples.images[numbers].expand(-1, 3, -1, -1) / 255, side)
     score = f"score of {classifier.classes[label]}"
     figure = image_grid(
         [
-            [input_to_rgb(found.image, mean, std)[0], *row],
+            [input_to_rgb(inputs, classifier.mean.cpu(), classifier.std.cpu())[0], *maps],
             [np.asarray(one.permute(1, 2, 0), np.float64) for one in similar],
         ],
         row_names=["", "most similar\ntraining\nimages"],
-        column_names=["window", score, "random weights", layer, "random weights"],
+        column_names=["window", score, "random weights", network.feature_map, "random weights"],
         title=title,
-        note=f"{method}; class and distance of training images; {DISCLAIMER}",
+        note=f"{TITLES[method]}; class and distance of training images; {DISCLAIMER}",
     )
+    gap, box = max(1, side // 16), {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for column, (one, distance) in enumerate(zip(labels, distances, strict=True)):
-        gap = max(1, side // 16)
-        place = ((column + 0.5) * (side + gap) - gap / 2, 2 * side + gap / 2)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        figure.axes[0].text(
-            *place, f"{one}  {distance:.1f}", fontsize=8, ha="center", va="bottom", bbox=box
-        )
-    table = pd.DataFrame(
-        {
-            "rank": range(1, len(numbers) + 1),
-            "label": labels,
-            "distance": distances,
-            "image": [examples.ids[number] for number in numbers],
-        }
+        x, y = (column + 0.5) * (side + gap) - gap / 2, 2 * side + gap / 2
+        text = f"{one}  {distance:.1f}"
+        figure.axes[0].text(x, y, text, fontsize=8, ha="center", va="bottom", bbox=box)
+    ids = [examples.ids[number] for number in numbers]
+    rank = range(1, len(numbers) + 1)
+    return figure, pd.DataFrame(
+        {"rank": rank, "label": labels, "distance": distances, "image": ids}
     )
-    return figure, table

@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 
 from stagetransfer.ct.roi_patches import Mask
 from stagetransfer.ct.volume import Floats, Spacing
+from stagetransfer.errors import UserError
 from stagetransfer.inference.sliding_windows import Windows
 
 DISCLAIMER = "research use, not a diagnosis"  # on all figures and files that may be passed on
@@ -26,7 +27,15 @@ LabelMap = NDArray[np.int16]
 
 
 def label_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the codes 0, 1, ...: the classes, the two marks, and "not read"."""
+    """Return the names of the codes 0, 1, ...: the classes, the two marks, and "not read".
+
+    UserError if a class has the name of another code, as their shares could not be told apart.
+    """
+    if taken := [name for name in classes if name in (*MARKS, NOT_READ)]:
+        raise UserError(
+            f"class {taken[0]!r}: predict gives this name to pixels that it cannot classify. "
+            "Rename the class, and train again"
+        )
     return (*classes, *MARKS, NOT_READ)
 
 

@@ -29,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stagetransfer.ct.roi_patches import Mask
 from stagetransfer.ct.volume import Floats, Spacing, Volume
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 
 THRESHOLD = -400.0  # HU
 _SIGMA = 1.0  # mm
@@ -68,7 +68,7 @@ def lungs_of(volume: Volume) -> Lungs:
 
     def planes() -> Iterator[tuple[int, Floats]]:
         for index in range(len(volume)):
-            with suppress(UnreadableSlice):  # recorded when the slice itself is read
+            with suppress(Unreadable):  # recorded when the slice itself is read
                 yield index, volume.read_slice(index)
 
     return find_lungs(planes(), volume.spacing)
@@ -139,15 +139,10 @@ def _lung_parts(areas: Floats, links: Labels, slices: Labels) -> Labels:
     size = len(areas)
     edges = coo_array((np.ones(links.shape[1]), tuple(links - 1)), shape=(size, size))
     count, chain = connected_components(edges, directed=False)
-    total = np.bincount(chain, areas)
-    largest, first, last = (
-        np.asarray(function(values, chain, np.arange(count)))
-        for function, values in (
-            (ndimage.maximum, areas),
-            (ndimage.minimum, slices),
-            (ndimage.maximum, slices),
-        )
-    )
+    total, numbers = np.bincount(chain, areas), np.arange(count)
+    largest = np.asarray(ndimage.maximum(areas, chain, numbers))
+    first = np.asarray(ndimage.minimum(slices, chain, numbers))
+    last = np.asarray(ndimage.maximum(slices, chain, numbers))
     main, middle = total.argmax(), (first + last) / 2
     good = (largest >= _MIN_AREA) & (middle >= first[main]) & (middle <= last[main])
     if len(np.unique(slices)) > 1:

@@ -6,7 +6,6 @@ also without the red or the green cone, and by 8 without the blue one (Machado, 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,24 +37,17 @@ _EDGED = [withStroke(linewidth=2.5, foreground="black")]  # visible on black and
 _TEXT: dict[str, Any] = {
     "color": "white", "fontsize": 9, "ha": "center", "va": "center", "path_effects": _EDGED,
 }  # fmt: skip
+_PLACES = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))  # of the letters of the sides
 _OPPOSITE = dict(zip("RLAPHF", "LRPAFH", strict=True))
 
 
-@dataclass(frozen=True)
-class SliceView:
-    """What a reader of a slice must know besides its pixels."""
+def slice_caption(
+    volume: Volume, index: int, patches: PatchSettings, columns: float
+) -> tuple[str, str]:
+    """Return what a reader of slice `index` must know, and the letters of the picture's sides.
 
-    title: str  # the line above the panels
-    caption: str  # the line below
-    sides: str  # letters of the patient's left, right, upper and lower side; "" if unknown
-    spacing: Spacing  # (row, column) in mm; None if unknown
-    window: tuple[float, float]  # (row, column) side of a window in pixels of the slice
-
-
-def slice_view(
-    volume: Volume, index: int, title: str, patches: PatchSettings, window: tuple[float, float]
-) -> SliceView:
-    """Return the view of slice `index`, whose windows have these sides in pixels."""
+    Its windows are `columns` pixels wide. The sides are left, right, top and bottom; "" if unknown.
+    """
     where = [f"slice {index}"]
     if volume.instances and volume.instances[index] is not None:
         where.insert(0, f"InstanceNumber {volume.instances[index]}")
@@ -66,10 +58,9 @@ def slice_view(
         sides = _OPPOSITE[right] + right + _OPPOSITE[down] + down
     read = f"grey window {patches.level:g}/{patches.width:g} HU"
     if volume.spacing is not None:
-        read += f"; windows (dashed) {window[1] * volume.spacing[1]:.1f} mm wide"
+        read += f"; windows (dashed) {columns * volume.spacing[1]:.1f} mm wide"
     unknown = "" if sides else "; left and right unknown"
-    caption = f"{', '.join(where)}; {read}{unknown}"
-    return SliceView(title, caption, sides, volume.spacing, window)
+    return f"{', '.join(where)}; {read}{unknown}", sides
 
 
 def label_colours(classes: int) -> list[Colour]:
@@ -100,16 +91,17 @@ def blend(colours: RGB, grey: RGB | float) -> RGB:
 
 
 def slice_figure(
-    prediction: SlicePrediction, shares: Mapping[str, float], view: SliceView,
-    truth: LabelMap | None,
+    prediction: SlicePrediction, shares: Mapping[str, float], volume: Volume, index: int,
+    patches: PatchSettings, title: str, truth: LabelMap | None,
 ) -> Figure:  # fmt: skip
-    """Draw the slice, its label map, the truth if known, and a legend with shares of the lung.
+    """Draw slice `index`, its label map, the truth if known, and a legend with shares of the lung.
 
     `shares` are those of `label_shares`; the last is that of "not read". The legend's
     colours are those of the map upon the lung's mean grey.
     """
     colours = label_colours(len(shares) - 3)
-    grey = prediction.grey
+    grey, spacing, window = prediction.grey, volume.spacing, prediction.window
+    caption, sides = slice_caption(volume, index, patches, window[1])
     panels = {
         "slice": np.repeat(grey[:, :, None] / 255, 3, axis=2),
         "prediction": overlay(grey, prediction.labels, colours),
@@ -118,7 +110,7 @@ def slice_figure(
         panels["truth"] = overlay(grey, truth, colours)
     area = _lung_area(prediction.lung)
     height, width = (side.stop - side.start for side in area)
-    aspect = height / width * (view.spacing[0] / view.spacing[1] if view.spacing else 1)
+    aspect = height / width * (spacing[0] / spacing[1] if spacing else 1)
     figure = new_figure(4.2 * len(panels) + 1.9, 4.2 * aspect + 1.1)
     axes: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (name, image) in zip(axes, panels.items(), strict=True):
@@ -127,8 +119,9 @@ def slice_figure(
         outline = axis.contour(prediction.lung[area], [0.5], colors="white", linewidths=0.8)
         outline.set(path_effects=_EDGED)
         axis.axis("off")
-        _add_sides(axis, view.sides)
-    _add_scale(axes[0], view, (height, width))
+        for letter, (x, y) in zip(sides, _PLACES, strict=False):
+            axis.text(x, y, letter, transform=axis.transAxes, **_TEXT)
+    _add_scale(axes[0], window, spacing, (height, width))
     shade = grey[prediction.lung].mean() / 255 if prediction.lung.any() else 0.5
     fills = [tuple(blend(np.array(colour), shade)) for colour in [*colours, NOT_READ_COLOUR]]
     handles = [
@@ -143,7 +136,7 @@ def slice_figure(
         handles=handles, loc="outside right center", fontsize=8, frameon=False,
         title="of the lung read (outline)", title_fontsize=8,
     )  # fmt: skip
-    _add_title(figure, view.title, f"{view.caption}\n{DISCLAIMER}")
+    _add_title(figure, title, f"{caption}\n{DISCLAIMER}")
     return figure
 
 
@@ -179,32 +172,19 @@ def _lung_area(lung: NDArray[np.bool_]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _add_sides(axis: Axes, sides: str) -> None:
-    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
-    for letter, (x, y) in zip(sides, places, strict=False):
-        axis.text(x, y, letter, transform=axis.transAxes, **_TEXT)
-
-
-def _add_scale(axis: Axes, view: SliceView, shape: tuple[int, int]) -> None:
+def _add_scale(
+    axis: Axes, window: tuple[float, float], spacing: Spacing, shape: tuple[int, int]
+) -> None:
     """Draw the size of a window at the upper left, and a bar of 50 or 10 mm at the lower left."""
-    rows, columns = view.window
+    rows, columns = window
     corner = (0.02 * shape[1], 0.02 * shape[0])
-    axis.add_patch(
-        Rectangle(
-            corner,
-            columns,
-            rows,
-            fill=False,
-            edgecolor="white",
-            linestyle="--",
-            path_effects=_EDGED,
-        )
-    )
-    if view.spacing is None:
+    style: dict[str, Any] = {"edgecolor": "white", "linestyle": "--", "path_effects": _EDGED}
+    axis.add_patch(Rectangle(corner, columns, rows, fill=False, **style))
+    if spacing is None:
         return
-    length = 50 if shape[1] * view.spacing[1] > 120 else 10
+    length = 50 if shape[1] * spacing[1] > 120 else 10
     x, y = 0.03 * shape[1], 0.95 * shape[0]
-    ends = [x, x + length / view.spacing[1]]
+    ends = [x, x + length / spacing[1]]
     edge = [withStroke(linewidth=4, foreground="black")]
     axis.plot(ends, [y, y], color="white", linewidth=2, path_effects=edge)
     axis.text(x, y - 0.03 * shape[0], f"{length} mm", **(_TEXT | {"ha": "left"}))

@@ -1,6 +1,7 @@
 """The input of a prediction: CT series, and patches as 8-bit images."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.find_series import ReadingOptions, check_patients, find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
+from stagetransfer.ct.png_slices import DAMAGED
 from stagetransfer.ct.volume_files import is_volume_file
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
@@ -70,29 +72,25 @@ def find_input(
     sizes = {path: size for path in files if (size := _size_of_8_bit_image(path))}
     others = [path for path in files if path not in sizes]
     scans = {path.parent for path in others if _is_scan(path)} if sizes else ()
-    previews = [path for path in sizes if path.parent in scans]
+    patches = {path: size for path, size in sizes.items() if path.parent not in scans}
     volumes: tuple[Volume, ...] = ()
     if not sizes or any(path.suffix.lower() == ".png" or _is_scan(path) for path in others):
         volumes, _ = find_series(root, problems, exclude=[*exclude, *sizes], **reading)
     kept = []
-    for path, (width, height) in sizes.items():
-        if path in previews:
-            continue
+    for path, (width, height) in patches.items():
         if max(width, height) <= _MAX_SCALE * settings.size:
             kept.append(path)
-            continue
-        text = (
-            f"an 8-bit image of {width} x {height} pixels, not a patch of {settings.size}. "
-            "Give slices as DICOM, NIfTI or 16-bit PNG"
-        )
-        problems.add("pictures larger than a patch", relative_name(path, root), text)
+        else:
+            text = f"an 8-bit image of {width} x {height} pixels, not a patch of {settings.size}. "
+            text += "Give slices as DICOM, NIfTI or 16-bit PNG"
+            problems.add("pictures larger than a patch", relative_name(path, root), text)
     if series is not None:
         chosen, kept = [_find_named(volumes, series)], []
     else:
         chosen = _uniquely_numbered(volumes, problems)
     chosen = [number for number in chosen if check_spacing(volumes[number], settings, problems)]
     check_patients(root, [volumes[number] for number in chosen])
-    return PredictionInput(root, volumes, tuple(chosen), tuple(kept), len(previews))
+    return PredictionInput(root, volumes, tuple(chosen), tuple(kept), len(sizes) - len(patches))
 
 
 def check_widths(
@@ -128,7 +126,7 @@ def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
     try:
         with open_image(path) as image:
             return image.size if image.mode in _MODES_8_BIT else None
-    except (OSError, SyntaxError):
+    except DAMAGED:
         return None
 
 
@@ -153,18 +151,14 @@ def _find_named(volumes: Sequence[Volume], series: str) -> int:
 
 def _uniquely_numbered(volumes: Sequence[Volume], problems: Problems) -> list[int]:
     """Return the series that share their number with no other series of the same patient."""
+    own = [one.names.difference(one.files, map(os.path.dirname, one.files)) for one in volumes]
+    of = [one.patient for one in volumes]
+    counts = Counter((of[number], name) for number, names in enumerate(own) for name in names)
     kept = []
-    for number, one in enumerate(volumes):
-        for other in volumes:
-            shared = one.names & other.names - _folders(one) - _folders(other)
-            if other is not one and other.patient == one.patient and shared:
-                text = f"another series has the number {min(shared)} too. Choose one with --series"
-                problems.add("series with the number of another", one.where, text)
-                break
+    for number, names in enumerate(own):
+        if shared := [name for name in names if counts[of[number], name] > 1]:
+            text = f"another series has the number {min(shared)} too. Choose one with --series"
+            problems.add("series with the number of another", volumes[number].where, text)
         else:
             kept.append(number)
     return kept
-
-
-def _folders(volume: Volume) -> set[str]:
-    return {os.path.dirname(file) for file in volume.files} | set(volume.files)

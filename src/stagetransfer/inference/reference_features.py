@@ -30,6 +30,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.explain import input_to_rgb
 from stagetransfer.files import atomic_path, csv_text, open_image, read_json, write_text
 from stagetransfer.inference.calibrated_classifier import (
+    MIN_PROBABILITY,
     CalibratedClassifier,
     TrainingDistance,
     split_forward,
@@ -60,32 +61,19 @@ class Examples:
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference of one run.
+    """The reference of one run, of N training and M validation images."""
 
-    Attributes:
-        features: (N, F) float16 of training images.
-        examples: these images.
-        distances: (M,) of the validation images to them.
-        labels, logits: (M,) and (M, C) of the validation images.
-        patches: how the training patches were made.
-        stated: whether their data set says so; otherwise -600/1500 HU is assumed.
-        field: the usual width of a training patch in mm; None if unknown.
-        crop, fit, side: how images are read for the network, see `stagetransfer.data.images`.
-        precision: in which the network computed features and logits.
-    """
-
-    features: Tensor
-    examples: Examples
-    distances: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    patches: PatchSettings
-    stated: bool
-    field: float | None
-    crop: float
+    features: Tensor  # (N, F) float16
+    examples: Examples  # the training images
+    distances: NDArray[np.float32]  # (M,) to the training images
+    labels: NDArray[np.int64]  # (M,)
+    logits: NDArray[np.float32]  # (M, C)
+    patches: PatchSettings  # how the training patches were made
+    stated: bool  # whether their data set says so; otherwise -600/1500 HU is assumed
+    field: float | None  # the usual width of a training patch in mm; None if unknown
+    crop: float  # these three: how images are read for the network, see `data.images`
     fit: str
     side: int
-    precision: str
 
     @property
     def window_note(self) -> str:
@@ -98,7 +86,12 @@ class Reference:
         )
 
     def classifier(
-        self, run: RestoredRun, *, certain: float, familiar: float, device: str
+        self,
+        run: RestoredRun,
+        *,
+        device: str,
+        certain: float = MIN_PROBABILITY,
+        familiar: float = 0.95,
     ) -> CalibratedClassifier:
         """Return the run's network as a classifier, calibrated with the validation images.
 
@@ -116,7 +109,7 @@ class Reference:
             std=run.config.model.std,
             crop=self.crop,
             device=device,
-            precision=self.precision,
+            precision=run.config.trainer.precision,
         )
 
 
@@ -127,14 +120,12 @@ def open_reference(run: RestoredRun, device: str = "cpu") -> tuple[Reference, bo
     in another precision than the run's or by an older version. If the folder is read-only, it is
     computed each time.
     """
-    path = run.folder / FILE
-    if path.is_file():
-        stored = _read(path, run.config.trainer.precision)
-        if stored is not None:
-            return stored, True
+    path, precision = run.folder / FILE, run.config.trainer.precision
+    if path.is_file() and (stored := _read(path, precision)) is not None:
+        return stored, True
     computed = _compute(run, device)
     try:
-        _write(computed, path)
+        _write(computed, path, precision)
     except OSError:
         return computed, False
     return computed, True
@@ -175,7 +166,6 @@ def _compute(run: RestoredRun, device: str) -> Reference:
         crop=data.settings.crop,
         fit=data.settings.fit,
         side=round(data.stage.input_size / (1 - data.settings.crop)),
-        precision=run.config.trainer.precision,
     )
 
 
@@ -237,11 +227,12 @@ def _field(labels: Path, cut: PatchSettings) -> float | None:
     return None if spacing is None or np.isnan(spacing) else spacing * cut.size
 
 
-def _write(reference: Reference, path: Path) -> None:
-    settings = {name: getattr(reference, name) for name in (*_SETTINGS, "precision")}
+def _write(reference: Reference, path: Path, precision: str) -> None:
     examples = reference.examples
-    text = {"cut": asdict(reference.patches), "features": _FEATURES, **settings}
-    text["ids"] = examples.ids
+    text = {
+        "cut": asdict(reference.patches), "features": _FEATURES, "precision": precision,
+        "ids": examples.ids, **{name: getattr(reference, name) for name in _SETTINGS},
+    }  # fmt: skip
     tensors = {name: torch.from_numpy(getattr(reference, name)) for name in _ARRAYS}
     tensors["features"] = reference.features.contiguous()
     tensors |= {"images": examples.images, "training_labels": examples.labels}
@@ -264,7 +255,6 @@ def _read(path: Path, precision: str) -> Reference | None:
                 **{name: file.get_tensor(name).numpy() for name in _ARRAYS},
                 **{name: text[name] for name in _SETTINGS},
                 patches=PatchSettings(**text["cut"]),
-                precision=precision,
             )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}). Remove it to compute it again") from error

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import floor
 
 import numpy as np
@@ -40,40 +39,22 @@ class PreparedSlice:
 
 @dataclass(frozen=True)
 class SlicePrediction:
-    """The prediction of one slice (H, W).
-
-    Attributes:
-        grey: (H, W) uint8, the slice through the grey window of the training patches.
-        lung: (H, W) where windows were placed.
-        centres: (N, 2) x and y of the windows' centres in pixels of the slice.
-        predictions: of the N windows, row by row.
-        windows: (H, W) the window whose centre is nearest to each pixel; -1 where none is near.
-        min_probability: the least mean probability of a pixel that is not uncertain.
-    """
+    """The prediction of one slice (H, W)."""
 
     prepared: PreparedSlice
-    grey: NDArray[np.uint8]
-    lung: Mask
-    centres: NDArray[np.float64]
-    predictions: WindowPredictions
-    windows: NDArray[np.int32]
-    min_probability: float
+    grey: NDArray[np.uint8]  # (H, W) through the grey window of the training patches
+    lung: Mask  # (H, W) where windows were placed
+    centres: NDArray[np.float64]  # (N, 2) x and y of the windows' centres in pixels of the slice
+    predictions: WindowPredictions  # of the N windows, row by row
+    windows: NDArray[np.int32]  # (H, W) the window with the nearest centre; -1 where none is near
+    labels: LabelMap  # (H, W) codes of classes, marks and "not read"; -1 outside the lung
+    labels_without_marks: LabelMap
 
     @property
     def window(self) -> tuple[float, float]:
         """(row, column) side of a window in pixels of the slice."""
         rows, columns = (self.prepared.windows.size * scale for scale in self.prepared.raster.scale)
         return rows, columns
-
-    @property
-    def labels(self) -> LabelMap:
-        """(H, W) codes of classes, marks and "not read"; -1 outside the lung."""
-        return self._maps[0]
-
-    @property
-    def labels_without_marks(self) -> LabelMap:
-        """(H, W) codes of the most probable classes, or "not read"; -1 outside the lung."""
-        return self._maps[1]
 
     def window_at(self, x: float, y: float) -> int:
         """Return the window that gives the pixel at x, y of the slice its class; -1 if none does.
@@ -83,24 +64,6 @@ class SlicePrediction:
         (height, width), row, column = self.lung.shape, floor(y + 0.5), floor(x + 0.5)
         inside = 0 <= row < height and 0 <= column < width
         return int(self.windows[row, column]) if inside else -1
-
-    @cached_property
-    def _maps(self) -> tuple[LabelMap, LabelMap]:
-        found, raster = self.predictions, self.prepared.raster
-        classes = found.probabilities.shape[1]
-        familiar = found.codes != classes + MARKS.index("unlike the training data")
-        maps = label_maps(
-            self.prepared.windows, found.probabilities, familiar, raster.size, self.min_probability
-        )
-        # Pixels of the slice beyond the raster's whole pixels are not read.
-        y, x = np.nonzero(self.lung)
-        columns, rows = np.rint(raster.to_raster(np.stack([x, y], axis=1))).astype(np.int64).T
-        inside = (rows < raster.size[0]) & (columns < raster.size[1])
-        marked, plain = np.full((2, *self.lung.shape), OUTSIDE, np.int16)
-        for target, source in zip((marked, plain), maps, strict=True):
-            target[y, x] = classes + len(MARKS)
-            target[y[inside], x[inside]] = source[rows[inside], columns[inside]]
-        return marked, plain
 
 
 def prepare_slice(
@@ -140,7 +103,23 @@ def predict_slice(
     centres = prepared.raster.to_slice(prepared.windows.centres)
     rows, columns = (settings.size * scale for scale in prepared.raster.scale)
     windows = nearest_window(lung, centres, (rows, columns), spacing)
-    return SlicePrediction(
-        prepared, apply_window(hu, settings), lung, centres, predictions, windows,
-        classifier.min_probability,
-    )  # fmt: skip
+    labels = _slice_labels(prepared, lung, predictions, classifier.min_probability)
+    grey = apply_window(hu, settings)
+    return SlicePrediction(prepared, grey, lung, centres, predictions, windows, *labels)
+
+
+def _slice_labels(
+    prepared: PreparedSlice, lung: Mask, found: WindowPredictions, min_probability: float
+) -> LabelMap:
+    """Return (2, H, W): the label maps of the slice's own pixels, with and without marks."""
+    raster, classes = prepared.raster, found.probabilities.shape[1]
+    familiar = found.codes != classes + MARKS.index("unlike the training data")
+    maps = label_maps(prepared.windows, found.probabilities, familiar, raster.size, min_probability)
+    # Pixels of the slice beyond the raster's whole pixels are not read.
+    y, x = np.nonzero(lung)
+    columns, rows = np.rint(raster.to_raster(np.stack([x, y], axis=1))).astype(np.int64).T
+    inside = (rows < raster.size[0]) & (columns < raster.size[1])
+    labels = np.full((2, *lung.shape), OUTSIDE, np.int16)
+    labels[:, y, x] = classes + len(MARKS)
+    labels[:, y[inside], x[inside]] = np.stack(maps)[:, rows[inside], columns[inside]]
+    return labels

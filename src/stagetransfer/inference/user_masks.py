@@ -5,23 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stagetransfer.ct import Annotations, LabelTable, Point, Problems, Raster, Volume
-from stagetransfer.ct.mask_annotations import MaskAnnotations
+from stagetransfer.ct import Annotations, Point, Problems, Raster, Volume
 from stagetransfer.ct.roi_patches import Mask
 from stagetransfer.errors import UserError
 from stagetransfer.inference.label_map import OUTSIDE, LabelMap
-
-
-def open_lung_masks(
-    path: Path, values: Sequence[str], volumes: Sequence[Volume], problems: Problems
-) -> Annotations:
-    """Open the lung masks in PNG, NIfTI or DICOM SEG.
-
-    The given values are lung, or every value except 0 if none is given. Regions have the value that
-    makes them lung as their label.
-    """
-    names = {value: value for value in values} | {"*": "" if values else "lung"}
-    return MaskAnnotations(path, volumes, LabelTable(names), problems)
 
 
 def lung_by_slice(

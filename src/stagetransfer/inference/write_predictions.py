@@ -15,6 +15,7 @@ out/dice.csv, confusion.csv   if the truth is given
 out/summary.json   what was read, how, and what was left out
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -28,29 +29,23 @@ from matplotlib.figure import Figure
 
 from stagetransfer.ct import Annotations, LabelTable, PatchSettings, Problems, Volume
 from stagetransfer.ct.input_problems import relative_name
-from stagetransfer.ct.mask_annotations import open_annotations
-from stagetransfer.ct.patch_dataset import check_output_folder
+from stagetransfer.ct.mask_annotations import MaskAnnotations, open_annotations
 from stagetransfer.ct.roi_patches import Mask
 from stagetransfer.data.images import decode
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
-from stagetransfer.files import atomic_folder, csv_text, write_json, write_text
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.files import atomic_folder, check_is_new, csv_text, write_json, write_text
+from stagetransfer.formats.unusable import Unreadable
 from stagetransfer.inference.agreement import Agreement
 from stagetransfer.inference.calibrated_classifier import CalibratedClassifier
 from stagetransfer.inference.explanation import check_positions, explanation_figure
 from stagetransfer.inference.label_map import DISCLAIMER, LabelMap, label_shares, patient_shares
 from stagetransfer.inference.lung_mask import lungs_of
-from stagetransfer.inference.prediction_figures import patch_figure, slice_figure, slice_view
+from stagetransfer.inference.prediction_figures import patch_figure, slice_figure
 from stagetransfer.inference.prediction_input import PredictionInput, check_widths
 from stagetransfer.inference.reference_features import Examples
 from stagetransfer.inference.slice_prediction import SlicePrediction, predict_slice
-from stagetransfer.inference.user_masks import (
-    check_values,
-    lung_by_slice,
-    open_lung_masks,
-    truth_by_slice,
-)
+from stagetransfer.inference.user_masks import check_values, lung_by_slice, truth_by_slice
 
 if TYPE_CHECKING:
     from stagetransfer.inference.series_objects import SeriesObjects
@@ -58,42 +53,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What to read, how, and which files to write.
+    """What to read, how, and which files to write."""
 
-    Attributes:
-        run: name of the run, for titles and the summary.
-        patches: how windows are taken from a slice.
-        image_side, image_fit: how patch images are read, see `stagetransfer.data.images.decode`.
-        stride: distance between neighbouring windows in pixels of a window.
-        batch: number of windows that are classified at once.
-        slices: numbers of the slices to read; all if empty.
-        lung_masks, truth: the user's masks; `lung_values` are those of the lungs (none: all except
-            0), and `labels` names the values of `truth`.
-        explained: (x, y) of the windows to explain, in pixels of the slice.
-        examples: training images, among which those similar to these windows are found.
-        trained_width: width of a training patch in mm; None if unknown.
-        seg: whether to write a DICOM SEG and a structured report for each DICOM series.
-        captures: whether to write the pictures of DICOM series as Secondary Captures, too.
-        skip_bad: whether to continue although something is left out.
-    """
-
-    run: str
-    patches: PatchSettings
-    image_side: int
+    run: str  # name of the run, for titles and the summary
+    patches: PatchSettings  # how windows are taken from a slice
+    image_side: int  # with `image_fit`: how patch images are read, see `data.images.decode`
     image_fit: str
-    stride: int = 8
-    batch: int = 128
-    slices: tuple[int, ...] = ()
-    lung_masks: Path | None = None
-    lung_values: tuple[str, ...] = ()
-    truth: Path | None = None
-    labels: LabelTable = field(default_factory=LabelTable)
-    explained: tuple[tuple[float, float], ...] = ()
-    examples: Examples | None = None
-    trained_width: float | None = None
-    seg: bool = False
-    captures: bool = False
-    skip_bad: bool = False
+    stride: int = 8  # distance between neighbouring windows in pixels of a window
+    batch: int = 128  # windows that are classified at once
+    slices: tuple[int, ...] = ()  # numbers of the slices to read; all if empty
+    lung_masks: Path | None = None  # the user's masks
+    lung_values: tuple[str, ...] = ()  # of these masks that are lung; none: all except 0
+    truth: Path | None = None  # masks or outlines of the true classes
+    labels: LabelTable = field(default_factory=LabelTable)  # names of the values of `truth`
+    explained: tuple[tuple[float, float], ...] = ()  # x, y of windows, in pixels of the slice
+    examples: Examples | None = None  # training images, to show those similar to these windows
+    trained_width: float | None = None  # of a training patch in mm; None if unknown
+    seg: bool = False  # whether to write a SEG and a structured report for each DICOM series
+    captures: bool = False  # whether to write the pictures of DICOM series as captures, too
+    skip_bad: bool = False  # whether to continue although something is left out
 
 
 def write_predictions(
@@ -106,12 +84,12 @@ def write_predictions(
 ) -> dict[str, Any]:
     """Predict everything in the source, and write the new folder `out`.
 
-    Further `problems` are added, which are a BadInput unless `options.skip_bad` is set. `report`
+    Further `problems` are added, which are a UserError unless `options.skip_bad` is set. `report`
     receives a line for each slice and patch that is read. The content of summary.json is returned.
     """
     writer = _Writer(classifier, source, options, problems, report)
     problems.check(options.skip_bad)
-    check_output_folder(out)
+    check_is_new(out, "--out")
     with atomic_folder(out) as part:
         return writer.write(part)
 
@@ -130,14 +108,15 @@ class _Writer:
         self.lungs: Annotations | None = None
         self.truth: Annotations | None = None
         if options.lung_masks is not None:
-            self.lungs = open_lung_masks(options.lung_masks, options.lung_values, volumes, problems)
+            # Regions have the value that makes them lung as their label.
+            values = {value: value for value in options.lung_values}
+            lung = LabelTable(values | {"*": "" if values else "lung"})
+            self.lungs = MaskAnnotations(options.lung_masks, volumes, lung, problems)
         if options.truth is not None:
             self.truth = open_annotations(options.truth, volumes, options.labels, problems)
         self.agreement = Agreement(self.classifier.classes)
         self.rows: list[dict[str, Any]] = []
-        self.windows: list[pd.DataFrame] = []
-        self.patches: list[pd.DataFrame] = []
-        self.similar: list[pd.DataFrame] = []
+        self.tables: defaultdict[str, list[pd.DataFrame]] = defaultdict(list)
         self.explained: set[tuple[float, float]] = set()
         self.other_widths, self.unseen = 0, set(options.lung_values)
         self.objects: SeriesObjects | None = None
@@ -168,10 +147,8 @@ class _Writer:
             patients = patient_shares(slices, self.names)
             _write_csv(slices, part / "shares.csv")
             _write_csv(patients, part / "patients.csv")
-            _write_csv(pd.concat(self.windows), part / "windows.csv")
-        for name, tables in (("patches", self.patches), ("similar", self.similar)):
-            if tables:
-                _write_csv(pd.concat(tables), part / f"{name}.csv")
+        for name, tables in self.tables.items():
+            _write_csv(pd.concat(tables), part / f"{name}.csv")
         if self.agreement.slices:
             _write_csv(self.agreement.table(), part / "dice.csv")
             confusion = csv_text(self.agreement.confusion(), index=True)
@@ -180,20 +157,19 @@ class _Writer:
         write_json(part / "summary.json", summary)
         return summary
 
-    def _leave_out(self, kind: str, where: str, error: Exception) -> None:
-        self.problems.add(kind, where, str(error))
+    def _leave_out(self, kind: str, where: str, text: str) -> None:
+        self.problems.add(kind, where, text)
         self.problems.check(self.options.skip_bad)
 
     def _write_series(self, part: Path, number: int) -> None:
-        volume, options, classes = self.source.volumes[number], self.options, self.agreement.classes
+        volume, options = self.source.volumes[number], self.options
         truth = dict[int, LabelMap]()
         lung_of: Callable[[int], Mask]
         if self.lungs is None:
             lungs = lungs_of(volume)
             if lungs.shape[0] and not lungs.parts:
                 text = "no plausible lung on any slice, as in an abdomen. Give the lungs by --mask"
-                self.problems.add("series without a plausible lung", volume.where, text)
-                self.problems.check(options.skip_bad)
+                self._leave_out("series without a plausible lung", volume.where, text)
                 return
             lung_of = lungs.mask
         else:
@@ -201,6 +177,7 @@ class _Writer:
             if options.lung_masks is not None and number == self.source.chosen[-1]:
                 check_values(self.unseen, options.lung_masks, self.problems)
         if self.truth is not None:
+            classes = self.classifier.classes
             truth = truth_by_slice(self.truth, number, volume, classes, self.problems)
         self.problems.check(options.skip_bad)
         maps: dict[int, LabelMap] = {}
@@ -208,8 +185,8 @@ class _Writer:
         for index in self._slices(volume):
             try:
                 hu = volume.read_slice(index)
-            except UnreadableSlice as error:
-                self._leave_out("unreadable slices", volume.files[index], error)
+            except Unreadable as error:
+                self._leave_out("unreadable slices", volume.files[index], str(error))
                 continue
             found = predict_slice(
                 self.classifier, hu, lung_of(index), volume.spacing, options.patches,
@@ -223,9 +200,9 @@ class _Writer:
             if options.seg and volume.instances:
                 maps[index] = found.labels
         if self.objects is not None and volume.instances and len(self.rows) > first:
-            slices, windows = pd.DataFrame(self.rows[first:]), pd.concat(self.windows[first:])
-            whole = patient_shares(slices, self.names).iloc[0]
+            whole = patient_shares(pd.DataFrame(self.rows[first:]), self.names).iloc[0]
             shares = {name: float(whole[name]) for name in self.names}
+            windows = pd.concat(self.tables["windows"][first:])
             self.objects.write(part, number, maps, shares, windows)
 
     def _slices(self, volume: Volume) -> list[int]:
@@ -247,37 +224,37 @@ class _Writer:
         lung = {"lung_pixels": pixels, "lung_mm2": pixels * prod(volume.spacing or [np.nan])}
         self.rows.append({"patient": volume.patient, **at, "windows": windows, **lung, **shares})
         x, y = found.centres.T
-        self.windows.append(found.predictions.table(self.names, {**at, "x": x, "y": y}))
+        table = found.predictions.table(self.names, {**at, "x": x, "y": y})
+        self.tables["windows"].append(table)
         self.report(f"series {series} slice {index}: {windows} windows")
         if not windows:
             return
         stem = f"{series:02d}-{index:04d}"
         title = f"{self.options.run}: series {series}, slice {index}"
-        view = slice_view(volume, index, title, self.options.patches, found.window)
-        _save(slice_figure(found, shares, view, truth), part / stem)
+        patches = self.options.patches
+        _save(slice_figure(found, shares, volume, index, patches, title, truth), part / stem)
         for position in self.options.explained:
-            assert self.options.examples is not None
+            examples = self.options.examples
+            assert examples is not None
             if (number := found.window_at(*position)) < 0:
                 continue
             self.explained.add(position)
-            figure, similar = explanation_figure(
-                self.classifier, self.options.examples, found, number, index
-            )
-            x, y = similar.loc[0, ["x", "y"]]
+            figure, similar = explanation_figure(self.classifier, examples, found, number, at)
+            x, y = found.centres[number]
             _save(figure, part / f"reason-{stem}-{x:g}-{y:g}")
-            self.similar.append(similar.assign(**at)[[*at, *similar]])
+            self.tables["similar"].append(similar)
 
     def _write_patch(self, part: Path, number: int, path: Path) -> None:
         where = relative_name(path, self.source.root)
         try:
             image = decode(path, self.options.image_side, self.options.image_fit)
         except UserError as error:
-            self._leave_out("unreadable files", where, error)
+            self._leave_out("unreadable files", where, str(error))
             return
         pixels = torch.from_numpy(image.copy())
         batch = pixels[None, None] if image.ndim == 2 else pixels.permute(2, 0, 1)[None]
         predictions = self.classifier([batch])
-        self.patches.append(predictions.table(self.names, {"file": where}))
+        self.tables["patches"].append(predictions.table(self.names, {"file": where}))
         label = self.names[predictions.codes[0]]
         self.report(f"patch {number}: {label}")
         title = f"{self.options.run}: patch {number}"
@@ -287,7 +264,7 @@ class _Writer:
 
     def _check_results(self) -> None:
         options = self.options
-        if not self.rows and not self.patches:
+        if not self.rows and not self.tables:
             raise UserError(
                 f"{self.source.root}: nothing was read, because everything in it was left out. "
                 "Correct the problems listed above"
@@ -322,7 +299,7 @@ class _Writer:
             "slices": len(self.rows),
             "slices_without_windows": sum(not row["windows"] for row in self.rows),
             "windows": sum(row["windows"] for row in self.rows),
-            "patches": len(self.patches),
+            "patches": len(self.tables["patches"]),
             "slices_with_truth": self.agreement.slices,
             "by_patient": by_patient,
             "shares": {

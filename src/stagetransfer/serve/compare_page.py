@@ -13,7 +13,7 @@ from stagetransfer.runs.run import Run
 from stagetransfer.runs.study import Pair, Study
 from stagetransfer.serve.images_page import thumb
 from stagetransfer.serve.overview_page import choice
-from stagetransfer.serve.pictures import pictures
+from stagetransfer.serve.run_images import images_of
 from stagetransfer.serve.site import Site
 from stagetransfer.statistics import POINTS
 
@@ -70,7 +70,7 @@ def _side_by_side(site: Site, study: Study, pair: Pair, chosen: int) -> dict[str
             (name, int(which.sum()), _thumbs(a, study, which), _thumbs(b, study, which))
             for name, which in only
         ],
-        "problem": pictures(site, a.parts[0].name).problem,
+        "problem": images_of(site, a.parts[0].name).problem,
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from stagetransfer.figures import figure_bytes
 from stagetransfer.inference.explanation import explained_figure
 from stagetransfer.runs.run import Run
-from stagetransfer.serve.pictures import Pictures, pictures, png
+from stagetransfer.serve.run_images import RunImages, images_of, png
 from stagetransfer.serve.site import Site
 
 PER_PAGE = 48
@@ -36,14 +36,18 @@ def images(site: Site, request: Request) -> Response:
         sign = -1 if order == ORDERS[1] else 1
         numbers = numbers[np.argsort(sign * highest[numbers], kind="stable")]
     pages = max(1, -(-len(numbers) // PER_PAGE))
-    at = query.get("page", "1")
-    page = min(max(int(at), 1), pages) if at.isdecimal() and len(at) < 9 else 1
+    page = min(max(whole_number(query.get("page"), 1), 1), pages)
     shown = numbers[(page - 1) * PER_PAGE : page * PER_PAGE].tolist()
     return site.page(
         request, "images", "Images", run=run, query=query, outcomes=OUTCOMES, orders=ORDERS,
         thumbs=[thumb(run, number) for number in shown], count=len(numbers), page=page,
-        pages=pages, problem=pictures(site, name).problem,
+        pages=pages, problem=images_of(site, name).problem,
     )  # fmt: skip
+
+
+def whole_number(text: str | None, default: int) -> int:
+    """Return a number of the address; the default for any other text."""
+    return int(text) if text and text.isdecimal() and len(text) < 9 else default
 
 
 def thumb(run: Run, number: int) -> dict[str, object]:
@@ -69,14 +73,14 @@ def image(site: Site, request: Request) -> Response:
         request, "image", f"Image {run.ids[number]}", run=run, number=number,
         label=run.classes[run.labels[number]], group=run.groups[number] if run.groups else None,
         classes=[(run.classes[i], float(p[i])) for i in order],
-        problem=pictures(site, run.name).problem,
+        problem=images_of(site, run.name).problem,
     )  # fmt: skip
 
 
 def nearest(site: Site, request: Request) -> Response:
     """Return the part of an image's page with the training images nearest to it."""
     run, number = _asked(site, request)
-    found = pictures(site, run.name)
+    found = images_of(site, run.name)
     near = found.nearest(found.test_image(number))
     return site.page(request, "nearest", "Nearest training images", run=run.name, near=near)
 
@@ -84,13 +88,13 @@ def nearest(site: Site, request: Request) -> Response:
 def explained(site: Site, request: Request) -> Response:
     """Return the figure that explains the predicted class of a test image."""
     run, number = _asked(site, request)
-    found = pictures(site, run.name)
+    found = images_of(site, run.name)
     label = int(run.probabilities[number].argmax())
     title = f"{run.classes[label]}, p = {run.probabilities[number, label]:.2f}"
     return explanation(found, found.test_image(number), label, title)
 
 
-def explanation(found: Pictures, window: Tensor, label: int, title: str) -> Response:
+def explanation(found: RunImages, window: Tensor, label: int, title: str) -> Response:
     """Return DeSaliNet's maps of a window beside those of random weights, as a PNG file."""
     examples = found.reference.examples
     figure, _ = explained_figure(found.classifier, examples, window, label, title)
@@ -100,13 +104,13 @@ def explanation(found: Pictures, window: Tensor, label: int, title: str) -> Resp
 def test_image(site: Site, request: Request) -> Response:
     """Return the pixels of a test image."""
     run, number = _asked(site, request)
-    return png(pictures(site, run.name).test_image(number))
+    return png(images_of(site, run.name).test_image(number))
 
 
 def training_image(site: Site, request: Request) -> Response:
     """Return the pixels of a training image."""
     run, number = _run(site, request.path_params["run"]), request.path_params["number"]
-    found = pictures(site, run.name).reference.examples.images
+    found = images_of(site, run.name).reference.examples.images
     if number >= len(found):
         raise HTTPException(404, f"{run.name}: no training image {number}")
     return png(found[number : number + 1])

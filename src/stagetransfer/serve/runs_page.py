@@ -36,8 +36,9 @@ def runs(site: Site, request: Request) -> Response:
     rows = [_row(site, name) for name in names]
     rows.sort(key=lambda row: STATES.index(row["state"]))
     query = request.query_params
-    pair = [name for name in query.getlist("run") if name in site.configs]
-    unlike = _differences(*(site.configs[name] for name in pair)) if len(pair) == 2 else None
+    pair = [name for name in query.getlist("run") if name in site.readable]
+    configs = [site.readable[name].config for name in pair]
+    unlike = _differences(*configs) if len(pair) == 2 else None
     data_set, health, problem = choice(site, request)[0], "", ""
     if data_set:
         try:
@@ -55,7 +56,7 @@ def runs(site: Site, request: Request) -> Response:
 def run(site: Site, request: Request) -> Response:
     """Show a run: its state, its stages with their health, its settings, its training curves."""
     name = request.path_params["name"]
-    if name not in site.configs:
+    if name not in site.readable:
         raise HTTPException(404, f"{name[:100]}: no such run")
     found = site.runs.get(name)
     blocks: list[Any] = []
@@ -67,14 +68,14 @@ def run(site: Site, request: Request) -> Response:
         blocks += [block for stage in found.stages for block in _health(stage)]
     return site.page(
         request, "run", name, row=_row(site, name), health=site.blocks(Section("Run", blocks)),
-        settings=site.configs[name], curves=_curves(site, name),
+        settings=site.readable[name].config, curves=_curves(site, name),
     )  # fmt: skip
 
 
 def curves(site: Site, request: Request) -> Response:
     """Return the part of a run's page that changes while it is running."""
     name = request.path_params["name"]
-    if name not in site.configs:
+    if name not in site.readable:
         raise HTTPException(404, "no such run")
     row = _row(site, name)
     return site.page(request, "curves", name, row=row, curves=_curves(site, name))
@@ -129,12 +130,13 @@ def _health(stage: Mapping[str, Any]) -> list[Text | Bullets]:
 
 def _curves(site: Site, name: str) -> str:
     """Return the validation curves of a run's stages as HTML; a line if there are none yet."""
-    drawn, line = {}, "No curve yet: those of a source stage appear here when it is finished."
-    for stage in sorted((site.folders[name] / "logs").glob("*/")):
+    drawn, folder = {}, site.readable[name].folder
+    line = "No curve yet: those of a source stage appear here when it is finished."
+    for stage in sorted((folder / "logs").glob("*/")):
         try:
             curve = stage_curve(stage)
         except UserError as error:  # while the first line is written
-            line = line if is_running(site.folders[name]) else str(error)
+            line = line if is_running(folder) else str(error)
             continue
         if {*LABELS} <= {*curve}:
             drawn[stage.name] = curve

@@ -33,9 +33,9 @@ class Site:
     """The runs at `paths`, read again when their files change.
 
     Attributes:
-        runs: the finished runs, by name; `unfinished` are those without a result.
+        runs: the finished runs, by name; `unfinished` are those without a result, `readable` both.
         damaged: why a finished run cannot be read, by name.
-        configs, folders: of each run that can be read, by name.
+        data_sets: the finished runs of each data set, by its name.
         opinion: the input folder of the second opinion and the name of the run that reads it.
     """
 
@@ -43,7 +43,7 @@ class Site:
         self, paths: Sequence[Path], opinion: tuple[Path, str] | None = None, device: str = "cpu"
     ) -> None:
         self.paths, self.device = list(paths), device
-        self.kept: dict[str, Any] = {}  # images and networks of runs, see `serve.pictures`
+        self.kept: dict[str, Any] = {}  # images and networks of runs, see `serve.run_images`
         self.opinion = opinion
         self.reading: Any = None  # of the second opinion, see `serve.slices_page`
         self.templates = page_templates(_embedded, "stagetransfer.serve")
@@ -67,26 +67,19 @@ class Site:
         self.runs = {run.name: run for run in read if isinstance(run, Run)}
         self.unfinished = {one.folder.name: one for one in read if isinstance(one, UnfinishedRun)}
         self.damaged = {f.name: one for f, (_, one) in self._read.items() if isinstance(one, str)}
-        readable: list[Run | UnfinishedRun] = [*self.runs.values(), *self.unfinished.values()]
-        self.configs = {one.folder.name: one.config for one in readable}
-        self.folders = {one.folder.name: one.folder for one in readable}
-        self._by_data_set = by_data_set(list(self.runs.values()))
+        self.readable: dict[str, Run | UnfinishedRun] = {**self.runs, **self.unfinished}
+        self.data_sets = by_data_set(list(self.runs.values()))
         self.study.cache_clear()
         self.answer.cache_clear()
 
-    @property
-    def data_sets(self) -> list[str]:
-        """The names of the data sets of finished runs."""
-        return [*self._by_data_set]
-
     def conditions(self, data_set: str) -> list[str]:
         """Return the conditions of the runs of a data set, in the order of a report."""
-        runs = self._by_data_set.get(data_set, [])
+        runs = self.data_sets.get(data_set, [])
         return sorted({run.condition for run in runs}, key=condition_order)
 
     def settings(self, data_set: str) -> dict[str, list[str]]:
         """Return the settings that differ among the runs of a data set and decide, with values."""
-        configs = [run.config for run in self._by_data_set.get(data_set, [])]
+        configs = [run.config for run in self.data_sets.get(data_set, [])]
         found = {}
         for key in dict.fromkeys(key for config in configs for key in config):
             given = [config[key] for config in configs if key in config]

@@ -17,14 +17,14 @@ from starlette.responses import Response
 
 from stagetransfer.ct import Problems
 from stagetransfer.errors import UserError
-from stagetransfer.formats.unusable import UnreadableSlice
+from stagetransfer.formats.unusable import Unreadable
 from stagetransfer.inference import SlicePrediction, find_input, predict_slice
 from stagetransfer.inference.label_map import DISCLAIMER, label_shares
 from stagetransfer.inference.lung_mask import Lungs, lungs_of
 from stagetransfer.inference.prediction_figures import label_colours
 from stagetransfer.inference.prediction_input import check_widths
-from stagetransfer.serve.images_page import explanation
-from stagetransfer.serve.pictures import pictures, png
+from stagetransfer.serve.images_page import explanation, whole_number
+from stagetransfer.serve.run_images import images_of, png
 from stagetransfer.serve.site import Site
 
 NOT_READ_GREY = 170
@@ -38,19 +38,19 @@ class Reading:
         self.root, self.run = site.opinion
         if self.run not in site.runs:
             raise UserError(f"--run {self.run}: is not among the runs. Give its outputs folder too")
-        self.pictures, self.problems = pictures(site, self.run), Problems()
-        self.patches = self.pictures.reference.patches
+        self.images, self.problems = images_of(site, self.run), Problems()
+        self.patches = self.images.reference.patches
         self.source = find_input(self.root, self.patches, self.problems)
         if not self.source.chosen:
             lines = "; ".join(self.problems.lines[:3])
             raise UserError(f"{self.root}: holds no series that can be read. {lines}")
-        self.classifier = self.pictures.classifier
+        self.classifier = self.images.classifier
         self.lungs = lru_cache(maxsize=4)(self._lungs)
         self.slice = lru_cache(maxsize=16)(self._slice)
 
     def notes(self, series: int) -> list[str]:
         """Return what `predict` says about the width and the grey window of a series' windows."""
-        reference = self.pictures.reference
+        reference = self.images.reference
         lines = [reference.window_note] * bool(reference.window_note)
         source = replace(self.source, chosen=(series,))
         check_widths(source, self.patches, reference.field, lines.append)
@@ -63,7 +63,7 @@ class Reading:
         volume = self.source.volumes[series]
         try:
             hu = volume.read_slice(index)
-        except UnreadableSlice as error:
+        except Unreadable as error:
             raise UserError(f"{volume.files[index]}: {error}") from error
         lung = self.lungs(series).mask(index)
         return predict_slice(self.classifier, hu, lung, volume.spacing, self.patches)
@@ -74,11 +74,11 @@ def slices(site: Site, request: Request) -> Response:
     if site.opinion is None:
         return site.page(request, "slices", "Second opinion", reading=None, notice=DISCLAIMER)
     reading, query = _reading(site), request.query_params
-    series = _number(query.get("series"), reading.source.chosen[0])
+    series = whole_number(query.get("series"), reading.source.chosen[0])
     if series not in reading.source.chosen:
         raise HTTPException(404, "The input has no such series")
     count = len(reading.source.volumes[series])
-    index = _number(query.get("slice"), count // 2)
+    index = whole_number(query.get("slice"), count // 2)
     if index >= count:
         raise HTTPException(404, f"The series has the slices 0 to {count - 1}")
     found, names = reading.slice(series, index), reading.classifier.label_names
@@ -100,7 +100,7 @@ def layer(site: Site, request: Request) -> Response:
         return png(found.grey)
     if name == "outline":
         return png(_layer(found.lung & ~ndimage.binary_erosion(found.lung), (255, 255, 255)))
-    code, names = _number(name, -1), reading.classifier.label_names
+    code, names = whole_number(name, -1), reading.classifier.label_names
     if not 0 <= code < len(names):
         raise HTTPException(404, f"no layer {name[:20]}")
     shown = found.labels == code
@@ -117,29 +117,26 @@ def layer(site: Site, request: Request) -> Response:
 def window(site: Site, request: Request) -> Response:
     """Return the part of the page on the window at a position of a slice."""
     reading, found = _asked(site, request)
-    reason = _reason(reading, found, request.query_params)
-    series, index = request.path_params["series"], request.path_params["index"]
-    return site.page(
-        request, "window", "Window", reason=reason, reading=reading, series=series, index=index
-    )
+    reason, at = _reason(reading, found, request.query_params), request.path_params
+    return site.page(request, "window", "Window", reason=reason, reading=reading, **at)
 
 
 def explained(site: Site, request: Request) -> Response:
     """Return the figure that explains a window."""
     reading, found = _asked(site, request)
-    number = _number(request.query_params.get("window"), len(found.predictions))
+    number = whole_number(request.query_params.get("window"), len(found.predictions))
     if number >= len(found.predictions):
         raise HTTPException(404, "The slice has no such window")
     label = int(found.predictions.most_probable[number])
     p = found.predictions.probabilities[number, label]
     title = f"{reading.classifier.classes[label]}, p = {p:.2f}"
-    return explanation(reading.pictures, found.prepared.window(number), label, title)
+    return explanation(reading.images, found.prepared.window(number), label, title)
 
 
 def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dict[str, object]:
     """Return what is known about the window that gives a pixel its class."""
     height, width = found.lung.shape
-    x, y = _number(query.get("x"), width), _number(query.get("y"), height)
+    x, y = whole_number(query.get("x"), width), whole_number(query.get("y"), height)
     if x >= width or y >= height:
         return {"line": f"x must be 0 to {width - 1} and y 0 to {height - 1}."}
     number = found.window_at(x, y)
@@ -154,7 +151,7 @@ def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dic
         len(p) + 1: f"Its distance from the training images is {predictions.distances[number]:.2f},"
         f" more than that of 95 % of the validation images ({limit:.2f}).",
     }
-    near = reading.pictures.nearest(found.prepared.window(number))
+    near = reading.images.nearest(found.prepared.window(number))
     side = reading.patches.size * np.array(found.prepared.raster.scale)
     left, top = found.centres[number] - side[::-1] / 2
     return {
@@ -168,10 +165,6 @@ def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dic
 def _layer(shown: NDArray[np.bool_], colour: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return (H, W, 4): this colour where the pixels are shown, and nothing elsewhere."""
     return np.where(shown[:, :, None], np.array([*colour, 255]), 0).astype(np.uint8)
-
-
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 9 else default
 
 
 def _reading(site: Site) -> Reading:

@@ -17,11 +17,9 @@ from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 from stagetransfer.runs.run import Run
 from stagetransfer.serve.site import Site
 
-FAMILIAR, CERTAIN = 0.95, 0.5  # as the defaults of stagetransfer predict
-
 
 @dataclass(frozen=True)
-class Pictures:
+class RunImages:
     """The test and training images of a finished run, and its network."""
 
     run: Run
@@ -57,10 +55,8 @@ class Pictures:
 
     @cached_property
     def classifier(self) -> CalibratedClassifier:
-        """The calibrated network."""
-        return self.reference.classifier(
-            self.restored, certain=CERTAIN, familiar=FAMILIAR, device=self.device
-        )
+        """The calibrated network, with the defaults of `stagetransfer predict`."""
+        return self.reference.classifier(self.restored, device=self.device)
 
     def nearest(self, image: Tensor, count: int = 8) -> list[tuple[int, str, float]]:
         """Return number, class and distance of the training images nearest to an image."""
@@ -70,17 +66,17 @@ class Pictures:
         return list(zip(numbers, names, distances, strict=True))
 
 
-def pictures(site: Site, name: str) -> Pictures:
+def images_of(site: Site, name: str) -> RunImages:
     """Return the images of a run; those of the last few runs are kept."""
     device = site.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     run, kept = site.runs[name], site.kept
     if name not in kept or kept[name].run is not run:
-        kept[name] = Pictures(run, device)
+        kept[name] = RunImages(run, device)
         for old in [*kept][:-4]:
             del kept[old]
-    found: Pictures = kept[name]
+    found: RunImages = kept[name]
     return found
 
 
