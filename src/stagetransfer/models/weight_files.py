@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.models.alexnet import GROUPED, LAYERS, variant_settings
 from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
 from stagetransfer.models.tensor_files import (
     SUFFIXES,
-    first_sentence,
     has_tensors,
     read_tensors,
     shortened,
@@ -101,7 +100,7 @@ def torchvision_weights(name: str) -> tuple[dict[str, Tensor], InputSpec]:
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(
             f"weights=torchvision: could neither be read from {place} nor downloaded "
-            f"({first_sentence(error)}). Download {weights.url} elsewhere and put it there."
+            f"({first_line(error)}). Download {weights.url} elsewhere and put it there."
         ) from error
     return content, InputSpec(int(given.crop_size[0]), tuple(given.mean), tuple(given.std))
 
