@@ -23,6 +23,7 @@ from stagetransfer.models import (
     build_backbone,
     initialise,
 )
+from stagetransfer.models.alexnet import LAYERS
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -201,7 +202,7 @@ def test_is_the_vector_jacobian_product(network, seed, train):
 def test_alexnet_at_every_layer(variant):
     side = 63 if variant == "torchvision" else 39  # the smallest
     network = AlexNet(5, variant, input_size=side)
-    initialise(network, "kaiming", seed=1)
+    initialise(network, LAYERS, "kaiming", 1)
     network.double()
     images = torch.randn(1, 3, side, side, dtype=torch.float64)
     methods = list(METHODS.values())

@@ -89,11 +89,6 @@ class Backbone(nn.Module):
         return logits
 
     @property
-    def num_classes(self) -> int:
-        """The number of logits."""
-        return len(self.net.get_parameter(f"{self.head}.weight"))
-
-    @property
     def feature_map(self) -> str:
         """The module with the last output (N, C, H, W), H and W above 1, before the classifier.
 

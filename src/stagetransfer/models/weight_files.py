@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stagetransfer.errors import UserError, first_line
-from stagetransfer.models.alexnet import GROUPED, LAYERS, variant_settings
+from stagetransfer.models.alexnet import GROUPED, LAYERS, VARIANTS
 from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
 from stagetransfer.models.tensor_files import (
@@ -51,12 +51,7 @@ def load_weights(
             are converted to this input exactly. An exported file must state the same mean and
             std. All other weights expect the input that they were trained with.
     """
-    settings = variant_settings(variant)
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise UserError(
-            f"model.mean={list(mean)}, model.std={list(std)}: both need three numbers, and those "
-            "of std must be positive. Correct them."
-        )
+    settings = VARIANTS[variant]
     path = Path(source)
     if source == "torchvision":
         if not settings.torchvision:
