@@ -24,9 +24,8 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.data import DomainDataModule, StageSettings
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.training import ClassifierModule, OptimizerSettings, use_image_cache
-from stagetransfer.training.callbacks import MeasureSpeed, SeedEpoch
+from stagetransfer.training.callbacks import LogLearningRates, MeasureSpeed, SeedEpoch
 from stagetransfer.training.fit import build_trainer
-from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
 from stagetransfer.training.progress import StageProgress
 

@@ -19,7 +19,7 @@ from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.stage import prepare
 from stagetransfer.training import ClassifierModule, OptimizerSettings
-from stagetransfer.training.feature_cache import FeatureDataModule, FeatureSet, read_features
+from stagetransfer.training.feature_cache import FeatureDataModule, FeatureSet
 
 PLAIN = "trainer.frozen_features_gib=0"
 
@@ -187,7 +187,7 @@ def test_dropout_is_drawn_from_the_first_tuned_layers_input_on(variant, first, l
 
 def test_images_that_are_held_and_those_on_disk_are_the_same(tmp_path):
     np.save(tmp_path / "train.npy", np.random.default_rng(0).random((9, 5), dtype=np.float32))
-    array = read_features(tmp_path)["train"]
+    array = np.load(tmp_path / "train.npy", mmap_mode="r")
     places, labels, rows = np.array([1, 4, 7]), np.array([0, 1, 0]), np.array([10, 40, 70])
     sets = [FeatureSet(array, places, labels, rows, limit) for limit in (1e9, 0)]
     assert (sets[0].held is None, sets[1].held is None) == (False, True)

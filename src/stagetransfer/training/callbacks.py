@@ -1,4 +1,4 @@
-"""Small callbacks: the best epoch, the seed of each epoch, LP-FT, speed, a scaled start."""
+"""Small callbacks: best epoch, seeds, LP-FT, speed, learning rates in the log, scaled start."""
 
 import math
 import operator
@@ -150,6 +150,22 @@ class MeasureSpeed(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
+
+
+class LogLearningRates(pl.Callback):
+    """Log the learning rate of each block's weights at the start of each epoch.
+
+    The tag is such that TensorBoard shows losses and validation metrics before it.
+    """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rates = {
+            f"weight_learning_rate/{group['block']}": float(group["lr"])
+            for group in trainer.optimizers[0].param_groups
+            if group["name"].endswith(".weight")
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(rates, step=trainer.global_step)
 
 
 NUM_IMAGES = 64

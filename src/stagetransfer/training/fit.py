@@ -17,10 +17,15 @@ from stagetransfer.config.schema import Trainer
 from stagetransfer.errors import UserError
 from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
-from stagetransfer.training.callbacks import BestEpoch, LinearProbe, MeasureSpeed, SeedEpoch
+from stagetransfer.training.callbacks import (
+    BestEpoch,
+    LinearProbe,
+    LogLearningRates,
+    MeasureSpeed,
+    SeedEpoch,
+)
 from stagetransfer.training.carry_or_reinitialise import StageTransfer, TransferRecord
 from stagetransfer.training.last_checkpoint import LastCheckpoint
-from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import prepare_process, quiet_lightning
 from stagetransfer.training.module import ClassifierModule, TestResult
 from stagetransfer.training.progress import StageProgress
@@ -94,8 +99,7 @@ def fit(
         LastCheckpoint(folder, settings.checkpoint_pause_minutes, settings.checkpoint_every_minutes)
     )
     if transfer and probe_epochs:
-        new = module.network.classifier if transfer.reinitialise is None else transfer.reinitialise
-        all_callbacks.append(LinearProbe(new, probe_epochs))
+        all_callbacks.append(LinearProbe(transfer.reinitialise, probe_epochs))
     trainer = build_trainer(
         settings, max_epochs=epochs, callbacks=[*all_callbacks, *callbacks], logger=list(loggers)
     )
