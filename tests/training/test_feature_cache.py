@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import SMALL
-from stagetransfer.config.schema import Model
+from stagetransfer.config.schema import Model, Recipe
 from stagetransfer.config.validate import validate_config
 from stagetransfer.data import StageSettings, TargetDataModule
 from stagetransfer.files import read_json
@@ -18,7 +18,7 @@ from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.stage import prepare
-from stagetransfer.training import ClassifierModule, OptimizerSettings
+from stagetransfer.training import ClassifierModule
 from stagetransfer.training.feature_cache import FeatureDataModule, FeatureSet
 
 PLAIN = "trainer.frozen_features_gib=0"
@@ -153,7 +153,7 @@ def test_a_kill_amid_the_features_leaves_nothing_that_passes_for_them(start, tmp
 
 def module_of(dropout=0.5, variant="paper"):
     model = Model(input_size=67, dropout=dropout, variant=variant)
-    return ClassifierModule(model, ["a", "b"], OptimizerSettings(torch.optim.SGD, lr=0.1))
+    return ClassifierModule(model, ["a", "b"], Recipe())
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from stagetransfer.config.schema import Model
+from stagetransfer.config.schema import Model, Recipe
 from stagetransfer.errors import UserError
 from stagetransfer.models import InputSpec, alexnet_backbone, build_backbone
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.training.parameter_groups import (
+    SAME_RATE,
     decayed_rates,
     parameter_groups,
     rates_by_block,
@@ -16,6 +17,11 @@ from stagetransfer.training.parameter_groups import (
 def network():
     with torch.device("meta"):
         return alexnet_backbone(7, input=InputSpec(67))
+
+
+def groups_of(network, lr=1, weight_decay=0.0, rates=SAME_RATE, **options):
+    recipe = Recipe(1, 1, {"lr": lr, "weight_decay": weight_decay}, **options)
+    return parameter_groups(network, recipe, rates)
 
 
 def test_first_match_wins():
@@ -39,13 +45,13 @@ def test_an_invalid_pattern_is_named():
 
 
 def test_every_parameter_is_in_exactly_one_group_even_if_values_are_equal(network):
-    groups = parameter_groups(network, lr=0.1)
+    groups = groups_of(network, lr=0.1)
     found = [id(p) for group in groups for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in network.parameters())
 
 
 def test_learning_rates_bias_rate_and_weight_decay(network):
-    groups = parameter_groups(
+    groups = groups_of(
         network, lr=0.001, weight_decay=5e-4, rates=[["fc8", 10], [".*", 1]], bias_rate=2
     )
     by_name = {group["name"]: group for group in groups}
@@ -55,21 +61,21 @@ def test_learning_rates_bias_rate_and_weight_decay(network):
     assert by_name["conv3.bias"]["lr"] == pytest.approx(0.002)
     assert by_name["conv3.weight"]["weight_decay"] == 5e-4
     assert by_name["conv3.bias"]["weight_decay"] == 0
-    assert parameter_groups(network, lr=1, weight_decay=0.1, bias_decay=True)[1]["weight_decay"]
+    assert groups_of(network, lr=1, weight_decay=0.1, bias_decay=True)[1]["weight_decay"]
 
 
 def test_frozen_parameters_have_no_group_but_patterns_may_name_them():
     with torch.device("meta"):
         network = alexnet_backbone(7, input=InputSpec(67))
     network.net.conv1.requires_grad_(False)
-    groups = parameter_groups(network, lr=1, rates=[["conv1", 0.5], [".*", 1]])
+    groups = groups_of(network, lr=1, rates=[["conv1", 0.5], [".*", 1]])
     assert not [group for group in groups if group["name"].startswith("conv1")]
     assert len(groups) == 14
 
 
 def test_groups_of_a_network_with_normalisations_are_few():
     network = build_backbone(Model(library="torchvision", name="resnet18", input_size=64), 7)
-    groups = parameter_groups(
+    groups = groups_of(
         network, lr=1, weight_decay=0.1, rates=decayed_rates(network.blocks, 0.5), norm_decay=False
     )
     assert [group["name"] for group in groups] == [
@@ -82,5 +88,5 @@ def test_groups_of_a_network_with_normalisations_are_few():
     assert rates == {b: 0.5**i for i, b in enumerate(reversed(network.blocks))}
     assert {g["weight_decay"] for g in groups if g["name"].endswith(("norm", "bias"))} == {0}
     assert {g["weight_decay"] for g in groups if g["name"].endswith("weight")} == {0.1}
-    decaying = parameter_groups(network, lr=1, weight_decay=0.1)
+    decaying = groups_of(network, lr=1, weight_decay=0.1)
     assert {g["weight_decay"] for g in decaying if g["name"].endswith("norm")} == {0.1}

@@ -13,7 +13,7 @@ from stagetransfer.training.health import Health, assess
 from stagetransfer.training.image_cache import use_image_cache
 from stagetransfer.training.last_checkpoint import set_aside_damaged
 from stagetransfer.training.length import planned_epochs
-from stagetransfer.training.module import ClassifierModule, OptimizerSettings, TestResult
+from stagetransfer.training.module import ClassifierModule, TestResult
 from stagetransfer.training.parameter_groups import parameter_groups, rates_by_block
 from stagetransfer.training.range_test import range_test
 from stagetransfer.training.schedules import CaffeSGD, warmup_cosine
@@ -28,7 +28,7 @@ from stagetransfer.training.watch_losses import Losses
 
 __all__ = [
     "CaffeSGD", "ClassifierModule", "FeatureDataModule", "Fitted", "Health", "Losses",
-    "OptimizerSettings", "ScaledStart", "SeedEpoch", "StageData", "StageTransfer", "TestResult",
+    "ScaledStart", "SeedEpoch", "StageData", "StageTransfer", "TestResult",
     "TransferRecord", "assess", "block_rates", "check_transfer", "evaluate", "fit", "frozen_blocks",
     "images_of", "network_state", "new_blocks", "parameter_groups", "planned_epochs", "range_test",
     "rates_by_block", "searched_blocks", "set_aside_damaged", "use_image_cache", "warmup_cosine",
