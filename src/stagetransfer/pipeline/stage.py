@@ -24,7 +24,6 @@ from stagetransfer.seeding import derive
 from stagetransfer.training import (
     ClassifierModule,
     Fitted,
-    OptimizerSettings,
     ScaledStart,
     SeedEpoch,
     StageData,
@@ -89,25 +88,12 @@ def prepare(
     """
     stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
     recipe, settings = stage.recipe, stage.transfer
-    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
-    optimizer = OptimizerSettings(
-        partial_of({**recipe.optimizer, "lr": lr}, "recipe.optimizer"),
-        lr=lr,
-        weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
-        transfer=settings,
-        bias_rate=recipe.bias_rate,
-        bias_decay=recipe.bias_decay,
-        norm_decay=recipe.norm_decay,
-        scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
-        scheduler_interval=recipe.scheduler_interval,
-        gradient_clip_norm=recipe.gradient_clip_norm,
-    )
     module = ClassifierModule(
         config.model,
         data.classes,
-        optimizer,
+        recipe,
+        settings,
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
-        label_smoothing=recipe.label_smoothing,
         seed=derive(prepared.seed, "initial"),
         channels_last=config.trainer.channels_last,
         winograd=config.trainer.winograd,
