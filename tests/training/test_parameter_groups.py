@@ -1,16 +1,12 @@
 import pytest
 import torch
 
-from stagetransfer.config.schema import Model, Recipe
+from stagetransfer.config.schema import Model, Recipe, Transfer
 from stagetransfer.errors import UserError
 from stagetransfer.models import InputSpec, alexnet_backbone, build_backbone
 from stagetransfer.models.alexnet import LAYERS
-from stagetransfer.training.parameter_groups import (
-    SAME_RATE,
-    decayed_rates,
-    parameter_groups,
-    rates_by_block,
-)
+from stagetransfer.training import block_rates
+from stagetransfer.training.parameter_groups import parameter_groups, rates_by_block
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +15,9 @@ def network():
         return alexnet_backbone(7, input=InputSpec(67))
 
 
-def groups_of(network, lr=1, weight_decay=0.0, rates=SAME_RATE, **options):
+def groups_of(network, lr=1, weight_decay=0.0, transfer=None, **options):
     recipe = Recipe(1, 1, {"lr": lr, "weight_decay": weight_decay}, **options)
-    return parameter_groups(network, recipe, rates)
+    return parameter_groups(network, recipe, block_rates(transfer, network))
 
 
 def test_first_match_wins():
@@ -51,9 +47,8 @@ def test_every_parameter_is_in_exactly_one_group_even_if_values_are_equal(networ
 
 
 def test_learning_rates_bias_rate_and_weight_decay(network):
-    groups = groups_of(
-        network, lr=0.001, weight_decay=5e-4, rates=[["fc8", 10], [".*", 1]], bias_rate=2
-    )
+    transfer = Transfer(rates=[["fc8", 10], [".*", 1]])
+    groups = groups_of(network, lr=0.001, weight_decay=5e-4, transfer=transfer, bias_rate=2)
     by_name = {group["name"]: group for group in groups}
     assert by_name["fc8.weight"]["lr"] == pytest.approx(0.01)
     assert by_name["fc8.bias"]["lr"] == pytest.approx(0.02)
@@ -68,16 +63,15 @@ def test_frozen_parameters_have_no_group_but_patterns_may_name_them():
     with torch.device("meta"):
         network = alexnet_backbone(7, input=InputSpec(67))
     network.net.conv1.requires_grad_(False)
-    groups = groups_of(network, lr=1, rates=[["conv1", 0.5], [".*", 1]])
+    groups = groups_of(network, lr=1, transfer=Transfer(rates=[["conv1", 0.5], [".*", 1]]))
     assert not [group for group in groups if group["name"].startswith("conv1")]
     assert len(groups) == 14
 
 
 def test_groups_of_a_network_with_normalisations_are_few():
     network = build_backbone(Model(library="torchvision", name="resnet18", input_size=64), 7)
-    groups = groups_of(
-        network, lr=1, weight_decay=0.1, rates=decayed_rates(network.blocks, 0.5), norm_decay=False
-    )
+    transfer = Transfer(rate_decay=0.5)
+    groups = groups_of(network, lr=1, weight_decay=0.1, transfer=transfer, norm_decay=False)
     assert [group["name"] for group in groups] == [
         *(f"{block}.{kind}" for block in network.blocks[:5] for kind in ("weight", "norm", "bias")),
         "fc.weight", "fc.bias",

@@ -14,7 +14,7 @@ from stagetransfer.training.image_cache import use_image_cache
 from stagetransfer.training.last_checkpoint import set_aside_damaged
 from stagetransfer.training.length import planned_epochs
 from stagetransfer.training.module import ClassifierModule, TestResult
-from stagetransfer.training.parameter_groups import parameter_groups, rates_by_block
+from stagetransfer.training.parameter_groups import parameter_groups
 from stagetransfer.training.range_test import range_test
 from stagetransfer.training.schedules import CaffeSGD, warmup_cosine
 from stagetransfer.training.tuning import (
@@ -31,6 +31,6 @@ __all__ = [
     "ScaledStart", "SeedEpoch", "StageData", "StageTransfer", "TestResult",
     "TransferRecord", "assess", "block_rates", "check_transfer", "evaluate", "fit", "frozen_blocks",
     "images_of", "network_state", "new_blocks", "parameter_groups", "planned_epochs", "range_test",
-    "rates_by_block", "searched_blocks", "set_aside_damaged", "use_image_cache", "warmup_cosine",
+    "searched_blocks", "set_aside_damaged", "use_image_cache", "warmup_cosine",
     "with_cached_features", "write_checkpoint",
 ]  # fmt: skip

@@ -1,13 +1,11 @@
 """Which blocks of a network a transfer makes new, freezes and trains, and how fast."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 from stagetransfer.config.schema import Transfer
 from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone
-from stagetransfer.training.parameter_groups import SAME_RATE, decayed_rates, rates_by_block
+from stagetransfer.training.parameter_groups import rates_by_block
 
 HEAD = "head"
 """Names the last block of every network."""
@@ -45,14 +43,13 @@ def _named(block: str, network: Backbone) -> str:
     return network.blocks[-1] if block == HEAD else block
 
 
-def block_rates(transfer: Transfer | None, network: Backbone) -> Sequence[Sequence[Any]]:
-    """Return the pairs (pattern, factor) of `rates_by_block`."""
-    if transfer is None:
-        return SAME_RATE
-    if transfer.rate_decay is not None:
-        return decayed_rates(network.blocks, transfer.rate_decay)
-    rates = [[re.escape(_named(p, network)) if p == HEAD else p, f] for p, f in transfer.rates]
-    return rates or SAME_RATE
+def block_rates(transfer: Transfer | None, network: Backbone) -> dict[str, float]:
+    """Return the factor of each block's learning rate; UserError as in `rates_by_block`."""
+    if transfer is not None and transfer.rate_decay is not None:
+        return {block: transfer.rate_decay**i for i, block in enumerate(reversed(network.blocks))}
+    given = transfer.rates if transfer is not None else []
+    rates = [[re.escape(_named(p, network)) if p == HEAD else p, f] for p, f in given]
+    return rates_by_block(network.blocks, rates or [[".*", 1.0]])
 
 
 def check_transfer(transfer: Transfer, network: Backbone) -> None:
@@ -71,4 +68,4 @@ def check_transfer(transfer: Transfer, network: Backbone) -> None:
                 f"{key}={depth} would freeze {', '.join(frozen)}, which transfer.reinitialise "
                 "re-initialises. Shorten that list, or tune from an earlier block"
             )
-    rates_by_block(network.blocks, block_rates(transfer, network))
+    block_rates(transfer, network)
