@@ -5,9 +5,10 @@ and a sentence with the most likely cure.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
@@ -184,15 +185,12 @@ def _watched_relus(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that gets, for each ReLU, which units were above 0 for some image (C,)."""
     used: dict[str, Tensor] = {}
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            active = (output > 0).transpose(0, 1).flatten(1).any(1)
-            used[name] = used[name] | active if name in used else active
-
-        return hook
+    def watch(name: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        active = (output > 0).transpose(0, 1).flatten(1).any(1)
+        used[name] = used[name] | active if name in used else active
 
     with ExitStack() as stack:
         for name, one in network.named_modules():
             if isinstance(one, nn.ReLU):
-                stack.enter_context(one.register_forward_hook(watch(name)))
+                stack.enter_context(one.register_forward_hook(partial(watch, name)))
         yield used
