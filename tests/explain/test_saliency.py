@@ -25,16 +25,6 @@ from stagetransfer.models import (
 )
 from stagetransfer.models.alexnet import LAYERS
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Use one thread: for networks as small as these, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # The reference is autograd itself, with the backward pass of ReLU and LRN replaced.
 
 

@@ -10,15 +10,6 @@ from stagetransfer.explain import desalinet, receptive_field, salinet, strongest
 from stagetransfer.models import Backbone, InputSpec, alexnet_backbone, build_backbone
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Use one thread: for networks as small as these, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)

@@ -33,15 +33,6 @@ from stagetransfer.statistics import resample
 from stagetransfer.training.machine import autocast
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Use one thread: for networks as small as these, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def train(compose_config, folder, experiment, *overrides):
     small = (*SMALL, "recipe.epochs=1", f"paths.outputs={folder}", f"+experiment={experiment}")
     ChainRunner(validate_config(compose_config(*small, *overrides))).run()
