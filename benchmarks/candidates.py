@@ -20,13 +20,12 @@ from torchvision import datasets, transforms
 from benchmarks import networks
 from benchmarks.rounds import Gate
 from benchmarks.sets import CLASSES, KINDS
-from stagetransfer.config.schema import Trainer
+from stagetransfer.config.schema import Recipe, Trainer
 from stagetransfer.data import DomainDataModule, StageSettings
 from stagetransfer.pipeline.stage_store import StageStore
-from stagetransfer.training import ClassifierModule, OptimizerSettings, use_image_cache
-from stagetransfer.training.callbacks import MeasureSpeed, SeedEpoch
+from stagetransfer.training import ClassifierModule, use_image_cache
+from stagetransfer.training.callbacks import LogLearningRates, MeasureSpeed, SeedEpoch
 from stagetransfer.training.fit import build_trainer
-from stagetransfer.training.log_learning_rates import LogLearningRates
 from stagetransfer.training.machine import keep_freed_memory, quiet_lightning
 from stagetransfer.training.progress import StageProgress
 
@@ -195,8 +194,9 @@ def _train(data: DomainDataModule, module: ClassifierModule, case: Case, gate: G
 
 def _module(case: Case) -> ClassifierModule:
     model = networks.settings(case.network)
-    optimizer = OptimizerSettings(_sgd(), lr=1e-3, weight_decay=5e-4)
-    return ClassifierModule(model, [f"class{i}" for i in range(CLASSES)], optimizer)
+    optimizer = {"_target_": "torch.optim.SGD", **_sgd().keywords}
+    recipe = Recipe(epochs=1, batch_size=case.batch, optimizer=optimizer)
+    return ClassifierModule(model, [f"class{i}" for i in range(CLASSES)], recipe)
 
 
 def _sgd() -> Any:

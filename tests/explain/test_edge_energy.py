@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stagetransfer.explain import edge_energy, edge_share_of_area, edges
+from stagetransfer.explain import edge_energy, edges
 
 
 def step(side=64, column=32):
@@ -84,7 +84,6 @@ def test_a_flat_image_has_no_edges():
     assert not edges(flat).any()
     assert not edges(torch.zeros_like(flat)).any()
     assert not edges(-flat + 1e-9 * step(32, 16)).any()  # below rounding
-    assert edge_share_of_area(flat).tolist() == [0, 0]
 
 
 def test_energy_share():
@@ -103,12 +102,7 @@ def test_energy_share():
 
 def test_an_even_map_has_the_share_of_the_area():
     images = torch.cat([step(), noise().double()])
-    area = edge_share_of_area(images)
+    area = edges(images).double().mean((1, 2))
     assert torch.allclose(edge_energy(torch.full_like(images, -2.0), images), area)
     assert area[1] <= 0.2
     assert (area > 0.02).all()
-
-
-def test_maps_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match="with the same N, H, W"):
-        edge_energy(torch.zeros(1, 3, 32, 32), step())

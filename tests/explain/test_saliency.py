@@ -23,16 +23,7 @@ from stagetransfer.models import (
     build_backbone,
     initialise,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Use one thread: for networks as small as these, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
+from stagetransfer.models.alexnet import LAYERS
 
 # The reference is autograd itself, with the backward pass of ReLU and LRN replaced.
 
@@ -201,7 +192,7 @@ def test_is_the_vector_jacobian_product(network, seed, train):
 def test_alexnet_at_every_layer(variant):
     side = 63 if variant == "torchvision" else 39  # the smallest
     network = AlexNet(5, variant, input_size=side)
-    initialise(network, "kaiming", seed=1)
+    initialise(network, LAYERS, "kaiming", 1)
     network.double()
     images = torch.randn(1, 3, side, side, dtype=torch.float64)
     methods = list(METHODS.values())

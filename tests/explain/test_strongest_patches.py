@@ -10,15 +10,6 @@ from stagetransfer.explain import desalinet, receptive_field, salinet, strongest
 from stagetransfer.models import Backbone, InputSpec, alexnet_backbone, build_backbone
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Use one thread: for networks as small as these, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
@@ -178,7 +169,13 @@ def test_receptive_field_leaves_the_network_as_it_was():
     assert all(module.training for module in network.modules())
 
 
-def test_strongest_patches_are_the_greatest_activations(network):
+def cropped(images, field, row, column):
+    """Return the receptive field of a neuron in images (C, H, W), with zeros outside of them."""
+    rows, columns = (slice(at.start + 60, at.stop + 60) for at in (field.at(row), field.at(column)))
+    return nn.functional.pad(images, [60] * 4)[:, rows, columns]
+
+
+def test_strongest_patches_are_the_fields_of_the_greatest_activations(network):
     images = torch.randn(6, 3, 131, 131)
     found = strongest_patches(network, images, "conv2", channels=3, patches=2, batch_size=4)
     with torch.no_grad():
@@ -186,31 +183,20 @@ def test_strongest_patches_are_the_greatest_activations(network):
         maps = nn.Sequential(*network.net.children())[: names.index("conv2") + 1](images)
     best = maps.flatten(2).max(2).values.sort(dim=0, descending=True)
     ranked = best.values[:2].mean(0).argsort(descending=True)[:3]
-    assert found.channels.tolist() == ranked.tolist()
-    for k, channel in enumerate(ranked.tolist()):
-        torch.testing.assert_close(found.activations[k], best.values[:2, channel])
-        for p in range(2):
-            image, row, column = (int(part[k, p]) for part in (found.images, found.rows, found.columns))  # noqa: E501  # fmt: skip
-            assert image == best.indices[p, channel]
-            torch.testing.assert_close(maps[image, channel, row, column], found.activations[k, p])
-
-
-def test_a_patch_is_the_receptive_field_of_its_neuron(network):
-    images = torch.randn(2, 3, 131, 131)
-    found = strongest_patches(network, images, "conv2", channels=1, patches=1)
-    image, row, column = (int(part[0, 0]) for part in (found.images, found.rows, found.columns))
+    assert found.channels == ranked.tolist()
     field = receptive_field(network, "conv2")
-    margin = nn.functional.pad(images[image], [60] * 4)
-    rows, columns = (slice(at.start + 60, at.stop + 60) for at in (field.at(row), field.at(column)))
-    torch.testing.assert_close(found.inputs[0, 0], margin[:, rows, columns])
-    saliency = desalinet(
-        network, images[image][None], "conv2", ("neuron", (int(found.channels[0]), row, column))
-    )
-    inside = nn.functional.pad(saliency[0], [60] * 4)[:, rows, columns]
-    torch.testing.assert_close(found.maps[0, 0], inside)
-    assert inside.abs().sum() == pytest.approx(
-        saliency.abs().sum().item(), rel=1e-5
-    )  # the map is 0 outside
+    for k, channel in enumerate(found.channels):
+        for p in range(2):
+            image = int(best.indices[p, channel])
+            row, column = divmod(int(maps[image, channel].argmax()), maps.shape[3])
+            expected = cropped(images[image], field, row, column)
+            torch.testing.assert_close(found.inputs[k, p], expected)
+            start = ("neuron", (channel, row, column))
+            saliency = desalinet(network, images[image][None], "conv2", start)[0]
+            inside = cropped(saliency, field, row, column)
+            torch.testing.assert_close(found.maps[k, p], inside)
+            # The map is 0 outside of the field.
+            assert inside.abs().sum() == pytest.approx(saliency.abs().sum().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -231,10 +217,10 @@ def test_strongest_patches_of_library_networks(library, name, layer, method):
     network.eval()
     with torch.no_grad(), network.watched([layer]) as outputs:
         network(images)
-    best = outputs[layer][:, found.channels[0]].flatten(1).amax(1).topk(2)
-    torch.testing.assert_close(found.activations[0], best.values)
-    assert found.images[0].tolist() == best.indices.tolist()
-    at = (int(found.channels[0]), int(found.rows[0, 0]), int(found.columns[0, 0]))
-    saliency = method(network, images[best.indices[:1]], layer, ("neuron", at))
+    maps = outputs[layer][:, found.channels[0]]
+    first = int(maps.flatten(1).amax(1).argmax())
+    position = divmod(int(maps[first].argmax()), maps.shape[2])
+    start = ("neuron", (found.channels[0], *position))
+    saliency = method(network, images[first][None], layer, start)
     assert found.maps[0, 0].abs().sum() == pytest.approx(saliency.abs().sum().item(), rel=1e-4)
     assert saliency.any()

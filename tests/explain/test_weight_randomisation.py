@@ -10,15 +10,6 @@ from stagetransfer.models import InputSpec, alexnet_backbone, build_backbone
 NETWORKS = ("alexnet", "resnet18", "tf_efficientnet_lite0")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Use one thread: for networks as small as these, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(name):
     """Return a network in which no tensor has its initial value."""
     torch.manual_seed(0)

@@ -277,7 +277,8 @@ def lite0(**changes):
 def test_the_packaged_imagenet_weights_fit_and_are_not_random():
     state = read_weights("efficientnet-lite0", lite0())
     backbone = build_backbone(lite0(), 1000)
-    assert set(copy_blocks(backbone, state)) == {*backbone.net.state_dict()}
+    copy_blocks(backbone, state)
+    assert all(torch.equal(state[key], value) for key, value in backbone.net.state_dict().items())
     statistics = [v for k, v in backbone.state().items() if k.endswith("running_var")]
     assert all(float((one - 1).abs().max()) > 0.05 for one in statistics)
 
@@ -319,11 +320,6 @@ def test_weights_of_a_library_from_a_file(tmp_path, caplog):
     torch.save(state, tmp_path / "broken.pt")
     with pytest.raises(UserError, match=r"conv1\.weight has values that are not finite"):
         read_weights(tmp_path / "broken.pt", model)
-
-
-def test_classes_of_the_head():
-    assert build("torchvision:squeezenet1_1", 64).num_classes == CLASSES
-    assert alexnet_backbone(7, input=InputSpec(67)).num_classes == 7
 
 
 @pytest.mark.parametrize(

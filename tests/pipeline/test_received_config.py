@@ -147,7 +147,8 @@ def whole_checkpoint():
 def test_a_damaged_last_checkpoint_is_set_aside(tmp_path, kind, caplog):
     last = tmp_path / "last.ckpt"
     torch.save(whole_checkpoint(), last)
-    assert set_aside_damaged(tmp_path) == []
+    set_aside_damaged(tmp_path)
+    assert last.exists()
     content = {
         "garbage": b"garbage" * 99,
         "empty": b"",
@@ -158,11 +159,11 @@ def test_a_damaged_last_checkpoint_is_set_aside(tmp_path, kind, caplog):
         torch.save({"state_dict": {}}, last)
     else:
         last.write_bytes(content[kind])
-    assert set_aside_damaged(tmp_path) == [tmp_path / "last.ckpt.damaged"]
-    assert not last.exists()
-    assert not (tmp_path / "made").exists()
+    set_aside_damaged(tmp_path)
+    assert {*tmp_path.iterdir()} == {tmp_path / "last.ckpt.damaged"}
     assert "the stage starts again" in caplog.text
-    assert set_aside_damaged(tmp_path) == []
+    set_aside_damaged(tmp_path)
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(("best", "moved"), [(b"cut", 2), (None, 1), ("whole", 0)])
@@ -175,8 +176,10 @@ def test_a_damaged_best_checkpoint_starts_the_stage_again(tmp_path, best, moved)
         torch.save({"state_dict": {}}, file)
     elif best is not None:
         file.write_bytes(best)
-    assert len(set_aside_damaged(tmp_path)) == moved
+    set_aside_damaged(tmp_path)
+    assert len([*tmp_path.glob("*.damaged")]) == moved
     assert last.exists() == (moved == 0)
     if best is None:  # a checkpoint within the first epoch: nothing was chosen yet
         torch.save(whole_checkpoint(), last)
-        assert set_aside_damaged(tmp_path) == []
+        set_aside_damaged(tmp_path)
+        assert last.exists()

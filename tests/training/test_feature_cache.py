@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import SMALL
-from stagetransfer.config.schema import Model
+from stagetransfer.config.schema import Model, Recipe
 from stagetransfer.config.validate import validate_config
 from stagetransfer.data import StageSettings, TargetDataModule
 from stagetransfer.files import read_json
@@ -18,8 +18,8 @@ from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.stage import prepare
-from stagetransfer.training import ClassifierModule, OptimizerSettings
-from stagetransfer.training.feature_cache import FeatureDataModule, FeatureSet, read_features
+from stagetransfer.training import ClassifierModule
+from stagetransfer.training.feature_cache import FeatureDataModule, FeatureSet
 
 PLAIN = "trainer.frozen_features_gib=0"
 
@@ -153,7 +153,7 @@ def test_a_kill_amid_the_features_leaves_nothing_that_passes_for_them(start, tmp
 
 def module_of(dropout=0.5, variant="paper"):
     model = Model(input_size=67, dropout=dropout, variant=variant)
-    return ClassifierModule(model, ["a", "b"], OptimizerSettings(torch.optim.SGD, lr=0.1))
+    return ClassifierModule(model, ["a", "b"], Recipe())
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_dropout_is_drawn_from_the_first_tuned_layers_input_on(variant, first, l
 
 def test_images_that_are_held_and_those_on_disk_are_the_same(tmp_path):
     np.save(tmp_path / "train.npy", np.random.default_rng(0).random((9, 5), dtype=np.float32))
-    array = read_features(tmp_path)["train"]
+    array = np.load(tmp_path / "train.npy", mmap_mode="r")
     places, labels, rows = np.array([1, 4, 7]), np.array([0, 1, 0]), np.array([10, 40, 70])
     sets = [FeatureSet(array, places, labels, rows, limit) for limit in (1e9, 0)]
     assert (sets[0].held is None, sets[1].held is None) == (False, True)

@@ -10,7 +10,7 @@ FAULTS = """
 import resource, torch
 from stagetransfer.training.machine import keep_freed_memory
 if {keep}:
-    assert keep_freed_memory()
+    keep_freed_memory()
 def step():
     return torch.ones(20_000_000).mul_(2).sum()  # 80 MB, freed at once
 for _ in range(10):
@@ -36,4 +36,5 @@ def test_a_step_gets_the_memory_that_the_last_one_freed():
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert not machine.keep_freed_memory()
+    monkeypatch.setattr(machine.ctypes, "CDLL", None)  # calling it would fail
+    machine.keep_freed_memory()

@@ -1,4 +1,3 @@
-import functools
 import math
 
 import pytest
@@ -6,24 +5,22 @@ import torch
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from stagetransfer.config.schema import Model, Transfer
+from stagetransfer.config.schema import Model, Recipe, Transfer
 from stagetransfer.data.images import Batch
-from stagetransfer.training import ClassifierModule, OptimizerSettings
+from stagetransfer.training import ClassifierModule
 
 SMALL = Model(input_size=39)
 
 
-def settings(**options):
-    return OptimizerSettings(functools.partial(torch.optim.SGD, momentum=0.9), lr=0.1, **options)
+def recipe(**options):
+    optimizer = {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.2}
+    return Recipe(1, 1, optimizer, **options)
 
 
 def test_learning_rates_and_weight_decay_come_from_the_settings():
-    options = {
-        "weight_decay": 0.2,
-        "transfer": Transfer(rates=[["head", 10], [".*", 1]]),
-        "bias_rate": 2,
-    }
-    optimizer = ClassifierModule(SMALL, ["a", "b"], settings(**options)).configure_optimizers()
+    transfer = Transfer(rates=[["head", 10], [".*", 1]])
+    module = ClassifierModule(SMALL, ["a", "b"], recipe(bias_rate=2), transfer)
+    optimizer = module.configure_optimizers()
     groups = {group["name"]: group for group in optimizer.param_groups}
     assert groups["conv1.weight"]["lr"] == pytest.approx(0.1)
     assert groups["fc8.weight"]["lr"] == pytest.approx(1.0)
@@ -46,7 +43,7 @@ def test_a_subclass_can_override_network_loss_and_metrics():
         def configure_metrics(self, num_classes):
             return MetricCollection({"top1": MulticlassAccuracy(num_classes)})
 
-    module = Custom(SMALL, ["a", "b"], settings())
+    module = Custom(SMALL, ["a", "b"], recipe())
     batch = Batch(torch.zeros(2, 3, 39, 39), torch.tensor([0, 1]), torch.tensor([0, 1]))
     assert module.training_step(batch, 0).item() == 7
     module.validation_step(batch, 0)
@@ -64,7 +61,7 @@ def test_validation_averages_over_the_classes_that_have_images():
         def log_dict(self, values):
             logged.update({name: float(value) for name, value in values.items()})
 
-    module = Right(SMALL, ["a", "b", "c"], settings())
+    module = Right(SMALL, ["a", "b", "c"], recipe())
     for labels in ([0, 1], [1, 1]):
         images = torch.zeros(len(labels), 3, 39, 39)
         module.validation_step(Batch(images, torch.tensor(labels), torch.arange(2)), 0)

@@ -7,7 +7,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.files import read_json
 from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.models.alexnet import LAYERS
-from stagetransfer.training import block_rates, rates_by_block
+from stagetransfer.training import block_rates
 from stagetransfer.training.callbacks import MeasureSpeed, SeedEpoch
 
 PATIENT = (
@@ -77,7 +77,7 @@ def test_linear_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, 
 def test_rate_decay_lowers_the_learning_rate_from_fc8_to_conv1(compose_config):
     settings = validate_config(compose_config("+experiment=natural", "transfer=rate_decay"))
     network = alexnet_backbone(2, input=InputSpec(67))
-    rates = rates_by_block(LAYERS, block_rates(settings.stages[-1].transfer, network))
+    rates = block_rates(settings.stages[-1].transfer, network)
     assert [rates[layer] for layer in LAYERS] == pytest.approx([0.9**k for k in range(7, -1, -1)])
 
 

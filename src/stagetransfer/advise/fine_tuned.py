@@ -57,7 +57,7 @@ def cka_to_own(
     def mean(found: Sequence[Features]) -> float:
         pairs = zip(found, cycle(own)) if len(found) >= len(own) else zip(cycle(found), own)
         values = [
-            linear_cka(torch.from_numpy(a[block]), torch.from_numpy(b[block]), unbiased=True)
+            linear_cka(torch.from_numpy(a[block]), torch.from_numpy(b[block]))
             for a, b in pairs
             for block in blocks
         ]

@@ -43,25 +43,11 @@ def edge_energy(maps: Tensor, images: Tensor) -> Tensor:
     """Return the share of the energy of maps (N, C, H, W) on the edges of images (N, C, H, W).
 
     Energy is the sum of squares over the channels. The shares are (N,) float64 in [0, 1], on the
-    CPU; NaN for a map of zeros. Compare them with `edge_share_of_area`, which is the share of a map
-    that is spread evenly.
+    CPU; NaN for a map of zeros. Compare them with the share of the pixels that are edges, which is
+    that of a map that is spread evenly.
     """
-    sizes = [(*tensor.shape[:1], *tensor.shape[2:]) for tensor in (maps, images)]
-    if maps.dim() != 4 or images.dim() != 4 or sizes[0] != sizes[1]:
-        raise ValueError(
-            f"maps and images: their shapes are {tuple(maps.shape)} and {tuple(images.shape)}. "
-            "Both must be (N, C, H, W) with the same N, H, W."
-        )
     energy = maps.detach().cpu().double().square().sum(1)
     return (energy * edges(images)).sum((1, 2)) / energy.sum((1, 2))
-
-
-def edge_share_of_area(images: Tensor) -> Tensor:
-    """Return the share of each image's pixels that are edges: (N,) float64, on the CPU.
-
-    It is at most `STRONGEST`, unless several pixels tie at that threshold.
-    """
-    return edges(images).double().mean((1, 2))
 
 
 def _filtered(grey: Array, sigma: float, order: tuple[int, int] = (0, 0)) -> Array:

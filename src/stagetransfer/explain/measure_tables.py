@@ -96,7 +96,7 @@ class MeasureTables:
                     "a": a,
                     "b": b,
                     "layer": block,
-                    "cka": linear_cka(one.features[block], other.features[block], unbiased=True),
+                    "cka": linear_cka(one.features[block], other.features[block]),
                 }
                 for a, b in combinations(self._by_condition, 2)
                 if not self._refusal(a, b)

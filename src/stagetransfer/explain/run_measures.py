@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagetransfer.explain.compared_runs import ComparedRuns
-from stagetransfer.explain.edge_energy import edge_energy, edge_share_of_area
+from stagetransfer.explain.edge_energy import edge_energy, edges
 from stagetransfer.explain.saliency import SaliencyMethod
 from stagetransfer.explain.similarity import centred_ranks, linear_cka, ssim
 from stagetransfer.explain.weight_randomisation import cascading_randomisation
@@ -48,7 +48,18 @@ def measure_run(
     plain = images * data.std + data.mean
     network = run.network()
     trained = current = method.maps(network, images)
-    compare = _Similarity(trained, plain)
+    references = {
+        name: (values, centred_ranks(values))
+        for name, values in (("input", plain), ("trained", trained))
+    }
+
+    def compare(maps: Tensor) -> dict[str, Array]:
+        measures, ranks = dict[str, Array](), centred_ranks(maps)
+        for name, (values, other) in references.items():
+            measures[f"ssim_{name}"] = ssim(maps, values).numpy()
+            measures[f"rank_{name}"] = (ranks * other).sum(1).numpy()
+        return measures
+
     similarity = {TRAINED: compare(trained)}
     level, first = TRAINED, method.maps(network, images[:1])
     for block, random in cascading_randomisation(network):
@@ -65,7 +76,7 @@ def measure_run(
         similarity=similarity,
         edges=edge_energy(trained, plain).numpy(),
         random_edges=edge_energy(current, plain).numpy(),
-        edge_area=edge_share_of_area(plain).numpy(),
+        edge_area=edges(plain).double().mean((1, 2)).numpy(),
         features=features,
         transfers=_transfers(run, images, features),
     )
@@ -104,25 +115,8 @@ def _transfers(
     sources = map(run.source_network, range(len(chain) - 1))
     features = [None if one is None else compact_features(one, images) for one in sources]
     return [
-        (before, after, block, linear_cka(a[block], b[block], unbiased=True))
+        (before, after, block, linear_cka(a[block], b[block]))
         for (before, a), (after, b) in pairwise(zip(chain, [*features, last], strict=True))
         if a is not None and b is not None
         for block in last
     ]
-
-
-class _Similarity:
-    """Compares maps with those of the trained network and with the images, each ranked once."""
-
-    def __init__(self, trained: Tensor, images: Tensor) -> None:
-        self.references = {
-            name: (values, centred_ranks(values))
-            for name, values in (("input", images), ("trained", trained))
-        }
-
-    def __call__(self, maps: Tensor) -> dict[str, Array]:
-        measures, ranks = dict[str, Array](), centred_ranks(maps)
-        for name, (values, other) in self.references.items():
-            measures[f"ssim_{name}"] = ssim(maps, values).numpy()
-            measures[f"rank_{name}"] = (ranks * other).sum(1).numpy()
-        return measures

@@ -82,7 +82,7 @@ class SaliencyFigures:
         _, count, _, _, side = found.inputs.shape
         return image_grid(
             rows,
-            row_names=[text for n in found.channels.tolist() for text in (f"channel {n}", "")],
+            row_names=[text for n in found.channels for text in (f"channel {n}", "")],
             column_names=[str(number) for number in range(1, count + 1)],
             title=f"Strongest patches of {layer}, {run.name}",
             note=f"{TITLES[found.method]}; receptive field: {side} pixels, input: "

@@ -37,11 +37,7 @@ class ReceptiveField:
 class StrongestPatches:
     """The P strongest patches of each of K channels, in descending order."""
 
-    channels: Tensor  # (K,) numbers of the channels
-    images: Tensor  # (K, P) numbers of the images
-    rows: Tensor  # (K, P) positions in the layer's output
-    columns: Tensor  # (K, P) the same
-    activations: Tensor  # (K, P) the layer's values at these positions
+    channels: list[int]  # K numbers of the channels
     inputs: Tensor  # (K, P, C, size, size) patches of the network's input; 0 outside the image
     maps: Tensor  # as inputs; maps of the single neuron that the patch belongs to
     method: str  # of the maps, see `default_method`
@@ -156,19 +152,17 @@ def strongest_patches(
         positions.append(position)
     patches = min(patches, len(images))
     top, image = torch.cat(maxima).topk(patches, dim=0)  # (P, channels of the layer)
-    chosen = top.mean(0).topk(min(channels, top.shape[1])).indices
-    image, strength = image[:, chosen].T, top[:, chosen].T
-    position = torch.cat(positions)[image, chosen[:, None]]
-    rows, columns = position // width, position % width
+    chosen = top.mean(0).topk(min(channels, top.shape[1])).indices.tolist()
+    position = torch.cat(positions)
     windows = []
-    for k, channel in enumerate(chosen.tolist()):
-        for p in range(patches):
-            one, y, x = images[image[k, p]][None], int(rows[k, p]), int(columns[k, p])
+    for channel in chosen:
+        for number in image[:, channel].tolist():
+            one, (y, x) = images[number : number + 1], divmod(int(position[number, channel]), width)
             saliency = METHODS[method](network, one, layer, ("neuron", (channel, y, x)))
             windows.append(_window(torch.cat([one, saliency]), field.at(y), field.at(x)))
     stacked = torch.stack(windows)
     inputs, maps = stacked.view(len(chosen), patches, *stacked.shape[1:]).unbind(2)
-    return StrongestPatches(chosen, image, rows, columns, strength, inputs, maps, method)
+    return StrongestPatches(chosen, inputs, maps, method)
 
 
 def _window(images: Tensor, rows: slice, columns: slice) -> Tensor:

@@ -97,20 +97,17 @@ def write_visualization(
     levels: dict[str, dict[tuple[str, str], Any]] = {}
     for row in similarity.to_dict("records"):
         levels.setdefault(row["condition"], {})[row["random_from"], row["measure"]] = row
-    summary = (
-        templates_of("stagetransfer.explain")
-        .get_template("summary.md.jinja")
-        .render(
-            method=method,
-            measured=len(positions),
-            total=len(compared.labels),
-            unit="images" if compared.groups is None else "patients",
-            edges=edges.to_dict("records"),
-            comparisons=tables.edge_comparisons(),
-            failures=compared.failures,
-            similarity=levels,
-            random=network.blocks[0],
-        )
+    template = templates_of("stagetransfer.explain").get_template("summary.md.jinja")
+    summary = template.render(
+        method=method,
+        measured=len(positions),
+        total=len(compared.labels),
+        unit="images" if compared.groups is None else "patients",
+        edges=edges.to_dict("records"),
+        comparisons=tables.edge_comparisons(),
+        failures=compared.failures,
+        similarity=levels,
+        random=network.blocks[0],
     )
     write_text(out / "summary.md", summary)
     return notes

@@ -10,7 +10,6 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import count
 
 from torch import nn
 
@@ -40,7 +39,7 @@ class VariantSettings:
 
 
 _WIDE = (96, 256, 384, 384, 256)
-_VARIANTS = {
+VARIANTS = {
     "paper": VariantSettings(_WIDE, 1, True, 0.1),
     "bvlc": VariantSettings(_WIDE, 2, False, 0.1),
     "caffenet": VariantSettings(_WIDE, 2, True, 1.0),
@@ -71,7 +70,7 @@ class AlexNet(nn.Sequential):
         input_size: int = 227,
         dropout: float = 0.5,
     ) -> None:
-        settings = variant_settings(variant)
+        settings = VARIANTS[variant]
         groups = settings.groups if groups is None else groups
         if lrn_after_pool is None:
             lrn_after_pool = settings.lrn_after_pool
@@ -80,11 +79,7 @@ class AlexNet(nn.Sequential):
                 f"model.lrn_after_pool={lrn_after_pool}: variant {variant} has no LRN. Leave it "
                 "unset."
             )
-        if num_classes < 1:
-            raise UserError(f"num_classes={num_classes}: must be 1 or more. Add classes.")
-        side = _pool5_side(settings, input_size)
-        if side < 1:
-            smallest = next(size for size in count(1) if _pool5_side(settings, size) >= 1)
+        if input_size < (smallest := 63 if settings.torchvision else 39):
             raise UserError(
                 f"model.input_size={input_size}: too small for variant {variant}. Use {smallest} "
                 "or more."
@@ -98,31 +93,20 @@ class AlexNet(nn.Sequential):
             raise UserError(
                 f"model.dropout={dropout}: must be at least 0 and less than 1. Change it."
             )
-        num_features = settings.filters[-1] * (6 if settings.torchvision else side) ** 2
         features = _feature_extractor(settings, groups, lrn_after_pool)
+        side = 6 if settings.torchvision else _pool5_side(input_size)
+        num_features = settings.filters[-1] * side**2
         classifier = _classifier(settings, num_features, num_classes, dropout)
         super().__init__(OrderedDict(features | classifier))
         self.variant = variant
         self.input_size = input_size
-        self.num_classes = num_classes
 
 
-def variant_settings(variant: str) -> VariantSettings:
-    """Return the settings of a variant; an unknown name is a UserError."""
-    if variant not in _VARIANTS:
-        raise UserError(f"model.variant={variant}: unknown. Use one of {', '.join(_VARIANTS)}.")
-    return _VARIANTS[variant]
-
-
-def _pool5_side(settings: VariantSettings, input_size: int) -> int:
-    """Return the side of pool5's square output in pixels; less than 1 for too small an input.
-
-    Caffe's pools round up: an input of 227 pixels gives 55-27-13-6 either way, one of 224 pixels
-    gives 54-27-13-6 only when rounded up.
-    """
-    side = (input_size + (4 if settings.torchvision else 0) - 11) // 4 + 1
+def _pool5_side(input_size: int) -> int:
+    """Return the side of pool5's square output in pixels, where pools round up as Caffe's."""
+    side = (input_size - 11) // 4 + 1
     for _ in _POOLED:
-        side = (side - 1) // 2 if settings.torchvision else side // 2
+        side //= 2
     return side
 
 

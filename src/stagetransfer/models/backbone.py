@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,11 +90,6 @@ class Backbone(nn.Module):
         return logits
 
     @property
-    def num_classes(self) -> int:
-        """The number of logits."""
-        return len(self.net.get_parameter(f"{self.head}.weight"))
-
-    @property
     def feature_map(self) -> str:
         """The module with the last output (N, C, H, W), H and W above 1, before the classifier.
 
@@ -103,15 +99,15 @@ class Backbone(nn.Module):
             new = {*self.classifier}
             parts = [part_of(name) for name, block in self._block_of.items() if block not in new]
             spatial: list[str] = []
+
+            def hook(part: str, module: nn.Module, inputs: Any, y: Any) -> None:
+                if isinstance(y, Tensor) and y.dim() == 4 and min(y.shape[2:]) > 1:
+                    spatial.append(part)
+
             with ExitStack() as stack, torch.no_grad(), evaluation_mode(self):
                 for part in dict.fromkeys(parts):
-
-                    def hook(module: nn.Module, inputs: Any, y: Any, part: str = part) -> None:
-                        if isinstance(y, Tensor) and y.dim() == 4 and min(y.shape[2:]) > 1:
-                            spatial.append(part)
-
                     module = self.net.get_submodule(part)
-                    stack.enter_context(module.register_forward_hook(hook))
+                    stack.enter_context(module.register_forward_hook(partial(hook, part)))
                 size = self.input.size
                 self(torch.zeros(1, 3, size, size).to(next(self.parameters())))
             self._feature_map = spatial[-1] if spatial else parts[-1]
@@ -140,10 +136,7 @@ class Backbone(nn.Module):
         }
 
     def module_of(self, layer: str) -> nn.Module:
-        """Return the module of this name, or the one whose output stands for the block.
-
-        UserError if there is neither.
-        """
+        """Return the module that stands for a block, or has this name; UserError if none does."""
         name = self._taps.get(layer, layer)
         try:
             return self.net.get_submodule(name)
@@ -156,13 +149,6 @@ class Backbone(nn.Module):
     def before(self, block: str) -> tuple[str, ...]:
         """Return the blocks that come before one, from the input on."""
         return self.blocks[: self.blocks.index(block)]
-
-    def check_blocks(self, key: str, names: Iterable[str]) -> None:
-        """Raise UserError, which begins with `key`, if a name is no block."""
-        for name in names:
-            if name not in self.blocks:
-                known = ", ".join(self.blocks)
-                raise UserError(f"{key}={name}: no such block. Use one of {known}.")
 
     @torch.no_grad()
     def initialise(self, scheme: str, seed: int, blocks: Iterable[str] | None = None) -> None:
@@ -194,14 +180,11 @@ class Backbone(nn.Module):
         """
         outputs: dict[str, Tensor] = {}
 
-        def keep(block: str) -> Callable[..., None]:
-            def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                outputs[block] = output if shorten is None else shorten(output)
-
-            return hook
+        def keep(block: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+            outputs[block] = output if shorten is None else shorten(output)
 
         with ExitStack() as stack:
             for block in self.blocks if blocks is None else blocks:
-                hooked = self.module_of(block).register_forward_hook(keep(block))
-                stack.enter_context(hooked)
+                hook = partial(keep, block)
+                stack.enter_context(self.module_of(block).register_forward_hook(hook))
             yield outputs

@@ -55,18 +55,13 @@ def alexnet_backbone(
 
 def as_backbone(net: AlexNet, input: InputSpec | None = None) -> Backbone:
     """Return the network as a backbone: its blocks are its layers, its classifier fc7 and fc8."""
-
-    def initialise_blocks(net: nn.Module, layers: Sequence[str], scheme: str, seed: int) -> None:
-        assert isinstance(net, AlexNet)
-        initialise(net, scheme, layers, seed=seed)
-
     return Backbone(
         net,
         blocks={layer: [f"{layer}.weight", f"{layer}.bias"] for layer in LAYERS},
         head=LAYERS[-1],
         classifier=LAYERS[-2:],
         input=input or InputSpec(net.input_size),
-        initialise=initialise_blocks,
+        initialise=initialise,
         feature_map="pool5",
         taps={layer: f"relu{number}" for number, layer in enumerate(LAYERS[:-1], start=1)},
     )

@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stagetransfer.errors import UserError
-from stagetransfer.models.tensor_files import first_sentence
+from stagetransfer.errors import UserError, first_line
 
 CAFFE_MEAN = (122.67892, 116.66877, 104.00699)
 """ImageNet's mean colour in R, G, B, in 0..255, which Caffe's models subtract."""
@@ -62,7 +61,7 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
                     name = str(b"".join(layer[name_field][-1:]), "utf-8")
                     state |= _parameters(name, [_blob(blob) for blob in layer[blobs_field]])
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({first_sentence(error)}).") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)}).") from error
     except ValueError as error:
         raise UserError(
             f"{path}: damaged, or not a .caffemodel ({error}). Download it again."

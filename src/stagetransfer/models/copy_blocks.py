@@ -13,11 +13,11 @@ from stagetransfer.models.backbone import Backbone
 @torch.no_grad()
 def copy_blocks(
     network: Backbone, state: Mapping[str, Tensor], blocks: Iterable[str] | None = None
-) -> list[str]:
-    """Copy the tensors of some blocks (None: all) from `state`, and return the tensors' names.
+) -> None:
+    """Copy the tensors of some blocks (None: all) from `state`, either all of them or none.
 
-    Either all of them are copied or none. The UserError for tensors that are missing or have
-    another shape lists all differences and what to set.
+    The UserError for tensors that are missing or have another shape lists all differences and what
+    to set.
     """
     own = network.state(blocks)
     differences, advice = [], []
@@ -37,7 +37,6 @@ def copy_blocks(
         raise UserError(f"weights: do not fit the network: {shown}. {what_to_do}.")
     for name, value in own.items():
         value.copy_(state[name])
-    return list(own)
 
 
 def _advice(network: Backbone, name: str, file: tuple[int, ...], shape: tuple[int, ...]) -> str:

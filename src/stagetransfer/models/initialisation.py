@@ -9,21 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from stagetransfer.errors import UserError
-from stagetransfer.models.alexnet import LAYERS, AlexNet, variant_settings
+from stagetransfer.models.alexnet import VARIANTS, AlexNet
 from stagetransfer.models.backbone import Backbone, evaluation_mode
-from stagetransfer.names import SCHEMES
 
 
 @torch.no_grad()
-def initialise(
-    network: AlexNet,
-    scheme: str = "gaussian",
-    layers: Iterable[str] = LAYERS,
-    *,
-    seed: int,
-) -> None:
-    """Initialise the named layers in place; the other layers stay as they are.
+def initialise(network: nn.Module, layers: Iterable[str], scheme: str, seed: int) -> None:
+    """Initialise the named layers of an `AlexNet` in place, by one of `names.SCHEMES`.
 
     * gaussian: N(0, 0.01^2), in fc6 and fc7 N(0, 0.005^2); biases of conv2, conv4, conv5, fc6 and
       fc7 0.1 (CaffeNet: 1), others 0. Source: train_val.prototxt of Caffe's `bvlc_alexnet` and
@@ -35,13 +27,9 @@ def initialise(
     The values of a layer depend only on the seed and the layer's name. They do not depend on the
     other layers or the device, so each stage needs its own seed.
     """
-    names = list(layers)
-    if unknown := [name for name in names if name not in LAYERS]:
-        raise UserError(f"layers={unknown}: unknown. Use some of {', '.join(LAYERS)}.")
-    if scheme not in SCHEMES:
-        raise UserError(f"model.initialisation={scheme}: unknown. Use one of {', '.join(SCHEMES)}.")
-    bias = variant_settings(network.variant).bias
-    for layer in names:
+    assert isinstance(network, AlexNet)
+    bias = VARIANTS[network.variant].bias
+    for layer in layers:
         module = network.get_submodule(layer)
         assert isinstance(module, nn.Conv2d | nn.Linear)
         assert module.bias is not None

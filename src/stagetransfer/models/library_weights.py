@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from stagetransfer.config.schema import Model
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.build import build_backbone, input_spec
 from stagetransfer.models.tensor_files import (
     check_input,
-    first_sentence,
     has_tensors,
     read_tensors,
     shortened,
@@ -130,6 +129,6 @@ def _from_hub(hub: str, model: Model) -> dict[str, Tensor]:
     except Exception as error:  # no connection, or no cache
         raise UserError(
             f"weights=timm: those of {name} are neither in the cache nor could they be downloaded "
-            f"({first_sentence(error)}). Give a file: see {stated.hf_hub_id or stated.url}."
+            f"({first_line(error)}). Give a file: see {stated.hf_hub_id or stated.url}."
         ) from error
     return net.state_dict()

@@ -19,20 +19,13 @@ _CHUNK = 2**18  # elements per thread at once: 1 MB in float32
 class LocalResponseNorm(nn.LocalResponseNorm):
     """`torch.nn.LocalResponseNorm` with the same result in less time.
 
-    It takes and returns (N, C, ...) with three dimensions or more, and keeps dtype and memory
-    format. bfloat16 and float16 are computed in float32. There is no second derivative.
+    It takes and returns (N, C, ...) and keeps dtype and memory format. bfloat16 and float16 are
+    computed in float32. There is no second derivative.
 
         norm1 = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
     """
 
-    def __init__(
-        self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-    ) -> None:
-        super().__init__(size, alpha, beta, k)
-
     def forward(self, input: Tensor) -> Tensor:
-        if input.dim() < 3:
-            raise ValueError(f"LRN needs 3 or more dimensions (N, C, ...), not {input.dim()}")
         result = _Normalise.apply(input, self.size, self.alpha, self.beta, self.k)
         return cast(Tensor, result)
 

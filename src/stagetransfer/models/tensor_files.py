@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import UserError, first_line
 from stagetransfer.models.backbone import InputSpec
 
 log = logging.getLogger(__name__)
@@ -124,17 +124,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({first_sentence(error)}).") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)}).") from error
     except SafetensorError as error:
         raise UserError(
-            f"{path}: damaged, or not a safetensors file ({first_sentence(error)}). "
+            f"{path}: damaged, or not a safetensors file ({first_line(error)}). "
             "Save or download it again."
         ) from error
-
-
-def first_sentence(error: Exception) -> str:
-    """Return the start of an error message, because PyTorch's can fill a page."""
-    return re.split(r"(?<=\w)[.\n]\s|\n", str(error).strip())[0][:200]
 
 
 def shortened(names: Iterable[str]) -> str:

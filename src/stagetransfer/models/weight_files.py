@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stagetransfer.errors import UserError
-from stagetransfer.models.alexnet import GROUPED, LAYERS, variant_settings
+from stagetransfer.errors import UserError, first_line
+from stagetransfer.models.alexnet import GROUPED, LAYERS, VARIANTS
 from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
 from stagetransfer.models.tensor_files import (
     SUFFIXES,
-    first_sentence,
     has_tensors,
     read_tensors,
     shortened,
@@ -52,12 +51,7 @@ def load_weights(
             are converted to this input exactly. An exported file must state the same mean and
             std. All other weights expect the input that they were trained with.
     """
-    settings = variant_settings(variant)
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise UserError(
-            f"model.mean={list(mean)}, model.std={list(std)}: both need three numbers, and those "
-            "of std must be positive. Correct them."
-        )
+    settings = VARIANTS[variant]
     path = Path(source)
     if source == "torchvision":
         if not settings.torchvision:
@@ -68,7 +62,7 @@ def load_weights(
     else:
         if not path.is_file():
             raise UserError(f"{path}: no such file. Give a weights file or the word torchvision.")
-        if path.suffix in _CAFFE_READERS and settings.torchvision:
+        if path.suffix.lower() in _CAFFE_READERS and settings.torchvision:
             raise UserError(
                 f"{path}: has Caffe's AlexNet, not torchvision's. Set the variant to paper, bvlc "
                 "or caffenet."
@@ -101,7 +95,7 @@ def torchvision_weights(name: str) -> tuple[dict[str, Tensor], InputSpec]:
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(
             f"weights=torchvision: could neither be read from {place} nor downloaded "
-            f"({first_sentence(error)}). Download {weights.url} elsewhere and put it there."
+            f"({first_line(error)}). Download {weights.url} elsewhere and put it there."
         ) from error
     return content, InputSpec(int(given.crop_size[0]), tuple(given.mean), tuple(given.std))
 
@@ -132,10 +126,10 @@ def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, 
     if has_tensors(path):
         own = InputSpec(0, tuple(mean), tuple(std))  # type: ignore[arg-type]
         return _renamed(read_tensors(path, own))
-    if path.suffix not in _CAFFE_READERS:
+    if (suffix := path.suffix.lower()) not in _CAFFE_READERS:
         suffixes = ", ".join([*_CAFFE_READERS, *SUFFIXES])
         raise UserError(f"{path}: unknown kind of weights file. Use one of {suffixes}.")
-    state = _CAFFE_READERS[path.suffix](path)
+    state = _CAFFE_READERS[suffix](path)
     if "conv1.weight" in state:
         weight, bias = state["conv1.weight"], state.get("conv1.bias")
         if bias is None or weight.dim() != 4 or weight.shape[1] != 3:

@@ -24,7 +24,6 @@ from stagetransfer.seeding import derive
 from stagetransfer.training import (
     ClassifierModule,
     Fitted,
-    OptimizerSettings,
     ScaledStart,
     SeedEpoch,
     StageData,
@@ -89,25 +88,12 @@ def prepare(
     """
     stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
     recipe, settings = stage.recipe, stage.transfer
-    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
-    optimizer = OptimizerSettings(
-        partial_of({**recipe.optimizer, "lr": lr}, "recipe.optimizer"),
-        lr=lr,
-        weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
-        transfer=settings,
-        bias_rate=recipe.bias_rate,
-        bias_decay=recipe.bias_decay,
-        norm_decay=recipe.norm_decay,
-        scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
-        scheduler_interval=recipe.scheduler_interval,
-        gradient_clip_norm=recipe.gradient_clip_norm,
-    )
     module = ClassifierModule(
         config.model,
         data.classes,
-        optimizer,
+        recipe,
+        settings,
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
-        label_smoothing=recipe.label_smoothing,
         seed=derive(prepared.seed, "initial"),
         channels_last=config.trainer.channels_last,
         winograd=config.trainer.winograd,
@@ -162,11 +148,7 @@ def train(
         set_aside_damaged(checkpoints)
     prepared, found = with_found_rate(prepared, config, checkpoints)
     module, data, transfer = prepare(prepared, config)
-    recipe, title = prepared.stage.recipe, prepared.title + suffix
-    settings = prepared.stage.transfer
-    probe_epochs = 0
-    if settings:  # in proportion to the epochs that recipe.min_steps adds
-        probe_epochs = round(settings.probe_epochs * prepared.epochs / recipe.epochs)
+    title = prepared.title + suffix
     callbacks = [
         partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
     ]
@@ -177,12 +159,9 @@ def train(
         title=title,
         folder=checkpoints,
         epochs=prepared.epochs,
-        monitor=recipe.monitor,
         seed=prepared.seed,
         settings=config.trainer,
         transfer=transfer,
-        patience=recipe.patience,
-        probe_epochs=probe_epochs,
         loggers=stage_loggers(
             config.logger, logs, title, run, resuming=(checkpoints / "last.ckpt").is_file()
         ),

@@ -1,4 +1,4 @@
-"""Small callbacks: the best epoch, the seed of each epoch, LP-FT, speed, a scaled start."""
+"""Small callbacks: best epoch, seeds, LP-FT, speed, learning rates in the log, scaled start."""
 
 import math
 import operator
@@ -19,9 +19,7 @@ from stagetransfer.training.module import ClassifierModule
 
 
 class BestEpoch(pl.Callback):
-    """Remember the epoch with the best validation metric `monitor`, and all metrics of it.
-
-    Without a `monitor` it is the last epoch.
+    """Remember the epoch with the best metric `monitor` (None: the last epoch) and its metrics.
 
     Training ends after `patience` epochs without improvement, or never with None. Lightning's
     EarlyStopping is not used because it forgets on resuming that it had stopped.
@@ -150,6 +148,19 @@ class MeasureSpeed(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
+
+
+class LogLearningRates(pl.Callback):
+    """Log the learning rate of each block's weights at the start of each epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rates = {  # by their names, TensorBoard shows them after losses and validation metrics
+            f"weight_learning_rate/{group['block']}": float(group["lr"])
+            for group in trainer.optimizers[0].param_groups
+            if group["name"].endswith(".weight")
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(rates, step=trainer.global_step)
 
 
 NUM_IMAGES = 64

@@ -30,16 +30,14 @@ class TransferRecord:
 class StageTransfer(pl.Callback):
     """Start a stage from the features of the stage before it.
 
-    By default all blocks but the network's classifier are carried over, the classifier (of AlexNet
-    its last two layers) is re-initialised, and then the whole network is trained (Suzuki et al.
-    2018, arXiv 1810.06282). Buffers, such as the statistics of a BatchNorm, go with their block.
-    When training resumes from its own checkpoint, only the freezing is repeated, because the
-    checkpoint holds the weights.
+    In Suzuki et al. 2018 (arXiv 1810.06282), AlexNet's last two layers are re-initialised, all
+    others are carried over, and the whole network is trained. Buffers, such as the statistics of a
+    BatchNorm, go with their block. When training resumes from its own checkpoint, only the freezing
+    is repeated, because the checkpoint holds the weights.
 
     Args:
         source: state dict of the stage before, with the names of the network's tensors.
-        reinitialise: the blocks to re-initialise, None: the network's classifier; all others are
-            carried over.
+        reinitialise: the blocks to re-initialise; all others are carried over.
         frozen: the blocks that are not trained; none of them may be re-initialised.
         scheme, seed: of the new weights; see `stagetransfer.models.Backbone.initialise`.
     """
@@ -48,13 +46,13 @@ class StageTransfer(pl.Callback):
         self,
         source: Mapping[str, Tensor],
         *,
-        reinitialise: Sequence[str] | None = None,
+        reinitialise: Sequence[str],
         frozen: Sequence[str] = (),
         scheme: str = "gaussian",
         seed: int = 0,
     ) -> None:
         self.source: Mapping[str, Tensor] | None = source
-        self.reinitialise = None if reinitialise is None else tuple(reinitialise)
+        self.reinitialise = tuple(reinitialise)
         self.frozen = tuple(frozen)
         self.scheme = scheme
         self.seed = seed
@@ -75,7 +73,7 @@ class StageTransfer(pl.Callback):
 
     def apply(self, network: Backbone, *, only_freeze: bool = False) -> TransferRecord:
         """Change `network` and return what was done."""
-        new = network.classifier if self.reinitialise is None else self.reinitialise
+        new = self.reinitialise
         if not only_freeze:
             assert self.source is not None
             copy_blocks(network, self.source, [one for one in network.blocks if one not in new])

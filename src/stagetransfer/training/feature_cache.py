@@ -167,7 +167,8 @@ def with_cached_features(
             write_features(module, data, settings, folder)
         else:
             log.info("  frozen blocks: outputs reused from %s", store.path(key))
-    return FeatureDataModule(data, read_features(store.path(key)))
+    arrays = {file.stem: np.load(file, mmap_mode="r") for file in store.path(key).glob("*.npy")}
+    return FeatureDataModule(data, arrays)
 
 
 def _obstacle(data: DomainDataModule, settings: Trainer, size: float) -> str:
@@ -216,8 +217,3 @@ def _append(
     """Append a batch to the file of its split. Lightning gives the numbers of batch and loader."""
     _, split = (*number, 0)[:2]  # a single loader has no number
     files[split].write(features.cpu().numpy().astype("<f4").tobytes())
-
-
-def read_features(folder: Path) -> dict[str, NDArray[np.float32]]:
-    """Return the arrays that `write_features` wrote, as memory maps by split."""
-    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}

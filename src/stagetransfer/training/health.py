@@ -5,9 +5,10 @@ and a sentence with the most likely cure.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class Health:
 
 
 def assess(
-    module: ClassifierModule, data: StageData, fitted: Fitted, settings: Trainer, monitor: str
+    module: ClassifierModule, data: StageData, fitted: Fitted, settings: Trainer
 ) -> tuple[TestResult, Health]:
     """Test the module on the validation images; return the result and the health of its training.
 
@@ -85,8 +86,9 @@ def assess(
     samples = images_of(data).samples
     groups = None if samples.groups is None else np.array(samples.groups)[rows]
     shares = {name: 1 - float(used.float().mean()) for name, used in dead.items()}
+    chosen = module.recipe.monitor != "last"
     health = health_of(
-        fitted, labels, probabilities, groups, samples.classes, shares, chosen=monitor != "last"
+        fitted, labels, probabilities, groups, samples.classes, shares, chosen=chosen
     )
     return validated, health
 
@@ -184,15 +186,12 @@ def _watched_relus(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that gets, for each ReLU, which units were above 0 for some image (C,)."""
     used: dict[str, Tensor] = {}
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            active = (output > 0).transpose(0, 1).flatten(1).any(1)
-            used[name] = used[name] | active if name in used else active
-
-        return hook
+    def watch(name: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        active = (output > 0).transpose(0, 1).flatten(1).any(1)
+        used[name] = used[name] | active if name in used else active
 
     with ExitStack() as stack:
         for name, one in network.named_modules():
             if isinstance(one, nn.ReLU):
-                stack.enter_context(one.register_forward_hook(watch(name)))
+                stack.enter_context(one.register_forward_hook(partial(watch, name)))
         yield used

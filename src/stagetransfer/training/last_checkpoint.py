@@ -112,17 +112,16 @@ def _restore_generators(states: dict[str, Any]) -> None:
 _NEEDED = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch"}
 
 
-def set_aside_damaged(folder: Path) -> list[Path]:
+def set_aside_damaged(folder: Path) -> None:
     """Rename the checkpoints of a stage whose training cannot continue, with a warning of one line.
 
     It cannot if last.ckpt is damaged or lacks something, or if the best.ckpt that last.ckpt counts
     on is damaged or missing. Only names and shapes are read, not the gigabytes of the tensors. Call
-    it before anything asks whether there is a checkpoint. Return the new names, such as
-    last.ckpt.damaged; empty if the training can continue.
+    it before anything asks whether there is a checkpoint. The names get the end `.damaged`.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     if not last.is_file():
-        return []
+        return
     content, reason = _content(last)
     damaged = last
     if not reason and (lacking := _NEEDED - content.keys()):
@@ -136,14 +135,10 @@ def set_aside_damaged(folder: Path) -> list[Path]:
     ):
         damaged, reason = best, _content(best)[1]
     if not reason:
-        return []
-    moved = []
-    for file in (last, best):
-        if file.is_file():
-            moved.append(file.replace(file.with_name(f"{file.name}.damaged")))
-    names = ", ".join(one.name for one in moved)
+        return
+    moved = [file for file in (last, best) if file.is_file()]
+    names = ", ".join(file.replace(f"{file}.damaged").name for file in moved)
     log.warning("%s: damaged (%s); renamed: %s; the stage starts again", damaged, reason, names)
-    return moved
 
 
 def _content(file: Path) -> tuple[Any, str]:

@@ -16,16 +16,6 @@ def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str)
     UserError if `recipe.min_steps` is null and the epochs have fewer than FEWEST_STEPS steps, or no
     validation would come in an epoch. `key` is the place of the stage in the config, for messages.
     """
-    epochs = _epochs(recipe, settings, num_images, key)
-    if (every := settings.check_val_every_n_epoch or 1) > epochs:
-        raise UserError(
-            f"trainer.check_val_every_n_epoch={every}: {key} has {epochs} epochs. Set a smaller "
-            "number, or null"
-        )
-    return epochs
-
-
-def _epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str) -> int:
     batches = batches_per_epoch(recipe, settings, num_images)
     if settings.fast_dev_run:
         batches = min(int(settings.fast_dev_run), batches)
@@ -35,20 +25,25 @@ def _epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str) -> int
             f"trainer.val_check_interval={interval}: an epoch of {key} has {batches} batches. Set "
             f"a smaller number, or null"
         )
-    if settings.fast_dev_run or settings.max_steps is not None or settings.max_time is not None:
-        return recipe.epochs
-    steps = max(1, math.ceil(batches / (settings.accumulate_grad_batches or 1)))
-    if recipe.min_steps is not None:
-        return max(recipe.epochs, math.ceil(recipe.min_steps / steps))
-    total = recipe.epochs * steps
-    if total < FEWEST_STEPS:
+    epochs = recipe.epochs
+    steps = math.ceil(batches / (settings.accumulate_grad_batches or 1))
+    limited = settings.max_steps is not None or settings.max_time is not None
+    limited = limited or bool(settings.fast_dev_run)
+    if recipe.min_steps is not None and not limited:
+        epochs = max(epochs, math.ceil(recipe.min_steps / steps))
+    elif (total := epochs * steps) < FEWEST_STEPS and not limited:
         raise UserError(
-            f"{key}: {recipe.epochs} epochs of {num_images} images in batches of "
+            f"{key}: {epochs} epochs of {num_images} images in batches of "
             f"{recipe.batch_size} are only {total} optimiser steps, too few to learn from. Set "
             f"recipe.min_steps={FEWEST_STEPS * 5} (more epochs), a smaller recipe.batch_size, or "
             "recipe.min_steps=0 to train so shortly all the same"
         )
-    return recipe.epochs
+    if (every := settings.check_val_every_n_epoch or 1) > epochs:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={every}: {key} has {epochs} epochs. Set a smaller "
+            "number, or null"
+        )
+    return epochs
 
 
 def batches_per_epoch(recipe: Recipe, settings: Trainer, num_images: int) -> int:

@@ -41,17 +41,17 @@ def prepare_process(*, keep_memory: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def keep_freed_memory() -> bool:
-    """Let the process reuse the memory that it frees, and return False if it cannot.
+def keep_freed_memory() -> None:
+    """Let the process reuse the memory that it frees, where the C library is glibc.
 
     glibc requests each block of 32 MB or more from the system and returns it when it is freed. A
     training step on the CPU frees hundreds of MB of activations and gradients, and the system
-    would clear all their pages again. Other C libraries are not changed.
+    would clear all their pages again.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, -1)
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:

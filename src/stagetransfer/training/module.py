@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -24,10 +23,11 @@ from torchmetrics.classification import (
     MulticlassStatScores,
 )
 
-from stagetransfer.config.schema import Model, Transfer
+from stagetransfer.config.instantiate import partial_of
+from stagetransfer.config.schema import Model, Recipe, Transfer
 from stagetransfer.data.images import Batch
 from stagetransfer.models import Backbone, FrozenPrefix, accelerate, build_backbone, fixed_modules
-from stagetransfer.training.parameter_groups import parameter_groups
+from stagetransfer.training.parameter_groups import base_rate, parameter_groups
 from stagetransfer.training.tuning import block_rates
 
 
@@ -44,35 +44,15 @@ TestResult = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Rows (N,), labels (N,) and class probabilities (N, C) of the images of a test."""
 
 
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """The optimiser, the learning rate of each block (see `parameter_groups`), and the schedule.
-
-    `factory` makes the optimiser from its parameter groups, each of which has its own `lr` and
-    `weight_decay`, and `scheduler` a learning-rate scheduler from the optimiser. If that has an
-    argument `total_steps`, it also gets the number of steps (or epochs) of the stage.
-    """
-
-    factory: Callable[..., Optimizer]  # such as functools.partial(torch.optim.SGD, momentum=0.9)
-    lr: float
-    weight_decay: float = 0.0
-    transfer: Transfer | None = None  # gives each block its learning rate; None: all have the same
-    bias_rate: float = 1.0
-    bias_decay: bool = False
-    norm_decay: bool = True
-    scheduler: Callable[..., LRScheduler] | None = None
-    scheduler_interval: str = "epoch"  # or "step": when the scheduler advances
-    gradient_clip_norm: float | None = None  # larger gradients are scaled down to it; None: never
-
-
 class ClassifierModule(pl.LightningModule):
     """A classification network, its loss, its metrics and its optimiser.
 
     A subclass can override three small steps: `configure_network`, `loss`, `configure_metrics`.
 
     Args:
+        recipe: its optimiser, schedule, gradient_clip_norm and label_smoothing are used.
+        transfer: gives each block its learning rate; None: all have the same.
         class_weights: (C,) weights of the training loss; None: all classes count alike.
-        label_smoothing: of the training loss, in [0, 1); see `torch.nn.CrossEntropyLoss`.
         seed: decides the initial weights.
         channels_last: whether to store images and filters channels-last. Changes only the speed and
             the rounding.
@@ -83,10 +63,10 @@ class ClassifierModule(pl.LightningModule):
         self,
         model: Model,
         classes: Sequence[str],
-        optimizer: OptimizerSettings,
+        recipe: Recipe,
+        transfer: Transfer | None = None,
         *,
         class_weights: Tensor | None = None,
-        label_smoothing: float = 0.0,
         seed: int = 0,
         channels_last: bool = True,
         winograd: bool = True,
@@ -98,8 +78,7 @@ class ClassifierModule(pl.LightningModule):
         accelerate(self.network, winograd=winograd)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.memory_format)
-        self.optimizer = optimizer
-        self.label_smoothing = label_smoothing
+        self.recipe, self.transfer = recipe, transfer
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validation_loss = MeanMetric()
         self.validation_metrics = self.configure_metrics(len(classes))
@@ -123,7 +102,8 @@ class ClassifierModule(pl.LightningModule):
         With a teacher, its probabilities (B, C) take the place of the labels.
         """
         weights = cast(Tensor | None, self.class_weights)
-        return F.cross_entropy(logits, labels, weights, label_smoothing=self.label_smoothing)
+        smoothing = self.recipe.label_smoothing
+        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
 
     def configure_metrics(self, num_classes: int) -> MetricCollection:
         """Return the validation metrics besides the cross-entropy, computed on probabilities.
@@ -249,7 +229,7 @@ class ClassifierModule(pl.LightningModule):
         Lightning's own clipping refuses fused optimisers in mixed precision. With float16, these
         get the gradients times a scale, and the norm that is allowed is scaled alike.
         """
-        if (norm := self.optimizer.gradient_clip_norm) is None:
+        if (norm := self.recipe.gradient_clip_norm) is None:
             return
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
@@ -258,21 +238,20 @@ class ClassifierModule(pl.LightningModule):
         nn.utils.clip_grad_norm_(parameters, norm)
 
     def configure_optimizers(self) -> Any:
-        settings = self.optimizer
-        groups = parameter_groups(
-            self.network, lr=settings.lr, weight_decay=settings.weight_decay,
-            rates=block_rates(settings.transfer, self.network),
-            bias_rate=settings.bias_rate, bias_decay=settings.bias_decay,
-            norm_decay=settings.norm_decay,
-        )  # fmt: skip
-        optimizer = settings.factory(groups)
-        if settings.scheduler is None:
+        """Return the optimiser, with a schedule if the recipe has one.
+
+        A schedule with an argument `total_steps` gets the number of steps (or epochs) of the stage.
+        """
+        recipe = self.recipe
+        make = partial_of({**recipe.optimizer, "lr": base_rate(recipe)}, "recipe.optimizer")
+        rates = block_rates(self.transfer, self.network)
+        optimizer = make(parameter_groups(self.network, recipe, rates))
+        if not recipe.scheduler:
             return optimizer
-        arguments = {}
-        if "total_steps" in inspect.signature(settings.scheduler).parameters:
+        schedule, arguments = partial_of(recipe.scheduler, "recipe.scheduler"), {}
+        interval = recipe.scheduler_interval
+        if "total_steps" in inspect.signature(schedule).parameters:
             steps = int(self.trainer.estimated_stepping_batches)
-            epochs = self.trainer.max_epochs
-            arguments["total_steps"] = steps if settings.scheduler_interval == "step" else epochs
-        scheduler = settings.scheduler(optimizer, **arguments)
-        schedule = {"scheduler": scheduler, "interval": settings.scheduler_interval}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+            arguments["total_steps"] = steps if interval == "step" else self.trainer.max_epochs
+        scheduler = {"scheduler": schedule(optimizer, **arguments), "interval": interval}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}

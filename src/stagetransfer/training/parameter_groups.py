@@ -1,19 +1,15 @@
 """Learning rates by block: an ordered list of (pattern, factor); the first match decides."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stagetransfer.config.schema import Recipe
 from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone
 
-SAME_RATE: tuple[tuple[str, float], ...] = ((".*", 1.0),)
-"""Every block is trained at the optimiser's own learning rate."""
 
-
-def rates_by_block(
-    blocks: Sequence[str], rates: Sequence[Sequence[Any]] = SAME_RATE
-) -> dict[str, float]:
+def rates_by_block(blocks: Sequence[str], rates: Sequence[Sequence[Any]]) -> dict[str, float]:
     """Return each block's factor: that of the first expression that matches its whole name.
 
     `rates` are pairs (regular expression, factor). An invalid expression, one that matches no
@@ -41,42 +37,36 @@ def rates_by_block(
     return result
 
 
-def decayed_rates(blocks: Sequence[str], decay: float) -> list[list[Any]]:
-    """Return rates of which each is `decay` times that of the next block; the head's is 1."""
-    last = len(blocks) - 1
-    return [[re.escape(block), decay ** (last - i)] for i, block in enumerate(blocks)]
+def base_rate(recipe: Recipe) -> float:
+    """Return the optimiser's learning rate; 1 for "auto", before the range test."""
+    lr = recipe.optimizer["lr"]
+    return 1.0 if lr == "auto" else float(lr)
 
 
 def parameter_groups(
-    network: Backbone,
-    *,
-    lr: float,
-    weight_decay: float = 0.0,
-    rates: Sequence[Sequence[Any]] = SAME_RATE,
-    bias_rate: float = 1.0,
-    bias_decay: bool = False,
-    norm_decay: bool = True,
+    network: Backbone, recipe: Recipe, rates: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Return optimiser groups of the parameters that need a gradient, by block and kind.
 
     The kinds are biases (named bias), other parameters of one dimension, mostly of normalisations
     (norm), and all others (weight). A group has the `block` and the name "block.kind". Its learning
-    rate is `lr` times the factor of its block (see `rates_by_block`), for biases also times
-    `bias_rate`, which is 2 in Caffe and Tajbakhsh et al. 2016. Biases have weight decay only with
+    rate is `base_rate` times the factor of its block in `rates`, for biases also times `bias_rate`,
+    which is 2 in Caffe and Tajbakhsh et al. 2016. Biases have weight decay only with
     `bias_decay`, and normalisations only with `norm_decay`. Groups are built by identity:
     Lightning's helper compares values and so drops biases that are equal.
     """
-    factors = rates_by_block(network.blocks, rates)
+    lr = base_rate(recipe)
+    weight_decay = float(recipe.optimizer.get("weight_decay", 0.0))
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for name, parameter in network.net.named_parameters():
         if not parameter.requires_grad:
             continue
         block = network.block_of(name)
         kind = "bias" if name.endswith("bias") else "norm" if parameter.dim() < 2 else "weight"
-        decays = {"bias": bias_decay, "norm": norm_decay, "weight": True}[kind]
+        decays = {"bias": recipe.bias_decay, "norm": recipe.norm_decay, "weight": True}[kind]
         group = {
             "params": [],
-            "lr": lr * factors[block] * (bias_rate if kind == "bias" else 1.0),
+            "lr": lr * rates[block] * (recipe.bias_rate if kind == "bias" else 1.0),
             "weight_decay": weight_decay if decays else 0.0,
             "name": f"{block}.{kind}",
             "block": block,

@@ -1,13 +1,11 @@
 """Which blocks of a network a transfer makes new, freezes and trains, and how fast."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 from stagetransfer.config.schema import Transfer
 from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone
-from stagetransfer.training.parameter_groups import SAME_RATE, decayed_rates, rates_by_block
+from stagetransfer.training.parameter_groups import rates_by_block
 
 HEAD = "head"
 """Names the last block of every network."""
@@ -45,30 +43,31 @@ def _named(block: str, network: Backbone) -> str:
     return network.blocks[-1] if block == HEAD else block
 
 
-def block_rates(transfer: Transfer | None, network: Backbone) -> Sequence[Sequence[Any]]:
-    """Return the pairs (pattern, factor) of `rates_by_block`."""
-    if transfer is None:
-        return SAME_RATE
-    if transfer.rate_decay is not None:
-        return decayed_rates(network.blocks, transfer.rate_decay)
-    rates = [[re.escape(_named(p, network)) if p == HEAD else p, f] for p, f in transfer.rates]
-    return rates or SAME_RATE
+def block_rates(transfer: Transfer | None, network: Backbone) -> dict[str, float]:
+    """Return the factor of each block's learning rate; UserError as in `rates_by_block`."""
+    if transfer is not None and transfer.rate_decay is not None:
+        return {block: transfer.rate_decay**i for i, block in enumerate(reversed(network.blocks))}
+    given = transfer.rates if transfer is not None else []
+    rates = [[re.escape(_named(p, network)) if p == HEAD else p, f] for p, f in given]
+    return rates_by_block(network.blocks, rates or [[".*", 1.0]])
 
 
 def check_transfer(transfer: Transfer, network: Backbone) -> None:
     """Raise UserError if the settings name blocks that the network does not have or freeze new."""
-    names = [_named(one, network) for one in transfer.reinitialise or ()]
-    network.check_blocks("transfer.reinitialise", names)
     new = new_blocks(transfer, network)
     depths = searched_blocks(transfer, network)
     if transfer.tune_from is not None:
         depths = [_named(transfer.tune_from, network)]
     key = "transfer.search" if transfer.search else "transfer.tune_from"
+    made = [_named(one, network) for one in transfer.reinitialise or ()]
+    for place, names in (("transfer.reinitialise", made), (key, depths)):
+        if unknown := [name for name in names if name not in network.blocks]:
+            known = ", ".join(network.blocks)
+            raise UserError(f"{place}={unknown[0]}: no such block. Use one of {known}.")
     for depth in depths:
-        network.check_blocks(key, [depth])
         if frozen := [one for one in network.before(depth) if one in new]:
             raise UserError(
                 f"{key}={depth} would freeze {', '.join(frozen)}, which transfer.reinitialise "
                 "re-initialises. Shorten that list, or tune from an earlier block"
             )
-    rates_by_block(network.blocks, block_rates(transfer, network))
+    block_rates(transfer, network)
