@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from stagetransfer.config.identity import key_of, stage_identity
 from stagetransfer.config.schema import RunConfig, Stage
-from stagetransfer.config.stage_key import key_of, stage_identity
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.files import write_json, write_text
