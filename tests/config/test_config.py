@@ -127,7 +127,7 @@ def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_conf
         (["chain=[]"], "chain: it must name"),
         (["chain=[natural,bark,target]"], "the stage 'bark' has no domain"),
         (["chain=[target,natural,target]"], "the target 'target' is also a source"),
-        (["ratio=0"], "ratio=0: "),
+        (["ratio=0"], "ratio=0.0: a number must be from 0 to 1, without 0"),
         (["ratio=1.2"], "ratio=1.2: "),
         (["seed=-1"], "seed=-1: "),
         (["++stage.natural.recipe.epochs=x"], "stage.natural.recipe.epochs: Value 'x'"),
