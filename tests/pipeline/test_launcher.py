@@ -10,9 +10,13 @@ import time
 import pytest
 
 from conftest import wait_for
-from hydra_plugins.stagetransfer_launcher._job_devices import slot_environments, visible_devices
 from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
-from hydra_plugins.stagetransfer_launcher.launcher import cause_of_exit, program
+from hydra_plugins.stagetransfer_launcher.launcher import (
+    cause_of_exit,
+    program,
+    slot_environments,
+    visible_devices,
+)
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.distributed import PARENT
 from stagetransfer.pipeline.sweep import labels

@@ -74,11 +74,13 @@ class ChainRunner:
         for number, stage in enumerate(config.stages, 1):
             check_targets(stage)
             data = stage_data(config, stage)
-            check_monitor(stage, data)
+            epochs = 0
+            if not isinstance(data, Pretrained):
+                check_monitor(stage, data)
+                epochs = stage_epochs(config, stage, data)
             before = self.stages[-1] if self.stages else None
             before_key = before.key if before else None
             key = key_of({**self._identity(stage, data), "before": before_key})
-            epochs = stage_epochs(config, stage, data)
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
         check_network(config, self.stages)
         check_copies(config, self.stages[-1])

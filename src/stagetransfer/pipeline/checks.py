@@ -34,20 +34,16 @@ def with_precision(config: RunConfig) -> RunConfig:
     return replace(config, trainer=replace(trainer, precision=precision), tree=tree)
 
 
-def stage_epochs(config: RunConfig, stage: Stage, data: DomainDataModule | Pretrained) -> int:
+def stage_epochs(config: RunConfig, stage: Stage, data: DomainDataModule) -> int:
     """Return the epochs of a stage's training; of a search, those of its shortest trainings."""
-    if isinstance(data, Pretrained):
-        return 0
     recipe = stage.recipe
     if recipe.search_epochs:
         recipe = replace(recipe, epochs=recipe.search_epochs[0])
     return planned_epochs(recipe, config.trainer, data.count("train"), f"stage {stage.name}")
 
 
-def check_monitor(stage: Stage, data: DomainDataModule | Pretrained) -> None:
+def check_monitor(stage: Stage, data: DomainDataModule) -> None:
     """Raise UserError if the validation images do not allow to compute the stage's monitor."""
-    if isinstance(data, Pretrained):
-        return
     monitor, occurring = stage.recipe.monitor, {*data.labels("validation").tolist()}
     if monitor == "auroc" and len(occurring) < 2:
         raise UserError(
