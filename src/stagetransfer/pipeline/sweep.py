@@ -198,10 +198,11 @@ class SweepCallback(Callback):
             return
         sweep = Path(hydra.sweep.dir)
         first = OmegaConf.load(sweep / "multirun.yaml")
-        words = [*first.hydra.overrides.task]
-        words += [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items()]
+        words = [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items()]
+        words += first.hydra.overrides.task  # these count, where both name a key
         parsed = OverridesParser.create().parse_overrides(words)
-        swept = [one for one in parsed if one.is_sweep_override()]
+        of_key = {one.get_key_element(): one for one in parsed}
+        swept = [one for one in of_key.values() if one.is_sweep_override()]
         number, of, left, begun = hydra.job.num, "", "", jobs(sweep)
         if "BasicSweeper" in hydra.sweeper._target_:
             count = prod(len([*one.sweep_string_iterator()]) for one in swept)
