@@ -198,23 +198,16 @@ def _stage(
         base = {name: base[name] for name in base if name not in SEARCHED}
     recipe = typed(Recipe, ("recipe", base), parts["recipe"])
     _check_recipe(recipe)
-    transfer = None
-    if first:  # it has no effect, but a later chain would be refused
-        typed(Transfer, ("transfer", tree.get("transfer", {})), parts["transfer"])
-    else:
-        base = tree.get("transfer", {})
-        if not is_target:  # between sources the whole network is tuned
-            base = {name: base[name] for name in ("reinitialise",) if name in base}
-        transfer = typed(Transfer, ("transfer", base), parts["transfer"])
+    base = tree.get("transfer", {})
+    if not (first or is_target):  # between sources the whole network is tuned
+        base = {name: base[name] for name in ("reinitialise",) if name in base}
+    transfer = typed(Transfer, ("transfer", base), parts["transfer"])
+    if not first:  # of the first stage it has no effect
         _check_transfer(transfer, recipe)
-        if transfer.search and recipe.search_rates:
-            raise UserError(
-                "transfer.search and recipe.search_rates exclude each other. Search one at a time"
-            )
         if transfer.search and not is_target:
             raise UserError(f"{key}.transfer.search: only the last stage's depth can be searched")
     seed = values.seed if is_target else values.source_seed
-    return Stage(name, domain, recipe, transfer, seed, is_target, require)
+    return Stage(name, domain, recipe, None if first else transfer, seed, is_target, require)
 
 
 def _check_model(model: Model) -> None:
@@ -272,8 +265,12 @@ def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
     for key in ("tune_from", "search"):
         if getattr(transfer, key) and transfer.mode == "frozen":
             raise UserError(f"transfer.mode=frozen and transfer.{key} exclude each other")
-    if transfer.search and transfer.tune_from is not None:
-        raise UserError("transfer.search and transfer.tune_from exclude each other. Give only one")
+    for key, is_set in (
+        ("transfer.tune_from", transfer.tune_from is not None),
+        ("recipe.search_rates", recipe.search_rates),
+    ):
+        if transfer.search and is_set:
+            raise UserError(f"transfer.search and {key} exclude each other. Give only one")
     if transfer.rates and transfer.rate_decay is not None:
         raise UserError("transfer.rates and transfer.rate_decay exclude each other. Give only one")
     if transfer.mode == "frozen" and transfer.reinitialise == []:
