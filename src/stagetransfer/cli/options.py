@@ -93,6 +93,11 @@ ResampleCount = Annotated[
     int, typer.Option(min=100, max=100_000, help="Number of bootstrap resamples.")
 ]
 
+LayoutOptions = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE for the layout's reader, as domain.<name>.options; repeat."),
+]
+
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda or cuda:N; auto chooses a GPU if there is one.")
 ]

@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -132,7 +132,7 @@ class ChainRunner:
         records = self._sources(len(self.stages) - 1)
         self._copy_logs(len(self.stages) - 1, work)
         target = self.stages[-1]
-        data = cast(DomainDataModule, target.data)
+        data = target.images
         counts = [data.count(split) for split in ("train", "validation", "test")]
         text = "%s: %d training, %d validation and %d test images, ratio %g"
         log.info(text, self._place(target), *counts, config.ratio)
@@ -177,7 +177,7 @@ class ChainRunner:
                 "kept": keep_weights(config.keep, checkpoints, source),
                 **network_entry(config.model, module.network),
             },
-            stages=[*records, trained_entry(target.stage.name, target.key, data, fitted, health)],
+            stages=[*records, trained_entry(target, fitted, health)],
         )
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
@@ -252,7 +252,7 @@ class ChainRunner:
             x.stage.transfer and x.stage.transfer.search for x in later
         ):
             return None
-        return sum(x.epochs * cast(DomainDataModule, x.data).count("train") for x in later)
+        return sum(x.epochs * x.images.count("train") for x in later)
 
     def _place(self, prepared: PreparedStage) -> str:
         return f"stage {prepared.number} of {len(self.stages)}, {prepared.stage.name}"
@@ -275,16 +275,14 @@ class ChainRunner:
         fitted: Fitted,
         health: Health,
     ) -> None:
-        data = cast(DomainDataModule, prepared.data)
         state = {"state_dict": network_state(fitted.best), "hyper_parameters": dict(module.hparams)}
         write_checkpoint(state, folder / "model.ckpt")
-        entry = trained_entry(prepared.stage.name, prepared.key, data, fitted, health)
         write_json(
             folder / "stage.json",
             {
-                "stages": [*records, entry],
-                "classes": list(data.classes),
-                "identity": self._identity(prepared.stage, data),
+                "stages": [*records, trained_entry(prepared, fitted, health)],
+                "classes": list(prepared.images.classes),
+                "identity": self._identity(prepared.stage, prepared.data),
                 "versions": versions(),
             },
         )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import isfunction
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -17,7 +17,7 @@ from stagetransfer.config.typed import typed
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError, first_line
 from stagetransfer.models import Backbone, build_backbone
-from stagetransfer.pipeline.stage import PreparedStage, source_weights
+from stagetransfer.pipeline.stage import PreparedStage, optimizer_settings, source_weights
 from stagetransfer.training import StageTransfer, check_transfer, new_blocks, planned_epochs
 from stagetransfer.training.fit import build_trainer
 from stagetransfer.training.machine import resolve_precision
@@ -55,7 +55,7 @@ def check_monitor(stage: Stage, data: DomainDataModule) -> None:
 
 def check_copies(config: RunConfig, target: PreparedStage) -> None:
     """Raise UserError if test_copies asks for random variants that the target does not have."""
-    if config.test_copies > 1 and not cast(DomainDataModule, target.data).settings.random_variants:
+    if config.test_copies > 1 and not target.images.settings.random_variants:
         key = f"domain.{target.stage.name}"
         raise UserError(
             f"test_copies={config.test_copies}: {key} has no random variants to average over. "
@@ -107,25 +107,21 @@ def check_targets(stage: Stage) -> None:
 
     The optimiser and the schedule are built for one parameter.
     """
-    recipe = stage.recipe
-    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
-    decay = float(recipe.optimizer.get("weight_decay", 0))
-    group = {"params": [torch.zeros(1, requires_grad=True)], "lr": lr, "weight_decay": decay}
-    built: Any = [group]
-    for key in ("optimizer", "scheduler"):
-        if not (target := getattr(recipe, key)):
+    recipe, settings = stage.recipe, optimizer_settings(stage.recipe, None)
+    of_group = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    built: Any = [{"params": [torch.zeros(1, requires_grad=True)], **of_group}]
+    for key, build in (("optimizer", settings.factory), ("scheduler", settings.scheduler)):
+        if build is None:
             continue
-        build = partial_of(
-            {**target, **({"lr": lr} if key == "optimizer" else {})}, f"recipe.{key}"
-        )
+        name = getattr(recipe, key)["_target_"]
         total = {"total_steps": 100} if "total_steps" in inspect.signature(build).parameters else {}
         try:
             built = build(built, **total)
         except Exception as error:  # what the class raises for a value that it does not take
-            made = f"recipe.{key}: {target['_target_']} with these keywords fails"
+            made = f"recipe.{key}: {name} with these keywords fails"
             raise UserError(f"{made} ({first_line(error)}). Correct a keyword.") from error
         if not hasattr(built, "step"):
-            raise UserError(f"recipe.{key}: {target['_target_']} makes no {key}. Set another.")
+            raise UserError(f"recipe.{key}: {name} makes no {key}. Set another.")
 
 
 def _check_size(model: Model, network: Backbone) -> None:

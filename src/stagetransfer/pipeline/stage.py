@@ -11,7 +11,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from stagetransfer.config.instantiate import partial_of
-from stagetransfer.config.schema import Model, RunConfig, Stage
+from stagetransfer.config.schema import Model, Recipe, RunConfig, Stage, Transfer
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.files import read_json, write_json
 from stagetransfer.models import copy_blocks, read_weights
@@ -52,6 +52,11 @@ class PreparedStage:
     epochs: int  # of the training; at least recipe.epochs
 
     @property
+    def images(self) -> DomainDataModule:
+        """Return the data of a stage that is trained, not replaced by weights."""
+        return cast(DomainDataModule, self.data)
+
+    @property
     def title(self) -> str:
         """Return the name of the stage's folder in `tensorboard` and `logs`, such as 2-texture."""
         return f"{self.number}-{self.stage.name}"
@@ -77,6 +82,23 @@ def source_weights(stage: PreparedStage, model: Model, outputs: Path) -> dict[st
     return dict(read_weights(source, model))
 
 
+def optimizer_settings(recipe: Recipe, transfer: Transfer | None) -> OptimizerSettings:
+    """Return how a stage is optimised; with `lr: auto`, its learning rate is 1."""
+    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
+    return OptimizerSettings(
+        partial_of({**recipe.optimizer, "lr": lr}, "recipe.optimizer"),
+        lr=lr,
+        weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
+        transfer=transfer,
+        bias_rate=recipe.bias_rate,
+        bias_decay=recipe.bias_decay,
+        norm_decay=recipe.norm_decay,
+        scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
+        scheduler_interval=recipe.scheduler_interval,
+        gradient_clip_norm=recipe.gradient_clip_norm,
+    )
+
+
 def prepare(
     prepared: PreparedStage, config: RunConfig
 ) -> tuple[ClassifierModule, StageData, StageTransfer | None]:
@@ -86,25 +108,12 @@ def prepare(
     they replace the images of the data. With `lr: auto`, the learning rates of the module are the
     factors of the blocks alone.
     """
-    stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
+    stage, data = prepared.stage, prepared.images
     recipe, settings = stage.recipe, stage.transfer
-    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
-    optimizer = OptimizerSettings(
-        partial_of({**recipe.optimizer, "lr": lr}, "recipe.optimizer"),
-        lr=lr,
-        weight_decay=float(recipe.optimizer.get("weight_decay", 0.0)),
-        transfer=settings,
-        bias_rate=recipe.bias_rate,
-        bias_decay=recipe.bias_decay,
-        norm_decay=recipe.norm_decay,
-        scheduler=partial_of(recipe.scheduler, "recipe.scheduler") if recipe.scheduler else None,
-        scheduler_interval=recipe.scheduler_interval,
-        gradient_clip_norm=recipe.gradient_clip_norm,
-    )
     module = ClassifierModule(
         config.model,
         data.classes,
-        optimizer,
+        optimizer_settings(recipe, settings),
         class_weights=data.class_weights() if recipe.balance == "loss" else None,
         label_smoothing=recipe.label_smoothing,
         seed=derive(prepared.seed, "initial"),
