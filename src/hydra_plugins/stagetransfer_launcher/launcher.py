@@ -199,10 +199,10 @@ def cause_of_exit(code: int, output: Path) -> str:
 
 
 def result(job: Any) -> str:
-    """Return the accuracy and run name of a finished job, or "" if no run is known."""
+    """Return the accuracy and run name of a finished job; "" without a run, as of sources alone."""
     from stagetransfer.files import read_json
 
-    if job.run is None:
+    if job.run is None or not (job.run / "metrics.json").is_file():
         return ""
     accuracy = read_json(job.run / "metrics.json")["test"]["accuracy"]
     return f": accuracy {accuracy:.4f}  {job.run.name}"
