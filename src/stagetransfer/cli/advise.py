@@ -37,8 +37,8 @@ def advise(
 ) -> None:
     """Rank sources for a target by probes on its training images; the test set is not read."""
     if judge:
-        if overrides or sources:
-            raise UserError("--judge: takes no target and no --sources. Leave them out")
+        if overrides or sources or budget:
+            raise UserError("--judge: takes no target, --sources or --budget. Leave them out")
         _judge(judge, out)
         return
     from stagetransfer.advise.write_advice import write_advice
