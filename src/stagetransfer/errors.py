@@ -121,10 +121,7 @@ def _free_space(path: object, without: str) -> str:
 
 
 def exit_if_known(error: Exception) -> None:
-    """End the process with one line if the error is no crash.
-
-    Bad input ends it with code 2, what the disk refuses with code 1.
-    """
+    """End the process with one line: bad input with code 2, an error of the disk with code 1."""
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         error = UserError(f"{str(error.filename)[:80]}...: the name is too long. Shorten it")
     fault = disk_fault(error)

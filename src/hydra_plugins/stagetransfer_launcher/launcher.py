@@ -57,10 +57,7 @@ class SlotsLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run all jobs. Called by Hydra.
-
-        Failed jobs raise no exception: `stagetransfer.pipeline.sweep` lists them after the sweep.
-        """
+        """Run all jobs; `stagetransfer.pipeline.sweep` lists those that failed. Called by Hydra."""
         from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
         from stagetransfer.pipeline.sweep import Job, labels, refuse, time_left
 
@@ -186,9 +183,7 @@ def program() -> list[str]:
 def cause_of_exit(code: int, output: Path) -> str:
     """Return one line on why a process ended that did not record the cause itself.
 
-    Args:
-        code: the exit code, which is -n if signal n killed the process.
-        output: the file with the process's stdout and stderr.
+    `code` is -n if signal n killed it, and `output` the file with its stdout and stderr.
     """
     if code < 0:
         name = signal.Signals(-code).name

@@ -49,10 +49,7 @@ class DomainSettings:
         """Return the settings, with types converted as Hydra does.
 
         UserError if a key is unknown or missing, or a value is of the wrong type or impossible.
-
-        Args:
-            values: the domain's keys without `_target_` and `_partial_`.
-            key: place in the config ("domain.target"), for messages.
+        `key` is the domain's place in the config, such as "domain.target".
         """
         settings = typed(cls, (key, values))
         settings._check(key)

@@ -66,8 +66,7 @@ def deciding(settings: Model | Recipe | Transfer | Trainer) -> dict[str, Any]:
 def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that decides a stage's weights, except the stage before it.
 
-    `data` is the identity of the stage's images; see
-    `stagetransfer.data.DomainDataModule.identity`.
+    `data` is the identity of its images, see `stagetransfer.data.DomainDataModule.identity`.
     """
     trainer, transfer = deciding(config.trainer), stage.transfer
     if not (transfer and (transfer.search or transfer.freezes)) or data.get("augment"):

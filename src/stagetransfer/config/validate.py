@@ -41,8 +41,7 @@ LOADING = {
 def validate_config(cfg: DictConfig) -> RunConfig:
     """Check a config, as Hydra composes it or as a run's config.yaml holds it.
 
-    UserError if a required value is missing, a key is unknown, or a value is of the wrong type or
-    impossible.
+    UserError if a key is unknown or has no value, or a value is of the wrong type or impossible.
     """
     chain = _chain(cfg)
     tree = _resolve(cfg, chain)

@@ -103,10 +103,7 @@ def _check_class(target: Any, key: str, base: type) -> None:
 
 
 def check_targets(stage: Stage) -> None:
-    """Find now what would otherwise be found when the stage is trained, hours later.
-
-    The optimiser and the schedule are built for one parameter.
-    """
+    """Build optimiser and schedule for one parameter, so that they do not fail hours later."""
     recipe, settings = stage.recipe, optimizer_settings(stage.recipe, None)
     of_group = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     built: Any = [{"params": [torch.zeros(1, requires_grad=True)], **of_group}]
