@@ -13,15 +13,7 @@ from stagetransfer.config.schema import RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.files import write_json, write_text
-from stagetransfer.pipeline.checks import (
-    check_copies,
-    check_monitor,
-    check_network,
-    check_targets,
-    check_trainer,
-    stage_epochs,
-    with_precision,
-)
+from stagetransfer.pipeline.checks import check_settings, check_stages, stage_epochs, with_precision
 from stagetransfer.pipeline.distributed import is_follower, leaders_value, leave_process_group
 from stagetransfer.pipeline.loggers import LOG_FOLDERS
 from stagetransfer.pipeline.run_folder import failure_recorded, keep_weights, settle, work_folder
@@ -68,22 +60,17 @@ class ChainRunner:
     def __init__(self, config: RunConfig, overrides: Sequence[str] = ()) -> None:
         self.overrides = list(overrides)
         self.config = config = with_precision(config)
-        check_trainer(config)
+        check_settings(config)
         self.store = StageStore(config.outputs / "stages")
         self.stages: list[PreparedStage] = []
         for number, stage in enumerate(config.stages, 1):
-            check_targets(stage)
             data = stage_data(config, stage)
-            epochs = 0
-            if not isinstance(data, Pretrained):
-                check_monitor(stage, data)
-                epochs = stage_epochs(config, stage, data)
+            epochs = 0 if isinstance(data, Pretrained) else stage_epochs(config, stage, data)
             before = self.stages[-1] if self.stages else None
             before_key = before.key if before else None
             key = key_of({**self._identity(stage, data), "before": before_key})
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
-        check_network(config, self.stages)
-        check_copies(config, self.stages[-1])
+        check_stages(config, self.stages)
         name = f"{config.condition}-r{config.ratio:g}-s{config.seed}-{key[:8]}"
         self.folder = config.outputs / "runs" / name if self.has_target else self.store.path(key)
 

@@ -42,31 +42,10 @@ def stage_epochs(config: RunConfig, stage: Stage, data: DomainDataModule) -> int
     return planned_epochs(recipe, config.trainer, data.count("train"), f"stage {stage.name}")
 
 
-def check_monitor(stage: Stage, data: DomainDataModule) -> None:
-    """Raise UserError if the validation images do not allow to compute the stage's monitor."""
-    monitor, occurring = stage.recipe.monitor, {*data.labels("validation").tolist()}
-    if monitor == "auroc" and len(occurring) < 2:
-        raise UserError(
-            f"recipe.monitor=auroc: the {data.count('validation')} validation images of domain."
-            f"{stage.name} are of one class, so no area is defined. Take recipe.monitor=last, or "
-            "put images of other classes into the validation set"
-        )
+def check_settings(config: RunConfig) -> None:
+    """Raise UserError if Lightning or PyTorch refuses a setting, before any data is read.
 
-
-def check_copies(config: RunConfig, target: PreparedStage) -> None:
-    """Raise UserError if test_copies asks for random variants that the target does not have."""
-    if config.test_copies > 1 and not target.images.settings.random_variants:
-        key = f"domain.{target.stage.name}"
-        raise UserError(
-            f"test_copies={config.test_copies}: {key} has no random variants to average over. "
-            f"Choose some with {key}.mirror=true, turn=true or crop=0.1"
-        )
-
-
-def check_trainer(config: RunConfig) -> None:
-    """Raise UserError if Lightning refuses a setting of `trainer`, a callback or a logger.
-
-    A Trainer for one device is built: one for several starts their processes.
+    The Trainer is built for one device: one for several starts their processes.
     """
     _check_devices(config.trainer.accelerator, config.trainer.devices)
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
@@ -76,6 +55,8 @@ def check_trainer(config: RunConfig) -> None:
         build_trainer(replace(config.trainer, devices=1), callbacks=[], logger=False)
     except Exception as error:  # each of Lightning's connectors has exceptions of its own
         raise UserError(f"trainer: {first_line(error)}. Change the setting.") from error
+    for stage in config.stages:
+        _check_targets(stage)
 
 
 def _check_devices(accelerator: str, devices: int) -> None:
@@ -102,7 +83,7 @@ def _check_class(target: Any, key: str, base: type) -> None:
         raise UserError(f"{key}: {target['_target_']}: {error}. Set it in {key}.") from error
 
 
-def check_targets(stage: Stage) -> None:
+def _check_targets(stage: Stage) -> None:
     """Build optimiser and schedule for one parameter, so that they do not fail hours later."""
     recipe, settings = stage.recipe, optimizer_settings(stage.recipe, None)
     of_group = {"lr": settings.lr, "weight_decay": settings.weight_decay}
@@ -135,10 +116,33 @@ def _check_size(model: Model, network: Backbone) -> None:
         ) from error
 
 
-def check_network(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
-    """Build the network, check that it has the blocks that settings name, and that weights fit.
+def check_stages(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
+    """Raise UserError if data, network and published weights do not fit the settings of stages.
 
-    This comes before anything is written. AlexNet, which is large, is built without memory.
+    This comes before anything is written.
+    """
+    for prepared in stages:
+        if prepared.stage.recipe.monitor == "auroc" and not isinstance(prepared.data, Pretrained):
+            labels = prepared.images.labels("validation").tolist()
+            if len({*labels}) < 2:
+                raise UserError(
+                    f"recipe.monitor=auroc: the {len(labels)} validation images of domain."
+                    f"{prepared.stage.name} are of one class, so no area is defined. Take "
+                    "recipe.monitor=last, or put images of other classes into the validation set"
+                )
+    key = f"domain.{stages[-1].stage.name}"
+    if config.test_copies > 1 and not stages[-1].images.settings.random_variants:
+        raise UserError(
+            f"test_copies={config.test_copies}: {key} has no random variants to average over. "
+            f"Choose some with {key}.mirror=true, turn=true or crop=0.1"
+        )
+    _check_network(config, stages)
+
+
+def _check_network(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
+    """Check that the network has the blocks that settings name, and that weights fit it.
+
+    AlexNet, which is large, is built without memory.
     """
     with torch.device("meta" if config.model.library == "alexnet" else "cpu"):
         network = build_backbone(config.model, 2)
