@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from stagetransfer.errors import UserError
-from stagetransfer.names import LIBRARIES, METRICS, VARIANTS
+from stagetransfer.names import METRICS, VARIANTS
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "balance": ("none", "sampling", "downsample", "loss"),
@@ -16,7 +16,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "confounder_test": ("reversed", "absent", "same"),
     "fit": ("crop", "stretch"),
     "keep": ("best", "head", "none"),
-    "library": LIBRARIES,
+    "library": ("alexnet", "torchvision", "timm"),
     "mode": ("full", "frozen"),
     "monitor": (*METRICS, "last"),
     "precision": ("auto", "fast", "32-true", "bf16-mixed", "16-mixed"),

@@ -25,7 +25,7 @@ from stagetransfer.config.schema import (
 from stagetransfer.config.typed import as_boolean, refuse_nested, refuse_unknown, required, typed
 from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import check_can_be_folder
-from stagetransfer.names import CONDITIONS, LIBRARY_SCHEMES, SCHEMES, is_folder_name
+from stagetransfer.names import CONDITIONS, SCHEMES, is_folder_name
 
 # A chain that ends with one of these has no target: its stages are trained and stored.
 SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
@@ -211,7 +211,7 @@ def _stage(
 
 def _check_model(model: Model) -> None:
     own = model.library == "alexnet"
-    schemes = SCHEMES if own else LIBRARY_SCHEMES
+    schemes = SCHEMES if own else ("own", "lsuv")
     if model.initialisation not in schemes:
         raise UserError(
             f"model.initialisation={model.initialisation}: it must be one of {', '.join(schemes)}"
