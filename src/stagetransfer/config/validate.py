@@ -64,7 +64,9 @@ def validate_config(cfg: DictConfig) -> RunConfig:
                 f"stage.{name}={settings}: give a key below it, as in stage.{name}.recipe"
             )
     own = {name: settings or {} for name, settings in values.stage.items() if name in chain}
-    stages = tuple(_stage(tree, values, chain, name, own.get(name, {})) for name in chain)
+    stages = tuple(
+        _stage(tree, values, chain, place, own.get(name, {})) for place, name in enumerate(chain)
+    )
     transfer = stages[-1].transfer
     on_one_device = {
         "transfer.probe_epochs": transfer and transfer.probe_epochs,
@@ -171,10 +173,11 @@ def _stage(
     tree: Mapping[str, Any],
     values: TopLevel,
     chain: tuple[str, ...],
-    name: str,
+    place: int,
     own: Mapping[str, Any],
 ) -> Stage:
-    key, first, last = f"stage.{name}", name == chain[0], name == chain[-1]
+    name, first, last = chain[place], place == 0, place == len(chain) - 1
+    key = f"stage.{name}"
     for section in own:
         if section not in ("recipe", "transfer", "require_learning"):
             raise UserError(
