@@ -78,7 +78,7 @@ def check_ranges(settings: Any, key_of: Mapping[str, str]) -> None:
             within = least <= number <= greatest and number not in excluded
             if not within and place not in CHECKED:
                 legal = f"from {least:g} to {greatest:g}" if name in RANGES else "finite, smaller"
-                legal += "".join(f", without {end}" for end in excluded)
+                legal += f", without {' and '.join(map(str, excluded))}" * bool(excluded)
                 where = f"{key}{place}={number}"
                 raise UserError(f"{where}: a number must be {legal}. Give another value.")
 
