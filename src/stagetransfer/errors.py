@@ -14,18 +14,14 @@ LONGEST = 1000  # characters of a message; a name of 5,000 characters would fill
 _AGAIN = "and run the same command again"
 # What a full disk, a disk without permission and a disk without locks answer, and the cure.
 _CURES = {
-    **dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG"), f"Free some space, {_AGAIN}"),
-    **dict.fromkeys(
-        ("EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "EEXIST", "ENOTEMPTY", "ELOOP"),
-        f"Give another path or change its permissions, {_AGAIN}",
+    "ENOSPC EDQUOT EFBIG": f"Free some space, {_AGAIN}",
+    "EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENOTEMPTY ELOOP": (
+        f"Give another path or change its permissions, {_AGAIN}"
     ),
-    **dict.fromkeys(("EIO", "ESTALE", "ENXIO", "ENODEV"), f"Check the disk, {_AGAIN}"),
-    **dict.fromkeys(
-        ("ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"),
-        "Give paths.outputs on a disk whose file locks work",
-    ),
+    "EIO ESTALE ENXIO ENODEV": f"Check the disk, {_AGAIN}",
+    "ENOLCK EOPNOTSUPP ENOTSUP ENOSYS": "Give paths.outputs on a disk whose file locks work",
 }
-_CURE_OF = {getattr(errno, name): cure for name, cure in _CURES.items() if hasattr(errno, name)}
+_CURE_OF = {getattr(errno, name): cure for names, cure in _CURES.items() for name in names.split()}
 
 
 class UserError(Exception):
@@ -125,10 +121,7 @@ def _free_space(path: object, without: str) -> str:
 
 
 def exit_if_known(error: Exception) -> None:
-    """End the process with one line if the error is no crash.
-
-    Bad input ends it with code 2, what the disk refuses with code 1.
-    """
+    """End the process with one line: bad input with code 2, an error of the disk with code 1."""
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         error = UserError(f"{str(error.filename)[:80]}...: the name is too long. Shorten it")
     fault = disk_fault(error)

@@ -17,14 +17,7 @@ from stagetransfer.files import atomic_path
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
-    "-",
-    "--",
-    "-.",
-    ":",
-    (0, (5, 1, 1, 1, 1, 1)),
-)
-
+LINES: Sequence[str | tuple[int, tuple[int, ...]]] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,

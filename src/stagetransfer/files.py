@@ -68,6 +68,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def _new_part(folder: Path) -> Iterator[Path]:
+    """Yield a new temporary folder beside `folder`, which is removed at the end of the block."""
+    part = part_of(folder)
+    try:
+        with located(folder, part):
+            remove(part)  # left by a killed process that had the same number
+            part.mkdir()
+            yield part
+    finally:
+        remove(part)
+
+
+@contextmanager
 def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a new temporary folder beside `folder`; leaving the block renames it to `folder`.
 
@@ -77,18 +90,12 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: whether to replace an earlier `folder`. Without, the caller has checked that there
             is none, and one that has appeared since is an `OSError`.
     """
-    part = part_of(folder)
-    try:
-        with located(folder, part):
-            remove(part)  # left by a killed process that had the same number
-            part.mkdir()
-            yield part
-            if replace:
-                replace_folder(part, folder)
-            else:
-                part.rename(folder)
-    finally:
-        remove(part)
+    with _new_part(folder) as part:
+        yield part
+        if replace:
+            replace_folder(part, folder)
+        else:
+            part.rename(folder)
 
 
 @contextmanager
@@ -97,18 +104,12 @@ def filled_folder(folder: Path) -> Iterator[Path]:
 
     `folder` may hold other files, which stay. An error leaves it as it was.
     """
-    part = part_of(folder)
-    try:
-        with located(folder, part):
-            remove(part)
-            part.mkdir()
-            yield part
-            for file in [one for one in part.rglob("*") if one.is_file()]:
-                place = folder / file.relative_to(part)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(place)
-    finally:
-        remove(part)
+    with _new_part(folder) as part:
+        yield part
+        for file in [one for one in part.rglob("*") if one.is_file()]:
+            place = folder / file.relative_to(part)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
 
 
 def replace_folder(new: Path, folder: Path) -> None:

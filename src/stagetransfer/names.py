@@ -2,17 +2,11 @@
 
 import re
 
-LIBRARIES = ("alexnet", "torchvision", "timm")
-"""Where a network comes from: this package, or a library."""
-
 VARIANTS = ("paper", "bvlc", "caffenet", "torchvision")
 """The published forms of AlexNet; see `stagetransfer.models.alexnet`."""
 
 SCHEMES = ("gaussian", "xavier", "kaiming", "lsuv")
 """Initialisation schemes of AlexNet; see `stagetransfer.models.initialisation`."""
-
-LIBRARY_SCHEMES = ("own", "lsuv")
-"""Those of the networks of libraries: their own values; the same with a scaled head."""
 
 PUBLISHED = ("torchvision", "timm", "efficientnet-lite0")
 """Published weights that need no file of the user's: of hubs, and of an installed package."""

@@ -210,7 +210,7 @@ def command(world, compose_config):
         "import": ([world / "points.csv"], ["--like", run]),
     }
     work = (
-        "advise.find_candidates", "runs.ensembles.calibrated", "reporting.build.Study",
+        "advise.write_advice.find_candidates", "runs.ensembles.calibrated", "reporting.build.Study",
         "reporting.tensorboard_board.Study", "export.bundle.Study",
         "runs.roc_study.RocStudy.metrics_table", "runs.froc_study.compare_systems",
         "reporting.convergence_plots.convergence_plot", "stress.corrupted_tests.tested",

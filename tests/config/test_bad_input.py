@@ -89,10 +89,6 @@ def test_a_ratio_that_leaves_a_class_empty(refused):
     assert line.startswith("ratio=0.001 leaves class RET no image of its")
 
 
-def test_a_stage_without_a_domain(refused):
-    assert "the stage 'bark' has no domain" in refused("chain=[bark,target]")
-
-
 def test_a_required_value_not_given(refused):
     line = refused("domain/texture=curet", "+experiment=texture")
     assert line == "domain.texture.root is required: give it as domain.texture.root=..."

@@ -93,6 +93,11 @@ def test_sources_share_a_seed_and_are_always_tuned_whole(compose_config):
     assert (target.transfer.tune_from, target.transfer.freezes) == ("conv4", True)
 
 
+def test_a_source_that_comes_again_starts_from_the_stage_before(compose_config):
+    settings = validate_config(compose_config("chain=[natural,texture,natural,target]"))
+    assert [stage.transfer is None for stage in settings.stages] == [True, False, False, False]
+
+
 def test_source_seed_can_follow(compose_config):
     settings = validate_config(
         compose_config("+experiment=natural", "seed=5", "source_seed=${seed}")
@@ -127,7 +132,7 @@ def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_conf
         (["chain=[]"], "chain: it must name"),
         (["chain=[natural,bark,target]"], "the stage 'bark' has no domain"),
         (["chain=[target,natural,target]"], "the target 'target' is also a source"),
-        (["ratio=0"], "ratio=0: "),
+        (["ratio=0"], "ratio=0.0: a number must be from 0 to 1, without 0"),
         (["ratio=1.2"], "ratio=1.2: "),
         (["seed=-1"], "seed=-1: "),
         (["++stage.natural.recipe.epochs=x"], "stage.natural.recipe.epochs: Value 'x'"),

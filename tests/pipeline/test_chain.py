@@ -11,22 +11,14 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
-from conftest import SMALL
 from made_runs import make_run
 from stagetransfer.cli.run_summary import print_summary
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.models.alexnet import LAYERS
-from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.runs.reader import read_runs
-
-
-def start(compose_config, outputs, *overrides):
-    return ChainRunner(
-        validate_config(compose_config(*SMALL, f"paths.outputs={outputs}", *overrides))
-    )
 
 
 def comparable(folder):
@@ -44,14 +36,14 @@ def outputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two_stage(compose_config, outputs):
-    return start(compose_config, outputs, "+experiment=two_stage").run()
+def two_stage(start, outputs):
+    return start(outputs, "+experiment=two_stage").run()
 
 
-def test_more_devices_than_there_are_are_refused(compose_config, tmp_path):
+def test_more_devices_than_there_are_are_refused(start, tmp_path):
     """On a processor, 99 processes would wait for each other."""
     with pytest.raises(UserError, match=r"trainer.devices=999: there are \d+ "):
-        start(compose_config, tmp_path, "+experiment=scratch", "trainer.devices=999")
+        start(tmp_path, "+experiment=scratch", "trainer.devices=999")
 
 
 def test_the_files_of_a_finished_run(two_stage, outputs):
@@ -123,17 +115,17 @@ def test_checkpoints_are_readable_without_unpickling_code(two_stage, outputs):
         assert content["hyper_parameters"]["model"]["variant"] == "paper"
 
 
-def test_a_run_on_a_few_batches_says_how_many_images_it_was_tested_on(compose_config, tmp_path):
-    run = start(compose_config, tmp_path, "+experiment=scratch", "trainer.fast_dev_run=1").run()
+def test_a_run_on_a_few_batches_says_how_many_images_it_was_tested_on(start, tmp_path):
+    run = start(tmp_path, "+experiment=scratch", "trainer.fast_dev_run=1").run()
     ((found,), _) = read_runs([run])  # which refuses a record that its files contradict
     record = read_json(run / "metrics.json")
     assert record["num_test"] == len(found.ids) == 16
     assert record["num_validation"] == 16 < record["stages"][-1]["num_validation"]
 
 
-def test_the_carried_weights_are_those_of_the_previous_stage(compose_config, outputs, two_stage):
+def test_the_carried_weights_are_those_of_the_previous_stage(start, outputs, two_stage):
     """Frozen layers end the target stage with exactly the weights of the source stage."""
-    run = start(compose_config, outputs, "+experiment=two_stage", "transfer.mode=frozen").run()
+    run = start(outputs, "+experiment=two_stage", "transfer.mode=frozen").run()
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     key = read_json(run / "metrics.json")["stages"][1]["key"]
     source = torch.load(outputs / "stages" / key / "model.ckpt", weights_only=True)["state_dict"]
@@ -146,34 +138,24 @@ def test_the_carried_weights_are_those_of_the_previous_stage(compose_config, out
     ]  # fmt: skip
 
 
-def test_the_same_command_finds_the_finished_run(compose_config, outputs, two_stage):
+def test_the_same_command_finds_the_finished_run(start, outputs, two_stage):
     before = (two_stage / "metrics.json").stat().st_mtime_ns
-    again = start(compose_config, outputs, "+experiment=two_stage")
+    again = start(outputs, "+experiment=two_stage")
     assert again.finished
     assert again.run() == two_stage
     assert (two_stage / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_the_same_command_and_seed_give_the_same_metrics(
-    compose_config, outputs, two_stage, tmp_path
-):
-    again = start(compose_config, tmp_path, "+experiment=two_stage").run()
+def test_the_same_command_and_seed_give_the_same_metrics(start, outputs, two_stage, tmp_path):
+    again = start(tmp_path, "+experiment=two_stage").run()
     assert comparable(again) == comparable(two_stage)
     assert (again / "predictions.csv").read_bytes() == (two_stage / "predictions.csv").read_bytes()
     assert again.name == two_stage.name  # the hash does not include paths
 
 
-def test_force_runs_a_finished_run_again(compose_config, outputs):
-    first = start(compose_config, outputs, "+experiment=scratch", "recipe.epochs=1").run()
-    (first / "stray").touch()
-    again = start(compose_config, outputs, "+experiment=scratch", "recipe.epochs=1", "force=true")
-    assert again.run() == first
-    assert not (first / "stray").exists()
-
-
-def test_only_settings_that_decide_the_result_change_the_run_name(compose_config, tmp_path):
+def test_only_settings_that_decide_the_result_change_the_run_name(start, tmp_path):
     def name(*overrides):
-        return start(compose_config, tmp_path, "+experiment=natural", *overrides).folder.name[-8:]
+        return start(tmp_path, "+experiment=natural", *overrides).folder.name[-8:]
 
     base = name()
     for same in ("trainer.keep_memory=false", "domain.target.workers=1", "condition=other"):
@@ -192,9 +174,9 @@ def test_only_settings_that_decide_the_result_change_the_run_name(compose_config
     assert len({base, *names}) == len(names) + 1
 
 
-def test_a_killed_stage_resumes_from_its_last_checkpoint(compose_config, tmp_path, monkeypatch):
+def test_a_killed_stage_resumes_from_its_last_checkpoint(start, tmp_path, monkeypatch):
     """A run killed after the first epoch and resumed equals an uninterrupted run bit for bit."""
-    whole = start(compose_config, tmp_path / "whole", "+experiment=natural").run()
+    whole = start(tmp_path / "whole", "+experiment=natural").run()
 
     from stagetransfer.training.callbacks import SeedEpoch
 
@@ -210,20 +192,20 @@ def test_a_killed_stage_resumes_from_its_last_checkpoint(compose_config, tmp_pat
     for _ in range(2):  # once in the source stage, once in the target
         monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", kill)
         with pytest.raises(Killed):
-            start(compose_config, tmp_path / "broken", "+experiment=natural").run()
+            start(tmp_path / "broken", "+experiment=natural").run()
         monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", original)
         if not list((tmp_path / "broken" / "stages").glob("*/DONE")):
-            runner = start(compose_config, tmp_path / "broken", "+experiment=natural")
+            runner = start(tmp_path / "broken", "+experiment=natural")
             runner._sources(1)
-    resumed = start(compose_config, tmp_path / "broken", "+experiment=natural").run()
+    resumed = start(tmp_path / "broken", "+experiment=natural").run()
     assert comparable(resumed) == comparable(whole)
     assert (resumed / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     shutil.rmtree(tmp_path)
 
 
-def test_a_chain_of_other_domains_with_half_of_the_target(compose_config, outputs):
+def test_a_chain_of_other_domains_with_half_of_the_target(start, outputs):
     run = start(
-        compose_config, outputs, "+domain/texture@domain.second=embedded",
+        outputs, "+domain/texture@domain.second=embedded",
         "+domain.second.options.per_class=20", "+domain.second.options.seed=9",
         "chain=[texture,second,target]",
         "ratio=0.5", "recipe.epochs=1", "++stage.second.require_learning=false",
@@ -231,16 +213,16 @@ def test_a_chain_of_other_domains_with_half_of_the_target(compose_config, output
     metrics = read_json(run / "metrics.json")
     assert metrics["condition"] == "texture-second-target"
     assert [stage["name"] for stage in metrics["stages"]] == ["texture", "second", "target"]
-    full = start(compose_config, outputs, "+experiment=scratch").stages[0].data
+    full = start(outputs, "+experiment=scratch").stages[0].data
     assert metrics["num_train"] == pytest.approx(full.count("train") / 2, abs=4)
     assert metrics["num_test"] == full.count("test")
 
 
-def test_pretrained_weights_replace_a_stage(compose_config, outputs, two_stage):
+def test_pretrained_weights_replace_a_stage(start, outputs, two_stage):
     key = read_json(two_stage / "metrics.json")["stages"][1]["key"]
     weights = outputs / "stages" / key / "model.ckpt"
     run = start(
-        compose_config, outputs, "+experiment=natural", "domain/natural=pretrained",
+        outputs, "+experiment=natural", "domain/natural=pretrained",
         f"domain.natural.weights={weights}", "~domain.natural.options", "recipe.epochs=1",
     ).run()  # fmt: skip
     first = read_json(run / "metrics.json")["stages"][0]
@@ -322,8 +304,8 @@ def test_a_run_of_version_0_1_can_be_restored(two_stage, tmp_path):
     assert run.network().training is False
 
 
-def test_a_chain_of_sources_is_stored_and_later_runs_reuse_it(compose_config, tmp_path):
-    alone = start(compose_config, tmp_path, "chain=[natural,texture]")
+def test_a_chain_of_sources_is_stored_and_later_runs_reuse_it(start, tmp_path):
+    alone = start(tmp_path, "chain=[natural,texture]")
     assert not alone.finished
     folder = alone.run()
     assert alone.finished
@@ -331,9 +313,9 @@ def test_a_chain_of_sources_is_stored_and_later_runs_reuse_it(compose_config, tm
     assert not (tmp_path / "runs").exists()
     entries = read_json(folder / "stage.json")["stages"]
     assert [entry["name"] for entry in entries] == ["natural", "texture"]
-    chain = start(compose_config, tmp_path, "+experiment=two_stage")
+    chain = start(tmp_path, "+experiment=two_stage")
     assert [stage.key for stage in chain.stages[:2]] == [stage.key for stage in alone.stages]
     records = read_json(chain.run() / "metrics.json")["stages"]
     assert [record["reused"] for record in records] == [True, True, False]
     with pytest.raises(UserError, match="other runs share"):
-        start(compose_config, tmp_path, "chain=[natural,texture]", "force=true").run()
+        start(tmp_path, "chain=[natural,texture]", "force=true").run()

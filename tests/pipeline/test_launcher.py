@@ -10,12 +10,17 @@ import time
 import pytest
 
 from conftest import wait_for
-from hydra_plugins.stagetransfer_launcher._job_devices import slot_environments, visible_devices
 from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
-from hydra_plugins.stagetransfer_launcher.launcher import cause_of_exit, program
+from hydra_plugins.stagetransfer_launcher.launcher import (
+    cause_of_exit,
+    program,
+    result,
+    slot_environments,
+    visible_devices,
+)
 from stagetransfer.files import read_json
 from stagetransfer.pipeline.distributed import PARENT
-from stagetransfer.pipeline.sweep import labels
+from stagetransfer.pipeline.sweep import Job, labels
 
 
 def python_commands(folder, *scripts):
@@ -62,6 +67,13 @@ def test_the_exit_code_of_a_killed_job_is_reported_and_the_others_go_on(tmp_path
     assert cause_of_exit(codes[0], jobs[0].output) == "killed by SIGKILL (out of memory?)"
     assert cause_of_exit(codes[1], jobs[1].output) == "exit code 1: ValueError: no such thing"
     assert jobs[2].output.read_text() == "done\n"
+
+
+def test_a_job_that_trained_sources_alone_has_no_accuracy(tmp_path):
+    """Its folder is that of a stored stage, which has no metrics.json."""
+    job = Job(tmp_path / "0", 0)
+    job.begin(["chain=[natural]"], tmp_path / "stages" / "0123456789abcdef")
+    assert result(job) == ""
 
 
 def test_ctrl_c_ends_all_processes_and_their_children_that_ignore_sigterm(tmp_path):

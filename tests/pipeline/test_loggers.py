@@ -53,6 +53,12 @@ def test_placeholders_are_filled_in_at_any_depth(make, tmp_path):
     assert own.given == ("run-1 2-texture", {"at": str(tmp_path), "number": 3})
 
 
+def test_a_csv_logger_of_the_users_own_needs_no_version(make, tmp_path):
+    words = ("+logger.own._target_=pytorch_lightning.loggers.CSVLogger",)
+    (*_, own) = make(*words, f"+logger.own.save_dir={tmp_path}")
+    assert own.log_dir == str(tmp_path / "lightning_logs" / "version_0")
+
+
 def test_a_resumed_training_keeps_the_curves_of_the_interrupted_one(make, tmp_path):
     folder = tmp_path / "logs" / "2-texture"
     for number in (1, 2):

@@ -52,7 +52,13 @@ def test_the_better_half_goes_on_and_ties_keep_their_order():
         (2, 12): 0.1, (3, 12): 0.2, (5, 12): 0.2,
         (3, 24): 0.0, (5, 24): 0.9,
     }  # fmt: skip
-    tried = successive_halving([1, 2, 3, 4, 5], [6, 12, 24], lambda *pair: scores[pair])
+    tried = []
+
+    def score(*pair):
+        tried.append(pair)
+        return scores[pair]
+
+    successive_halving([1, 2, 3, 4, 5], [6, 12, 24], score)
     assert tried == list(scores)
 
 
@@ -62,7 +68,13 @@ def test_the_better_half_goes_on_and_ties_keep_their_order():
     st.randoms(use_true_random=False),
 )
 def test_the_budget_does_not_depend_on_the_figures(factors, rungs, random):
-    tried = successive_halving(factors, rungs, lambda *_: random.random())
+    tried = []
+
+    def score(*pair):
+        tried.append(pair)
+        return random.random()
+
+    successive_halving(factors, rungs, score)
     left = len(factors)
     for rung in rungs:
         assert sum(epochs == rung for _, epochs in tried) == left

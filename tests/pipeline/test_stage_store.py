@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import wait_for
-from stagetransfer.config.stage_key import key_of
+from stagetransfer.config.identity import key_of
 from stagetransfer.files import read_json, write_json, write_text
 from stagetransfer.pipeline.stage_store import StageStore, exclusive
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from conftest import ONE_THREAD, REPOSITORY, SMALL
 from made_runs import make_run
@@ -152,6 +153,20 @@ def test_failed_jobs_do_not_end_the_sweep_and_are_listed(tmp_path, launcher, sub
     if launcher == "basic":
         assert started == ["job 1 of 2, failed 0: ratio=1.5", "job 2 of 2, failed 1: ratio=2"]
     assert "Traceback" not in done.stderr
+
+
+def test_words_replace_the_values_of_a_sweeps_file_in_the_number_of_jobs(tmp_path, capsys):
+    hydra = {
+        "sweep": {"dir": str(tmp_path)},
+        "job": {"num": 0},
+        "launcher": {"_target_": "BasicLauncher"},
+        "sweeper": {"_target_": "BasicSweeper", "params": {"ratio": "0.2,1.0", "seed": "0,1,2"}},
+        "overrides": {"task": ["ratio=0.1,0.2", "seed=7"]},
+    }
+    OmegaConf.save({"hydra": hydra}, tmp_path / "multirun.yaml")
+    hydra["overrides"] = {"task": ["ratio=0.1", "seed=7"]}
+    SweepCallback().on_job_start(OmegaConf.create({"hydra": hydra}))
+    assert capsys.readouterr().out.strip() == "job 1 of 2, failed 0: ratio=0.1"
 
 
 def test_a_run_of_two_jobs_counts_once_in_the_summary(tmp_path, capsys):

@@ -27,9 +27,7 @@ class Command:
 class ProcessPool:
     """Runs commands, each in a new process and session, one at a time in each slot.
 
-    Args:
-        slots: one mapping per slot with the environment variables that the slot adds, for example
-            the one GPU that its jobs see.
+    A slot is the environment variables that it adds, for example the one GPU that its jobs see.
     """
 
     def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
@@ -46,11 +44,8 @@ class ProcessPool:
     ) -> None:
         """Run all commands. Any exception, such as Ctrl-C, first terminates all processes.
 
-        Args:
-            commands: the commands; they start in this order.
-            on_start: called in the slot's thread with the index of a command and of its slot.
-            on_end: called with the index of a command and its exit code, which is -n if signal n
-                killed the process.
+        `on_start` gets the index of a command and of its slot, in the slot's thread, and `on_end`
+        the index of a command and its exit code, which is -n if signal n killed the process.
         """
         free: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(len(self.slots)):

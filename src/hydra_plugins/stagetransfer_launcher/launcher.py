@@ -1,4 +1,4 @@
-"""The launcher plugin `hydra/launcher=slots`; `_job_devices.py` decides which GPU a job gets.
+"""The launcher plugin `hydra/launcher=slots`, and which GPU each of its jobs gets.
 
 Hydra imports this module each time it starts, so heavy imports wait until a sweep is launched.
 Hydra does not register the module in `sys.modules`, and dataclasses cannot resolve annotations that
@@ -22,6 +22,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 log = logging.getLogger(__name__)
+
+DEVICE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass
@@ -55,15 +57,7 @@ class SlotsLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run all jobs. Called by Hydra.
-
-        Failed jobs raise no exception: `stagetransfer.pipeline.sweep` lists them after the sweep.
-        """
-        from hydra_plugins.stagetransfer_launcher._job_devices import (
-            device_of_slot,
-            slot_environments,
-            visible_devices,
-        )
+        """Run all jobs; `stagetransfer.pipeline.sweep` lists those that failed. Called by Hydra."""
         from hydra_plugins.stagetransfer_launcher._process_pool import Command, ProcessPool
         from stagetransfer.pipeline.sweep import Job, labels, refuse, time_left
 
@@ -85,13 +79,12 @@ class SlotsLauncher(Launcher):
         log.info("%d jobs, %d at a time; their output: %s/*/log.txt", len(jobs), count, sweep)
         for job, overrides in zip(jobs, job_overrides, strict=True):
             job.begin(overrides)
-        names = labels(job_overrides)
+        names, slots = labels(job_overrides), slot_environments(count, devices)
         start_times, ended = dict.fromkeys(range(len(jobs)), 0.0), list[int]()
 
         def on_start(i: int, slot: int) -> None:
             start_times[i] = time.monotonic()
-            device = device_of_slot(slot, devices)
-            where = "" if device is None else f" on GPU {device}"
+            where = f" on GPU {slots[slot][DEVICE]}" if devices else ""
             log.info("#%d started%s: %s", jobs[i].number, where, names[i])
 
         def on_end(i: int, code: int) -> None:
@@ -107,7 +100,7 @@ class SlotsLauncher(Launcher):
             log.info("#%d failed after %.0f s: %s", jobs[i].number, seconds, jobs[i].failure)
 
         try:
-            ProcessPool(slot_environments(count, devices)).run(commands, on_start, on_end)
+            ProcessPool(slots).run(commands, on_start, on_end)
         except KeyboardInterrupt:
             log.info("interrupted: all jobs were ended; the same command continues the sweep")
             sys.exit(130)
@@ -147,6 +140,34 @@ class SlotsLauncher(Launcher):
         ]
 
 
+def visible_devices() -> list[str]:
+    """Return the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    import torch
+
+    named = os.environ.get(DEVICE)
+    # device_count() ends at the first name in CUDA_VISIBLE_DEVICES that does not exist.
+    count = torch.cuda.device_count()
+    names = [str(i) for i in range(count)] if named is None else named.split(",")
+    return [name.strip() for name in names[:count]]
+
+
+def slot_environments(count: int, devices: Sequence[str]) -> list[dict[str, str]]:
+    """Return the environment variables that each of `count` slots adds to those of the launcher.
+
+    They are the slot's GPU, the number of CPU threads (the cores divided by `count`, unless
+    OMP_NUM_THREADS is set already) and the process with which the job has to end. A slot is a place
+    for one running job; with more slots than GPUs, several share a GPU.
+    """
+    from stagetransfer.pipeline.distributed import PARENT
+
+    shared = {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    if "OMP_NUM_THREADS" not in os.environ:
+        shared["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // count))
+    if not devices:
+        return [shared] * count
+    return [shared | {DEVICE: devices[slot % len(devices)]} for slot in range(count)]
+
+
 def program() -> list[str]:
     """Return how this process was started, without the arguments that Hydra reads.
 
@@ -162,9 +183,7 @@ def program() -> list[str]:
 def cause_of_exit(code: int, output: Path) -> str:
     """Return one line on why a process ended that did not record the cause itself.
 
-    Args:
-        code: the exit code, which is -n if signal n killed the process.
-        output: the file with the process's stdout and stderr.
+    `code` is -n if signal n killed it, and `output` the file with its stdout and stderr.
     """
     if code < 0:
         name = signal.Signals(-code).name
@@ -175,10 +194,10 @@ def cause_of_exit(code: int, output: Path) -> str:
 
 
 def result(job: Any) -> str:
-    """Return the accuracy and run name of a finished job, or "" if no run is known."""
+    """Return the accuracy and run name of a finished job; "" without a run, as of sources alone."""
     from stagetransfer.files import read_json
 
-    if job.run is None:
+    if job.run is None or not (job.run / "metrics.json").is_file():
         return ""
     accuracy = read_json(job.run / "metrics.json")["test"]["accuracy"]
     return f": accuracy {accuracy:.4f}  {job.run.name}"

@@ -85,7 +85,7 @@ def _parse_patient(text: str) -> Callable[[str], str] | None:
 
 def parse_window(text: str) -> tuple[float, float]:
     """Return level and width of a grey window in HU, from LEVEL/WIDTH."""
-    level, width = _parse_pair("--window", text, "LEVEL/WIDTH")
+    level, width = parse_pair("--window", text, "LEVEL/WIDTH")
     if width <= 0:
         raise UserError(f"--window {text}: the width must be greater than 0")
     return level, width
@@ -99,15 +99,16 @@ def _parse_png_scale(rescale: str | None, spacing: float | None) -> PngScale | N
         return None
     from stagetransfer.ct import PngScale
 
-    slope, intercept = _parse_pair("--png-rescale", rescale, "SLOPE/INTERCEPT")
+    slope, intercept = parse_pair("--png-rescale", rescale, "SLOPE/INTERCEPT")
     if slope == 0:
         raise UserError(f"--png-rescale {rescale}: the slope must not be 0")
     return PngScale(slope, intercept, spacing)
 
 
-def _parse_pair(option: str, text: str, form: str) -> tuple[float, float]:
+def parse_pair(option: str, text: str, form: str, sign: str = "/") -> tuple[float, float]:
+    """Return the two finite numbers of an option's text, with a sign between them."""
     try:
-        first, second = (float(part) for part in text.split("/"))
+        first, second = (float(part) for part in text.split(sign))
     except ValueError:
         first = second = math.nan
     if not (math.isfinite(first) and math.isfinite(second)):

@@ -23,8 +23,7 @@ def extract(
         typer.Option(help="CSV of points, boxes, polygons; or masks, SEG, RTSTRUCT, ImageJ ROIs."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="The new folder of the data set.", **NEW_FOLDER),
+        Path | None, typer.Option(help="The new folder of the data set.", **NEW_FOLDER)
     ] = None,
     labels: Annotated[
         Path | None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stagetransfer.runs import Gathered
 
 
-def check_folders(paths: Any) -> Any:
+def existing_folders(paths: Any) -> Any:
     """Return the path or paths, or raise UserError at once, before anything heavy is imported."""
     for path in paths if isinstance(paths, list) else [paths]:
         if not path.exists():
@@ -63,7 +63,7 @@ def existing(param: typer.CallbackParam, path: Path | None) -> Path | None:
 
 def run_argument(help_text: str, **options: Any) -> Any:
     """Return a typer argument for one or more existing folders of runs."""
-    return typer.Argument(help=help_text, callback=check_folders, **options)
+    return typer.Argument(help=help_text, callback=existing_folders, **options)
 
 
 def out_folder(default: str) -> Any:
@@ -91,6 +91,11 @@ AskedConditions = Annotated[
 ]
 ResampleCount = Annotated[
     int, typer.Option(min=100, max=100_000, help="Number of bootstrap resamples.")
+]
+
+LayoutOptions = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE for the layout's reader, as domain.<name>.options; repeat."),
 ]
 
 Device = Annotated[

@@ -6,21 +6,15 @@ from typing import Annotated
 
 import typer
 
-from stagetransfer.cli.options import NEW_FOLDER, read_layout
+from stagetransfer.cli.options import NEW_FOLDER, LayoutOptions, read_layout
 from stagetransfer.errors import UserError
 
 
 def pack(
     layout: Annotated[str, typer.Argument(help="As in domain: imagenet, folder, csv, dtd, ...")],
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    out: Annotated[
-        Path,
-        typer.Option(help="The new folder.", **NEW_FOLDER),
-    ],
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE for the layout's reader, as domain.natural.options; repeat."),
-    ] = None,
+    out: Annotated[Path, typer.Option(help="The new folder.", **NEW_FOLDER)],
+    option: LayoutOptions = None,
 ) -> None:
     """Pack a set of image files into shards, to be streamed from a disk or from object storage."""
     if layout == "embedded":

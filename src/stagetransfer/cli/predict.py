@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from math import isfinite, isnan, nan
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,7 +124,9 @@ def predict(
     ):  # fmt: skip
         if given and base is None:
             raise UserError(f"--{option} needs --{needed}. Give both, or leave it out.")
-    explained = tuple(_parse_position(text) for text in reason or [])
+    explained = tuple(
+        ct_options.parse_pair("--reason", text, "X,Y in pixels", sign=",") for text in reason or []
+    )
     changes: dict[str, float] = {}
     if window is not None:
         changes["level"], changes["width"] = ct_options.parse_window(window)
@@ -206,16 +208,6 @@ def _refuse_without_series(ctx: typer.Context) -> None:
     given = [names[n] for n, source in sources.items() if source and source.name == "COMMANDLINE"]
     if given:
         raise UserError(f"{', '.join(given)}: the input has only patches. Omit what series need")
-
-
-def _parse_position(text: str) -> tuple[float, float]:
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        x = y = nan
-    if not (isfinite(x) and isfinite(y)):
-        raise UserError(f"--reason {text}: must be X,Y, two numbers in pixels of the slice")
-    return x, y
 
 
 def _show(summary: dict[str, Any], names: Sequence[str]) -> None:

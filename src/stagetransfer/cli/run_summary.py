@@ -67,9 +67,9 @@ def _explain(folder: Path, run: dict[str, Any], console: Console) -> None:
         console.print(f"  python train.py {shlex.join(words)}", soft_wrap=True)
 
 
-def print_stages(folder: Path, console: Console | None = None) -> None:
+def print_stages(folder: Path) -> None:
     """Print the summary of a stored source stage and of the stages before it."""
-    console = console or Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False)
     console.print()
     console.print(_stages(read_json(folder / "stage.json")["stages"]))
     console.print(f"stage        {folder}", soft_wrap=True)

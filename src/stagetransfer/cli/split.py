@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stagetransfer.cli.options import new_file, read_layout
+from stagetransfer.cli.options import LayoutOptions, new_file, read_layout
 from stagetransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ def split(
         typer.Option(help="With --test: share of the rest for validation. (default: 0.15)"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split.")] = 0,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE for the layout's reader, as domain.target.options; repeat."),
-    ] = None,
+    option: LayoutOptions = None,
 ) -> None:
     """Write folds, or one test and validation set, stratified by class, with whole patients."""
     if (folds is None) == (test is None):

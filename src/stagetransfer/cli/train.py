@@ -37,10 +37,7 @@ def _train(cfg: DictConfig) -> float | None:
 
 
 def train(overrides: Sequence[str]) -> None:
-    """Run Hydra on these overrides and flags, with the installed config.
-
-    They are as on the command line, such as "+experiment=two_stage", "-m", "ratio=0.2,1.0".
-    """
+    """Run Hydra on the words of a command line, such as "-m" or "ratio=0.2,1.0"."""
     sys.argv = ["stagetransfer train", *overrides]
     # Under DDP, Lightning starts this module again, by the name in this place.
     sys.modules["__main__"].__spec__ = find_spec("stagetransfer.cli.train")

@@ -1,4 +1,4 @@
-"""The settings of a domain: its images, how they are split, and how they are augmented."""
+"""The settings of a domain's images: those of the domain, and those that a stage decides."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,12 +11,6 @@ from stagetransfer.errors import UserError
 
 OPTIONAL = ("confounder", "label_noise", "long_tail")  # part of a hash only where they are set
 _PATHS = ("root", "split_file")
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "split_by": ("group", "image"),
-    "fit": ("crop", "stretch"),
-    "confounder_kind": ("mark", "frequency", "noise"),
-    "confounder_test": ("reversed", "absent", "same"),
-}
 
 
 @dataclass(frozen=True)
@@ -55,10 +49,7 @@ class DomainSettings:
         """Return the settings, with types converted as Hydra does.
 
         UserError if a key is unknown or missing, or a value is of the wrong type or impossible.
-
-        Args:
-            values: the domain's keys without `_target_` and `_partial_`.
-            key: place in the config ("domain.target"), for messages.
+        `key` is the domain's place in the config, such as "domain.target".
         """
         settings = typed(cls, (key, values))
         settings._check(key)
@@ -68,18 +59,6 @@ class DomainSettings:
         return replace(settings, label_noise=noise, long_tail=tail)
 
     def _check(self, key: str) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in (*choices, None):
-                raise UserError(f"{key}.{name}={getattr(self, name)}: none of {', '.join(choices)}")
-        for name in ("validation_share", "test_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(f"{key}.{name}={getattr(self, name)}: must lie between 0 and 1")
-        if not 0 <= self.crop < 1:
-            raise UserError(f"{key}.crop={self.crop}: must be 0 or more and below 1")
-        if self.label_noise == 1:
-            raise UserError(f"{key}.label_noise=1: must be 0 or more and below 1")
-        if self.long_tail == 0:
-            raise UserError(f"{key}.long_tail=0: must be above 0 and at most 1")
         for name in ("confounder_kind", "confounder_class", "confounder_test"):
             if self.confounder is None and getattr(self, name) is not None:
                 raise UserError(
@@ -127,6 +106,32 @@ class DomainSettings:
             **self.planted,
             **self.worsened,
         }
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What the stage decides about its data."""
+
+    name: str  # the domain's key in the config
+    is_target: bool = True  # the last stage of its chain, which has a test set
+    ratio: float = 1.0  # share r of the training images that is used, in (0, 1]
+    ratio_by: str = "image"  # what the ratio counts: "image", or "group" for whole groups
+    seed: int = 0  # draws the subset and the order of the images
+    batch_size: int = 64
+    balanced: bool = False  # draw all classes equally often
+    downsampled: bool = False  # use as many training images of each class as the rarest has
+    input_size: int = 227  # side in pixels
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of R, G and B, for values in [0, 1]
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    @property
+    def key(self) -> str:
+        """Place of the domain in the config, for messages."""
+        return f"domain.{self.name}"
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the values that decide which images are used; the rest is in other identities."""
+        return {"ratio": self.ratio, "ratio_by": self.ratio_by if self.ratio < 1 else None}
 
 
 def checked_domain(values: Mapping[str, Any], key: str) -> dict[str, Any]:

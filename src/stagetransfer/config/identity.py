@@ -1,14 +1,21 @@
 """Which settings decide a result. The only place that answers this question.
 
-The schema declares the role of each key. From it follow the keys of stages and the names of runs
-(`stagetransfer.config.stage_key`) and whether two runs can be compared (`stagetransfer.runs`).
+The schema declares the role of each key. From it follow the keys of stages, which also name the
+runs, and whether two runs can be compared (`stagetransfer.runs`).
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
 from typing import Any, Literal, cast, get_type_hints
 
 from stagetransfer.config.domain_settings import DomainSettings
-from stagetransfer.config.schema import Config, Model, Recipe, Trainer, Transfer
+from stagetransfer.config.schema import Config, Model, Recipe, RunConfig, Stage, Trainer, Transfer
+
+# Part of every hash. It is raised when a change of this package changes what the same settings
+# lead to, so that stages and runs of an older version are not mistaken for those of the new one.
+GENERATION = 4
 
 Role = Literal["decides", "place", "idle"]
 
@@ -54,3 +61,29 @@ def deciding(settings: Model | Recipe | Transfer | Trainer) -> dict[str, Any]:
     values = asdict(settings)
     chosen = [one.name for one in fields(settings) if one.metadata["role"] != "idle"]
     return {name: values[name] for name in chosen}
+
+
+def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that decides a stage's weights, except the stage before it.
+
+    `data` is the identity of its images, see `stagetransfer.data.DomainDataModule.identity`.
+    """
+    trainer, transfer = deciding(config.trainer), stage.transfer
+    if not (transfer and (transfer.search or transfer.freezes)) or data.get("augment"):
+        del trainer["frozen_features_gib"]  # there are no features to cache
+    return {
+        "name": stage.name,
+        "domain": dict(data),
+        "model": deciding(config.model),
+        "recipe": deciding(stage.recipe),
+        "transfer": deciding(transfer) if transfer else None,
+        "trainer": trainer,
+        "callbacks": {name: own for name, own in config.callbacks.items() if name not in OBSERVERS},
+        "seed": stage.seed,
+    }
+
+
+def key_of(identity: Mapping[str, Any]) -> str:
+    """Return the 16 hexadecimal digits that name what has this identity."""
+    text = json.dumps({"generation": GENERATION, **identity}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,14 +1,30 @@
-"""Which numbers a setting may have, by its name in the schema. `typed` checks every setting."""
+"""Which values a setting may have, by its name in the schema. `typed` checks every setting."""
 
 import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
 from stagetransfer.errors import UserError
+from stagetransfer.names import METRICS, VARIANTS
 
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "balance": ("none", "sampling", "downsample", "loss"),
+    "confounder_kind": ("mark", "frequency", "noise"),
+    "confounder_test": ("reversed", "absent", "same"),
+    "fit": ("crop", "stretch"),
+    "keep": ("best", "head", "none"),
+    "library": ("alexnet", "torchvision", "timm"),
+    "mode": ("full", "frozen"),
+    "monitor": (*METRICS, "last"),
+    "precision": ("auto", "fast", "32-true", "bf16-mixed", "16-mixed"),
+    "ratio_by": ("image", "group"),
+    "scheduler_interval": ("epoch", "step"),
+    "split_by": ("group", "image"),
+    "variant": VARIANTS,
+}
 CHECKED = (".lr", ".weight_decay")  # of the optimiser, by `validate_config`
 MOST = 1e9  # the greatest size of a number without a range of its own
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -25,6 +41,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "checkpoint_every_minutes": (0.01, MOST),
     "num_sanity_val_steps": (-1, MOST),  # -1: all
     "devices": (1, 1024),
+    "gradient_clip_norm": (0, MOST),
     "input_size": (1, 1024),  # above, AlexNet would have more than 4 GiB
     "rate_decay": (0, 1),
     "search_rates": (-math.inf, math.inf),  # have a check of their own
@@ -32,44 +49,51 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "test_copies": (1, 10_000),
     "workers": (0, 1024),
 }
+# Ends of these ranges that are not legal.
+EXCLUDED: Mapping[str, tuple[float, ...]] = {
+    **dict.fromkeys(("ratio", "long_tail", "gradient_clip_norm"), (0,)),
+    **dict.fromkeys(("crop", "label_noise", "label_smoothing"), (1,)),
+    **dict.fromkeys(("validation_share", "test_share"), (0, 1)),
+}
 FREE = ("callbacks", "logger")  # a user's own class may take any number
-BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
-TIMES = ("max_time", "val_check_interval")
-TIME = "a time as days:hours:minutes:seconds, such as 00:08:00:00"
+BATCHES = ("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval")
 
 
 def check_ranges(settings: Any, key_of: Mapping[str, str]) -> None:
-    """Raise UserError if a number of a schema's instance is not finite or out of its range.
+    """Raise UserError if a value of a schema's instance is no choice, not finite or out of range.
 
     Args:
         key_of: the key of the config that each field has its value from, for messages.
     """
     for name in (one.name for one in fields(settings)):
         value, key = getattr(settings, name), key_of[name]
-        if name in (*BATCHES, *TIMES, "overfit_batches", "fast_dev_run") and value is not None:
+        if name in CHOICES and value not in (*CHOICES[name], None):
+            raise UserError(f"{key}={value}: it must be one of {', '.join(CHOICES[name])}")
+        if name in (*BATCHES, "max_time") and value is not None:
             _check_batches(name, value, key)
         most = sys.float_info.max if isinstance(value, Mapping) else MOST
         least, greatest = RANGES.get(name, (-most, most))
+        excluded = EXCLUDED.get(name, ())
         for place, number in _numbers(value) if name not in FREE else ():
-            if not least <= number <= greatest and place not in CHECKED:
+            within = least <= number <= greatest and number not in excluded
+            if not within and place not in CHECKED:
                 legal = f"from {least:g} to {greatest:g}" if name in RANGES else "finite, smaller"
+                legal += f", without {' and '.join(map(str, excluded))}" * bool(excluded)
                 where = f"{key}{place}={number}"
                 raise UserError(f"{where}: a number must be {legal}. Give another value.")
 
 
 def _check_batches(name: str, value: object, key: str) -> None:
     """Raise UserError unless the value is a number of batches, a share of them, or a time."""
-    if name in TIMES and isinstance(value, str) and re.fullmatch(r"\d\d(:\d\d){3}", value):
-        return
-    legal = isinstance(value, int) and (name == "fast_dev_run" or not isinstance(value, bool))
-    text = "a number of batches"
-    if name == "max_time":
-        legal, text = False, TIME
-    elif name != "fast_dev_run":
-        legal = legal or (isinstance(value, float) and 0 <= value <= 1)
-        text += " or a share of them"
-        legal = legal and (name == "overfit_batches" or bool(value))
-    if not legal or cast(float, value) < 0:
+    text = "a number of batches or a share of them"
+    if name in ("max_time", "val_check_interval"):
+        if isinstance(value, str) and re.fullmatch(r"\d\d(:\d\d){3}", value):
+            return
+        if name == "max_time":
+            text = "a time as days:hours:minutes:seconds, such as 00:08:00:00"
+    count = type(value) is int or (isinstance(value, float) and value <= 1)
+    least = 0 if name == "overfit_batches" else math.ulp(0)
+    if name == "max_time" or not count or value < least:  # type: ignore[operator]
         raise UserError(f"{key}={value}: it must be {text}. Give another value, or null.")
 
 

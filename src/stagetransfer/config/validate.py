@@ -22,30 +22,15 @@ from stagetransfer.config.schema import (
     Trainer,
     Transfer,
 )
-from stagetransfer.config.typed import (
-    as_boolean,
-    refuse_nested,
-    refuse_unknown,
-    required,
-    typed,
-)
+from stagetransfer.config.typed import as_boolean, refuse_nested, refuse_unknown, required, typed
 from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import check_can_be_folder
-from stagetransfer.names import (
-    CONDITIONS,
-    LIBRARIES,
-    LIBRARY_SCHEMES,
-    METRICS,
-    SCHEMES,
-    VARIANTS,
-    is_folder_name,
-)
+from stagetransfer.names import CONDITIONS, SCHEMES, is_folder_name
 
 # A chain that ends with one of these has no target: its stages are trained and stored.
 SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
 # Keys of a recipe that apply to the target stage alone.
 SEARCHED = {"search_rates", "search_epochs"}
-PRECISIONS = ("auto", "fast", "32-true", "bf16-mixed", "16-mixed")
 # Arguments of torchvision's and timm's networks with which these download or unpickle weights.
 LOADING = {
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights",
@@ -56,8 +41,7 @@ LOADING = {
 def validate_config(cfg: DictConfig) -> RunConfig:
     """Check a config, as Hydra composes it or as a run's config.yaml holds it.
 
-    UserError if a required value is missing, a key is unknown, or a value is of the wrong type or
-    impossible.
+    UserError if a key is unknown or has no value, or a value is of the wrong type or impossible.
     """
     chain = _chain(cfg)
     tree = _resolve(cfg, chain)
@@ -68,7 +52,6 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     trainer = typed(Trainer, ("trainer", tree.get("trainer", {})))
     paths = typed(Paths, ("paths", tree.get("paths", {})))
     _check_model(model)
-    _one_of("trainer.precision", trainer.precision, PRECISIONS)
     if trainer.limit_test_batches is not None:
         raise UserError(
             "trainer.limit_test_batches: the test set is always tested whole. Set it to null; "
@@ -81,17 +64,20 @@ def validate_config(cfg: DictConfig) -> RunConfig:
                 f"stage.{name}={settings}: give a key below it, as in stage.{name}.recipe"
             )
     own = {name: settings or {} for name, settings in values.stage.items() if name in chain}
-    stages = tuple(_stage(tree, values, chain, name, own.get(name, {})) for name in chain)
+    stages = tuple(
+        _stage(tree, values, chain, place, own.get(name, {})) for place, name in enumerate(chain)
+    )
     transfer = stages[-1].transfer
-    for name in ("probe_epochs", "search"):
-        if transfer and trainer.devices > 1 and getattr(transfer, name):
-            raise UserError(f"transfer.{name} needs trainer.devices=1")
-    if trainer.devices > 1 and trainer.checkpoint_every_minutes is not None:
-        raise UserError("trainer.checkpoint_every_minutes needs trainer.devices=1")
-    if trainer.devices > 1 and stages[-1].recipe.search_rates:
-        raise UserError("recipe.search_rates needs trainer.devices=1")
-    if trainer.devices > 1 and any(one.recipe.optimizer["lr"] == "auto" for one in stages):
-        raise UserError("recipe.optimizer.lr=auto needs trainer.devices=1. Give a number")
+    on_one_device = {
+        "transfer.probe_epochs": transfer and transfer.probe_epochs,
+        "transfer.search": transfer and transfer.search,
+        "trainer.checkpoint_every_minutes": trainer.checkpoint_every_minutes,
+        "recipe.search_rates": stages[-1].recipe.search_rates,
+        "recipe.optimizer.lr=auto": any(one.recipe.optimizer["lr"] == "auto" for one in stages),
+    }
+    for key, is_set in on_one_device.items():
+        if is_set and trainer.devices > 1:
+            raise UserError(f"{key} needs trainer.devices=1")
     condition = values.condition or CONDITIONS.get(chain, "-".join(chain))
     for key, name in [("condition", condition), *(("chain", name) for name in chain)]:
         if not is_folder_name(name):
@@ -176,17 +162,10 @@ def _top_level(tree: Mapping[str, Any]) -> TopLevel:
     """Return the keys outside of the groups."""
     names = {one.name for one in fields(TopLevel)} - {"domain"}
     values = typed(TopLevel, ("", {key: value for key, value in tree.items() if key in names}))
-    if not 0 < values.ratio <= 1:
-        raise UserError(
-            f"ratio={values.ratio:g}: it is the share of the training images that is used. Give a "
-            "number greater than 0 and at most 1"
-        )
     if values.condition == "distil" and not values.teacher:
         raise UserError("teacher=[]: the condition distil learns from runs. Name their folders")
     if not all(isinstance(path, str) for path in values.teacher):
         raise UserError(f"teacher={values.teacher}: give a list of run folders, teacher=[A,B]")
-    _one_of("ratio_by", values.ratio_by, ("image", "group"))
-    _one_of("keep", values.keep, ("best", "head", "none"))
     return values
 
 
@@ -194,10 +173,11 @@ def _stage(
     tree: Mapping[str, Any],
     values: TopLevel,
     chain: tuple[str, ...],
-    name: str,
+    place: int,
     own: Mapping[str, Any],
 ) -> Stage:
-    key, first, last = f"stage.{name}", name == chain[0], name == chain[-1]
+    name, first, last = chain[place], place == 0, place == len(chain) - 1
+    key = f"stage.{name}"
     for section in own:
         if section not in ("recipe", "transfer", "require_learning"):
             raise UserError(
@@ -220,30 +200,25 @@ def _stage(
         base = {name: base[name] for name in base if name not in SEARCHED}
     recipe = typed(Recipe, ("recipe", base), parts["recipe"])
     _check_recipe(recipe)
-    transfer = None
-    if first:  # it has no effect, but a later chain would be refused
-        typed(Transfer, ("transfer", tree.get("transfer", {})), parts["transfer"])
-    else:
-        base = tree.get("transfer", {})
-        if not is_target:  # between sources the whole network is tuned
-            base = {name: base[name] for name in ("reinitialise",) if name in base}
-        transfer = typed(Transfer, ("transfer", base), parts["transfer"])
+    base = tree.get("transfer", {})
+    if not (first or is_target):  # between sources the whole network is tuned
+        base = {name: base[name] for name in ("reinitialise",) if name in base}
+    transfer = typed(Transfer, ("transfer", base), parts["transfer"])
+    if not first:  # of the first stage it has no effect
         _check_transfer(transfer, recipe)
-        if transfer.search and recipe.search_rates:
-            raise UserError(
-                "transfer.search and recipe.search_rates exclude each other. Search one at a time"
-            )
         if transfer.search and not is_target:
             raise UserError(f"{key}.transfer.search: only the last stage's depth can be searched")
     seed = values.seed if is_target else values.source_seed
-    return Stage(name, domain, recipe, transfer, seed, is_target, require)
+    return Stage(name, domain, recipe, None if first else transfer, seed, is_target, require)
 
 
 def _check_model(model: Model) -> None:
-    _one_of("model.library", model.library, LIBRARIES)
     own = model.library == "alexnet"
-    _one_of("model.variant", model.variant, VARIANTS)
-    _one_of("model.initialisation", model.initialisation, SCHEMES if own else LIBRARY_SCHEMES)
+    schemes = SCHEMES if own else ("own", "lsuv")
+    if model.initialisation not in schemes:
+        raise UserError(
+            f"model.initialisation={model.initialisation}: it must be one of {', '.join(schemes)}"
+        )
     if not own and not model.name:
         raise required("model.name")
     if own and (model.name or model.options):
@@ -262,13 +237,6 @@ def _check_model(model: Model) -> None:
 
 
 def _check_recipe(recipe: Recipe) -> None:
-    _one_of("recipe.scheduler_interval", recipe.scheduler_interval, ("epoch", "step"))
-    _one_of("recipe.balance", recipe.balance, ("none", "sampling", "downsample", "loss"))
-    _one_of("recipe.monitor", recipe.monitor, (*METRICS, "last"))
-    if recipe.gradient_clip_norm is not None and recipe.gradient_clip_norm <= 0:
-        raise UserError("recipe.gradient_clip_norm: it must be greater than 0, or null")
-    if not 0 <= recipe.label_smoothing < 1:
-        raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}: 0 <= it < 1 must hold")
     if recipe.patience is not None and recipe.monitor == "last":
         raise UserError("recipe.patience: it needs a figure in recipe.monitor instead of last")
     if "lr" not in recipe.optimizer:
@@ -293,15 +261,18 @@ def _check_search(rates: list[float], epochs: list[int]) -> None:
 
 
 def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
-    _one_of("transfer.mode", transfer.mode, ("full", "frozen"))
     names = transfer.search if isinstance(transfer.search, list) else [None]
     if transfer.search != "all" and not all(isinstance(one, str) for one in names):
         raise UserError(f"transfer.search={transfer.search}: give a list of blocks, or all")
     for key in ("tune_from", "search"):
         if getattr(transfer, key) and transfer.mode == "frozen":
             raise UserError(f"transfer.mode=frozen and transfer.{key} exclude each other")
-    if transfer.search and transfer.tune_from is not None:
-        raise UserError("transfer.search and transfer.tune_from exclude each other. Give only one")
+    for key, is_set in (
+        ("transfer.tune_from", transfer.tune_from is not None),
+        ("recipe.search_rates", recipe.search_rates),
+    ):
+        if transfer.search and is_set:
+            raise UserError(f"transfer.search and {key} exclude each other. Give only one")
     if transfer.rates and transfer.rate_decay is not None:
         raise UserError("transfer.rates and transfer.rate_decay exclude each other. Give only one")
     if transfer.mode == "frozen" and transfer.reinitialise == []:
@@ -327,8 +298,3 @@ def _check_transfer(transfer: Transfer, recipe: Recipe) -> None:
             f"transfer.rates: {rule!r} is not a pair [block pattern, rate]. Write it as in "
             "transfer.rates=[[head,10],['.*',1]]"
         )
-
-
-def _one_of(key: str, value: str, legal: tuple[str, ...]) -> None:
-    if value not in legal:
-        raise UserError(f"{key}={value}: it must be one of {', '.join(legal)}")

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from stagetransfer.config.domain_settings import DomainSettings
+from stagetransfer.config.domain_settings import DomainSettings, StageSettings
 from stagetransfer.config.pretrained import Pretrained
-from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.layouts.samples import Samples
 
 if TYPE_CHECKING:

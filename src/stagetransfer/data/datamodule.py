@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stagetransfer.config.domain_settings import DomainSettings
-from stagetransfer.config.stage_settings import StageSettings
+from stagetransfer.config.domain_settings import DomainSettings, StageSettings
 from stagetransfer.data import images
 from stagetransfer.data.confounder import draw_confounder
 from stagetransfer.data.copies import Copies

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagetransfer.config.stage_settings import StageSettings
+from stagetransfer.config.domain_settings import StageSettings
 from stagetransfer.data.holdout import Groups, Rows, class_names, count_by_group, round_half_up
 from stagetransfer.errors import UserError
 from stagetransfer.layouts.samples import Samples

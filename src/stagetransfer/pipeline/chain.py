@@ -4,24 +4,16 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 
+from stagetransfer.config.identity import key_of, stage_identity
 from stagetransfer.config.schema import RunConfig, Stage
-from stagetransfer.config.stage_key import key_of, stage_identity
 from stagetransfer.data import DomainDataModule, Pretrained
 from stagetransfer.errors import UserError
 from stagetransfer.files import write_json, write_text
-from stagetransfer.pipeline.checks import (
-    check_copies,
-    check_monitor,
-    check_network,
-    check_targets,
-    check_trainer,
-    stage_epochs,
-    with_precision,
-)
+from stagetransfer.pipeline.checks import check_settings, check_stages, stage_epochs, with_precision
 from stagetransfer.pipeline.distributed import is_follower, leaders_value, leave_process_group
 from stagetransfer.pipeline.loggers import LOG_FOLDERS
 from stagetransfer.pipeline.run_folder import failure_recorded, keep_weights, settle, work_folder
@@ -68,20 +60,17 @@ class ChainRunner:
     def __init__(self, config: RunConfig, overrides: Sequence[str] = ()) -> None:
         self.overrides = list(overrides)
         self.config = config = with_precision(config)
-        check_trainer(config)
+        check_settings(config)
         self.store = StageStore(config.outputs / "stages")
         self.stages: list[PreparedStage] = []
         for number, stage in enumerate(config.stages, 1):
-            check_targets(stage)
             data = stage_data(config, stage)
-            check_monitor(stage, data)
+            epochs = 0 if isinstance(data, Pretrained) else stage_epochs(config, stage, data)
             before = self.stages[-1] if self.stages else None
             before_key = before.key if before else None
             key = key_of({**self._identity(stage, data), "before": before_key})
-            epochs = stage_epochs(config, stage, data)
             self.stages.append(PreparedStage(stage, data, key, number, before, epochs))
-        check_network(config, self.stages)
-        check_copies(config, self.stages[-1])
+        check_stages(config, self.stages)
         name = f"{config.condition}-r{config.ratio:g}-s{config.seed}-{key[:8]}"
         self.folder = config.outputs / "runs" / name if self.has_target else self.store.path(key)
 
@@ -130,7 +119,7 @@ class ChainRunner:
         records = self._sources(len(self.stages) - 1)
         self._copy_logs(len(self.stages) - 1, work)
         target = self.stages[-1]
-        data = cast(DomainDataModule, target.data)
+        data = target.images
         counts = [data.count(split) for split in ("train", "validation", "test")]
         text = "%s: %d training, %d validation and %d test images, ratio %g"
         log.info(text, self._place(target), *counts, config.ratio)
@@ -175,7 +164,7 @@ class ChainRunner:
                 "kept": keep_weights(config.keep, checkpoints, source),
                 **network_entry(config.model, module.network),
             },
-            stages=[*records, trained_entry(target.stage.name, target.key, data, fitted, health)],
+            stages=[*records, trained_entry(target, fitted, health)],
         )
 
     def _sources(self, count: int) -> list[dict[str, Any]]:
@@ -250,7 +239,7 @@ class ChainRunner:
             x.stage.transfer and x.stage.transfer.search for x in later
         ):
             return None
-        return sum(x.epochs * cast(DomainDataModule, x.data).count("train") for x in later)
+        return sum(x.epochs * x.images.count("train") for x in later)
 
     def _place(self, prepared: PreparedStage) -> str:
         return f"stage {prepared.number} of {len(self.stages)}, {prepared.stage.name}"
@@ -273,16 +262,14 @@ class ChainRunner:
         fitted: Fitted,
         health: Health,
     ) -> None:
-        data = cast(DomainDataModule, prepared.data)
         state = {"state_dict": network_state(fitted.best), "hyper_parameters": dict(module.hparams)}
         write_checkpoint(state, folder / "model.ckpt")
-        entry = trained_entry(prepared.stage.name, prepared.key, data, fitted, health)
         write_json(
             folder / "stage.json",
             {
-                "stages": [*records, entry],
-                "classes": list(data.classes),
-                "identity": self._identity(prepared.stage, data),
+                "stages": [*records, trained_entry(prepared, fitted, health)],
+                "classes": list(prepared.images.classes),
+                "identity": self._identity(prepared.stage, prepared.data),
                 "versions": versions(),
             },
         )

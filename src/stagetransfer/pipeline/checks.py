@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import isfunction
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +21,7 @@ from stagetransfer.pipeline.stage import PreparedStage, source_weights
 from stagetransfer.training import StageTransfer, check_transfer, new_blocks, planned_epochs
 from stagetransfer.training.fit import build_trainer
 from stagetransfer.training.machine import resolve_precision
+from stagetransfer.training.parameter_groups import base_rate
 
 
 def with_precision(config: RunConfig) -> RunConfig:
@@ -34,43 +35,18 @@ def with_precision(config: RunConfig) -> RunConfig:
     return replace(config, trainer=replace(trainer, precision=precision), tree=tree)
 
 
-def stage_epochs(config: RunConfig, stage: Stage, data: DomainDataModule | Pretrained) -> int:
+def stage_epochs(config: RunConfig, stage: Stage, data: DomainDataModule) -> int:
     """Return the epochs of a stage's training; of a search, those of its shortest trainings."""
-    if isinstance(data, Pretrained):
-        return 0
     recipe = stage.recipe
     if recipe.search_epochs:
         recipe = replace(recipe, epochs=recipe.search_epochs[0])
     return planned_epochs(recipe, config.trainer, data.count("train"), f"stage {stage.name}")
 
 
-def check_monitor(stage: Stage, data: DomainDataModule | Pretrained) -> None:
-    """Raise UserError if the validation images do not allow to compute the stage's monitor."""
-    if isinstance(data, Pretrained):
-        return
-    monitor, occurring = stage.recipe.monitor, {*data.labels("validation").tolist()}
-    if monitor == "auroc" and len(occurring) < 2:
-        raise UserError(
-            f"recipe.monitor=auroc: the {data.count('validation')} validation images of domain."
-            f"{stage.name} are of one class, so no area is defined. Take recipe.monitor=last, or "
-            "put images of other classes into the validation set"
-        )
+def check_settings(config: RunConfig) -> None:
+    """Raise UserError if Lightning or PyTorch refuses a setting, before any data is read.
 
-
-def check_copies(config: RunConfig, target: PreparedStage) -> None:
-    """Raise UserError if test_copies asks for random variants that the target does not have."""
-    if config.test_copies > 1 and not cast(DomainDataModule, target.data).settings.random_variants:
-        key = f"domain.{target.stage.name}"
-        raise UserError(
-            f"test_copies={config.test_copies}: {key} has no random variants to average over. "
-            f"Choose some with {key}.mirror=true, turn=true or crop=0.1"
-        )
-
-
-def check_trainer(config: RunConfig) -> None:
-    """Raise UserError if Lightning refuses a setting of `trainer`, a callback or a logger.
-
-    A Trainer for one device is built: one for several starts their processes.
+    The Trainer is built for one device: one for several starts their processes.
     """
     _check_devices(config.trainer.accelerator, config.trainer.devices)
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
@@ -80,6 +56,8 @@ def check_trainer(config: RunConfig) -> None:
         build_trainer(replace(config.trainer, devices=1), callbacks=[], logger=False)
     except Exception as error:  # each of Lightning's connectors has exceptions of its own
         raise UserError(f"trainer: {first_line(error)}. Change the setting.") from error
+    for stage in config.stages:
+        _check_targets(stage)
 
 
 def _check_devices(accelerator: str, devices: int) -> None:
@@ -106,30 +84,24 @@ def _check_class(target: Any, key: str, base: type) -> None:
         raise UserError(f"{key}: {target['_target_']}: {error}. Set it in {key}.") from error
 
 
-def check_targets(stage: Stage) -> None:
-    """Find now what would otherwise be found when the stage is trained, hours later.
-
-    The optimiser and the schedule are built for one parameter.
-    """
+def _check_targets(stage: Stage) -> None:
+    """Build optimiser and schedule for one parameter, so that they do not fail hours later."""
     recipe = stage.recipe
-    lr = 1.0 if recipe.optimizer["lr"] == "auto" else float(recipe.optimizer["lr"])
-    decay = float(recipe.optimizer.get("weight_decay", 0))
-    group = {"params": [torch.zeros(1, requires_grad=True)], "lr": lr, "weight_decay": decay}
-    built: Any = [group]
-    for key in ("optimizer", "scheduler"):
-        if not (target := getattr(recipe, key)):
+    optimizer = {**recipe.optimizer, "lr": base_rate(recipe)}
+    of_group = {"lr": optimizer["lr"], "weight_decay": float(optimizer.get("weight_decay", 0))}
+    built: Any = [{"params": [torch.zeros(1, requires_grad=True)], **of_group}]
+    for key, target in (("optimizer", optimizer), ("scheduler", recipe.scheduler)):
+        if not target:
             continue
-        build = partial_of(
-            {**target, **({"lr": lr} if key == "optimizer" else {})}, f"recipe.{key}"
-        )
+        name, build = target["_target_"], partial_of(target, f"recipe.{key}")
         total = {"total_steps": 100} if "total_steps" in inspect.signature(build).parameters else {}
         try:
             built = build(built, **total)
         except Exception as error:  # what the class raises for a value that it does not take
-            made = f"recipe.{key}: {target['_target_']} with these keywords fails"
+            made = f"recipe.{key}: {name} with these keywords fails"
             raise UserError(f"{made} ({first_line(error)}). Correct a keyword.") from error
         if not hasattr(built, "step"):
-            raise UserError(f"recipe.{key}: {target['_target_']} makes no {key}. Set another.")
+            raise UserError(f"recipe.{key}: {name} makes no {key}. Set another.")
 
 
 def _check_size(model: Model, network: Backbone) -> None:
@@ -146,10 +118,33 @@ def _check_size(model: Model, network: Backbone) -> None:
         ) from error
 
 
-def check_network(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
-    """Build the network, check that it has the blocks that settings name, and that weights fit.
+def check_stages(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
+    """Raise UserError if data, network and published weights do not fit the settings of stages.
 
-    This comes before anything is written. AlexNet, which is large, is built without memory.
+    This comes before anything is written.
+    """
+    for prepared in stages:
+        if prepared.stage.recipe.monitor == "auroc" and not isinstance(prepared.data, Pretrained):
+            labels = prepared.images.labels("validation").tolist()
+            if len({*labels}) < 2:
+                raise UserError(
+                    f"recipe.monitor=auroc: the {len(labels)} validation images of domain."
+                    f"{prepared.stage.name} are of one class, so no area is defined. Take "
+                    "recipe.monitor=last, or put images of other classes into the validation set"
+                )
+    key = f"domain.{stages[-1].stage.name}"
+    if config.test_copies > 1 and not stages[-1].images.settings.random_variants:
+        raise UserError(
+            f"test_copies={config.test_copies}: {key} has no random variants to average over. "
+            f"Choose some with {key}.mirror=true, turn=true or crop=0.1"
+        )
+    _check_network(config, stages)
+
+
+def _check_network(config: RunConfig, stages: Sequence[PreparedStage]) -> None:
+    """Check that the network has the blocks that settings name, and that weights fit it.
+
+    AlexNet, which is large, is built without memory.
     """
     with torch.device("meta" if config.model.library == "alexnet" else "cpu"):
         network = build_backbone(config.model, 2)

@@ -34,17 +34,17 @@ def stage_loggers(
     values = {"folder": str(folder), "stage": stage, "run": run}
     made: list[Logger] = []
     for name, settings in loggers.items():
-        filled = _filled(settings, values)
-        build = partial_of(filled, f"logger.{name}")
-        if build.func is CSVLogger:
-            _keep_earlier(Path(filled["save_dir"], filled["name"], filled["version"]), resuming)
+        build = partial_of(_filled(settings, values), f"logger.{name}")
         try:
-            made.append(_isolated(build()))
+            logger = build()
         except ModuleNotFoundError as error:
             raise UserError(
                 f"logger.{name}: a package is not installed ({first_line(error)}). "
                 f"Install it, for example with pip install 'stagetransfer[{name}]'"
             ) from error
+        if isinstance(logger, CSVLogger):
+            _keep_earlier(Path(logger.log_dir), resuming)
+        made.append(_isolated(logger))
     return made
 
 

@@ -38,6 +38,7 @@ class RestoredRun:
     folder: Path
     record: dict[str, Any]
     config: RunConfig
+    kept: dict[str, Any]  # the file of the network, and a digest of what it needs of the source
 
     @property
     def condition(self) -> str:
@@ -84,17 +85,11 @@ class RestoredRun:
 
         UserError if its weights or those of the source stage that it needs cannot be read.
         """
-        kept, classes = self.kept, len(self.record["classes"])
-        state = self._state(self.folder / "checkpoints" / kept["file"])
-        if kept["file"] == "head.ckpt":
-            source, digest = self._state(self.source(-2)), kept.get("source_sha256")
+        state = self._state(self.folder / "checkpoints" / self.kept["file"])
+        if self.kept["file"] == "head.ckpt":
+            source, digest = self._state(self.source(-2)), self.kept.get("source_sha256")
             state = whole_state(state, source, digest, self.folder)
-        return self._network(state, classes)
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """The file that the network is kept in, and a digest of what it needs of the source."""
-        return self.record.get("kept") or {"file": "best.ckpt"}
+        return self._network(state, len(self.record["classes"]))
 
     def source(self, stage: int) -> str | Path:
         """Return the file with the weights of a stage before, or the word torchvision."""
@@ -171,7 +166,7 @@ def _restore(folder: Path) -> RestoredRun:
         config = validate_config(OmegaConf.create(settings))
     except (UserError, OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{file}: {str(error).rstrip('.')}. {cure}") from error
-    run = RestoredRun(folder, record, config)
+    run = RestoredRun(folder, record, config, kept)
     if kept["file"] == "head.ckpt":
         source = run.source(-2) if len(record["stages"]) > 1 else folder
         if isinstance(source, Path) and not source.is_file():

@@ -131,20 +131,17 @@ T = TypeVar("T")
 
 def successive_halving(
     candidates: Sequence[T], rungs: Sequence[int], score: Callable[[T, int], float]
-) -> list[tuple[T, int]]:
-    """Return the pairs (candidate, rung) that successive halving trains, in order.
+) -> None:
+    """Train pairs (candidate, rung) by successive halving.
 
     `score` trains a pair and returns how good it is; higher is better, -inf if it failed. Of equal
     ones the first goes on.
     """
-    tried: list[tuple[T, int]] = []
     left = list(candidates)
     for rung in rungs:
         scores = [score(candidate, rung) for candidate in left]
-        tried += [(candidate, rung) for candidate in left]
         ranked = sorted(range(len(left)), key=lambda i: -scores[i])  # stable: ties keep their order
         left = [left[i] for i in sorted(ranked[: math.ceil(len(left) / 2)])]
-    return tried
 
 
 def search_rates(search: Search) -> tuple[PreparedStage, Fitted, dict[str, Any]]:

@@ -13,7 +13,6 @@ from torch import Tensor
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
-from stagetransfer.errors import UserError
 from stagetransfer.files import read_json, write_json
 from stagetransfer.models import copy_blocks, read_weights
 from stagetransfer.pipeline.distributed import is_follower
@@ -52,6 +51,11 @@ class PreparedStage:
     epochs: int  # of the training; at least recipe.epochs
 
     @property
+    def images(self) -> DomainDataModule:
+        """Return the data of a stage that is trained, not replaced by weights."""
+        return cast(DomainDataModule, self.data)
+
+    @property
     def title(self) -> str:
         """Return the name of the stage's folder in `tensorboard` and `logs`, such as 2-texture."""
         return f"{self.number}-{self.stage.name}"
@@ -86,7 +90,7 @@ def prepare(
     they replace the images of the data. With `lr: auto`, the learning rates of the module are the
     factors of the blocks alone.
     """
-    stage, data = prepared.stage, cast(DomainDataModule, prepared.data)
+    stage, data = prepared.stage, prepared.images
     recipe, settings = stage.recipe, stage.transfer
     module = ClassifierModule(
         config.model,
@@ -195,8 +199,6 @@ def with_found_rate(
         )
         write_json(file, found)
     found = read_json(file, "Remove it, and the range test runs again.")
-    if not isinstance(found.get("lr"), float):
-        raise UserError(f"{file}: it holds no lr. Remove it, and the range test runs again.")
     log.info("  learning rate of the range test: %.3g", found["lr"])
     return with_recipe(prepared, optimizer={**recipe.optimizer, "lr": found["lr"]}), found
 

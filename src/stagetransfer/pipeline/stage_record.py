@@ -6,17 +6,17 @@ from typing import Any
 from stagetransfer.config.schema import Model
 from stagetransfer.data import DomainDataModule
 from stagetransfer.models import Backbone
+from stagetransfer.pipeline.stage import PreparedStage
 from stagetransfer.runs.predictions import Predictions
 from stagetransfer.training import Fitted, Health, TestResult
 
 
-def trained_entry(
-    name: str, key: str, data: DomainDataModule, fitted: Fitted, health: Health
-) -> dict[str, Any]:
+def trained_entry(prepared: PreparedStage, fitted: Fitted, health: Health) -> dict[str, Any]:
     """Return the entry of a stage that was trained."""
+    data = prepared.images
     return {
-        "name": name,
-        "key": key,
+        "name": prepared.stage.name,
+        "key": prepared.key,
         "reused": False,
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,

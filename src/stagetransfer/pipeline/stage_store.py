@@ -43,10 +43,7 @@ class StageStore:
         return (self.path(key) / "DONE").is_file()
 
     def record(self, key: str) -> list[dict[str, Any]]:
-        """Return the entries of a finished stage and of those before it, from its stage.json.
-
-        UserError if the file is damaged.
-        """
+        """Return the entries of a stage and of those before it; UserError if they are damaged."""
         file = self.path(key) / "stage.json"
         cure = f"Remove the folder {file.parent}, and the stage is trained again."
         stages = read_json(file, cure).get("stages")

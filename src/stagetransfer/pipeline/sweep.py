@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
@@ -112,32 +113,30 @@ class Job:
 
 def jobs(sweep: Path) -> list[Job]:
     """Return the jobs of a sweep that have started, by number."""
-    found = [Job(path.parent, int(read_json(path)["number"])) for path in _records(sweep)]
+    found = [Job(path.parent, int(record["number"])) for path, record in _records(sweep)]
     return sorted(found, key=lambda job: job.number)
 
 
 def forget_jobs(sweep: Path) -> None:
     """Remove the records of an earlier sweep in this folder, which are not those of the next."""
-    for path in _records(sweep):
+    for path, _ in _records(sweep):
         path.with_name("failure.txt").unlink(missing_ok=True)
         path.unlink()
 
 
-def _records(sweep: Path) -> list[Path]:
-    """Return the job.json of each job, but none of another program, or of a sweep further below."""
+def _records(sweep: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return each job.json and its content; none of another program or of a sweep further below."""
     inner = [path.parent for path in sweep.rglob("multirun.yaml") if path.parent != sweep]
+    found = []
+    for path in sweep.rglob("job.json"):
+        with suppress(UserError):
+            found.append((path, read_json(path)))
     return [
-        path
-        for path in sweep.rglob("job.json")
-        if not any(path.is_relative_to(folder) for folder in inner) and _is_record(path)
+        (path, record)
+        for path, record in found
+        if record.keys() == {"number", "overrides", "run"}
+        and not any(path.is_relative_to(folder) for folder in inner)
     ]
-
-
-def _is_record(path: Path) -> bool:
-    try:
-        return read_json(path).keys() == {"number", "overrides", "run"}
-    except UserError:
-        return False
 
 
 def unresolved_subdir(config: DictConfig) -> str:
@@ -198,10 +197,11 @@ class SweepCallback(Callback):
             return
         sweep = Path(hydra.sweep.dir)
         first = OmegaConf.load(sweep / "multirun.yaml")
-        words = [*first.hydra.overrides.task]
-        words += [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items()]
+        words = [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items()]
+        words += first.hydra.overrides.task  # these count, where both name a key
         parsed = OverridesParser.create().parse_overrides(words)
-        swept = [one for one in parsed if one.is_sweep_override()]
+        of_key = {one.get_key_element(): one for one in parsed}
+        swept = [one for one in of_key.values() if one.is_sweep_override()]
         number, of, left, begun = hydra.job.num, "", "", jobs(sweep)
         if "BasicSweeper" in hydra.sweeper._target_:
             count = prod(len([*one.sweep_string_iterator()]) for one in swept)

@@ -19,7 +19,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone
 from stagetransfer.pipeline.restore import RestoredRun, restore_runs
 from stagetransfer.runs.ensembles import temperature
-from stagetransfer.runs.reader import find_runs, is_finished, read_runs
+from stagetransfer.runs.reader import is_finished, read_runs
 
 
 class Teachers:
@@ -92,4 +92,4 @@ def _restored(config: RunConfig) -> list[RestoredRun]:
                 f"teacher: {path}: not the folder of a finished run, which holds metrics.json. "
                 "Name each run"
             )
-    return restore_runs(find_runs([Path(path) for path in config.teacher]))
+    return restore_runs([Path(path) for path in config.teacher])

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import LambdaCallback
 from torch.utils.data import DataLoader, Dataset
 
+from stagetransfer.config.identity import key_of
 from stagetransfer.config.schema import Trainer
-from stagetransfer.config.stage_key import key_of
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.loader import EpochSampler, build_loader
 from stagetransfer.models import NoSplit

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import features
 
-from stagetransfer.config.stage_key import key_of
+from stagetransfer.config.identity import key_of
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.images import decode, memory_map
 from stagetransfer.errors import UserError, cause
