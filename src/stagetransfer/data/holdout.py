@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
@@ -48,8 +48,7 @@ def split_samples(
             rows.setdefault(split, np.array([], dtype=np.int64))
         elif split not in rows:
             labels, own = samples.labels[train], None if groups is None else groups[train]
-            names = samples.classes
-            kept, held = hold_out(labels, own, share, seed, what=split, hint=hint, classes=names)
+            kept, held = hold_out(labels, own, share, seed, split, hint, samples.classes)
             train, rows[split] = train[kept], train[held]
     return {"train": train, "validation": rows["validation"], "test": rows["test"]}
 
@@ -83,10 +82,9 @@ def hold_out(
     groups: Groups | None,
     share: float,
     seed: int,
-    *,
     what: str,
     hint: str,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str],
 ) -> tuple[Rows, Rows]:
     """Hold out about `share` of every class: single images, or whole groups if groups are given.
 
@@ -100,17 +98,13 @@ def hold_out(
         groups: (N,) names of the groups that stay whole, or None.
         what: name of the held-out part, for messages ("test").
         hint: override that splits by image, for messages.
-        classes: C names, for messages; the labels by default. Each class must be on both sides.
+        classes: C names, for messages. Each class must be on both sides.
     """
     if not 0 < share < 1:
         raise UserError(f"the {what} share is {share:g}: it must lie between 0 and 1")
-    classes = class_names(labels, classes)
-    units: NDArray[Any] = np.arange(len(labels)) if groups is None else np.asarray(groups)
     unit, cure = ("image", "add images") if groups is None else ("group", f"{hint} splits by image")
-    if groups is None:
-        counts = np.bincount(labels, minlength=len(classes)).tolist()
-    else:
-        counts = [len(np.unique(units[labels == label])) for label in range(len(classes))]
+    units = pd.Series(np.arange(len(labels)) if groups is None else groups)
+    counts = units.groupby(labels).nunique().reindex(range(len(classes)), fill_value=0).tolist()
     for name, number in zip(classes, counts, strict=True):
         if number < 2:
             raise UserError(
@@ -120,7 +114,7 @@ def hold_out(
     if groups is None:
         held = _hold_out_images(labels, share, seed)
     else:
-        held = _hold_out_groups(labels, units, share, seed, len(classes))
+        held = _hold_out_groups(labels, groups, share, seed, len(classes))
     kept = np.delete(np.arange(len(labels)), held)
     for rows, side in ((kept, "training"), (held, what)):
         images = np.bincount(labels[rows], minlength=len(classes))
@@ -144,7 +138,7 @@ def _hold_out_images(labels: NDArray[np.int64], share: float, seed: int) -> Rows
 
 
 def _hold_out_groups(
-    labels: NDArray[np.int64], groups: NDArray[np.str_], share: float, seed: int, classes: int
+    labels: NDArray[np.int64], groups: Groups, share: float, seed: int, classes: int
 ) -> Rows:
     """Improve many random splits side by side and return the best one.
 
@@ -175,18 +169,13 @@ def _hold_out_groups(
 
 
 def count_by_group(
-    labels: NDArray[np.int64], groups: NDArray[np.str_], classes: int
+    labels: NDArray[np.int64], groups: Groups, classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the (N,) group number of each row, and (G, C) images of each class in each group."""
     names, group_of_row = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), classes), dtype=np.int64)
     np.add.at(counts, (group_of_row, labels), 1)
     return group_of_row, counts
-
-
-def class_names(labels: NDArray[np.int64], classes: Sequence[str] | None) -> Sequence[str]:
-    """Return `classes`, or the labels as names."""
-    return classes or [str(label) for label in range(labels.max(initial=-1) + 1)]
 
 
 def round_half_up(count: float) -> int:

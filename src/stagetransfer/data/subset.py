@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.config.stage_settings import StageSettings
-from stagetransfer.data.holdout import Groups, Rows, class_names, count_by_group, round_half_up
+from stagetransfer.data.holdout import Groups, Rows, count_by_group, round_half_up
 from stagetransfer.errors import UserError
 from stagetransfer.layouts.samples import Samples
 
@@ -28,13 +27,12 @@ def subset_of_splits(
         raise UserError(f"ratio_by=group: {stage.key} knows no groups. Use ratio_by=image.")
     for split in ("train", "validation") if ratio < 1 else ():
         rows, keep = splits[split], split == "validation"
-        labels = samples.labels[rows]
-        options: dict[str, Any] = {"classes": samples.classes, "keep_classes": keep}
+        labels, classes = samples.labels[rows], samples.classes
         if by_group and samples.groups is not None:
             groups = [samples.groups[row] for row in rows]
-            chosen = subset_by_group(labels, groups, ratio, seed, **options)
+            chosen = subset_by_group(labels, groups, ratio, seed, classes, keep_classes=keep)
         else:
-            chosen = subset_by_image(labels, ratio, seed, **options)
+            chosen = subset_by_image(labels, ratio, seed, classes, keep_classes=keep)
         used[split] = rows[chosen]
     train = splits["train"]
     labels, chosen = samples.labels[train], np.searchsorted(train, used["train"])
@@ -49,8 +47,8 @@ def subset_by_image(
     labels: NDArray[np.int64],
     ratio: float,
     seed: int,
+    classes: Sequence[str],
     *,
-    classes: Sequence[str] | None = None,
     keep_classes: bool = False,
 ) -> Rows:
     """Return the share r of every class; subsets are nested (r = 0.2 lies within r = 0.4).
@@ -58,16 +56,14 @@ def subset_by_image(
     Of a class with n images, the first floor(r n + 1/2) of one permutation are taken. The
     permutation depends on (seed, class) alone. With `keep_classes`, every class keeps at least one
     image at any ratio; without it, a class that the ratio leaves empty is a UserError. The labels
-    (N,) are in [0, C), and the C `classes` are names for messages.
+    (N,) are in [0, C), the ratio is in (0, 1], and the C `classes` are names for messages.
     """
-    _check_ratio(ratio)
-    names = class_names(labels, classes)
-    sizes = [int(np.sum(labels == label)) for label in range(len(names))]
+    sizes = np.bincount(labels, minlength=len(classes)).tolist()
     counts = [max(round_half_up(ratio * size), min(int(keep_classes), size)) for size in sizes]
     if emptied := [label for label, count in enumerate(counts) if sizes[label] and not count]:
         rarest = min(emptied, key=sizes.__getitem__)
         raise UserError(
-            f"ratio={ratio:g} leaves class {names[rarest]} no image of its {sizes[rarest]}; the "
+            f"ratio={ratio:g} leaves class {classes[rarest]} no image of its {sizes[rarest]}; the "
             f"smallest ratio that keeps one is {_rounded_up(0.5 / sizes[rarest]):g}"
         )
     chosen = [_permutation(labels, label, seed)[:count] for label, count in enumerate(counts)]
@@ -79,8 +75,8 @@ def subset_by_group(
     groups: Groups,
     ratio: float,
     seed: int,
+    classes: Sequence[str],
     *,
-    classes: Sequence[str] | None = None,
     keep_classes: bool = False,
 ) -> Rows:
     """Return the share r of a set in whole groups: nested, every class as near to r as possible.
@@ -95,9 +91,7 @@ def subset_by_group(
     The arguments are those of `subset_by_image`. With `keep_classes`, more than r is taken if r
     alone would leave a class empty.
     """
-    _check_ratio(ratio)
-    names = class_names(labels, classes)
-    group_of_row, counts = count_by_group(labels, np.asarray(groups), len(names))
+    group_of_row, counts = count_by_group(labels, groups, len(classes))
     taken_from = _ratio_of_each_group(counts, seed)
     has = counts > 0  # a class without any group was empty before the ratio was applied
     first = np.where(has, taken_from[:, None], 1.0).min(axis=0) * has.any(axis=0)
@@ -106,7 +100,7 @@ def subset_by_group(
         ratio = max(ratio, float(first[latest]))
     if first[latest] > ratio:
         raise UserError(
-            f"ratio={ratio:g} leaves class {names[latest]} none of its "
+            f"ratio={ratio:g} leaves class {classes[latest]} none of its "
             f"{has[:, latest].sum()} groups; the smallest ratio that keeps one is "
             f"{_rounded_up(first[latest]):g}"
         )
@@ -172,11 +166,6 @@ def _ratio_of_each_group(counts: NDArray[np.int64], seed: int) -> NDArray[np.flo
         held += added[group]
         queues[added[group].argmax()].pop()
     return taken_from
-
-
-def _check_ratio(ratio: float) -> None:
-    if not 0 < ratio <= 1:
-        raise UserError(f"ratio={ratio:g}: must be above 0 and at most 1")
 
 
 def _rounded_up(ratio: float) -> float:
