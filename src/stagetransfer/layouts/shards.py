@@ -8,7 +8,6 @@ splits without any shard, and an image is one range of bytes of one shard.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 import time
@@ -115,11 +114,6 @@ class PackedImages(FilePaths):
         """The (N,) numbers of shards, if there are so many that an epoch reads them in windows."""
         shards: NDArray[np.int64] = self.places[:, 0]
         return shards if len(self.shards.files()) > MIXED else None
-
-    def order_digest(self) -> str | None:
-        """Return a hash of what decides the order of an epoch, or None if nothing does."""
-        shards = self.mixed
-        return None if shards is None else hashlib.sha256(shards.tobytes()).hexdigest()[:16]
 
 
 def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Samples:
