@@ -48,14 +48,12 @@ _TYPES: dict[object, tuple[type, str]] = {
 
 
 def read(layout: str, root: Path, **options: object) -> Samples:
-    """Return the images below `root`, read by the layout of this name with these keywords.
+    """Return the images below `root`, read by a layout in `LAYOUTS` with these keywords.
 
     Images are paths that are not opened yet (see `check_images`). Their ids are the paths below
     `root` with forward slashes, and the samples are sorted by id. Hidden files are left out.
-    UserError if there is no such layout or option, or the folder is not of this layout.
+    UserError if there is no such option, or the folder is not of this layout.
     """
-    if layout not in LAYOUTS:
-        raise UserError(f"layout={layout}: none of {', '.join(LAYOUTS)}")
     reader = functools.partial(LAYOUTS[layout], root)
     return reader(**check_options(reader, options, f"layout {layout}: options"))
 
