@@ -120,10 +120,9 @@ def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Sam
     """Read what `stagetransfer pack` has written, with the labels and splits that it read.
 
     Args:
-        url: where the files lie if they are not in `root`, as litdata writes it: s3://..., gs://...,
-            azure://..., r2://... or local:/a/slow/disk. They are downloaded into `root`.
-        keep: false if `root` has too little space for the shards: each image is then read by itself
-            in every epoch.
+        url: where the files lie if they are not in `root`, into which they are downloaded:
+            s3://..., gs://..., azure://..., r2://... or local:/a/slow/disk, as in litdata.
+        keep: false if `root` has no space for the shards: all epochs read each image by itself.
     """
     entries(root)  # refuses a missing folder
     shards = Shards(root, url, keep)
@@ -141,8 +140,9 @@ def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Sam
         whole = samples.fingerprint(digests) == about["fingerprint"]
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{root / TABLE}: cannot be read ({error}). {again}") from error
-    files = shards.files()
-    if not whole or images.places.shape != (len(names), 3) or images.places.max() < 0:
+    files, places = shards.files(), images.places
+    fits = places.shape == (len(names), 3) and not (places < 0).any()
+    if not whole or not fits or (places[:, 0] >= len(files)).any():
         raise UserError(f"{root / TABLE}: does not belong to {root / ABOUT}. {again}")
     if sum(file["chunk_size"] for file in files) != len(names):
         raise UserError(f"{root / INDEX}: does not belong to {root / TABLE}. {again}")
