@@ -1,7 +1,7 @@
 """Training, validation and test images of a domain: the publisher's split, or images held out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,10 @@ from stagetransfer.layouts.samples import Samples
 Rows = NDArray[np.int64]
 Groups = Sequence[str] | NDArray[np.str_]
 
-# The search for the best split by group: number of random orders of the groups, the least product
-# of orders and groups (few groups: more orders), and passes through all groups of an order. In a
-# later pass a group may return to the side that it left before.
-_ORDERS = 64
-_ORDERS_TIMES_GROUPS = 16384
-_PASSES = 4
+# The search for the best split by group.
+_ORDERS = 64  # least number of random orders of the groups
+_ORDERS_TIMES_GROUPS = 16384  # at least: with few groups, there are more orders
+_PASSES = 4  # through all groups of an order; in a later one, a group may return to its side
 
 
 def split_samples(
@@ -32,11 +30,9 @@ def split_samples(
 ) -> dict[str, Rows]:
     """Return the rows of "train", "validation" and "test": official, or held out from training.
 
-    Args:
-        test_share: share of the images in (0, 1); None to hold out no test set.
-        validation_share: share in (0, 1) of the images that are left.
-        by: "group" to keep known groups whole, or "image".
-        hint: override that splits by image, for messages.
+    `test_share` is in (0, 1), or None to hold out no test set; `validation_share` is that of the
+    images that are left. `by` is "group" to keep known groups whole, or "image"; `hint` is the
+    override that splits by image, for messages.
     """
     rows = official_splits(samples)
     if rows and "train" not in rows:
@@ -91,14 +87,9 @@ def hold_out(
     By image, floor(share n + 1/2) of a class's n images are held out, but at least one and not all.
     By group, the best of many random splits is taken: every class is on both sides, and the sum
     over the classes of (held-out share of the class - `share`)^2 is the least. Return the rows that
-    are kept, and those that are held out; both sorted.
-
-    Args:
-        labels: (N,) in [0, C). A class with too few images or groups is a UserError.
-        groups: (N,) names of the groups that stay whole, or None.
-        what: name of the held-out part, for messages ("test").
-        hint: override that splits by image, for messages.
-        classes: C names, for messages. Each class must be on both sides.
+    are kept, and those that are held out; both sorted. A class that cannot be on both sides is a
+    UserError. Labels (N,) are in [0, C). The name of the held-out part ("test"), the override that
+    splits by image and the names of the C classes are for messages.
     """
     if not 0 < share < 1:
         raise UserError(f"the {what} share is {share:g}: it must lie between 0 and 1")
@@ -112,7 +103,9 @@ def hold_out(
                 f"{what} set beside the training set; {cure}"
             )
     if groups is None:
-        held = _hold_out_images(labels, share, seed)
+        orders = permuted_classes(labels, len(classes), seed)
+        sizes = [min(max(round_half_up(share * len(x)), 1), len(x) - 1) for x in orders]
+        held = first_of_each(orders, sizes)
     else:
         held = _hold_out_groups(labels, groups, share, seed, len(classes))
     kept = np.delete(np.arange(len(labels)), held)
@@ -126,15 +119,17 @@ def hold_out(
     return kept, held
 
 
-def _hold_out_images(labels: NDArray[np.int64], share: float, seed: int) -> Rows:
+def permuted_classes(labels: NDArray[np.int64], classes: int, seed: int) -> list[Rows]:
+    """Return the rows of each class in a random order, which depends on (seed, class) alone."""
     # One sort for all classes: a comparison with all labels for each of 1,000 classes is slow.
     order = np.argsort(labels, kind="stable")
-    held = []
-    for label, rows in enumerate(np.split(order, np.cumsum(np.bincount(labels))[:-1])):
-        if len(rows):
-            count = min(max(round_half_up(share * len(rows)), 1), len(rows) - 1)
-            held.append(np.random.default_rng((seed, label)).permutation(rows)[:count])
-    return np.sort(np.concatenate(held))
+    parts = np.split(order, np.cumsum(np.bincount(labels, minlength=classes))[:-1])
+    return [np.random.default_rng((seed, i)).permutation(rows) for i, rows in enumerate(parts)]
+
+
+def first_of_each(orders: Iterable[Rows], counts: Iterable[int]) -> Rows:
+    """Return the first rows of each order, sorted."""
+    return np.sort(np.concatenate([rows[:n] for rows, n in zip(orders, counts, strict=True)]))
 
 
 def _hold_out_groups(

@@ -79,16 +79,17 @@ class ImageSet(Dataset[Batch]):
         index = torch.as_tensor(indices)
         if self.held is not None:
             images = _select(self.held, index.to(self.held.device))
+            return Batch(images, self.labels[index], self.rows[index])
+        rows = self.rows[index].numpy()
+        if self.cache is not None:
+            pixels = memory_map(self.cache)[rows]
         else:
-            if self.cache is not None:
-                pixels = memory_map(self.cache)[self.rows[index].numpy()]
-            else:
-                packed = self.files if isinstance(self.files, PackedImages) else None
-                files = packed.several(indices) if packed else [self.files[i] for i in indices]
-                pixels = np.stack([decode(file, self.side, self.fit, "RGB") for file in files])
-            images = _channels_first(pixels)
-            if self.confounder is not None:
-                images = self.confounder.plant(images, self.rows[index].numpy())
+            packed = self.files if isinstance(self.files, PackedImages) else None
+            files = packed.several(indices) if packed else [self.files[i] for i in indices]
+            pixels = np.stack([decode(file, self.side, self.fit, "RGB") for file in files])
+        images = _channels_first(pixels)
+        if self.confounder is not None:
+            images = self.confounder.plant(images, rows)
         return Batch(images, self.labels[index], self.rows[index])
 
 
@@ -125,9 +126,8 @@ def decode(path: ImageSource, side: int, fit: str, mode: str | None = None) -> N
         fit: "crop" takes the central square and scales it; "stretch" scales both sides.
         mode: "L" or "RGB"; None keeps grey images grey.
     """
-    converted = read_image(path, mode=mode, side=side, stretch=fit == "stretch").image
-    array = np.asarray(converted)
-    small = mode is None and converted.width == converted.height <= side
+    array = np.asarray(read_image(path, mode=mode, side=side, stretch=fit == "stretch").image)
+    small = mode is None and array.shape[0] == array.shape[1] <= side
     return array if small else _square(array, side, fit)
 
 

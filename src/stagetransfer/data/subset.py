@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.config.stage_settings import StageSettings
-from stagetransfer.data.holdout import Groups, Rows, count_by_group, round_half_up
+from stagetransfer.data.holdout import (
+    Groups,
+    Rows,
+    count_by_group,
+    first_of_each,
+    permuted_classes,
+    round_half_up,
+)
 from stagetransfer.errors import UserError
 from stagetransfer.layouts.samples import Samples
 
@@ -58,7 +65,8 @@ def subset_by_image(
     image at any ratio; without it, a class that the ratio leaves empty is a UserError. The labels
     (N,) are in [0, C), the ratio is in (0, 1], and the C `classes` are names for messages.
     """
-    sizes = np.bincount(labels, minlength=len(classes)).tolist()
+    orders = permuted_classes(labels, len(classes), seed)
+    sizes = [len(rows) for rows in orders]
     counts = [max(round_half_up(ratio * size), min(int(keep_classes), size)) for size in sizes]
     if emptied := [label for label, count in enumerate(counts) if sizes[label] and not count]:
         rarest = min(emptied, key=sizes.__getitem__)
@@ -66,8 +74,7 @@ def subset_by_image(
             f"ratio={ratio:g} leaves class {classes[rarest]} no image of its {sizes[rarest]}; the "
             f"smallest ratio that keeps one is {_rounded_up(0.5 / sizes[rarest]):g}"
         )
-    chosen = [_permutation(labels, label, seed)[:count] for label, count in enumerate(counts)]
-    return np.sort(np.concatenate(chosen))
+    return first_of_each(orders, counts)
 
 
 def subset_by_group(
@@ -113,8 +120,8 @@ def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
     The order is that of `subset_by_image`, so down-sampled subsets of one seed are nested too.
     `labels` are those of the whole set.
     """
-    present, counts = np.unique(labels[chosen], return_counts=True)
-    return _first(labels, chosen, dict.fromkeys(present, counts.min()), seed)
+    counts = np.bincount(labels[chosen], minlength=labels.max() + 1)
+    return _first(labels, chosen, np.minimum(counts, counts[counts > 0].min()), seed)
 
 
 def long_tail(labels: NDArray[np.int64], chosen: Rows, tail: float, seed: int) -> Rows:
@@ -126,26 +133,17 @@ def long_tail(labels: NDArray[np.int64], chosen: Rows, tail: float, seed: int) -
     of `subset_by_image`, so a shorter tail lies within a longer one.
     """
     present, sizes = np.unique(labels, return_counts=True)
-    kept = {}
+    counts = np.bincount(labels[chosen], minlength=labels.max() + 1)
     for place, label in enumerate(present[np.argsort(-sizes, kind="stable")]):
         share = tail ** (place / max(len(present) - 1, 1))
-        kept[label] = max(round_half_up(share * int((labels[chosen] == label).sum())), 1)
-    return _first(labels, chosen, kept, seed)
+        counts[label] = max(round_half_up(share * counts[label]), 1)
+    return _first(labels, chosen, counts, seed)
 
 
-def _first(
-    labels: NDArray[np.int64], chosen: Rows, counts: Mapping[np.int64, int], seed: int
-) -> Rows:
+def _first(labels: NDArray[np.int64], chosen: Rows, counts: NDArray[np.int64], seed: int) -> Rows:
     """Return the first chosen rows of each class in the order of `subset_by_image`, sorted."""
-    kept = []
-    for label, count in counts.items():
-        order = _permutation(labels, int(label), seed)
-        kept.append(order[np.isin(order, chosen)][:count])
-    return np.sort(np.concatenate(kept))
-
-
-def _permutation(labels: NDArray[np.int64], label: int, seed: int) -> Rows:
-    return np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+    orders = permuted_classes(labels, len(counts), seed)
+    return first_of_each((rows[np.isin(rows, chosen)] for rows in orders), counts)
 
 
 def _ratio_of_each_group(counts: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
