@@ -17,7 +17,7 @@ from stagetransfer.data.subset import subset_by_image
 from stagetransfer.errors import UserError
 from stagetransfer.seeding import derive
 from stagetransfer.statistics.metrics import Array, Integers
-from stagetransfer.statistics.transferability import largest_eigenvalues
+from stagetransfer.statistics.transferability import principal_components
 
 FOLDS = 5
 SEEDS = 3
@@ -47,11 +47,10 @@ def divide(labels: Integers, groups: Sequence[str] | None, classes: tuple[str, .
             "advise: a class has training images of one patient only, so no probe can be tested "
             "on another. Add patients, or leave the class out (options.classes)"
         )
-    names = groups if groups is None else tuple(groups)
     for count in range(min(FOLDS, fewest), 1, -1):
         try:
             folds = [
-                assign_folds(labels, names, count, derive(seed, "advise"), classes=classes)
+                assign_folds(labels, groups, count, derive(seed, "advise"), classes=classes)
                 for seed in range(SEEDS)
             ]
         except UserError:  # patients with several classes may allow no division into so many
@@ -70,12 +69,7 @@ def reduced(features: NDArray[np.float32]) -> Array:
     f = features.astype(np.float64)
     f = (f - f.mean(0)) / np.where(f.std(0) > 1e-8, f.std(0), 1)
     if f.shape[1] > DIMENSIONS:
-        # The eigenvectors of the smaller of the two Gram matrices.
-        if len(f) < f.shape[1]:
-            values, vectors = largest_eigenvalues(f @ f.T, min(DIMENSIONS, len(f)))
-            f = vectors * np.sqrt(np.maximum(values, 0))
-        else:
-            f = f @ largest_eigenvalues(f.T @ f, DIMENSIONS)[1]
+        f = principal_components(f, DIMENSIONS)
     return np.asarray(f / max(float(np.sqrt(f.var(0).mean())), 1e-12))
 
 

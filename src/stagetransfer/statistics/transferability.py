@@ -124,7 +124,7 @@ def gbc(features: ArrayLike, labels: ArrayLike, *, dimensions: int = 64) -> floa
     has none.
     """
     f, y = _checked(features, labels)
-    f = _reduced(f, dimensions)
+    f = principal_components(f, dimensions)
     floor = 1e-3 * f.var(0) + TINY
     of_class = [(f[y == c].mean(0), np.maximum(f[y == c].var(0), floor)) for c in np.unique(y)]
     overlap = 0.0
@@ -222,18 +222,19 @@ SCORES = {
 """The scores that need features and labels alone."""
 
 
-def _reduced(f: Array, dimensions: int) -> Array:
+def principal_components(f: Array, dimensions: int) -> Array:
+    """Return features (N, D) as their first principal components, at most N, D or `dimensions`."""
     f = f - f.mean(0)
     dimensions = min(dimensions, *f.shape)
     if len(f) < f.shape[1]:  # the eigenvectors of the smaller of the two Gram matrices
-        values, vectors = largest_eigenvalues(f @ f.T, dimensions)
+        values, vectors = _largest_eigenvalues(f @ f.T, dimensions)
         noise = values[-1] * max(f.shape) * np.finfo(np.float64).eps
         lengths = np.sqrt(np.where(values > noise, values, 0))
         return np.asarray(vectors * lengths)
-    return np.asarray(f @ largest_eigenvalues(f.T @ f, dimensions)[1])
+    return np.asarray(f @ _largest_eigenvalues(f.T @ f, dimensions)[1])
 
 
-def largest_eigenvalues(symmetric: Array, count: int) -> tuple[Array, Array]:
+def _largest_eigenvalues(symmetric: Array, count: int) -> tuple[Array, Array]:
     """Return the largest eigenvalues in ascending order, and their vectors as columns."""
     last = len(symmetric) - 1
     values, vectors = eigh(symmetric, subset_by_index=(last - count + 1, last))
