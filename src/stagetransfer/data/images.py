@@ -105,8 +105,7 @@ def stored_side(images: Sequence[ImageSource] | NDArray[np.uint8], side: int) ->
 
     Square images of one size, no larger than `side`, stay at that size: a 32x32 patch is enlarged
     in the batch, on the device, and needs a fiftieth of the memory. All others get `side`. Memory
-    limits and splits do not matter, because a crop of the enlarged image has other pixels. Files
-    are opened up to the first that decides. One that is no image decides nothing.
+    limits and splits do not matter, because a crop of the enlarged image has other pixels.
     """
     sizes = set()
     for path in () if isinstance(images, np.ndarray) else images:

@@ -117,8 +117,7 @@ def subset_by_group(
 def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
     """Return as many of the chosen rows of each class as its rarest class has, sorted.
 
-    The order is that of `subset_by_image`, so down-sampled subsets of one seed are nested too.
-    `labels` are those of the whole set.
+    Their order in all `labels` is that of `subset_by_image`, so that these subsets are nested too.
     """
     counts = np.bincount(labels[chosen], minlength=labels.max() + 1)
     return _first(labels, chosen, np.minimum(counts, counts[counts > 0].min()), seed)

@@ -1,8 +1,7 @@
 """Published and common layouts of labelled image sets on disk, each read into `Samples`.
 
-Every reader of image files takes `max_classes`, the number of classes to use (the first ones in
-their order), and `max_per_class`, the number of images of each class and split to use, evenly
-spaced.
+Every reader of image files takes `max_classes`, to use only the first classes in their order, and
+`max_per_class`, to use only so many images of each class and split, evenly spaced.
 """
 
 import functools
@@ -63,8 +62,7 @@ def check_options(
 ) -> dict[str, Any]:
     """Return the reader's keywords; UserError, which begins with `key`, if it does not take them.
 
-    Values are compared with type hints that are unions of the types in `_TYPES`. Words such as "no"
-    become booleans.
+    Values are compared with type hints of the types in `_TYPES`. Words such as "no" are booleans.
     """
 
     def fits(value: object, accepted: type) -> bool:

@@ -1,7 +1,5 @@
 """A set of image files written as litdata's shards, for sets larger than one machine."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,7 @@ SHARD_BYTES = 64 * 2**20
 def packed_before(samples: Samples, out: Path) -> dict[str, Any] | None:
     """Return pack.json if `out` holds this set; None if nothing was packed there.
 
-    UserError if the set there has other images, labels, groups or splits, or a shard is missing, or
-    the content of a file was changed after it was packed.
+    UserError if it is another set, a shard is missing, or a file was changed after it was packed.
     """
     if not (out / ABOUT).is_file():
         return None

@@ -38,8 +38,7 @@ _PATIENCE = 600  # seconds for one file
 class Shards:
     """The shards below `root`; those that are missing there are read from `url`.
 
-    With `keep`, a shard is downloaded whole when its first image is needed; without, every image is
-    read by itself and nothing is kept.
+    With `keep`, a shard is downloaded whole when it is needed; without, images are read one by one.
     """
 
     root: Path
