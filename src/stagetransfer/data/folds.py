@@ -7,19 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stagetransfer.data.holdout import Groups
+from stagetransfer.data.holdout import Groups, Labels
 from stagetransfer.errors import UserError
 
 _ORDERS = 16  # random orders of the groups, of which the most even folds are taken
 
 
 def assign_folds(
-    labels: NDArray[np.int64],
-    groups: Groups | None,
-    count: int,
-    seed: int,
-    *,
-    classes: Sequence[str],
+    labels: Labels, groups: Groups | None, count: int, seed: int, *, classes: Sequence[str]
 ) -> NDArray[np.int64]:
     """Return the fold of each image; the classes are spread as evenly as the groups allow.
 

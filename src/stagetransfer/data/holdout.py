@@ -11,6 +11,7 @@ from stagetransfer.errors import UserError
 from stagetransfer.layouts.samples import Samples
 
 Rows = NDArray[np.int64]
+Labels = NDArray[np.int64]  # (N,), from 0 on
 Groups = Sequence[str] | NDArray[np.str_]
 
 # The search for the best split by group.
@@ -74,7 +75,7 @@ def check_disjoint(groups: Groups, parts: Mapping[str, Rows], where: str = "") -
 
 
 def hold_out(
-    labels: NDArray[np.int64],
+    labels: Labels,
     groups: Groups | None,
     share: float,
     seed: int,
@@ -119,7 +120,7 @@ def hold_out(
     return kept, held
 
 
-def permuted_classes(labels: NDArray[np.int64], classes: int, seed: int) -> list[Rows]:
+def permuted_classes(labels: Labels, classes: int, seed: int) -> list[Rows]:
     """Return the rows of each class in a random order, which depends on (seed, class) alone."""
     # One sort for all classes: a comparison with all labels for each of 1,000 classes is slow.
     order = np.argsort(labels, kind="stable")
@@ -132,9 +133,7 @@ def first_of_each(orders: Iterable[Rows], counts: Iterable[int]) -> Rows:
     return np.sort(np.concatenate([rows[:n] for rows, n in zip(orders, counts, strict=True)]))
 
 
-def _hold_out_groups(
-    labels: NDArray[np.int64], groups: Groups, share: float, seed: int, classes: int
-) -> Rows:
+def _hold_out_groups(labels: Labels, groups: Groups, share: float, seed: int, classes: int) -> Rows:
     """Improve many random splits side by side and return the best one.
 
     In each split, group after group in the split's own random order changes sides if that brings
@@ -164,7 +163,7 @@ def _hold_out_groups(
 
 
 def count_by_group(
-    labels: NDArray[np.int64], groups: Groups, classes: int
+    labels: Labels, groups: Groups, classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the (N,) group number of each row, and (G, C) images of each class in each group."""
     names, group_of_row = np.unique(groups, return_inverse=True)

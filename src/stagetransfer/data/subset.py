@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stagetransfer.config.stage_settings import StageSettings
 from stagetransfer.data.holdout import (
     Groups,
+    Labels,
     Rows,
     count_by_group,
     first_of_each,
@@ -51,12 +52,7 @@ def subset_of_splits(
 
 
 def subset_by_image(
-    labels: NDArray[np.int64],
-    ratio: float,
-    seed: int,
-    classes: Sequence[str],
-    *,
-    keep_classes: bool = False,
+    labels: Labels, ratio: float, seed: int, classes: Sequence[str], *, keep_classes: bool = False
 ) -> Rows:
     """Return the share r of every class; subsets are nested (r = 0.2 lies within r = 0.4).
 
@@ -78,7 +74,7 @@ def subset_by_image(
 
 
 def subset_by_group(
-    labels: NDArray[np.int64],
+    labels: Labels,
     groups: Groups,
     ratio: float,
     seed: int,
@@ -114,7 +110,7 @@ def subset_by_group(
     return np.flatnonzero((taken_from <= ratio)[group_of_row])
 
 
-def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
+def downsample(labels: Labels, chosen: Rows, seed: int) -> Rows:
     """Return as many of the chosen rows of each class as its rarest class has, sorted.
 
     Their order in all `labels` is that of `subset_by_image`, so that these subsets are nested too.
@@ -123,7 +119,7 @@ def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
     return _first(labels, chosen, np.minimum(counts, counts[counts > 0].min()), seed)
 
 
-def long_tail(labels: NDArray[np.int64], chosen: Rows, tail: float, seed: int) -> Rows:
+def long_tail(labels: Labels, chosen: Rows, tail: float, seed: int) -> Rows:
     """Return fewer of the chosen rows of rarer classes, sorted; every class keeps one.
 
     The C classes are ordered by the number of their `labels`, the most frequent first (equal ones
@@ -139,7 +135,7 @@ def long_tail(labels: NDArray[np.int64], chosen: Rows, tail: float, seed: int) -
     return _first(labels, chosen, counts, seed)
 
 
-def _first(labels: NDArray[np.int64], chosen: Rows, counts: NDArray[np.int64], seed: int) -> Rows:
+def _first(labels: Labels, chosen: Rows, counts: NDArray[np.int64], seed: int) -> Rows:
     """Return the first chosen rows of each class in the order of `subset_by_image`, sorted."""
     orders = permuted_classes(labels, len(counts), seed)
     return first_of_each((rows[np.isin(rows, chosen)] for rows in orders), counts)
