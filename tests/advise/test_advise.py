@@ -14,6 +14,7 @@ from sklearn.metrics import recall_score
 
 from conftest import SMALL
 from stagetransfer.advise import advise, find_candidates
+from stagetransfer.advise import candidates as rooms
 from stagetransfer.advise.advice import RATIOS
 from stagetransfer.advise.block_features import (
     PROBABILITIES,
@@ -240,6 +241,23 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     best.unlink()
     networks, lines = own_networks(finished, data, model)
     assert (networks, len(lines)) == ([], 1)
+
+
+def test_the_words_name_the_domain_whose_weights_are_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "_network", lambda source, model: Network())
+    stages = [
+        {"name": "texture", "key": "p", "epochs": 0, "weights": "torchvision"},
+        {"name": "natural", "key": "k", "epochs": 1, "fingerprint": "f"},
+    ]
+    (tmp_path / "stages" / "k").mkdir(parents=True)
+    (tmp_path / "stages" / "k" / "DONE").touch()
+    (tmp_path / "stages" / "k" / "stage.json").write_text(json.dumps({"stages": stages}))
+    (found,) = rooms._stages(tmp_path, None)[0].values()
+    assert found.words == (
+        "chain=[texture,natural,target]",
+        "domain/texture=pretrained",
+        "domain.texture.weights=torchvision",
+    )
 
 
 def test_the_gradients_are_those_of_the_triplet_loss(tmp_path):

@@ -179,7 +179,13 @@ def test_the_command_writes_the_table(outputs):
     assert table.loc["advice", "lost"] == 0
 
 
-@pytest.mark.parametrize("broken", ["{}", '{"target": "aaaa", "blocks": [], "candidates": 3}', "["])
+WITHOUT_PICK = """{"target": "aaaa", "network": "x", "scores": [],
+"candidates": [{"candidate": "a", "recall": 1, "stages_trained": 0}]}"""
+
+
+@pytest.mark.parametrize(
+    "broken", ["{}", '{"target": "aaaa", "blocks": [], "candidates": 3}', WITHOUT_PICK, "["]
+)
 def test_damaged_advice_is_named(outputs, broken):
     (outputs / "advise").mkdir()
     (outputs / "advise" / "advice.json").write_text(broken)

@@ -69,7 +69,7 @@ def test_classes_fall_exponentially_and_none_disappears(tail):
 
 def test_tails_are_nested_in_each_other_and_in_the_ratio():
     labels = np.repeat(np.arange(3), [40, 30, 20])
-    whole, half = np.arange(90), subset_by_image(labels, 0.5, 7)
+    whole, half = np.arange(90), subset_by_image(labels, 0.5, 7, ("a", "b", "c"))
     long, short = (set(long_tail(labels, whole, tail, 7)) for tail in (0.5, 0.1))
     assert short < long
     assert set(long_tail(labels, half, 0.5, 7)) < {*half}

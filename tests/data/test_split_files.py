@@ -83,6 +83,7 @@ def test_the_record_depends_on_the_rows_and_not_on_their_order(tmp_path):
         (table(r2="a/3.png,r,x"), r"line 4: fold 'x' is not a whole number"),
         (table(r2="a/3.png,r,-1"), r"line 4: fold '-1' is not a whole number"),
         (table(r2="a/3.png,r,3", r5="b/3.png,r,3"), "no image is in fold 2"),
+        (table(r2=f"a/3.png,r,{10**11}", r5=f"b/3.png,r,{10**11}"), "no image is in fold 2"),
         (table(r2="a/3.png,,2"), "line 4: no group; fill the cell"),
         (table(r0="a/1.png,,0"), r"a/1\.png has no group; fill the cell"),
         ("id,fold\n", "names no image"),

@@ -374,6 +374,11 @@ def test_a_shard_with_other_images_is_refused(packed, tmp_path):
     arrays["places"][[0, 1]] = arrays["places"][[1, 0]]
     np.savez(root / "samples.npz", **arrays)
     assert "it holds train/a/01.jpg where samples.npz has train/a/00.png" in refusal(root)
+    for column, value in ((0, 99), (1, -1)):  # no such shard; before its first byte
+        places = arrays["places"].copy()
+        places[0, column] = value
+        np.savez(root / "samples.npz", **arrays | {"places": places})
+        assert refusal(root).startswith(f"{root / 'samples.npz'}: does not belong to")
 
 
 def test_missing_places_and_modules_are_named(packed, tmp_path, monkeypatch):

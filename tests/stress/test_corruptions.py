@@ -9,8 +9,7 @@ from scipy import fft, ndimage
 
 from stagetransfer.ct.roi_patches import PatchSettings, apply_window
 from stagetransfer.seeding import derive
-from stagetransfer.stress import CORRUPTIONS, SEVERITIES, Scale, corrupt
-from stagetransfer.stress.corruptions import THICKNESS
+from stagetransfer.stress.corruptions import CORRUPTIONS, SEVERITIES, THICKNESS, Scale, corrupt
 
 CT, OTHER = Scale((-600.0, 1500.0)), Scale()
 BY_NAME = {kind.name: kind for kind in CORRUPTIONS}

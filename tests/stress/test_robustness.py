@@ -8,9 +8,9 @@ from made_runs import CLASSES, make_run
 from plain_ece import plain_ece
 from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.stress import CORRUPTIONS, Robustness, Scale
 from stagetransfer.stress.corrupted_tests import every_test
-from stagetransfer.stress.robustness import ALL
+from stagetransfer.stress.corruptions import CORRUPTIONS, Scale
+from stagetransfer.stress.robustness import ALL, Robustness
 
 TESTS = every_test(Scale())
 

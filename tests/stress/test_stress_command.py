@@ -17,7 +17,9 @@ from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.reporting.stress_section import stress_sections
 from stagetransfer.runs.reader import read_runs
 from stagetransfer.runs.study import Study
-from stagetransfer.stress import CORRUPTIONS, Scale, corrupted_tests, scale_of
+from stagetransfer.stress import corrupted_tests
+from stagetransfer.stress.corrupted_tests import scale_of
+from stagetransfer.stress.corruptions import CORRUPTIONS, Scale
 
 
 @pytest.fixture(scope="module")

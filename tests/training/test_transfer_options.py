@@ -30,7 +30,10 @@ def test_downsampling_leaves_as_many_images_of_each_class_as_of_the_rarest(label
 
 def test_downsampled_subsets_are_nested_and_depend_on_the_seed():
     labels = np.repeat([0, 1, 2], [60, 20, 90])
-    parts = [downsample(labels, subset_by_image(labels, r, 3), 3) for r in (0.2, 0.5, 1.0)]
+    parts = [
+        downsample(labels, subset_by_image(labels, r, 3, ("a", "b", "c")), 3)
+        for r in (0.2, 0.5, 1.0)
+    ]
     assert [len(part) for part in parts] == [12, 30, 60]
     assert set(parts[0]) < set(parts[1]) < set(parts[2])
     assert set(downsample(labels, np.arange(170), 4)) != set(parts[2])

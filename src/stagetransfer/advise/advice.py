@@ -1,7 +1,5 @@
 """Candidates in order of their probes, with intervals of the gain over random values."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,14 +39,11 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Advice:
-    """The candidates, best first, the recall of every block, and the answer.
-
-    `pick` is the candidate that the sentence names.
-    """
+    """The candidates, best first, the recall of every block, and the answer."""
 
     ranking: Sequence[Ranked]
     blocks: pd.DataFrame  # candidate, block, recall
-    pick: Ranked
+    pick: Ranked  # the candidate that the sentence names
     sentence: str
     chance: float
 
@@ -62,9 +57,7 @@ class Advice:
             "pick": self.pick.candidate.name,
             "answer": self.sentence,
             "scores": list(self.pick.scores),
-            "candidates": [
-                {**_row(one), "words": list(one.candidate.words)} for one in self.ranking
-            ],
+            "candidates": [_row(one) | {"words": [*one.candidate.words]} for one in self.ranking],
         }
 
 
@@ -75,7 +68,6 @@ def advise(
     groups: Sequence[str] | None,
     priors: Mapping[str, float] | None = None,
     more: Mapping[str, Mapping[str, float]] | None = None,
-    ratios: Sequence[float] = RATIOS,
 ) -> Advice:
     """Probe every block of every candidate, and rank the candidates.
 
@@ -93,37 +85,35 @@ def advise(
     drawn = stats.resample(labels, groups, divisions.classes, seeds=1, count=RESAMPLES)
     drawn = stats.cross_seeds(drawn, np.arange(seeds))
 
-    def recalls(probabilities: Array) -> Array:
+    def recalls(features: Sequence[Array], ratio: float = 1.0, kind: str = "linear") -> Array:
+        probabilities = probe(features, divisions, ratio, kind)
         return stats.resampled_metrics(drawn, probabilities, areas=False)["recall"]
 
     def of_block(name: str, block: str) -> Array:
-        return recalls(probe([reduced(of[block]) for of in features[name]], divisions, 1.0))
+        return recalls([reduced(of[block]) for of in features[name]])
 
     def of_best(one: Candidate) -> tuple[dict[float, float], dict[str, float]]:
         """Return the recall at each ratio, and the scores, of a candidate's best block."""
         block, values = best[one.name]
         found = features[one.name]
         kept = [reduced(of[block]) for of in found]
-        curve = {
-            ratio: float(recalls(probe(kept, divisions, ratio))[0].mean()) if ratio < 1
-            else float(values[0].mean())
-            for ratio in ratios
-        }  # fmt: skip
+        curve = {ratio: float(recalls(kept, ratio)[0].mean()) for ratio in RATIOS[:-1]}
+        curve[1.0] = float(values[0].mean())
         scores = {
             name: float(np.mean([score(of[block], labels) for of in found]))
             for name, score in SCORES.items()
         }
         scores["LEEP"] = float(np.mean([leep(of[PROBABILITIES], labels) for of in found]))
-        neighbours = recalls(probe(kept, divisions, 1.0, "neighbours"))
-        scores["5 nearest neighbours"] = float(neighbours[0].mean())
+        scores["5 nearest neighbours"] = float(recalls(kept, 1.0, "neighbours")[0].mean())
         return curve, scores
 
     best: dict[str, tuple[str, Array]] = {}
     blocks_of = [(one.name, block) for one in candidates for block in one.blocks]
     # One candidate per core. The matrices are so small that several cores only wait for each other.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        values_of = list(pool.map(of_block, *zip(*blocks_of, strict=True)))
-        for (name, block), values in zip(blocks_of, values_of, strict=True):
+        found = pool.map(of_block, *zip(*blocks_of, strict=True))
+        values_of = dict(zip(blocks_of, found, strict=True))
+        for (name, block), values in values_of.items():
             if name not in best or values[0].mean() > best[name][1][0].mean():
                 best[name] = (block, values)
         order = sorted(candidates, key=lambda one: -float(best[one.name][1][0].mean()))
@@ -140,10 +130,7 @@ def advise(
         tune_from = blocks[blocks.index(block) + 1]
         rank = (priors or {}).get(one.name)
         ranking.append(Ranked(one, block, tune_from, recall, gain, behind, curve, scores, rank))
-    of_blocks = [
-        (*names, float(values[0].mean()))
-        for names, values in zip(blocks_of, values_of, strict=True)
-    ]
+    of_blocks = [(*names, float(values[0].mean())) for names, values in values_of.items()]
     frame = pd.DataFrame(of_blocks, columns=pd.Index(["candidate", "block", "recall"]))
     chance = 1 / len(np.unique(labels))
     pick, sentence = answer(ranking)

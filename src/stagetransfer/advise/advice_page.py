@@ -13,7 +13,7 @@ from stagetransfer.advise.probe import DIMENSIONS, FOLDS, NEIGHBOURS
 from stagetransfer.advise.short_trainings import Tried
 from stagetransfer.figures import STYLE, new_figure
 from stagetransfer.pages import formatting as fmt
-from stagetransfer.pages.blocks import Block, Bullets, Plot, Section, Table, Text
+from stagetransfer.pages.blocks import Block, Bullets, Plot, Section, Table, Text, data_frame
 from stagetransfer.pages.plots import line_styles
 from stagetransfer.statistics import POINTS
 
@@ -45,13 +45,7 @@ def advice_page(
     looks: pd.DataFrame,
     looked_by: str,
 ) -> list[Section]:
-    """Return the sections of the page.
-
-    Args:
-        tried: short trainings, if there were any.
-        doubts: lines on what is missing or left out.
-        looks: see `alike`, by the features that `looked_by` names.
-    """
+    """Return the sections of the page; `looks` is that of `alike`, by the features `looked_by`."""
     answer: list[Block] = [Text(advice.sentence)]
     if doubts:
         answer.append(Bullets(doubts, kind="problems"))
@@ -78,41 +72,32 @@ def _ranking(advice: Advice) -> Table:
         cells += [fmt.number(one.prior, 2), str(one.candidate.trained)]
         rows.append([one.candidate.name, one.block, one.tune_from, recall, *cells])
     columns = ["candidate", "best block", "tune from", "macro recall", "gain", "behind the first"]
+    columns += ["rank elsewhere", "stages"]
     note = (
         "gain: points of macro recall over random values. behind the first: if the interval lies "
         "above 0, the first candidate's probe is better. rank elsewhere: the mean rank of its runs "
         "on other targets in these outputs, from 0 (worst) to 1 (best). stages: how many were "
         "trained for it."
     )
-    columns += ["rank elsewhere", "stages"]
     title = "Candidates, the best probe first"
     return Table("advice", title, columns, rows, [note], advice.table(), left=3)
 
 
 def _trainings(tried: Sequence[Tried]) -> Table:
-    data = pd.DataFrame(
-        {
-            "candidate": one.ranked.candidate.name,
-            "epochs": one.epochs,
-            "cross_entropy": one.cross_entropy,
-            "recall": one.recall,
-            "recall_low": one.low,
-            "recall_high": one.high,
-            "seconds": one.seconds,
-        }
-        for one in tried
-    )
-    rows = []
+    rows, data = [], []
     for one in tried:
-        recall, seconds = fmt.mean(one.recall, one.low, one.high), fmt.number(one.seconds, 0)
-        loss = fmt.number(one.cross_entropy)
-        rows.append([one.ranked.candidate.name, str(one.epochs), loss, recall, seconds])
+        name, recall = one.ranked.candidate.name, (one.recall, one.low, one.high)
+        data.append((name, one.epochs, one.cross_entropy, *recall, one.seconds))
+        loss, seconds = fmt.number(one.cross_entropy), fmt.number(one.seconds, 0)
+        rows.append([name, str(one.epochs), loss, fmt.mean(*recall), seconds])
+    names = "candidate epochs cross_entropy recall recall_low recall_high seconds"
+    frame = data_frame(names, data)
     note = (
         "One seed each, and the validation images that the recipe sets aside. Half of the "
         "candidates, those with the lower cross-entropy, were trained for twice as long."
     )
     columns = ["candidate", "epochs", "cross-entropy", "macro recall", "seconds"]
-    return Table("trainings", "Short trainings, on validation images", columns, rows, [note], data)
+    return Table("trainings", "Short trainings, on validation images", columns, rows, [note], frame)
 
 
 def _alike(looks: pd.DataFrame, looked_by: str) -> Table:
@@ -144,8 +129,8 @@ def _blocks(advice: Advice) -> Table:
     title = "Macro recall of the linear probe on the features of each block"
     note = (
         "From the input to the output. A fall towards the end says that the last blocks are bound "
+        "to the source's own classes, and should be tuned."
     )
-    note += "to the source's own classes, and should be tuned."
     return Table("blocks", title, ["block", *names], rows, [note], advice.blocks)
 
 

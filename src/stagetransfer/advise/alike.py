@@ -1,7 +1,5 @@
 """How alike the target's and the sources' images are: what they look like, and how far apart."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +18,9 @@ from stagetransfer.pipeline.stage_data import stage_data
 from stagetransfer.statistics.metrics import Array
 from stagetransfer.statistics.two_samples import frechet_distance, two_sample_accuracy
 
+Floats = NDArray[np.float32]
+Names = NDArray[np.str_]
+
 MOST = 1000  # images of a set that are looked at
 BATCH = 64
 HALVES = "two halves of the target"
@@ -30,10 +31,10 @@ class SomeImages:
     """Training images of a domain, at most MOST, with features (N, D) of some block."""
 
     data: DomainDataModule
-    features: NDArray[np.float32]
+    features: Floats
 
     @cached_property
-    def units(self) -> NDArray[np.str_]:
+    def units(self) -> Names:
         """The patients of the images (N,); where they are unknown, the images themselves."""
         rows, groups = self.data.rows["train"], self.data.samples.groups
         found = [rows[place] for place in some_positions(self.data)]
@@ -51,8 +52,7 @@ def read_sources(
 ) -> tuple[dict[str, DomainDataModule], list[str]]:
     """Return the source domains' data by name, and why some cannot be shown.
 
-    Args:
-        words: overrides of train.py, which say where the images of each domain are.
+    The overrides of train.py in `words` say where the images of each domain are.
     """
     found, left_out = dict[str, DomainDataModule](), list[str]()
     for name, fingerprint in sorted({pair for one in candidates for pair in one.images}):
@@ -78,28 +78,21 @@ def alike(target: SomeImages, sources: Mapping[str, SomeImages]) -> pd.DataFrame
     "frechet" and "told_apart" compare with the target, on the principal components of both sets.
     The two halves hold different patients: they show how far apart equal images seem to be.
     """
-    units = np.unique(target.units)
-    half = np.isin(target.units, np.random.default_rng(0).permutation(units)[: len(units) // 2])
-    features = target.features
+    features, units = target.features, target.units
+    names = np.random.default_rng(0).permutation(np.unique(units))
+    half = np.isin(units, names[: len(names) // 2])
+    halves = _distances(features[half], units[half], features[~half], units[~half])
     rows: list[dict[str, Any]] = [
         {"images": "target", **appearance(target.data)},
-        {
-            "images": HALVES,
-            **_distances(features[half], features[~half], target.units[half], target.units[~half]),
-        },
+        {"images": HALVES, **halves},
     ]
     for name, source in sources.items():
-        between = _distances(features, source.features, target.units, source.units)
+        between = _distances(features, units, source.features, source.units)
         rows.append({"images": name, **appearance(source.data), **between})
     return pd.DataFrame(rows)
 
 
-def _distances(
-    a: NDArray[np.float32],
-    b: NDArray[np.float32],
-    units_of_a: NDArray[np.str_],
-    units_of_b: NDArray[np.str_],
-) -> dict[str, float]:
+def _distances(a: Floats, units_of_a: Names, b: Floats, units_of_b: Names) -> dict[str, float]:
     if min(len(a), len(b)) < 2:
         return {"frechet": float("nan"), "told_apart": float("nan")}
     both: Array = reduced(np.concatenate([a, b]))
@@ -131,13 +124,12 @@ def appearance(data: DomainDataModule) -> dict[str, float]:
         parts.append(len(shown) * np.array(values))
     mean, variance, colour, beside, *power = np.sum(parts, 0) / len(positions)
     octaves = np.arange(len(power))
+    people = np.nan if groups is None else len({groups[row] for row in data.rows["train"]})
     return {
         "count": data.count("train"),
         "classes": len(counts),
         "effective_classes": float(np.exp(-(shares * np.log(shares)).sum())),
-        "patients": float("nan")
-        if groups is None
-        else len({groups[row] for row in data.rows["train"]}),
+        "patients": people,
         "grey": mean,
         "contrast": float(np.sqrt(variance)),
         "colour": colour,

@@ -3,11 +3,10 @@
 The pooled features of every block, and the gradients that the score "feature utility" needs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +30,9 @@ def block_features(
 ) -> Features:
     """Return the features (N, D) of each block for N training images, and `PROBABILITIES`.
 
-    Args:
-        folder: where they are kept.
-        positions: those of the images in the training split; None: all of them.
-
     The output of a block is averaged over its positions: (N, C, H, W) to (N, C), and the tokens of
-    a transformer likewise. The head's own output is left out. They are read from `folder` if these
-    weights and these images have been seen before.
+    a transformer likewise. The head's own output is left out. `positions` are those of the images
+    in the training split, or None for all. All is kept in `folder`.
     """
     places = range(data.count("train")) if positions is None else positions
     rows = data.rows["train"][list(places)].tolist()
@@ -99,11 +94,8 @@ def _pooled(output: Tensor) -> Tensor:
 
 
 def _gradients(network: Backbone, data: DomainDataModule, order: NDArray[np.int64]) -> Features:
-    weights = [
-        module.weight
-        for module in network.net.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ][:2]
+    layers = (one for one in network.net.modules() if isinstance(one, nn.Conv2d | nn.Linear))
+    weights = [layer.weight for layer in islice(layers, 2)]
     labels = data.labels("train").numpy()
     norms = []
     for begin in range(0, len(order), BATCH):

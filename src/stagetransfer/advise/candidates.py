@@ -1,7 +1,5 @@
 """What a target could be tuned from: stored stages, published weights, files, random values."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter
@@ -24,22 +22,13 @@ SEEDS = 3  # random networks, and stages of one chain that are used at most
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that a target could be tuned from.
+    """A network that a target could be tuned from, or several that differ in the seed alone."""
 
-    Attributes:
-        name: such as "natural → texture", or that of the weights.
-        trained: the number of stages that were trained here, which is what it costs.
-        networks: with their weights, ready to predict; several if the source was trained with
-            several seeds.
-        words: overrides of train.py that tune from this candidate; empty if there are none.
-        images: the domain and the fingerprint of the images of each stage that was trained here.
-    """
-
-    name: str
-    trained: int
-    networks: tuple[Backbone, ...]
-    words: tuple[str, ...] = ()
-    images: tuple[tuple[str, str], ...] = ()
+    name: str  # such as "natural → texture", or that of the weights
+    trained: int  # number of stages that were trained here, which is what it costs
+    networks: tuple[Backbone, ...]  # with their weights, ready to predict
+    words: tuple[str, ...] = ()  # overrides of train.py that tune from it, if there are any
+    images: tuple[tuple[str, str], ...] = ()  # domain and fingerprint of each stage trained here
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -50,13 +39,10 @@ class Candidate:
 def find_candidates(sources: Sequence[str], model: Model) -> tuple[list[Candidate], list[str]]:
     """Return the candidates, random values first, and doubts: why some stages are none, and more.
 
-    Each has a name of its own: where two have one name, the file or the key is added.
-    UserError if a source is none of those below, or its weights do not fit the network.
-
-    Args:
-        sources: outputs folders, whose finished stages count; files with weights; and the names of
-            published weights.
-        model: the network; stages of another network are left out.
+    Sources are outputs folders, whose finished stages count; files with weights; and the names of
+    published weights. Stages of another network than `model` are left out. Each candidate has a
+    name of its own: where two have one name, the file or the key is added. UserError if a source is
+    none of these, or its weights do not fit the network.
     """
     random = [build_backbone(model, 2) for _ in range(SEEDS)]
     for seed, network in enumerate(random):
@@ -89,10 +75,9 @@ def find_candidates(sources: Sequence[str], model: Model) -> tuple[list[Candidat
 
 
 def chain_name(sources: Sequence[Mapping[str, Any]]) -> str:
-    """Return the name of a chain's source stages as a candidate, such as "natural → texture".
+    """Return the name as a candidate of a chain's source stages, such as "natural → texture".
 
-    Args:
-        sources: their entries in `stages` of metrics.json or stage.json; none: random values.
+    These are entries in `stages` of metrics.json or stage.json; without any, it is `RANDOM`.
     """
     named = (_weights_name(one["weights"]) if "weights" in one else one["name"] for one in sources)
     return " → ".join(map(str, named)) or RANDOM
@@ -102,8 +87,8 @@ def _weights_name(weights: str) -> str:
     return f"{weights} weights" if weights in PUBLISHED else Path(weights).name
 
 
-def _weights_words(weights: str) -> tuple[str, str]:
-    return "domain/natural=pretrained", f"domain.natural.weights={weights}"
+def _weights_words(weights: str, domain: str = "natural") -> tuple[str, str]:
+    return f"domain/{domain}=pretrained", f"domain.{domain}.weights={weights}"
 
 
 def _stages(outputs: Path, model: Model) -> tuple[dict[str, Candidate], list[str]]:
@@ -118,9 +103,9 @@ def _stages(outputs: Path, model: Model) -> tuple[dict[str, Candidate], list[str
     # Stages that differ in their seeds alone are one candidate.
     alike: dict[str, list[str]] = {}
     for key in keys:
-        images = [one.get("weights", one.get("fingerprint")) for one in store.record(key)]
+        seen = [one.get("weights", one.get("fingerprint")) for one in store.record(key)]
         last = read_json(store.path(key) / "stage.json").get("identity", {})
-        shown = json.dumps([images, {**last, "seed": None}], sort_keys=True)
+        shown = json.dumps([seen, {**last, "seed": None}], sort_keys=True)
         alike.setdefault(shown, []).append(key)
     records = [(store.record(same[0]), same) for same in alike.values()]
     records.sort(key=lambda one: (len(one[0]), chain_name(one[0])))
@@ -129,9 +114,8 @@ def _stages(outputs: Path, model: Model) -> tuple[dict[str, Candidate], list[str
         name, networks = chain_name(record), list[Backbone]()
         for key in same:
             if len(networks) == SEEDS:
-                doubts.append(
-                    f"left out: {name}: {SEEDS} of {len(same)} stages of this chain are used"
-                )
+                used = f"{SEEDS} of {len(same)} stages of this chain are used"
+                doubts.append(f"left out: {name}: {used}")
                 break
             health = store.record(key)[-1].get("health") or {}
             if health.get("verdict", LEARNED) != LEARNED:
@@ -141,16 +125,13 @@ def _stages(outputs: Path, model: Model) -> tuple[dict[str, Candidate], list[str
             except UserError as error:
                 doubts.append(f"left out: {name} ({key}): {cause(error)}")
         if networks:
-            words = [f"chain=[{','.join(str(one['name']) for one in record)},target]"]
-            words += _weights_words(record[0]["weights"]) if "weights" in record[0] else ()
-            trained = tuple(
-                (str(one["name"]), str(one["fingerprint"]))
-                for one in record
-                if "weights" not in one
-            )
-            found[same[0][:8]] = Candidate(
-                name, len(trained), tuple(networks), tuple(words), trained
-            )
+            chain = ",".join(str(one["name"]) for one in record)
+            first = record[0]
+            weights = _weights_words(first["weights"], first["name"]) if "weights" in first else ()
+            own = [one for one in record if "weights" not in one]
+            images = tuple((str(one["name"]), str(one["fingerprint"])) for one in own)
+            words = f"chain=[{chain},target]", *weights
+            found[same[0][:8]] = Candidate(name, len(own), tuple(networks), words, images)
     return found, doubts
 
 

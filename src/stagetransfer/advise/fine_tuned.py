@@ -1,7 +1,5 @@
 """How similar candidates are to networks that were trained on the target itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 

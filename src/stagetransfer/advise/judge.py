@@ -44,9 +44,10 @@ def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:
     for file in files:
         advice = read_json(file)
         try:
-            target, network = advice["target"], advice["network"]
+            target, network, pick = advice["target"], advice["network"], advice["pick"]
             given = pd.DataFrame(advice["candidates"]).set_index("candidate")
             recalls, scores = given["recall"], given[advice["scores"]]
+            published = (given["stages_trained"] == 0) & (given.index != RANDOM)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({error!r}). Remove it.") from error
         own = found[(found["target"] == target) & (found["network"] == network)]
@@ -56,10 +57,9 @@ def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:
             lines.append(f"{file}: finished runs of fewer than two of its candidates")
             continue
         seeds = own.loc[own["candidate"] == truth.idxmax(), "recall"]
-        published = pd.Series({name: float(given["stages_trained"][name] == 0 and name != RANDOM)
-                               for name in truth.index})  # fmt: skip
+        published = published[truth.index].astype(float)
         ranks = {
-            "advice": pd.Series(given.index == advice["pick"], given.index) * 1.0 + recalls,
+            "advice": pd.Series(given.index == pick, given.index) * 1.0 + recalls,
             "linear probe": recalls,
             "prior": prior(found, target),
             **({"always published weights": published} if published.any() else {}),

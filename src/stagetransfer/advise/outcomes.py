@@ -18,8 +18,7 @@ def outcomes(runs: Sequence[Run]) -> pd.DataFrame:
     """Return the macro recall on test images of each run with all training images as they are.
 
     Of a candidate's tuning depths, the one with the best validation recall counts. The columns are
-    target (the fingerprint of its data), network (see `network_name`), candidate (as named by
-    `chain_name`), seed and recall.
+    COLUMNS: the target is the fingerprint of its data; see `network_name` and `chain_name`.
     """
     rows = [
         {

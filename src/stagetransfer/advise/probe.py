@@ -47,11 +47,10 @@ def divide(labels: Integers, groups: Sequence[str] | None, classes: tuple[str, .
             "advise: a class has training images of one patient only, so no probe can be tested "
             "on another. Add patients, or leave the class out (options.classes)"
         )
-    names = groups if groups is None else tuple(groups)
     for count in range(min(FOLDS, fewest), 1, -1):
         try:
             folds = [
-                assign_folds(labels, names, count, derive(seed, "advise"), classes=classes)
+                assign_folds(labels, groups, count, derive(seed, "advise"), classes=classes)
                 for seed in range(SEEDS)
             ]
         except UserError:  # patients with several classes may allow no division into so many
@@ -85,14 +84,14 @@ def probe(
         ratio: the share of the images of each class that it is trained on, in (0, 1]; at least one.
         kind: "linear" (multinomial logistic regression with an L2 penalty) or "neighbours".
     """
-    labels, count = divisions.labels, len(divisions.classes)
-    result = np.zeros((*divisions.folds.shape, count))
+    labels, classes = divisions.labels, divisions.classes
+    result = np.zeros((*divisions.folds.shape, len(classes)))
     for seed, folds in enumerate(divisions.folds):
         f = features[seed % len(features)]
         for fold in np.unique(folds):
             (train,) = np.nonzero(folds != fold)
             if ratio < 1:
-                chosen = subset_by_image(labels[train], ratio, seed, keep_classes=True)
+                chosen = subset_by_image(labels[train], ratio, seed, classes, keep_classes=True)
                 train = train[chosen]
             (tested,) = np.nonzero(folds == fold)
             model = _classifier(kind, len(train)).fit(f[train], labels[train])

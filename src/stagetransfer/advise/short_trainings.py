@@ -1,7 +1,5 @@
 """Short real trainings of the first candidates, by successive halving within a time budget."""
 
-from __future__ import annotations
-
 import math
 import re
 import time
@@ -54,9 +52,7 @@ def short_trainings(
     They are ordinary runs, whose test results are not read. The lower cross-entropy on validation
     images goes on. No training begins that is expected to end after the budget, except the first.
 
-    Args:
-        words: overrides of train.py for the target and the model.
-        say: shows one line per training.
+    `words` are overrides of train.py for the target and the model; `say` shows a line per training.
     """
     first = [one for one in advice.ranking if one.candidate.words][: MOST - 1]
     first += [one for one in advice.ranking if one.candidate.name == RANDOM]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagetransfer.data.holdout import Rows
 from stagetransfer.layouts.samples import Samples
 
 _SHOWN = 20  # pairs in a record
@@ -24,10 +25,7 @@ class Copies:
 
     @classmethod
     def among(
-        cls,
-        samples: Samples,
-        rows: Mapping[str, NDArray[np.int64]],
-        digests: NDArray[np.uint64] | None,
+        cls, samples: Samples, rows: Mapping[str, Rows], digests: NDArray[np.uint64] | None
     ) -> Copies:
         """Compare the (N,) digests of all images; `rows` are those of each split."""
         if digests is None:

@@ -152,17 +152,16 @@ class DomainDataModule(pl.LightningDataModule):
         if deciding["layout"] != "embedded" or isinstance(self.samples.images, np.ndarray):
             del deciding["layout"], deciding["options"]
         known = {"fingerprint": self.fingerprint, "splits": self.split_file_record}
-        if self._packed is not None and (order := self._packed.order_digest()) is not None:
-            known["order"] = order
+        if (shards := self._mixed_shards) is not None:
+            known["order"] = hashlib.sha256(shards.tobytes()).hexdigest()[:16]
         return {**known, **deciding, **self.stage.deciding()}
 
     def input_identity(self) -> dict[str, Any]:
         """Return what decides the images of all splits before the ratio, as a test shows them."""
         rows = {split: rows.tolist() for split, rows in self.all_rows.items()}
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
-        known = {"fingerprint": self.fingerprint, "rows": digest}
-        settings = self.settings
-        return {**known, "fit": settings.fit, "crop": settings.crop, **settings.planted}
+        shown = {"fit": self.settings.fit, "crop": self.settings.crop, **self.settings.planted}
+        return {"fingerprint": self.fingerprint, "rows": digest, **shown}
 
     def image_set(self, split: str, trainer: pl.Trainer | None = None) -> ImageSet:
         """Return a split's images, decoded once, and on the trainer's device if they fit there."""
@@ -190,14 +189,13 @@ class DomainDataModule(pl.LightningDataModule):
 
     def to_input(self, stored: Tensor, *, random_variants: bool = False) -> Tensor:
         """Return network input (B, 3, S, S) from stored images (B, C, H, W) on their device."""
-        settings = self.settings
+        settings, device = self.settings, stored.device
         if random_variants:
             stored = images.augment(
                 stored, mirror=settings.mirror, turn=settings.turn, crop=settings.crop
             )
         else:
             stored = images.centre_crop(stored, settings.crop)
-        device = stored.device
         if device not in self._scales:
             self._scales[device] = (self.mean.to(device), self.std.to(device))
         return images.to_input(stored, self.stage.input_size, *self._scales[device])
@@ -218,17 +216,16 @@ class DomainDataModule(pl.LightningDataModule):
 
     def epoch_sampler(self) -> EpochSampler:
         """Return what orders the training images of each epoch."""
-        packed, stage = self._packed, self.stage
-        mixed = None if packed is None else packed.mixed
+        stage, mixed = self.stage, self._mixed_shards
         shards = None if mixed is None else torch.from_numpy(mixed[self.rows["train"]])
         return EpochSampler(
             self.labels("train"), stage.seed, balanced=stage.balanced, shards=shards
         )
 
     @property
-    def _packed(self) -> PackedImages | None:
+    def _mixed_shards(self) -> NDArray[np.int64] | None:
         images = self.samples.images
-        return images if isinstance(images, PackedImages) else None
+        return images.mixed if isinstance(images, PackedImages) else None
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.image_set("validation"), self.trainer)

@@ -7,20 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stagetransfer.data.holdout import Groups
+from stagetransfer.data.holdout import Groups, Labels
 from stagetransfer.errors import UserError
 
 _ORDERS = 16  # random orders of the groups, of which the most even folds are taken
-_ABSENT = 1e6  # outweighs any unevenness: a class is absent from a fold
 
 
 def assign_folds(
-    labels: NDArray[np.int64],
-    groups: Groups | None,
-    count: int,
-    seed: int,
-    *,
-    classes: Sequence[str],
+    labels: Labels, groups: Groups | None, count: int, seed: int, *, classes: Sequence[str]
 ) -> NDArray[np.int64]:
     """Return the fold of each image; the classes are spread as evenly as the groups allow.
 
@@ -45,32 +39,24 @@ def assign_folds(
                 else f"class {name} has {present} {unit}: too few for folds; add some"
             )
     random = np.random.default_rng(seed)
-    divisions = [_divide(labels, units, count, int(random.integers(2**31))) for _ in range(_ORDERS)]
-    scores = [_unevenness(labels, folds, count, len(classes)) for folds in divisions]
-    best = int(np.argmin(scores))
-    if scores[best] >= _ABSENT:
+    best: NDArray[np.int64] | None = None
+    least = np.inf
+    for _ in range(_ORDERS):
+        order = int(random.integers(2**31))
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=order)
+        folds = np.empty(len(labels), dtype=np.int64)
+        held = np.zeros((count, len(classes)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # classes with few images: checked before
+            for number, (_, rows) in enumerate(splitter.split(labels, labels, units)):
+                folds[rows] = number
+                held[number] = np.bincount(labels[rows], minlength=len(classes))
+        unevenness = np.sum((held / held.sum(0) - 1 / count) ** 2)
+        if held.all() and unevenness < least:
+            best, least = folds, unevenness
+    if best is None:
         raise UserError(
             f"no {count} folds with every class in each were found: too few {unit} of the rare "
             "classes are without other classes; use fewer --folds"
         )
-    return divisions[best]
-
-
-def _divide(
-    labels: NDArray[np.int64], units: Groups | NDArray[np.int64], count: int, seed: int
-) -> NDArray[np.int64]:
-    folds = np.empty(len(labels), dtype=np.int64)
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes with few images: checked before
-        for number, (_, held) in enumerate(splitter.split(labels, labels, units)):
-            folds[held] = number
-    return folds
-
-
-def _unevenness(
-    labels: NDArray[np.int64], folds: NDArray[np.int64], count: int, classes: int
-) -> float:
-    held = np.zeros((count, classes))
-    np.add.at(held, (folds, labels), 1)
-    return float(_ABSENT * np.sum(held == 0) + np.sum((held / held.sum(0) - 1 / count) ** 2))
+    return best

@@ -1,24 +1,23 @@
 """Training, validation and test images of a domain: the publisher's split, or images held out."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError
 from stagetransfer.layouts.samples import Samples
 
 Rows = NDArray[np.int64]
+Labels = NDArray[np.int64]  # (N,), from 0 on
 Groups = Sequence[str] | NDArray[np.str_]
 
-# The search for the best split by group: number of random orders of the groups, the least product
-# of orders and groups (few groups: more orders), and passes through all groups of an order. In a
-# later pass a group may return to the side that it left before.
-_ORDERS = 64
-_ORDERS_TIMES_GROUPS = 16384
-_PASSES = 4
+# The search for the best split by group.
+_ORDERS = 64  # least number of random orders of the groups
+_ORDERS_TIMES_GROUPS = 16384  # at least: with few groups, there are more orders
+_PASSES = 4  # through all groups of an order; in a later one, a group may return to its side
 
 
 def split_samples(
@@ -32,11 +31,9 @@ def split_samples(
 ) -> dict[str, Rows]:
     """Return the rows of "train", "validation" and "test": official, or held out from training.
 
-    Args:
-        test_share: share of the images in (0, 1); None to hold out no test set.
-        validation_share: share in (0, 1) of the images that are left.
-        by: "group" to keep known groups whole, or "image".
-        hint: override that splits by image, for messages.
+    `test_share` is in (0, 1), or None to hold out no test set; `validation_share` is that of the
+    images that are left. `by` is "group" to keep known groups whole, or "image"; `hint` is the
+    override that splits by image, for messages.
     """
     rows = official_splits(samples)
     if rows and "train" not in rows:
@@ -48,8 +45,7 @@ def split_samples(
             rows.setdefault(split, np.array([], dtype=np.int64))
         elif split not in rows:
             labels, own = samples.labels[train], None if groups is None else groups[train]
-            names = samples.classes
-            kept, held = hold_out(labels, own, share, seed, what=split, hint=hint, classes=names)
+            kept, held = hold_out(labels, own, share, seed, split, hint, samples.classes)
             train, rows[split] = train[kept], train[held]
     return {"train": train, "validation": rows["validation"], "test": rows["test"]}
 
@@ -79,38 +75,28 @@ def check_disjoint(groups: Groups, parts: Mapping[str, Rows], where: str = "") -
 
 
 def hold_out(
-    labels: NDArray[np.int64],
+    labels: Labels,
     groups: Groups | None,
     share: float,
     seed: int,
-    *,
     what: str,
     hint: str,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str],
 ) -> tuple[Rows, Rows]:
     """Hold out about `share` of every class: single images, or whole groups if groups are given.
 
     By image, floor(share n + 1/2) of a class's n images are held out, but at least one and not all.
     By group, the best of many random splits is taken: every class is on both sides, and the sum
     over the classes of (held-out share of the class - `share`)^2 is the least. Return the rows that
-    are kept, and those that are held out; both sorted.
-
-    Args:
-        labels: (N,) in [0, C). A class with too few images or groups is a UserError.
-        groups: (N,) names of the groups that stay whole, or None.
-        what: name of the held-out part, for messages ("test").
-        hint: override that splits by image, for messages.
-        classes: C names, for messages; the labels by default. Each class must be on both sides.
+    are kept, and those that are held out; both sorted. A class that cannot be on both sides is a
+    UserError. Labels (N,) are in [0, C). The name of the held-out part ("test"), the override that
+    splits by image and the names of the C classes are for messages.
     """
     if not 0 < share < 1:
         raise UserError(f"the {what} share is {share:g}: it must lie between 0 and 1")
-    classes = class_names(labels, classes)
-    units: NDArray[Any] = np.arange(len(labels)) if groups is None else np.asarray(groups)
     unit, cure = ("image", "add images") if groups is None else ("group", f"{hint} splits by image")
-    if groups is None:
-        counts = np.bincount(labels, minlength=len(classes)).tolist()
-    else:
-        counts = [len(np.unique(units[labels == label])) for label in range(len(classes))]
+    units = pd.Series(np.arange(len(labels)) if groups is None else groups)
+    counts = units.groupby(labels).nunique().reindex(range(len(classes)), fill_value=0).tolist()
     for name, number in zip(classes, counts, strict=True):
         if number < 2:
             raise UserError(
@@ -118,9 +104,11 @@ def hold_out(
                 f"{what} set beside the training set; {cure}"
             )
     if groups is None:
-        held = _hold_out_images(labels, share, seed)
+        orders = permuted_classes(labels, len(classes), seed)
+        sizes = [min(max(round_half_up(share * len(x)), 1), len(x) - 1) for x in orders]
+        held = first_of_each(orders, sizes)
     else:
-        held = _hold_out_groups(labels, units, share, seed, len(classes))
+        held = _hold_out_groups(labels, groups, share, seed, len(classes))
     kept = np.delete(np.arange(len(labels)), held)
     for rows, side in ((kept, "training"), (held, what)):
         images = np.bincount(labels[rows], minlength=len(classes))
@@ -132,20 +120,20 @@ def hold_out(
     return kept, held
 
 
-def _hold_out_images(labels: NDArray[np.int64], share: float, seed: int) -> Rows:
+def permuted_classes(labels: Labels, classes: int, seed: int) -> list[Rows]:
+    """Return the rows of each class in a random order, which depends on (seed, class) alone."""
     # One sort for all classes: a comparison with all labels for each of 1,000 classes is slow.
     order = np.argsort(labels, kind="stable")
-    held = []
-    for label, rows in enumerate(np.split(order, np.cumsum(np.bincount(labels))[:-1])):
-        if len(rows):
-            count = min(max(round_half_up(share * len(rows)), 1), len(rows) - 1)
-            held.append(np.random.default_rng((seed, label)).permutation(rows)[:count])
-    return np.sort(np.concatenate(held))
+    parts = np.split(order, np.cumsum(np.bincount(labels, minlength=classes))[:-1])
+    return [np.random.default_rng((seed, i)).permutation(rows) for i, rows in enumerate(parts)]
 
 
-def _hold_out_groups(
-    labels: NDArray[np.int64], groups: NDArray[np.str_], share: float, seed: int, classes: int
-) -> Rows:
+def first_of_each(orders: Iterable[Rows], counts: Iterable[int]) -> Rows:
+    """Return the first rows of each order, sorted."""
+    return np.sort(np.concatenate([rows[:n] for rows, n in zip(orders, counts, strict=True)]))
+
+
+def _hold_out_groups(labels: Labels, groups: Groups, share: float, seed: int, classes: int) -> Rows:
     """Improve many random splits side by side and return the best one.
 
     In each split, group after group in the split's own random order changes sides if that brings
@@ -175,18 +163,13 @@ def _hold_out_groups(
 
 
 def count_by_group(
-    labels: NDArray[np.int64], groups: NDArray[np.str_], classes: int
+    labels: Labels, groups: Groups, classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the (N,) group number of each row, and (G, C) images of each class in each group."""
     names, group_of_row = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), classes), dtype=np.int64)
     np.add.at(counts, (group_of_row, labels), 1)
     return group_of_row, counts
-
-
-def class_names(labels: NDArray[np.int64], classes: Sequence[str] | None) -> Sequence[str]:
-    """Return `classes`, or the labels as names."""
-    return classes or [str(label) for label in range(labels.max(initial=-1) + 1)]
 
 
 def round_half_up(count: float) -> int:

@@ -79,16 +79,17 @@ class ImageSet(Dataset[Batch]):
         index = torch.as_tensor(indices)
         if self.held is not None:
             images = _select(self.held, index.to(self.held.device))
+            return Batch(images, self.labels[index], self.rows[index])
+        rows = self.rows[index].numpy()
+        if self.cache is not None:
+            pixels = memory_map(self.cache)[rows]
         else:
-            if self.cache is not None:
-                pixels = memory_map(self.cache)[self.rows[index].numpy()]
-            else:
-                packed = self.files if isinstance(self.files, PackedImages) else None
-                files = packed.several(indices) if packed else [self.files[i] for i in indices]
-                pixels = np.stack([decode(file, self.side, self.fit, "RGB") for file in files])
-            images = _channels_first(pixels)
-            if self.confounder is not None:
-                images = self.confounder.plant(images, self.rows[index].numpy())
+            packed = self.files if isinstance(self.files, PackedImages) else None
+            files = packed.several(indices) if packed else [self.files[i] for i in indices]
+            pixels = np.stack([decode(file, self.side, self.fit, "RGB") for file in files])
+        images = _channels_first(pixels)
+        if self.confounder is not None:
+            images = self.confounder.plant(images, rows)
         return Batch(images, self.labels[index], self.rows[index])
 
 
@@ -104,8 +105,7 @@ def stored_side(images: Sequence[ImageSource] | NDArray[np.uint8], side: int) ->
 
     Square images of one size, no larger than `side`, stay at that size: a 32x32 patch is enlarged
     in the batch, on the device, and needs a fiftieth of the memory. All others get `side`. Memory
-    limits and splits do not matter, because a crop of the enlarged image has other pixels. Files
-    are opened up to the first that decides. One that is no image decides nothing.
+    limits and splits do not matter, because a crop of the enlarged image has other pixels.
     """
     sizes = set()
     for path in () if isinstance(images, np.ndarray) else images:
@@ -125,9 +125,8 @@ def decode(path: ImageSource, side: int, fit: str, mode: str | None = None) -> N
         fit: "crop" takes the central square and scales it; "stretch" scales both sides.
         mode: "L" or "RGB"; None keeps grey images grey.
     """
-    converted = read_image(path, mode=mode, side=side, stretch=fit == "stretch").image
-    array = np.asarray(converted)
-    small = mode is None and converted.width == converted.height <= side
+    array = np.asarray(read_image(path, mode=mode, side=side, stretch=fit == "stretch").image)
+    small = mode is None and array.shape[0] == array.shape[1] <= side
     return array if small else _square(array, side, fit)
 
 

@@ -64,9 +64,8 @@ class EpochSampler(Sampler[int]):
 class ProcessSampler(Sampler[int]):
     """One process's share of another sampler's draws: every world-th draw, from `rank` on.
 
-    With `even`, all shares have the same length, as training needs. Up to world - 1 draws at the
-    end of an epoch are then left out, different ones in each epoch. Without it, every draw is in
-    exactly one share.
+    With `even`, all shares have the same length, as training needs: up to world - 1 draws at the
+    end of an epoch are left out. Without it, every draw is in exactly one share.
     """
 
     def __init__(self, sampler: Sampler[int], rank: int, world: int, *, even: bool) -> None:

@@ -7,7 +7,7 @@ columns, such as the label that `write_split_file` adds, are not read.
 
 import hashlib
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def read_split_file(path: Path) -> SplitFile:
     for without in [name for name in parts if groups and name not in groups][:1]:
         raise UserError(f"{path}: {without} has no group; fill the cell or empty the whole column")
     check_spellings(str(path), "groups", groups.values())
-    folds = _count_folds(path, {*parts.values()}) if part_column == "fold" else None
+    folds = _count_folds(path, parts.values()) if part_column == "fold" else None
     if folds is None and "train" not in parts.values():
         raise UserError(f"{path}: no image is in train; a split needs some")
     return SplitFile(path, parts, groups or None, folds)
@@ -147,11 +147,12 @@ def _part(text: str, column: str, where: str) -> str:
     return str(int(text))
 
 
-def _count_folds(path: Path, found: set[str]) -> int:
-    count = max(map(int, found)) + 1
+def _count_folds(path: Path, parts: Iterable[str]) -> int:
+    found = {*map(int, parts)}
+    count = max(found) + 1
     if count < 2:
         raise UserError(f"{path}: all images are in fold 0; two or more folds are needed")
-    for missing in sorted({*range(count)} - {*map(int, found)})[:1]:
+    for missing in sorted({*range(len(found))} - found)[:1]:
         raise UserError(
             f"{path}: no image is in fold {missing}, though there is a fold {count - 1}. "
             "Number the folds from 0, without gaps."

@@ -2,13 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.config.domain_settings import StageSettings
-from stagetransfer.data.holdout import Groups, Rows, class_names, count_by_group, round_half_up
+from stagetransfer.data.holdout import (
+    Groups,
+    Labels,
+    Rows,
+    count_by_group,
+    first_of_each,
+    permuted_classes,
+    round_half_up,
+)
 from stagetransfer.errors import UserError
 from stagetransfer.layouts.samples import Samples
 
@@ -28,13 +35,12 @@ def subset_of_splits(
         raise UserError(f"ratio_by=group: {stage.key} knows no groups. Use ratio_by=image.")
     for split in ("train", "validation") if ratio < 1 else ():
         rows, keep = splits[split], split == "validation"
-        labels = samples.labels[rows]
-        options: dict[str, Any] = {"classes": samples.classes, "keep_classes": keep}
+        labels, classes = samples.labels[rows], samples.classes
         if by_group and samples.groups is not None:
             groups = [samples.groups[row] for row in rows]
-            chosen = subset_by_group(labels, groups, ratio, seed, **options)
+            chosen = subset_by_group(labels, groups, ratio, seed, classes, keep_classes=keep)
         else:
-            chosen = subset_by_image(labels, ratio, seed, **options)
+            chosen = subset_by_image(labels, ratio, seed, classes, keep_classes=keep)
         used[split] = rows[chosen]
     train = splits["train"]
     labels, chosen = samples.labels[train], np.searchsorted(train, used["train"])
@@ -46,41 +52,34 @@ def subset_of_splits(
 
 
 def subset_by_image(
-    labels: NDArray[np.int64],
-    ratio: float,
-    seed: int,
-    *,
-    classes: Sequence[str] | None = None,
-    keep_classes: bool = False,
+    labels: Labels, ratio: float, seed: int, classes: Sequence[str], *, keep_classes: bool = False
 ) -> Rows:
     """Return the share r of every class; subsets are nested (r = 0.2 lies within r = 0.4).
 
     Of a class with n images, the first floor(r n + 1/2) of one permutation are taken. The
     permutation depends on (seed, class) alone. With `keep_classes`, every class keeps at least one
     image at any ratio; without it, a class that the ratio leaves empty is a UserError. The labels
-    (N,) are in [0, C), and the C `classes` are names for messages.
+    (N,) are in [0, C), the ratio is in (0, 1], and the C `classes` are names for messages.
     """
-    _check_ratio(ratio)
-    names = class_names(labels, classes)
-    sizes = [int(np.sum(labels == label)) for label in range(len(names))]
+    orders = permuted_classes(labels, len(classes), seed)
+    sizes = [len(rows) for rows in orders]
     counts = [max(round_half_up(ratio * size), min(int(keep_classes), size)) for size in sizes]
     if emptied := [label for label, count in enumerate(counts) if sizes[label] and not count]:
         rarest = min(emptied, key=sizes.__getitem__)
         raise UserError(
-            f"ratio={ratio:g} leaves class {names[rarest]} no image of its {sizes[rarest]}; the "
+            f"ratio={ratio:g} leaves class {classes[rarest]} no image of its {sizes[rarest]}; the "
             f"smallest ratio that keeps one is {_rounded_up(0.5 / sizes[rarest]):g}"
         )
-    chosen = [_permutation(labels, label, seed)[:count] for label, count in enumerate(counts)]
-    return np.sort(np.concatenate(chosen))
+    return first_of_each(orders, counts)
 
 
 def subset_by_group(
-    labels: NDArray[np.int64],
+    labels: Labels,
     groups: Groups,
     ratio: float,
     seed: int,
+    classes: Sequence[str],
     *,
-    classes: Sequence[str] | None = None,
     keep_classes: bool = False,
 ) -> Rows:
     """Return the share r of a set in whole groups: nested, every class as near to r as possible.
@@ -95,9 +94,7 @@ def subset_by_group(
     The arguments are those of `subset_by_image`. With `keep_classes`, more than r is taken if r
     alone would leave a class empty.
     """
-    _check_ratio(ratio)
-    names = class_names(labels, classes)
-    group_of_row, counts = count_by_group(labels, np.asarray(groups), len(names))
+    group_of_row, counts = count_by_group(labels, groups, len(classes))
     taken_from = _ratio_of_each_group(counts, seed)
     has = counts > 0  # a class without any group was empty before the ratio was applied
     first = np.where(has, taken_from[:, None], 1.0).min(axis=0) * has.any(axis=0)
@@ -106,24 +103,23 @@ def subset_by_group(
         ratio = max(ratio, float(first[latest]))
     if first[latest] > ratio:
         raise UserError(
-            f"ratio={ratio:g} leaves class {names[latest]} none of its "
+            f"ratio={ratio:g} leaves class {classes[latest]} none of its "
             f"{has[:, latest].sum()} groups; the smallest ratio that keeps one is "
             f"{_rounded_up(first[latest]):g}"
         )
     return np.flatnonzero((taken_from <= ratio)[group_of_row])
 
 
-def downsample(labels: NDArray[np.int64], chosen: Rows, seed: int) -> Rows:
+def downsample(labels: Labels, chosen: Rows, seed: int) -> Rows:
     """Return as many of the chosen rows of each class as its rarest class has, sorted.
 
-    The order is that of `subset_by_image`, so down-sampled subsets of one seed are nested too.
-    `labels` are those of the whole set.
+    Their order in all `labels` is that of `subset_by_image`, so that these subsets are nested too.
     """
-    present, counts = np.unique(labels[chosen], return_counts=True)
-    return _first(labels, chosen, dict.fromkeys(present, counts.min()), seed)
+    counts = np.bincount(labels[chosen], minlength=labels.max() + 1)
+    return _first(labels, chosen, np.minimum(counts, counts[counts > 0].min()), seed)
 
 
-def long_tail(labels: NDArray[np.int64], chosen: Rows, tail: float, seed: int) -> Rows:
+def long_tail(labels: Labels, chosen: Rows, tail: float, seed: int) -> Rows:
     """Return fewer of the chosen rows of rarer classes, sorted; every class keeps one.
 
     The C classes are ordered by the number of their `labels`, the most frequent first (equal ones
@@ -132,26 +128,17 @@ def long_tail(labels: NDArray[np.int64], chosen: Rows, tail: float, seed: int) -
     of `subset_by_image`, so a shorter tail lies within a longer one.
     """
     present, sizes = np.unique(labels, return_counts=True)
-    kept = {}
+    counts = np.bincount(labels[chosen], minlength=labels.max() + 1)
     for place, label in enumerate(present[np.argsort(-sizes, kind="stable")]):
         share = tail ** (place / max(len(present) - 1, 1))
-        kept[label] = max(round_half_up(share * int((labels[chosen] == label).sum())), 1)
-    return _first(labels, chosen, kept, seed)
+        counts[label] = max(round_half_up(share * counts[label]), 1)
+    return _first(labels, chosen, counts, seed)
 
 
-def _first(
-    labels: NDArray[np.int64], chosen: Rows, counts: Mapping[np.int64, int], seed: int
-) -> Rows:
+def _first(labels: Labels, chosen: Rows, counts: NDArray[np.int64], seed: int) -> Rows:
     """Return the first chosen rows of each class in the order of `subset_by_image`, sorted."""
-    kept = []
-    for label, count in counts.items():
-        order = _permutation(labels, int(label), seed)
-        kept.append(order[np.isin(order, chosen)][:count])
-    return np.sort(np.concatenate(kept))
-
-
-def _permutation(labels: NDArray[np.int64], label: int, seed: int) -> Rows:
-    return np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+    orders = permuted_classes(labels, len(counts), seed)
+    return first_of_each((rows[np.isin(rows, chosen)] for rows in orders), counts)
 
 
 def _ratio_of_each_group(counts: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
@@ -172,11 +159,6 @@ def _ratio_of_each_group(counts: NDArray[np.int64], seed: int) -> NDArray[np.flo
         held += added[group]
         queues[added[group].argmax()].pop()
     return taken_from
-
-
-def _check_ratio(ratio: float) -> None:
-    if not 0 < ratio <= 1:
-        raise UserError(f"ratio={ratio:g}: must be above 0 and at most 1")
 
 
 def _rounded_up(ratio: float) -> float:

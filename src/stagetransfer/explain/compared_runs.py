@@ -93,7 +93,8 @@ class ComparedRuns:
         at least one."""
         if count >= len(self.labels):
             return np.arange(len(self.labels))
-        return subset_by_image(self.labels, count / len(self.labels), 0, keep_classes=True)
+        share = count / len(self.labels)
+        return subset_by_image(self.labels, share, 0, self.classes, keep_classes=True)
 
 
 def open_compared_runs(

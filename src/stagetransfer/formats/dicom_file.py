@@ -32,8 +32,8 @@ _FRAME_HEADERS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 def read_checked(path: Path, *, force: bool = False, header_only: bool = False) -> Dataset:
     """Return a DICOM file as `dcmread` does, once its sizes are known to be possible.
 
-    OSError if the file, its inflated content, one frame or all frames are too large. Neither the
-    inflated content nor the pixels are in memory before they are checked.
+    OSError if the file, its inflated content, one frame or all frames are too large, before these
+    are in memory.
     """
     require_file(path)
     _check_bytes(path.stat().st_size)

@@ -70,17 +70,9 @@ def _segmentation(data: Dataset) -> Segmentation:
         frames.append(Frame(values, affine))
     series = data.get("ReferencedSeriesSequence") or ()
     slices = (one for of in series for one in of.get("ReferencedInstanceSequence") or ())
-    return Segmentation(
-        frozenset(
-            [
-                *(str(one.SeriesInstanceUID) for one in series),
-                *(str(one.ReferencedSOPInstanceUID) for one in slices),
-            ]
-        ),
-        {
-            int(one.SegmentNumber): str(one.SegmentLabel).strip()
-            for one in data.SegmentSequence
-            if int(one.SegmentNumber)  # 0 is the background of a label map
-        },
-        tuple(frames),
-    )
+    uids = [one.SeriesInstanceUID for one in series]
+    uids += [one.ReferencedSOPInstanceUID for one in slices]
+    # Segment 0 is the background of a label map.
+    segments = [one for one in data.SegmentSequence if int(one.SegmentNumber)]
+    labels = {int(one.SegmentNumber): str(one.SegmentLabel).strip() for one in segments}
+    return Segmentation(frozenset(map(str, uids)), labels, tuple(frames))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stagetransfer.errors import UserError
+from stagetransfer.errors import require_extra
 from stagetransfer.files import require_file
 from stagetransfer.formats.unusable import Floats, Unreadable
 
@@ -32,11 +32,8 @@ class ImagejRoi:
 
 def read_rois(path: Path) -> list[ImagejRoi]:
     """Read all ROIs of a file, or raise Unreadable."""
-    try:
+    with require_extra("formats"):
         import roifile
-    except ModuleNotFoundError as error:
-        install = 'pip install "stagetransfer[formats]"'
-        raise UserError(f"{path}: roifile is not installed. Install it with {install}") from error
     try:
         found = [_roi(roifile, roifile.ImagejRoi.frombytes(data)) for data in _contents(path)]
     except Exception as error:  # roifile and zipfile raise many types on damaged bytes
@@ -62,11 +59,11 @@ def _contents(path: Path) -> Iterator[bytes]:
 def _roi(roifile: Any, roi: Any) -> ImagejRoi:
     kinds = roifile.ROI_TYPE
     points = roi.roitype == kinds.POINT
-    closed = (kinds.POLYGON, kinds.RECT, kinds.OVAL, kinds.FREEHAND, kinds.TRACED)
+    closed = (kinds.POLYGON, kinds.RECT, kinds.FREEHAND, kinds.TRACED)
     rings: list[Floats] = []
     if points or roi.composite or roi.roitype in closed:
         rings = [np.asarray(one, dtype=np.float64) for one in roi.coordinates(multi=True)]
-    if roi.roitype == kinds.OVAL and not roi.composite:
+    elif roi.roitype == kinds.OVAL:
         ends = np.array([[roi.left, roi.top], [roi.right, roi.bottom]], dtype=np.float64)
         angles = np.linspace(0, 2 * np.pi, 360, endpoint=False)
         circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -75,10 +72,6 @@ def _roi(roifile: Any, roi: Any) -> ImagejRoi:
         rings = [one for one in rings if len(one) > 2]
     # In ImageJ, the first pixel reaches from 0 to 1. A point without fractions names a pixel.
     shift = 0.0 if points and not roi.subpixelresolution else 0.5
-    return ImagejRoi(
-        name=roi.name.strip(),
-        group=int(roi.group),
-        position=int(roi.position or roi.z_position),
-        rings=tuple(one - shift for one in rings),
-        points=points,
-    )
+    position = int(roi.position or roi.z_position)
+    outlines = tuple(one - shift for one in rings)
+    return ImagejRoi(roi.name.strip(), int(roi.group), position, outlines, points)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stagetransfer.errors import UserError, first_line
+from stagetransfer.errors import first_line, require_extra
 from stagetransfer.files import check_size, require_file
 from stagetransfer.formats.grid import Grid, no_orientation, oriented
 from stagetransfer.formats.unusable import MAX_VALUES, Unreadable
@@ -29,11 +29,8 @@ def is_voxel_file(path: Path) -> bool:
 
 def read_metaimage_or_nrrd(path: Path) -> Grid:
     """Read a whole volume into memory, or raise Unusable. Segments of 3D Slicer have names."""
-    try:
+    with require_extra("formats"):
         import SimpleITK
-    except ModuleNotFoundError as error:
-        install = 'pip install "stagetransfer[formats]"'
-        raise UserError(f"{path}: SimpleITK is not installed. Install it with {install}") from error
     sitk: Any = SimpleITK  # its functions have no type hints
     try:
         header = _header(path)

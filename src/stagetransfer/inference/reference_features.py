@@ -139,7 +139,7 @@ def _compute(run: RestoredRun, device: str) -> Reference:
     chosen = np.arange(len(rows))
     if len(rows) > _MAX_TRAINING_IMAGES:
         share = _MAX_TRAINING_IMAGES / len(rows)
-        chosen = subset_by_image(labels, share, 0, classes=data.classes, keep_classes=True)
+        chosen = subset_by_image(labels, share, 0, data.classes, keep_classes=True)
     training = torch.cat([features.half() for features, _ in outputs("train", chosen)])
     patches, stated, field = training_patches(data)
     distance = TrainingDistance(training)

@@ -1,8 +1,7 @@
 """Published and common layouts of labelled image sets on disk, each read into `Samples`.
 
-Every reader of image files takes `max_classes`, the number of classes to use (the first ones in
-their order), and `max_per_class`, the number of images of each class and split to use, evenly
-spaced.
+Every reader of image files takes `max_classes`, to use only the first classes in their order, and
+`max_per_class`, to use only so many images of each class and split, evenly spaced.
 """
 
 import functools
@@ -48,14 +47,12 @@ _TYPES: dict[object, tuple[type, str]] = {
 
 
 def read(layout: str, root: Path, **options: object) -> Samples:
-    """Return the images below `root`, read by the layout of this name with these keywords.
+    """Return the images below `root`, read by a layout in `LAYOUTS` with these keywords.
 
     Images are paths that are not opened yet (see `check_images`). Their ids are the paths below
     `root` with forward slashes, and the samples are sorted by id. Hidden files are left out.
-    UserError if there is no such layout or option, or the folder is not of this layout.
+    UserError if there is no such option, or the folder is not of this layout.
     """
-    if layout not in LAYOUTS:
-        raise UserError(f"layout={layout}: none of {', '.join(LAYOUTS)}")
     reader = functools.partial(LAYOUTS[layout], root)
     return reader(**check_options(reader, options, f"layout {layout}: options"))
 
@@ -65,8 +62,7 @@ def check_options(
 ) -> dict[str, Any]:
     """Return the reader's keywords; UserError, which begins with `key`, if it does not take them.
 
-    Values are compared with type hints that are unions of the types in `_TYPES`. Words such as "no"
-    become booleans.
+    Values are compared with type hints of the types in `_TYPES`. Words such as "no" are booleans.
     """
 
     def fits(value: object, accepted: type) -> bool:

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from stagetransfer.files import atomic_path
 from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
 from stagetransfer.layouts.folder_walk import visited
 from stagetransfer.layouts.image_check import check_images
-from stagetransfer.layouts.sample_arrays import Digests, from_arrays, read_head, to_arrays
+from stagetransfer.layouts.sample_arrays import Arrays, Digests, from_arrays, read_head, to_arrays
 from stagetransfer.layouts.samples import Samples
 
 MINIMUM = 10_000  # images; a smaller tree is read in well under a second
@@ -59,10 +59,15 @@ def read_indexed(
     fingerprint = samples.fingerprint(digests)
     if len(samples) >= MINIMUM:
         ids = PackedStrings.of(samples.ids)
-        samples = replace(samples, ids=ids, images=FilePaths(root, ids))
+        images = FilePaths(root, ids)
+        samples = replace(samples, ids=ids, images=images)
         inside = [str(folder.relative_to(root)) for folder in dict.fromkeys(folders)]
         head = {"checked": check, "fingerprint": fingerprint, "folders": inside}
-        _save(path, samples, digests, root, head, began)
+        arrays = to_arrays(samples, digests, head) | _states(images, head)
+        newest = max(arrays["folder_times"].max(), arrays["file_states"][:, 1].max())
+        settled = newest <= began - _SETTLED  # the tree is not being changed
+        if settled and root.resolve() not in path.resolve().parents:  # never among the images
+            _save(path, arrays, root)
     return samples, fingerprint, digests
 
 
@@ -80,48 +85,23 @@ def _load(path: Path, root: Path, check: bool) -> tuple[Samples, str, Digests | 
             head = read_head(file)
             if check and not head["checked"]:
                 return None
-            ids = PackedStrings(file["text"], file["ends"])
-            if not np.array_equal(_folder_times(root, head["folders"]), file["folder_times"]):
+            images = FilePaths(root, PackedStrings(file["text"], file["ends"]))
+            states = _states(images, head)
+            if not all(np.array_equal(state, file[name]) for name, state in states.items()):
                 return None
-            if not np.array_equal(_file_states(root, ids, head["checked"]), file["file_states"]):
-                return None
-            samples = from_arrays(file, FilePaths(root, ids))
+            samples = from_arrays(file, images)
             digests = file["digests"].astype(np.uint64) if head["checked"] else None
             return samples, str(head["fingerprint"]), digests
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _save(
-    path: Path,
-    samples: Samples,
-    digests: Digests | None,
-    root: Path,
-    head: dict[str, Any],
-    began: int,
-) -> None:
-    assert isinstance(samples.ids, PackedStrings)
-    times = _folder_times(root, head["folders"])
-    states = _file_states(root, samples.ids, head["checked"])
-    if max(times.max(), states[:, 1].max()) > began - _SETTLED:
-        return  # the tree is still being changed
-    if root.resolve() in path.resolve().parents:
-        return  # never write among the images
+def _save(path: Path, arrays: Arrays, root: Path) -> None:
     try:
         with atomic_path(path) as part, part.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                **to_arrays(samples, digests, head),
-                folder_times=times,
-                file_states=states,
-            )
+            np.savez(file, allow_pickle=False, **arrays)
     except OSError as error:
         log.warning("%s: cannot write the index of %s (%s)", path, root, error.strerror)
-
-
-def _folder_times(root: Path, folders: Sequence[str]) -> NDArray[np.int64]:
-    return np.array([os.stat(f"{root}/{name}").st_mtime_ns for name in folders], dtype=np.int64)
 
 
 def _compared(count: int, checked: bool) -> NDArray[np.int64]:
@@ -130,8 +110,9 @@ def _compared(count: int, checked: bool) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, number).round().astype(np.int64))
 
 
-def _file_states(root: Path, ids: PackedStrings, checked: bool) -> NDArray[np.int64]:
-    """Return size and modification time of the files that are compared."""
-    rows = _compared(len(ids), checked)
-    found = [os.stat(f"{root}/{name}") for name in ids.take(rows)]
-    return np.array([(state.st_size, state.st_mtime_ns) for state in found], dtype=np.int64)
+def _states(images: FilePaths, head: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
+    """Return modification times of the folders, and sizes and times of the compared files."""
+    root, files = images.root, images.take(_compared(len(images), head["checked"])).names
+    times = [os.stat(f"{root}/{name}").st_mtime_ns for name in head["folders"]]
+    states = [(one.st_size, one.st_mtime_ns) for one in (os.stat(f"{root}/{x}") for x in files)]
+    return {"folder_times": np.array(times, np.int64), "file_states": np.array(states, np.int64)}

@@ -42,18 +42,17 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the folders and files in `folder`, sorted, without system files."""
     if (visits := _visits.get()) is not None:
         visits.append(folder)
+    is_folder: dict[str, bool] = {}
     try:
         with os.scandir(folder) as found:
-            wanted = [
-                entry
-                for entry in found
-                if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM
-            ]
-            is_folder = {entry.name: entry.is_dir() for entry in wanted}
-            for entry in wanted:
-                if not is_folder[entry.name] and is_image(entry.name) and not entry.is_file():
+            for entry in found:
+                name = entry.name
+                if name.startswith(".") or name.lower() in _SYSTEM:
+                    continue
+                is_folder[name] = entry.is_dir()
+                if not is_folder[name] and is_image(name) and not entry.is_file():
                     what = "a pipe, a device or a broken link, not a file; remove it"
-                    raise UserError(f"{folder / entry.name}: {what}")
+                    raise UserError(f"{folder / name}: {what}")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder}: no such folder; give the folder that holds the images"
@@ -90,9 +89,9 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def class_images(folder: Path) -> list[str]:
-    """Return the paths of the images at any depth below a class folder, relative to it, with "/".
+    """Return the images at any depth below a class folder, as relative paths with "/".
 
-    There must be some, and no other files.
+    UserError if there is none, or a file that is no image.
     """
     if found := _images(folder):
         return found

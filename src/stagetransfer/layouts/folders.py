@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,11 +42,9 @@ def read_folder(
             which both are possible is refused.
         classes: the classes to use, in the order of their labels; all by default, sorted.
     """
-    found = find_classes(root, splits)
-    pattern = _pattern(groups)
-    names, rows = class_rows(root, found, classes, max_classes)
-    if pattern is not None:
-        rows = [row._replace(group=_group(root, row, pattern)) for row in rows]
+    names, rows = class_rows(root, find_classes(root, splits), classes, max_classes)
+    if groups is not None:
+        rows = _with_groups(root, rows, groups)
     return to_samples(root, rows, names, max_per_class)
 
 
@@ -128,21 +126,20 @@ def _check_one_level(root: Path, tops: list[str]) -> None:
         )
 
 
-def _pattern(groups: str | None) -> re.Pattern[str] | None:
+def _with_groups(root: Path, rows: Iterable[Row], groups: str) -> list[Row]:
     try:
-        pattern = None if groups is None else re.compile(groups)
+        pattern = re.compile(groups)
     except re.error as error:
         raise UserError(f"options.groups={groups!r}: not a regular expression ({error})") from error
-    if pattern is not None and pattern.groups != 1:
+    if pattern.groups != 1:
         raise UserError(f"options.groups={groups!r} needs one pair of parentheses")
-    return pattern
-
-
-def _group(root: Path, row: Row, pattern: re.Pattern[str]) -> str:
-    match = pattern.search(row.id)
-    if match is None or not match[1]:
-        raise UserError(
-            f"{root / row.id}: options.groups={pattern.pattern!r} does not match it. Change the "
-            "pattern, so that every image has a group."
-        )
-    return match[1]
+    result = []
+    for row in rows:
+        match = pattern.search(row.id)
+        if match is None or not match[1]:
+            raise UserError(
+                f"{root / row.id}: options.groups={groups!r} does not match it. Change the "
+                "pattern, so that every image has a group."
+            )
+        result.append(row._replace(group=match[1]))
+    return result

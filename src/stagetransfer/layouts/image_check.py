@@ -26,8 +26,7 @@ def check_images(samples: Samples) -> NDArray[np.uint64]:
     """Decode every image, and return the (N,) digests of their pixels, which copies share.
 
     What had to be changed in some images (see `image_files`), and how many are far from square, is
-    logged. UserError if a file cannot be decoded; the message names the first one. Packed images
-    were checked before.
+    logged. UserError names the first file that cannot be decoded. Packed images are not read.
     """
     if isinstance(samples.images, np.ndarray):
         return np.array([_digest(pixels) for pixels in samples.images], dtype=np.uint64)

@@ -1,7 +1,5 @@
 """A set of image files written as litdata's shards, for sets larger than one machine."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -21,22 +19,10 @@ from stagetransfer.names import SPLITS
 SHARD_BYTES = 64 * 2**20
 
 
-def counts(samples: Samples) -> dict[str, dict[str, int]]:
-    """Return the number of images of each class in each official split ("all": there is none)."""
-    split = np.array(samples.splits or ("all",) * len(samples))
-    found = {name: samples.labels[split == name] for name in (*SPLITS, "all")}
-    return {
-        name: {one: int((labels == i).sum()) for i, one in enumerate(samples.classes)}
-        for name, labels in found.items()
-        if len(labels)
-    }
-
-
 def packed_before(samples: Samples, out: Path) -> dict[str, Any] | None:
     """Return pack.json if `out` holds this set; None if nothing was packed there.
 
-    UserError if the set there has other images, labels, groups or splits, or a shard is missing, or
-    the content of a file was changed after it was packed.
+    UserError if it is another set, a shard is missing, or a file was changed after it was packed.
     """
     if not (out / ABOUT).is_file():
         return None
@@ -45,12 +31,8 @@ def packed_before(samples: Samples, out: Path) -> dict[str, Any] | None:
     if len(samples) != len(images) or samples.fingerprint(images.digests) != about["fingerprint"]:
         raise UserError(f"{out}: holds another packed set. Give another folder, or remove it.")
     when = (out / ABOUT).stat().st_mtime
-    newer = [
-        row
-        for row, one in enumerate(samples.images)
-        if isinstance(one, Path) and one.stat().st_mtime > when
-    ]
-    rows = np.array(newer, np.int64)
+    newer = [isinstance(one, Path) and one.stat().st_mtime > when for one in samples.images]
+    rows = np.flatnonzero(newer)
     changed = rows[check_images(samples.take(rows)) != images.digests[rows]].tolist()
     if changed:
         raise UserError(
@@ -85,21 +67,17 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
         cache.done()
         cache.merge()
         shards = Shards(part).files()
-        found = (
-            os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-            for folder, _, names in os.walk(root)
-            for name in names
-        )
-        packed = {*samples.ids}
+        files_below = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+        images = {one.relative_to(root).as_posix() for one in files_below if is_image(one.name)}
         places = np.empty((len(samples), 3), dtype=np.int64)
         places[order] = np.concatenate([_places(part, i, one) for i, one in enumerate(shards)])
         about = {
             "classes": list(samples.classes),
             "images": len(samples),
-            "counts": counts(samples),
+            "counts": _counts(samples),
             "groups": None if samples.groups is None else len({*samples.groups}),
             "fingerprint": samples.fingerprint(digests),
-            "left_out": sum(is_image(name) and name not in packed for name in found),
+            "left_out": len(images.difference(samples.ids)),
             "shards": len(shards),
             "bytes": sum(one["chunk_bytes"] for one in shards),
         }
@@ -108,6 +86,15 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
             np.savez(file, allow_pickle=False, **arrays, places=places)
         (part / ABOUT).write_text(json_text(about), encoding="utf-8")
     return about
+
+
+def _counts(samples: Samples) -> dict[str, dict[str, int]]:
+    """Return the number of images of each class in each official split ("all": there is none)."""
+    split, result = np.array(samples.splits or ("all",) * len(samples)), {}
+    for name in (one for one in (*SPLITS, "all") if one in split):
+        count = np.bincount(samples.labels[split == name], minlength=len(samples.classes))
+        result[name] = dict(zip(samples.classes, count.tolist(), strict=True))
+    return result
 
 
 def _content(file: ImageSource) -> bytes:

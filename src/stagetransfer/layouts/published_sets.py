@@ -20,10 +20,7 @@ _KTH_FOLDERS = ("KTH_TIPS", "KTH-TIPS2-a", "KTH-TIPS2-b")  # what the archives u
 def read_curet(
     root: Path, *, partial: bool = False, max_classes: Limit = None, max_per_class: Limit = None
 ) -> Samples:
-    """Read CUReT: root/sample01/01-001.png and so on, 61 classes, as in the cropped sets of Oxford.
-
-    With `partial`, there may be fewer classes.
-    """
+    """Read the cropped CUReT of Oxford: root/sample01/01-001.png ...; `partial`: not all 61."""
     folders = [name for name in entries(root)[0] if re.fullmatch(r"sample\d\d", name.lower())]
     if len(folders) != _CURET_CLASSES and not (partial and folders):
         raise UserError(
@@ -39,8 +36,8 @@ def read_dtd(
 ) -> Samples:
     """Read Describable Textures: images/<class>/*.jpg and labels/{train,val,test}<fold>.txt.
 
-    Without labels/ there is no official split; without images/ the class folders are in `root`.
-    `fold` is 1 to 10.
+    There are folds 1 to 10. Without labels/ there is no official split; without images/ the class
+    folders are in `root`.
     """
     has_lists = "labels" in entries(root)[0]
     base = "images/" if (root / "images").is_dir() else ""
@@ -108,9 +105,8 @@ def read_dld(
 ) -> Samples:
     """Read diffuse lung disease: the classes CON, GGO, HCM, RET, EMP, NOD, NOR in this order.
 
-    The images are in a table (see `read_csv`; its column `split` has the official split), or in
-    folders CON ... NOR (see `read_folder`; the official split as train/ and test/). `table` is
-    root/labels.csv by default, or the folders if there is none.
+    The images are in a table (see `read_csv`; its column `split` has the official split), by
+    default root/labels.csv; without one, in folders CON ... NOR, also below train/ and test/.
     """
     limits = {"max_classes": max_classes, "max_per_class": max_per_class}
     if table is not None or (root / _TABLE).is_file():

@@ -64,16 +64,14 @@ def choose_classes(
     return names[:max_classes]
 
 
-def check_classes(classes: Sequence[str] | None) -> None:
-    """Raise UserError unless the option is a list of distinct names."""
+def check_classes(classes: object) -> None:
+    """Raise UserError unless the option, which can be anything, is a list of distinct names."""
     if classes is None:
         return
-    # `object`: the value comes from a config file or a command line, where it can be anything.
-    names: list[object] = list(classes)
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(classes, list | tuple) or not all(isinstance(one, str) for one in classes):
         raise UserError(f"options.classes={classes}: must be a list of names, numbers in quotes")
-    for name in names:
-        if names.count(name) > 1:
+    for name in classes:
+        if classes.count(name) > 1:
             raise UserError(f"options.classes: {name} is given twice")
 
 

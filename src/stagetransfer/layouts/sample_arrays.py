@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from stagetransfer.layouts.compact_strings import FilePaths, PackedStrings
 from stagetransfer.layouts.samples import Samples
-from stagetransfer.names import SPLITS
 
 Arrays = Mapping[str, NDArray[Any]]
 Digests = NDArray[np.uint64]  # (N,), of the pixels of each image
@@ -21,8 +21,7 @@ def to_arrays(
     """Return ids, labels, groups, splits and digests; `head` is any JSON to keep with them."""
     ids = samples.ids
     packed = ids if isinstance(ids, PackedStrings) and ids.rows is None else PackedStrings.of(ids)
-    group_names, groups = _coded(samples.groups, None)
-    split_names, splits = _coded(samples.splits, SPLITS)
+    (group_names, groups), (split_names, splits) = map(_coded, (samples.groups, samples.splits))
     names = {"classes": list(samples.classes), "groups": group_names, "splits": split_names}
     return {
         "head": np.frombuffer(json.dumps({**head, **names}).encode(), dtype=np.uint8),
@@ -49,15 +48,12 @@ def from_arrays(arrays: Arrays, images: FilePaths) -> Samples:
     return Samples(images, images.names, labels, classes, groups, splits)
 
 
-def _coded(
-    column: Sequence[str] | None, names: Sequence[str] | None
-) -> tuple[list[str] | None, NDArray[np.int32]]:
+def _coded(column: Sequence[str] | None) -> tuple[list[str] | None, NDArray[np.int32]]:
     """Return the distinct names, and each row's number among them; None for a missing column."""
     if column is None:
         return None, np.empty(0, dtype=np.int32)
-    names = list(names or dict.fromkeys(column))
-    number = {name: i for i, name in enumerate(names)}
-    return names, np.array([number[name] for name in column], dtype=np.int32)
+    numbers, names = pd.factorize(np.array(column, dtype=object))
+    return names.tolist(), numbers.astype(np.int32)
 
 
 def _decoded(names: list[str] | None, numbers: NDArray[np.int32]) -> tuple[str, ...] | None:

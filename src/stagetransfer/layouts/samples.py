@@ -57,10 +57,10 @@ class Samples:
             images = self.images.take(rows)
         else:
             images = tuple(self.images[i] for i in rows)
-        ids, labels = take_strings(self.ids, rows), self.labels[rows]
-        groups = None if self.groups is None else tuple(self.groups[i] for i in rows)
-        splits = None if self.splits is None else tuple(self.splits[i] for i in rows)
-        return Samples(images, ids, labels, self.classes, groups, splits)
+        columns = (self.groups, self.splits)
+        groups, splits = (of and tuple(of[i] for i in rows) for of in columns)
+        ids = take_strings(self.ids, rows)
+        return Samples(images, ids, self.labels[rows], self.classes, groups, splits)
 
     def fingerprint(self, digests: NDArray[np.uint64] | None = None) -> str:
         """Return a hash of ids, labels, classes, groups, splits and images.

@@ -8,7 +8,6 @@ splits without any shard, and an image is one range of bytes of one shard.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 import time
@@ -39,8 +38,7 @@ _PATIENCE = 600  # seconds for one file
 class Shards:
     """The shards below `root`; those that are missing there are read from `url`.
 
-    With `keep`, a shard is downloaded whole when its first image is needed; without, every image is
-    read by itself and nothing is kept.
+    With `keep`, a shard is downloaded whole when it is needed; without, images are read one by one.
     """
 
     root: Path
@@ -116,20 +114,14 @@ class PackedImages(FilePaths):
         shards: NDArray[np.int64] = self.places[:, 0]
         return shards if len(self.shards.files()) > MIXED else None
 
-    def order_digest(self) -> str | None:
-        """Return a hash of what decides the order of an epoch, or None if nothing does."""
-        shards = self.mixed
-        return None if shards is None else hashlib.sha256(shards.tobytes()).hexdigest()[:16]
-
 
 def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Samples:
     """Read what `stagetransfer pack` has written, with the labels and splits that it read.
 
     Args:
-        url: where the files lie if they are not in `root`, as litdata writes it: s3://..., gs://...,
-            azure://..., r2://... or local:/a/slow/disk. They are downloaded into `root`.
-        keep: false if `root` has too little space for the shards: each image is then read by itself
-            in every epoch.
+        url: where the files lie if they are not in `root`, into which they are downloaded:
+            s3://..., gs://..., azure://..., r2://... or local:/a/slow/disk, as in litdata.
+        keep: false if `root` has no space for the shards: all epochs read each image by itself.
     """
     entries(root)  # refuses a missing folder
     shards = Shards(root, url, keep)
@@ -147,8 +139,9 @@ def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Sam
         whole = samples.fingerprint(digests) == about["fingerprint"]
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{root / TABLE}: cannot be read ({error}). {again}") from error
-    files = shards.files()
-    if not whole or images.places.shape != (len(names), 3) or images.places.max() < 0:
+    files, places = shards.files(), images.places
+    fits = places.shape == (len(names), 3) and not (places < 0).any()
+    if not whole or not fits or (places[:, 0] >= len(files)).any():
         raise UserError(f"{root / TABLE}: does not belong to {root / ABOUT}. {again}")
     if sum(file["chunk_size"] for file in files) != len(names):
         raise UserError(f"{root / INDEX}: does not belong to {root / TABLE}. {again}")

@@ -124,7 +124,7 @@ def gbc(features: ArrayLike, labels: ArrayLike, *, dimensions: int = 64) -> floa
     has none.
     """
     f, y = _checked(features, labels)
-    f = principal_components(f - f.mean(0), dimensions)
+    f = principal_components(f, dimensions)
     floor = 1e-3 * f.var(0) + TINY
     of_class = [(f[y == c].mean(0), np.maximum(f[y == c].var(0), floor)) for c in np.unique(y)]
     overlap = 0.0
@@ -223,7 +223,8 @@ SCORES = {
 
 
 def principal_components(f: Array, count: int) -> Array:
-    """Return centred features (N, D) along the `count` directions of greatest variance, or all."""
+    """Return the first `count` principal components of features (N, D), at most N or D."""
+    f = f - f.mean(0)
     wide, count = len(f) < f.shape[1], min(count, *f.shape)
     gram = f @ f.T if wide else f.T @ f  # the smaller of the two
     values, vectors = eigh(gram, subset_by_index=(len(gram) - count, len(gram) - 1))

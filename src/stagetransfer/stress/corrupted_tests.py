@@ -28,8 +28,7 @@ def every_test(scale: Scale) -> list[tuple[Corruption, int]]:
 def scale_of(data: DomainDataModule) -> Scale:
     """Return the HU window of a domain's images, and whether they are of three slices.
 
-    The window is known of the embedded target; both are in the summary.json of `stagetransfer
-    extract`.
+    Both are known of the embedded target, and from the summary.json of `stagetransfer extract`.
     """
     if data.settings.layout == "embedded" and isinstance(data, TargetDataModule):
         return Scale(WINDOW)

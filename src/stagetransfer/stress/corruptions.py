@@ -27,19 +27,14 @@ SEVERITIES = range(6)  # 0: the image as it is
 
 
 class Scale(NamedTuple):
-    """What the values of an image mean.
+    """What the values of an image mean."""
 
-    Attributes:
-        window: level and width in HU that 0 to 255 span; None: unknown, or no CT.
-        neighbours: the channels are the slice before, the slice itself and the one after.
-    """
-
-    window: tuple[float, float] | None = None
-    neighbours: bool = False
+    window: tuple[float, float] | None = None  # level and width in HU of 0 to 255; None: unknown
+    neighbours: bool = False  # the channels are the slice before, the slice and the one after
 
     @property
     def corruptions(self) -> "tuple[Corruption, ...]":
-        """The corruptions that such images can have: slices of three are needed for one of them."""
+        """The corruptions that such images can have; one of them needs three slices."""
         return (*CORRUPTIONS, THICKNESS) if self.neighbours else CORRUPTIONS
 
     @property

@@ -27,19 +27,15 @@ SCRATCH, ALL = "scratch", "all"
 
 
 class Robustness:
-    """A study's runs on the test set under every corruption and severity.
-
-    Attributes:
-        kinds: the rows of `numbers` of each corruption, and of `ALL`.
-        numbers: (corruptions, 6), the number of each test among K; that of severity 0 is shared.
-    """
+    """A study's runs on the test set under every corruption and severity."""
 
     def __init__(self, study: Study, probabilities: Mapping[str, Array], scale: Scale) -> None:
         """Compute all metrics from the probabilities (K, n, C) by the run's name."""
         self.study, self.scale = study, scale
         names = [kind.name for kind in scale.corruptions]
-        self.kinds = {ALL: slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(names)}
+        # (corruptions, 6), the number of each test among K, and the rows of each corruption
         self.numbers = np.insert(1 + np.arange(5 * len(names)).reshape(-1, 5), 0, 0, axis=1)
+        self.kinds = {ALL: slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(names)}
         self._values: dict[str, dict[str, Array]] = {}  # (rows of the resamples, K)
         for run in study.runs:
             tests = [replace(run, probabilities=p) for p in probabilities[run.name]]

@@ -36,11 +36,9 @@ CAPTION = "Mean over seeds with its 95 % interval; severity 0 is the test set as
 def stress_page(
     robust: Robustness, doubts: Sequence[str], name: str, image: Pixels
 ) -> list[Section]:
-    """Return the sections of the page.
+    """Return the sections of the page, with one test image (H, W, C), as it is stored, and its id.
 
-    Args:
-        doubts: lines on what is missing or left out.
-        name, image: id and stored pixels (H, W, C) of the test image that is shown.
+    `doubts` are lines on what is missing or left out.
     """
     page = [
         Section(f"Robustness at r = {fmt.ratio(ratio)}", _results(robust, ratio))

@@ -7,6 +7,7 @@ The drawings are caricatures, not simulations.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,12 @@ VIDEOS, TEST_VIDEOS = 16, 5  # or patients; the last ones are the test set
 PER_VIDEO = 4  # images of each class per video
 
 _Y, _X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+_IMAGES = [*product(range(VIDEOS), range(PER_VIDEO))]  # video and number of those of one class
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task."""
+    """A task: what it is, how to train on it, and how its set is made."""
 
     about: str  # in one line
     overrides: tuple[str, ...]  # those of train.py, with {root} in place of the folder
@@ -49,13 +51,13 @@ def write_example(name: str, folder: Path) -> None:
 
 def _polyp(root: Path) -> None:
     for name, draw in (("background", mucosa), ("polyp", polyp)):
-        for video, number in _images():
+        for video, number in _IMAGES:
             _save(draw, root / name / f"v{video:02}_{number}.png", video)
 
 
 def _boundary(root: Path) -> None:
     for draw in (tissue, lumen_intima, media_adventitia):
-        for video, number in _images():
+        for video, number in _IMAGES:
             folder = root / _split(video) / draw.__name__
             _save(draw, folder / f"v{video:02}_{number}.png", video)
 
@@ -63,7 +65,7 @@ def _boundary(root: Path) -> None:
 def _frames(root: Path) -> None:
     rows = []
     for name, draw in (("informative", sharp_frame), ("poor", blurred_frame)):
-        for video, number in _images():
+        for video, number in _IMAGES:
             file = f"frames/v{video:02}_{name}_{number}.png"
             _save(draw, root / file, video)
             rows.append((file, name, f"v{video:02}"))
@@ -110,11 +112,6 @@ TASKS = {
         "three classes of strips, one folder per class below train/ and test/", _FOLDERS, _boundary
     ),
 }
-
-
-def _images() -> list[tuple[int, int]]:
-    """Return video and number of the images of one class."""
-    return [(video, number) for video in range(VIDEOS) for number in range(PER_VIDEO)]
 
 
 def _split(video: int) -> str:

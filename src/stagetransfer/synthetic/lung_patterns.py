@@ -1,8 +1,7 @@
 """The seven lung patterns of the embedded target, each a map of Hounsfield units.
 
 Lengths are in mm. Every pattern starts from the same aerated lung and has vessels. Densities
-follow the descriptions in Hansell et al. 2008 (Fleischner Society glossary); they are not fitted to
-scans.
+follow Hansell et al. 2008 (Fleischner Society glossary); they are not fitted to scans.
 """
 
 from collections.abc import Callable
