@@ -2,10 +2,8 @@
 
 The methods work on any network: saliency maps (`salinet`; for networks with ReLU also `desalinet`
 and `deconvnet`), their control with random weights (`randomised`, `cascading_randomisation`) and
-measures of maps and features (`edge_energy`, `ssim`, `linear_cka`).
-`open_compared_runs` and `write_visualization` apply them to finished runs, for the command
-`stagetransfer visualize`.
-`LogFeatureImages` is a Lightning callback that shows filters and maps during training.
+measures of maps and features (`edge_energy`, `ssim`, `linear_cka`). `write_visualization` applies
+them to finished runs; `LogFeatureImages` is a Lightning callback.
 """
 
 from stagetransfer.explain.backward_start import Start

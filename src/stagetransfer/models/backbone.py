@@ -150,13 +150,6 @@ class Backbone(nn.Module):
         """Return the blocks that come before one, from the input on."""
         return self.blocks[: self.blocks.index(block)]
 
-    def check_blocks(self, key: str, names: Iterable[str]) -> None:
-        """Raise UserError, which begins with `key`, if a name is no block."""
-        for name in names:
-            if name not in self.blocks:
-                known = ", ".join(self.blocks)
-                raise UserError(f"{key}={name}: no such block. Use one of {known}.")
-
     @torch.no_grad()
     def initialise(self, scheme: str, seed: int, blocks: Iterable[str] | None = None) -> None:
         """Give blocks new initial values, parameters and buffers; None: all blocks.

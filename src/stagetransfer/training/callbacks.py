@@ -19,9 +19,7 @@ from stagetransfer.training.module import ClassifierModule
 
 
 class BestEpoch(pl.Callback):
-    """Remember the epoch with the best validation metric `monitor`, and all metrics of it.
-
-    Without a `monitor` it is the last epoch.
+    """Remember the epoch with the best metric `monitor` (None: the last epoch) and its metrics.
 
     Training ends after `patience` epochs without improvement, or never with None. Lightning's
     EarlyStopping is not used because it forgets on resuming that it had stopped.
@@ -153,13 +151,10 @@ class MeasureSpeed(pl.Callback):
 
 
 class LogLearningRates(pl.Callback):
-    """Log the learning rate of each block's weights at the start of each epoch.
-
-    The tag is such that TensorBoard shows losses and validation metrics before it.
-    """
+    """Log the learning rate of each block's weights at the start of each epoch."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rates = {
+        rates = {  # by their names, TensorBoard shows them after losses and validation metrics
             f"weight_learning_rate/{group['block']}": float(group["lr"])
             for group in trainer.optimizers[0].param_groups
             if group["name"].endswith(".weight")

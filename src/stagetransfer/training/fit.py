@@ -123,11 +123,9 @@ def fit(
 
 
 def _check_epoch(best: Path, epoch: int) -> None:
-    """Raise UserError if the weights are of another epoch, from 0, than the one that was chosen.
-
-    A killed training may have reached a better epoch after its last saved state. Where computations
-    are not deterministic, the resumed training need not reach it again.
-    """
+    """Raise UserError if the weights are of another epoch, from 0, than the one that was chosen."""
+    # A killed training may have reached a better epoch after its last saved state. Where
+    # computations are not deterministic, the resumed training need not reach it again.
     found = torch.load(best, map_location="cpu", weights_only=True, mmap=True)["epoch"]
     if found != epoch:
         raise UserError(

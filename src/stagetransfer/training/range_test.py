@@ -3,14 +3,11 @@
 The learning rate grows exponentially from LOWEST to HIGHEST over STEPS optimiser steps, while the
 training loss is watched. The suggestion is the rate at which the smoothed loss falls most steeply
 per factor of the rate, as in fastai. On the embedded target it was 0.005 to 0.02 with `quick` and
-0.0001 to 0.00015 with `modern` (the recipes have 0.015 and 0.0003), and hardly depended on
-SMOOTHING. The other usual suggestion, a tenth of the rate with the lowest loss, was 0.0009 to 0.007
-and 0.00003 to 0.00007.
+0.0001 to 0.00015 with `modern` (the recipes have 0.015 and 0.0003). The other usual suggestion, a
+tenth of the rate with the lowest loss, was 0.0009 to 0.007 and 0.00003 to 0.00007.
 
-Lightning's `Tuner.lr_find` is not used. It gives every parameter group the same rate, so the
-factors of `transfer.rates` and `recipe.bias_rate` are lost; it removes all callbacks, also the one
-that seeds each epoch; and it takes the slope per rate, not per factor of the rate, which suggested
-less than 0.00001 for the same losses.
+Lightning's `Tuner.lr_find` gives every parameter group the same rate, removes the callback that
+seeds each epoch, and takes the slope per rate, which suggested less than 0.00001.
 """
 
 import math

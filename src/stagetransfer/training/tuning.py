@@ -54,15 +54,17 @@ def block_rates(transfer: Transfer | None, network: Backbone) -> dict[str, float
 
 def check_transfer(transfer: Transfer, network: Backbone) -> None:
     """Raise UserError if the settings name blocks that the network does not have or freeze new."""
-    names = [_named(one, network) for one in transfer.reinitialise or ()]
-    network.check_blocks("transfer.reinitialise", names)
     new = new_blocks(transfer, network)
     depths = searched_blocks(transfer, network)
     if transfer.tune_from is not None:
         depths = [_named(transfer.tune_from, network)]
     key = "transfer.search" if transfer.search else "transfer.tune_from"
+    made = [_named(one, network) for one in transfer.reinitialise or ()]
+    for place, names in (("transfer.reinitialise", made), (key, depths)):
+        if unknown := [name for name in names if name not in network.blocks]:
+            known = ", ".join(network.blocks)
+            raise UserError(f"{place}={unknown[0]}: no such block. Use one of {known}.")
     for depth in depths:
-        network.check_blocks(key, [depth])
         if frozen := [one for one in network.before(depth) if one in new]:
             raise UserError(
                 f"{key}={depth} would freeze {', '.join(frozen)}, which transfer.reinitialise "
