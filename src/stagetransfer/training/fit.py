@@ -57,39 +57,35 @@ def fit(
     title: str,
     folder: Path,
     epochs: int,
-    monitor: str,
     seed: int,
     settings: Trainer,
     transfer: StageTransfer | None,
-    patience: int | None = None,
-    probe_epochs: int = 0,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
     later: int | None = None,
 ) -> Fitted:
     """Train a stage, or continue its training if `folder` holds its last checkpoint.
 
+    The best epoch is chosen by the recipe's `monitor`: lower values of cross_entropy are better,
+    higher ones of all other metrics.
+
     Args:
         title: the stage's name in the progress output.
         folder: gets best.ckpt (weights of the chosen epoch) and last.ckpt.
-        monitor: the validation metric whose best epoch is chosen; lower values of cross_entropy are
-            better, higher ones of all others. "last": the last epoch is chosen.
+        epochs: at least those of the recipe; the epochs of linear probing are in proportion.
         seed: decides the random numbers of every epoch.
-        patience: epochs without a better `monitor` after which the stage ends; None: never.
-        probe_epochs: number of epochs at the start in which only the blocks that `transfer`
-            re-initialises are trained.
         later: number of images of the later stages, for the time left; see `StageProgress`.
     """
-    choose = monitor != "last"
-    lowest = monitor == "cross_entropy"
+    recipe = module.recipe
+    choose, lowest = recipe.monitor != "last", recipe.monitor == "cross_entropy"
     # Saved after validation, not at the end of the epoch: otherwise a resumed run differs.
     files: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": False}
     speed, losses = MeasureSpeed(), WatchLosses()
-    best_epoch = BestEpoch(monitor if choose else None, lowest, patience)
+    best_epoch = BestEpoch(recipe.monitor if choose else None, lowest, recipe.patience)
     all_callbacks: list[pl.Callback] = [SeedEpoch(seed), speed, LogLearningRates(), best_epoch]
     all_callbacks += [losses, StageProgress(title, speed, later), *([transfer] if transfer else [])]
     if choose:
-        name, mode = f"validation/{monitor}", "min" if lowest else "max"
+        name, mode = f"validation/{recipe.monitor}", "min" if lowest else "max"
         all_callbacks.append(
             ModelCheckpoint(
                 folder, "best", monitor=name, mode=mode, save_weights_only=True, **files
@@ -98,7 +94,8 @@ def fit(
     all_callbacks.append(
         LastCheckpoint(folder, settings.checkpoint_pause_minutes, settings.checkpoint_every_minutes)
     )
-    if transfer and probe_epochs:
+    probed = module.transfer.probe_epochs if module.transfer else 0
+    if transfer and (probe_epochs := round(probed * epochs / recipe.epochs)):
         all_callbacks.append(LinearProbe(transfer.reinitialise, probe_epochs))
     trainer = build_trainer(
         settings, max_epochs=epochs, callbacks=[*all_callbacks, *callbacks], logger=list(loggers)

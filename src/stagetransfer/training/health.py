@@ -74,7 +74,7 @@ class Health:
 
 
 def assess(
-    module: ClassifierModule, data: StageData, fitted: Fitted, settings: Trainer, monitor: str
+    module: ClassifierModule, data: StageData, fitted: Fitted, settings: Trainer
 ) -> tuple[TestResult, Health]:
     """Test the module on the validation images; return the result and the health of its training.
 
@@ -86,8 +86,9 @@ def assess(
     samples = images_of(data).samples
     groups = None if samples.groups is None else np.array(samples.groups)[rows]
     shares = {name: 1 - float(used.float().mean()) for name, used in dead.items()}
+    chosen = module.recipe.monitor != "last"
     health = health_of(
-        fitted, labels, probabilities, groups, samples.classes, shares, chosen=monitor != "last"
+        fitted, labels, probabilities, groups, samples.classes, shares, chosen=chosen
     )
     return validated, health
 
