@@ -231,7 +231,7 @@ class ChainRunner:
         """
         stage = prepared.stage
         module.network.net.load_state_dict(network_state(fitted.best))
-        validated, health = assess(module, data, fitted, self.config.trainer, stage.recipe.monitor)
+        validated, health = assess(module, data, fitted, self.config.trainer)
         if stage.require_learning and not health.learned:
             raise UserError(
                 f"stage {stage.name}: {health.line} To use it as it is, set "

@@ -148,11 +148,7 @@ def train(
         set_aside_damaged(checkpoints)
     prepared, found = with_found_rate(prepared, config, checkpoints)
     module, data, transfer = prepare(prepared, config)
-    recipe, title = prepared.stage.recipe, prepared.title + suffix
-    settings = prepared.stage.transfer
-    probe_epochs = 0
-    if settings:  # in proportion to the epochs that recipe.min_steps adds
-        probe_epochs = round(settings.probe_epochs * prepared.epochs / recipe.epochs)
+    title = prepared.title + suffix
     callbacks = [
         partial_of(target, f"callbacks.{name}")() for name, target in config.callbacks.items()
     ]
@@ -163,12 +159,9 @@ def train(
         title=title,
         folder=checkpoints,
         epochs=prepared.epochs,
-        monitor=recipe.monitor,
         seed=prepared.seed,
         settings=config.trainer,
         transfer=transfer,
-        patience=recipe.patience,
-        probe_epochs=probe_epochs,
         loggers=stage_loggers(
             config.logger, logs, title, run, resuming=(checkpoints / "last.ckpt").is_file()
         ),
