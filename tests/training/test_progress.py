@@ -21,7 +21,7 @@ VALUES = {"cross_entropy": 2.5, "accuracy": 0.25, "recall": 0.125}
 def half_way(monkeypatch):
     """A function that trains half of a stage: 5 of 10 steps on 100 images, in 100 seconds."""
 
-    def trained(later, end=False):
+    def trained(later, end=False, steps=5):
         trainer = SimpleNamespace(
             global_step=0, estimated_stepping_batches=10, is_global_zero=True, current_epoch=0,
             max_epochs=2, sanity_checking=False,
@@ -31,7 +31,7 @@ def half_way(monkeypatch):
         monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
         shown = progress.StageProgress("2-texture", speed, later)
         shown.on_train_start(trainer, None)
-        now[0], trainer.global_step, speed.images, speed.training_seconds = 100.0, 5, 100, 50.0
+        now[0], trainer.global_step, speed.images, speed.training_seconds = 100.0, steps, 100, 50.0
         shown.on_validation_end(trainer, None)
         shown.on_train_batch_end(trainer)
         trainer.callback_metrics["validation/accuracy"] = torch.tensor(0.75)
@@ -75,6 +75,13 @@ def test_a_terminal_of_80_columns_shows_it_in_one_line(half_way, monkeypatch, en
     for part in parts:
         assert part in last
     assert len(last) <= 80
+
+
+def test_before_the_first_optimiser_step_the_time_left_is_unknown(half_way, caplog):
+    """Several batches may be accumulated for it."""
+    with caplog.at_level(logging.INFO):
+        half_way(3600, steps=0)
+    assert caplog.messages[0].endswith("left: unknown")
 
 
 def test_the_time_left_for_a_sweep_counts_only_jobs_that_trained(tmp_path, monkeypatch):

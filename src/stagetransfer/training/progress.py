@@ -63,6 +63,8 @@ class StageProgress(pl.Callback):
         """Return the time that is left, from the speed since the start of this process."""
         began, first, images = self._began
         seconds, done = time.monotonic() - began, trainer.global_step - first
+        if not done:  # gradients are still being accumulated
+            return "left: unknown"
         stage = (int(trainer.estimated_stepping_batches) - trainer.global_step) * seconds / done
         text = f"left: stage {clock(stage)}"
         if self.later:
