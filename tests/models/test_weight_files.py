@@ -111,9 +111,11 @@ def test_foreign_checkpoints_are_refused(tmp_path, content, message):
 def test_bad_arguments_are_refused(tmp_path):
     (tmp_path / "net.xyz").touch()
     (tmp_path / "net.caffemodel").touch()
+    (tmp_path / "NET.NPY").touch()
     for arguments, message in (
         ((tmp_path / "none.pt",), r"none\.pt: no such file"),
         ((tmp_path / "net.xyz",), r"net\.xyz: unknown kind .* \.caffemodel"),
+        ((tmp_path / "NET.NPY",), r"NET\.NPY: damaged"),
         ((tmp_path / "net.caffemodel", "torchvision"), r"net\.caffemodel: .* paper, bvlc or"),
         (("torchvision", "bvlc"), "do not fit variant bvlc"),
     ):

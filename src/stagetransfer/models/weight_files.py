@@ -62,7 +62,7 @@ def load_weights(
     else:
         if not path.is_file():
             raise UserError(f"{path}: no such file. Give a weights file or the word torchvision.")
-        if path.suffix in _CAFFE_READERS and settings.torchvision:
+        if path.suffix.lower() in _CAFFE_READERS and settings.torchvision:
             raise UserError(
                 f"{path}: has Caffe's AlexNet, not torchvision's. Set the variant to paper, bvlc "
                 "or caffenet."
@@ -126,10 +126,10 @@ def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, 
     if has_tensors(path):
         own = InputSpec(0, tuple(mean), tuple(std))  # type: ignore[arg-type]
         return _renamed(read_tensors(path, own))
-    if path.suffix not in _CAFFE_READERS:
+    if (suffix := path.suffix.lower()) not in _CAFFE_READERS:
         suffixes = ", ".join([*_CAFFE_READERS, *SUFFIXES])
         raise UserError(f"{path}: unknown kind of weights file. Use one of {suffixes}.")
-    state = _CAFFE_READERS[path.suffix](path)
+    state = _CAFFE_READERS[suffix](path)
     if "conv1.weight" in state:
         weight, bias = state["conv1.weight"], state.get("conv1.bias")
         if bias is None or weight.dim() != 4 or weight.shape[1] != 3:
