@@ -1,7 +1,7 @@
 """Inputs, signed maps and filters as RGB images, and grids of images in one figure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -113,7 +113,10 @@ def _perceptual(maps: Tensor) -> NDArray[np.float64]:
     return np.asarray(colormaps["magma"](unit.numpy())[..., :3])
 
 
-SCALES = {"official": _official, "perceptual": _perceptual}
+SCALES: Mapping[str, Callable[[Tensor], NDArray[np.float64]]] = {
+    "official": _official,
+    "perceptual": _perceptual,
+}
 
 
 def saliency_to_rgb(maps: Tensor, scale: str = "official") -> NDArray[np.float64]:
