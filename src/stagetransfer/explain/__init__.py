@@ -18,9 +18,8 @@ from stagetransfer.explain.visualization_folder import write_visualization
 from stagetransfer.explain.weight_randomisation import cascading_randomisation, randomised
 
 __all__ = [
-    "METHODS", "SCALES", "LogFeatureImages", "SaliencyMethod", "Start",
-    "cascading_randomisation", "deconvnet", "desalinet", "edge_energy", "edges",
-    "image_grid", "input_to_rgb", "linear_cka", "open_compared_runs", "randomised",
-    "receptive_field", "saliency_to_rgb", "salinet", "ssim",
+    "METHODS", "SCALES", "LogFeatureImages", "SaliencyMethod", "Start", "cascading_randomisation",
+    "deconvnet", "desalinet", "edge_energy", "edges", "image_grid", "input_to_rgb", "linear_cka",
+    "open_compared_runs", "randomised", "receptive_field", "saliency_to_rgb", "salinet", "ssim",
     "strongest_patches", "write_visualization",
 ]  # fmt: skip

@@ -51,7 +51,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     unbiased HSIC_1 of Song et al. 2012 (Nguyen et al. 2021, eq. 3): for fewer images than features,
     the biased one is near 1, whatever the features are. The value is in [-1, 1] and near 0 for
     unrelated features. An orthogonal transform, a shift or a common scale of either feature set
-    does not change it. It is NaN for fewer than 4 images, or if a feature set is the same for all.
+    does not change it. It is NaN for fewer than 4 images, or equal features of all images.
 
     Args:
         x, y: (n, ...) features; further dimensions are flattened, as in the paper.

@@ -117,7 +117,7 @@ def set_aside_damaged(folder: Path) -> None:
 
     It cannot if last.ckpt is damaged or lacks something, or if the best.ckpt that last.ckpt counts
     on is damaged or missing. Only names and shapes are read, not the gigabytes of the tensors. Call
-    it before anything asks whether there is a checkpoint. A new name is last.ckpt.damaged.
+    it before anything asks whether there is a checkpoint. The names get the end `.damaged`.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     if not last.is_file():

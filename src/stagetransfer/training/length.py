@@ -27,11 +27,11 @@ def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str)
         )
     epochs = recipe.epochs
     steps = math.ceil(batches / (settings.accumulate_grad_batches or 1))
-    if settings.fast_dev_run or settings.max_steps is not None or settings.max_time is not None:
-        pass
-    elif recipe.min_steps is not None:
+    limited = settings.max_steps is not None or settings.max_time is not None
+    limited = limited or bool(settings.fast_dev_run)
+    if recipe.min_steps is not None and not limited:
         epochs = max(epochs, math.ceil(recipe.min_steps / steps))
-    elif (total := epochs * steps) < FEWEST_STEPS:
+    elif (total := epochs * steps) < FEWEST_STEPS and not limited:
         raise UserError(
             f"{key}: {epochs} epochs of {num_images} images in batches of "
             f"{recipe.batch_size} are only {total} optimiser steps, too few to learn from. Set "
