@@ -177,7 +177,7 @@ class _Plan:
         """
         b, c, height, width = x.shape
         rows, columns = self.m * self.down + overlap, self.m * self.across + overlap
-        whole = workspace.take("padded", (b, rows, columns, c))
+        whole = workspace.take("whole", (b, rows, columns, c))
         below, right = above + height, left + width
         whole[:, :above] = whole[:, below:] = 0
         whole[:, above:below, :left] = whole[:, above:below, right:] = 0
@@ -203,14 +203,19 @@ class _Plan:
             torch.bmm(matrix.expand(len(flat), -1, -1), pixels, out=tiles[j])
         return tiles.view(-1, n * n, c).transpose(0, 1)
 
-    def join(self, tiles: Tensor, matrix: Tensor, images: int, workspace: "_Workspace") -> Tensor:
-        """Return the adjoint of `split`: (images, rows, columns, channels)."""
+    def join(
+        self, tiles: Tensor, matrix: Tensor, images: int, workspace: "_Workspace", name: str
+    ) -> Tensor:
+        """Return the adjoint of `split`: (images, rows, columns, channels).
+
+        The buffer of this name is overwritten.
+        """
         (n, q), m, c = matrix.shape, self.m, tiles.shape[2]
-        across = workspace.product("squares", matrix.T, tiles.view(n, n, -1))
+        across = workspace.product(name, matrix.T, tiles.view(n, n, -1))
         squares = across.view(n, q, self.across, -1, c).permute(2, 3, 0, 1, 4)
         lines = workspace.take("lines", (squares.shape[1], n, m * self.across + q - m, c))
         _add_overlapping(squares, lines, 2, m)
-        down = workspace.product("squares", matrix.T, lines.flatten(2))
+        down = workspace.product(name, matrix.T, lines.flatten(2))
         squares = down.view(self.down, images, q, -1, c)
         whole = workspace.take("whole", (images, m * self.down + q - m, lines.shape[2], c))
         _add_overlapping(squares, whole, 1, m)
@@ -248,7 +253,8 @@ class _Winograd(torch.autograd.Function):
             if keep:
                 kept.append(tiles)
             product = workspace.product("product", tiles, filters)
-            pixels = plan.join(product, a, len(x[chunk]), workspace)
+            unused = "squares" if keep else name
+            pixels = plan.join(product, a, len(x[chunk]), workspace, unused)
             inner = pixels[:, : plan.height, : plan.width]
             torch.add(inner, 0 if bias is None else bias, out=y[chunk])
         ctx.plan, ctx.shape = plan, x.shape
@@ -276,7 +282,7 @@ class _Winograd(torch.autograd.Function):
                 grad_filters.baddbmm_(tiles, outer, beta=min(chunk.start, 1))
             if grad_x is not None:
                 tiles = workspace.product("tiles", outer, filters.transpose(1, 2))
-                pixels = plan.join(tiles, b, chunk.stop - chunk.start, workspace)
+                pixels = plan.join(tiles, b, chunk.stop - chunk.start, workspace, "outer")
                 grad_x[chunk] = pixels[:, plan.above : below, plan.left : right]
         grad_weight = plan.transform_filters_adjoint(grad_filters) if needs_weight else None
         grad_x = None if grad_x is None else grad_x.permute(0, 3, 1, 2)
