@@ -93,3 +93,8 @@ def test_values_do_not_depend_on_the_dtype():
     single = initialised(layers=["fc8"]).fc8.weight
     double = initialised(layers=["fc8"], network=AlexNet(7, input_size=39).double()).fc8.weight
     assert torch.equal(single.double(), double)
+
+
+def test_an_unknown_scheme_is_refused():
+    with pytest.raises(ValueError, match="glorot"):
+        initialise(AlexNet(7), ["conv1"], "glorot", 0)

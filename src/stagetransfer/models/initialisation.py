@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stagetransfer.models.alexnet import VARIANTS, AlexNet
 from stagetransfer.models.backbone import Backbone, evaluation_mode
+from stagetransfer.names import SCHEMES
 
 
 @torch.no_grad()
@@ -25,9 +26,11 @@ def initialise(network: nn.Module, layers: Iterable[str], scheme: str, seed: int
     * lsuv: the values of kaiming, to be followed by `scale_outputs`, which needs images.
 
     The values of a layer depend only on the seed and the layer's name. They do not depend on the
-    other layers or the device, so each stage needs its own seed.
+    other layers or the device, so each stage needs its own seed. ValueError for another scheme.
     """
     assert isinstance(network, AlexNet)
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme={scheme!r}: it must be one of {', '.join(SCHEMES)}")
     bias = VARIANTS[network.variant].bias
     for layer in layers:
         module = network.get_submodule(layer)
