@@ -25,7 +25,7 @@ from stagetransfer.ct import Polygon, Problems, Region, Volume
 from stagetransfer.errors import UserError
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
 from stagetransfer.inference.calibrated_classifier import split_forward
-from stagetransfer.inference.label_map import DISCLAIMER
+from stagetransfer.inference.label_map import COLUMNS, DISCLAIMER
 from stagetransfer.inference.reference_features import open_reference
 from stagetransfer.inference.user_masks import truth_by_slice
 from stagetransfer.pipeline.chain import ChainRunner
@@ -144,6 +144,7 @@ def test_the_tables_are_consistent(predicted):
     assert (rows["lung_mm2"] == rows["lung_pixels"] * 1.5**2).all()
     assert rows["not read"].between(0, 0.4).all()
     (patient,) = pd.read_csv(predicted / "patients.csv").to_dict("records")
+    assert {*rows, *patient} == {*names, "not read", *COLUMNS}
     assert (patient["patient"], patient["slices"]) == ("A", 2)
     for name, share in summary["shares"].items():
         assert share == pytest.approx(patient[name], abs=1e-5)

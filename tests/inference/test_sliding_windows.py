@@ -119,8 +119,8 @@ def test_shares_are_those_of_a_loop(seed):
         assert found[name] == pytest.approx(count / sum(counted if name == "n" else counted[:4]))
 
 
-@pytest.mark.parametrize("name", ["uncertain", "not read"])
-def test_a_class_with_the_name_of_a_mark_is_refused(name):
+@pytest.mark.parametrize("name", ["uncertain", "not read", "slice"])
+def test_a_class_with_the_name_of_another_column_is_refused(name):
     with pytest.raises(UserError, match=f"class '{name}': .*Rename the class"):
         label_names(("a", name))
 

@@ -20,6 +20,8 @@ from stagetransfer.inference.sliding_windows import Windows
 DISCLAIMER = "research use, not a diagnosis"  # on all figures and files that may be passed on
 MARKS = ("uncertain", "unlike the training data")
 NOT_READ = "not read"
+COLUMNS = ("patient", "file", "series", "slice", "slices", "windows", "lung_pixels", "lung_mm2")
+"""The columns beside those of the codes in the tables of shares."""
 FAMILIAR_SHARE = 0.25  # of a pixel's windows, below which it is unlike the training data
 OUTSIDE = -1  # the code of pixels outside the lung
 
@@ -29,11 +31,12 @@ LabelMap = NDArray[np.int16]
 def label_names(classes: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the codes 0, 1, ...: the classes, the two marks, and "not read".
 
-    UserError if a class has the name of another code, as their shares could not be told apart.
+    UserError if a class has the name of another code or column, as its shares could not be told
+    apart from them.
     """
-    if taken := [name for name in classes if name in (*MARKS, NOT_READ)]:
+    if taken := [name for name in classes if name in (*MARKS, NOT_READ, *COLUMNS)]:
         raise UserError(
-            f"class {taken[0]!r}: predict gives this name to pixels that it cannot classify. "
+            f"class {taken[0]!r}: the tables of predict have another column of this name. "
             "Rename the class, and train again"
         )
     return (*classes, *MARKS, NOT_READ)
