@@ -62,7 +62,7 @@ def test_the_training_equals_one_with_the_rate_written_out(start, tmp_path, monk
 
     def spy(self, trainer, module, *arguments):
         groups = {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
-        seen.append((groups, module.optimizer.gradient_clip_norm))
+        seen.append((groups, module.recipe.gradient_clip_norm))
         end(self, trainer, module, *arguments)
 
     monkeypatch.setattr(RangeTest, "on_train_batch_end", spy)
