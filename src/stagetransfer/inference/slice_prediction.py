@@ -57,7 +57,7 @@ class SlicePrediction:
         return rows, columns
 
     def window_at(self, x: float, y: float) -> int:
-        """Return the window that gives the pixel at x, y of the slice its class; -1 if none does.
+        """Return the window with the nearest centre that contains the pixel at x, y; -1: none.
 
         A pixel extends half a unit to each side of its centre.
         """

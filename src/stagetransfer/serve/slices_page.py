@@ -134,7 +134,7 @@ def explained(site: Site, request: Request) -> Response:
 
 
 def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dict[str, object]:
-    """Return what is known about the window that gives a pixel its class."""
+    """Return what is known about the window with the centre that is nearest to a pixel."""
     height, width = found.lung.shape
     x, y = whole_number(query.get("x"), width), whole_number(query.get("y"), height)
     if x >= width or y >= height:

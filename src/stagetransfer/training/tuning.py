@@ -11,7 +11,7 @@ HEAD = "head"
 """Names the last block of every network."""
 
 ALL = "all"
-"""As `transfer.search`: every block of the network, from the head to the first."""
+"""As `transfer.search`: every block up to the first re-initialised one, from the head on."""
 
 
 def new_blocks(transfer: Transfer, network: Backbone) -> tuple[str, ...]:
