@@ -36,13 +36,17 @@ class UserError(Exception):
 
 
 @contextmanager
-def require_extra(name: str) -> Iterator[None]:
-    """Turn a failed import within the block into an error that names the optional dependencies."""
+def require_extra(name: str, file: Path | None = None) -> Iterator[None]:
+    """Turn a failed import within the block into an error that names the optional dependencies.
+
+    `file` is the file that needs them, if one does.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{error.name}: this Python module is not installed. Install it with "
+            f"{f'{file}: ' if file else ''}{error.name}: this Python module is not installed. "
+            "Install it with "
             f'pip install "stagetransfer[{name}]"'
         ) from error
 

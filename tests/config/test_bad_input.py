@@ -133,6 +133,16 @@ def test_an_optimiser_that_does_not_exist(refused):
     assert line.startswith("recipe.optimizer: ")
 
 
+@pytest.mark.parametrize("group", ["optimizer", "scheduler"])
+def test_a_recipe_without_a_class(refused, group):
+    line = refused(f"~recipe.{group}._target_", f"+recipe.{group}.verbose=1")
+    assert line.startswith(f"recipe.{group}._target_ is required")
+
+
+def test_a_number_out_of_range_that_may_be_null(refused):
+    assert refused("recipe.gradient_clip_norm=0").endswith(", or null.")
+
+
 def test_rates_that_leave_a_layer_out(refused):
     line = refused("+experiment=texture", "transfer.rates=[[fc8,10]]", *SMALL[4:6])
     assert "transfer.rates: no entry matches conv1" in line

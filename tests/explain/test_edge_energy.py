@@ -106,3 +106,8 @@ def test_an_even_map_has_the_share_of_the_area():
     assert torch.allclose(edge_energy(torch.full_like(images, -2.0), images), area)
     assert area[1] <= 0.2
     assert (area > 0.02).all()
+
+
+def test_maps_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="do not fit"):
+        edge_energy(torch.zeros(1, 3, 32, 32), step())

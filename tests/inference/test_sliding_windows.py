@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from stagetransfer.ct.roi_patches import PatchSettings
 from stagetransfer.errors import UserError
 from stagetransfer.inference.label_map import (
+    COLUMNS,
+    check_class_names,
     label_maps,
-    label_names,
     label_shares,
     nearest_window,
     patient_shares,
@@ -122,7 +123,8 @@ def test_shares_are_those_of_a_loop(seed):
 @pytest.mark.parametrize("name", ["uncertain", "not read", "slice"])
 def test_a_class_with_the_name_of_another_column_is_refused(name):
     with pytest.raises(UserError, match=f"class '{name}': .*Rename the class"):
-        label_names(("a", name))
+        check_class_names(("a", name), COLUMNS)
+    check_class_names(("a", "slice"))  # patches have no such column
 
 
 def test_without_windows_nothing_is_read():

@@ -140,6 +140,7 @@ def test_forward_and_backward_at_227():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"variant": "vgg"}, r"model\.variant=vgg: unknown\. Use one of paper, bvlc"),
         ({"groups": 3}, "groups=3: does not divide"),
         ({"groups": 0}, "groups=0: does not divide"),
         ({"dropout": 1.0}, "dropout=1.0"),

@@ -91,3 +91,9 @@ def test_the_interval_contains_the_true_recall_as_often_as_it_says(skill, patien
     assert 0.90 <= inside.mean() <= 0.995
     if not skill:  # a run that guesses is hardly ever taken for one that learned
         assert (found[:, 1] > 1 / 3).mean() <= 0.05
+
+
+def test_unfit_arrays_are_refused():
+    for arrays in (([], [], None), ([0, 1], [0], None), ([0, 1], [0, 1], ["a"])):
+        with pytest.raises(ValueError, match="must be"):
+            macro_recall_interval(*arrays, 2)

@@ -28,3 +28,8 @@ def test_by_hand():
 
 def test_without_any_difference():
     assert mcnemar([0, 1], [0, 0], [0, 2]).p_value == 1
+
+
+def test_unequal_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"must be \(n,\)"):
+        mcnemar([0, 1], [0, 1], [0])

@@ -113,6 +113,12 @@ def test_a_killed_stage_keeps_its_rate_and_a_source_records_it(
         with pytest.raises(Killed):
             start(tmp_path, *options).run()
     assert len(tests) == 1
+    (file,) = tmp_path.rglob("learning_rate.json")
+    found = file.read_text()
+    file.write_text('{"lr": null}')
+    with pytest.raises(UserError, match="holds no lr"):
+        start(tmp_path, *options).run()
+    file.write_text(found)
     run = start(tmp_path, *options).run()
     assert len(tests) == 1
     natural, target = read_json(run / "metrics.json")["stages"]

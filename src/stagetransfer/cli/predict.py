@@ -136,6 +136,7 @@ def predict(
     with require_extra("predict"):
         from stagetransfer import inference
         from stagetransfer.ct import LabelTable, Problems, read_label_table
+        from stagetransfer.inference.label_map import COLUMNS, check_class_names
         from stagetransfer.inference.reference_features import FILE
 
         if seg or captures:
@@ -144,6 +145,7 @@ def predict(
     from stagetransfer.training import machine
 
     (run,) = restore_runs([choose_run(runs, latest)])
+    check_class_names(run.record["classes"])
     chosen_device = available_device(device)
     machine.keep_freed_memory()
     if not (run.folder / FILE).is_file():
@@ -164,6 +166,8 @@ def predict(
     source = inference.find_input(
         root, patches, problems, series=series, exclude=exclude, **reading
     )
+    if source.chosen:
+        check_class_names(run.record["classes"], COLUMNS)
     if source.chosen and reference.window_note and window is None:  # 8-bit images need no window
         typer.echo(reference.window_note)
     if source.patches and not source.volumes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from stagetransfer.config.ranges import CHOICES
 from stagetransfer.config.schema import decides, idle
 from stagetransfer.config.typed import typed
 from stagetransfer.errors import UserError
@@ -123,6 +124,10 @@ class StageSettings:
     input_size: int = 227  # side in pixels
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of R, G and B, for values in [0, 1]
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.ratio_by not in CHOICES["ratio_by"]:
+            raise UserError(f"ratio_by={self.ratio_by}: none of {', '.join(CHOICES['ratio_by'])}")
 
     @property
     def key(self) -> str:

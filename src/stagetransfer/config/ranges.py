@@ -65,7 +65,7 @@ def check_ranges(settings: Any, key_of: Mapping[str, str]) -> None:
     Args:
         key_of: the key of the config that each field has its value from, for messages.
     """
-    for name in (one.name for one in fields(settings)):
+    for name, default in ((one.name, one.default) for one in fields(settings)):
         value, key = getattr(settings, name), key_of[name]
         if name in CHOICES and value not in (*CHOICES[name], None):
             raise UserError(f"{key}={value}: it must be one of {', '.join(CHOICES[name])}")
@@ -80,7 +80,8 @@ def check_ranges(settings: Any, key_of: Mapping[str, str]) -> None:
                 legal = f"from {least:g} to {greatest:g}" if name in RANGES else "finite, smaller"
                 legal += f", without {' and '.join(map(str, excluded))}" * bool(excluded)
                 where = f"{key}{place}={number}"
-                raise UserError(f"{where}: a number must be {legal}. Give another value.")
+                cure = "Give another value" + ", or null" * (default is None)
+                raise UserError(f"{where}: a number must be {legal}. {cure}.")
 
 
 def _check_batches(name: str, value: object, key: str) -> None:

@@ -44,8 +44,10 @@ def edge_energy(maps: Tensor, images: Tensor) -> Tensor:
 
     Energy is the sum of squares over the channels. The shares are (N,) float64 in [0, 1], on the
     CPU; NaN for a map of zeros. Compare them with the share of the pixels that are edges, which is
-    that of a map that is spread evenly.
+    that of a map that is spread evenly. ValueError if sizes or numbers differ.
     """
+    if maps.shape[::2] != images.shape[::2] or maps.shape[3] != images.shape[3]:
+        raise ValueError(f"maps {tuple(maps.shape)} do not fit images {tuple(images.shape)}")
     energy = maps.detach().cpu().double().square().sum(1)
     return (energy * edges(images)).sum((1, 2)) / energy.sum((1, 2))
 

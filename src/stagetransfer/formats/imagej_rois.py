@@ -32,7 +32,7 @@ class ImagejRoi:
 
 def read_rois(path: Path) -> list[ImagejRoi]:
     """Read all ROIs of a file, or raise Unreadable."""
-    with require_extra("formats"):
+    with require_extra("formats", path):
         import roifile
     try:
         found = [_roi(roifile, roifile.ImagejRoi.frombytes(data)) for data in _contents(path)]

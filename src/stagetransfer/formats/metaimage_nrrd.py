@@ -29,7 +29,7 @@ def is_voxel_file(path: Path) -> bool:
 
 def read_metaimage_or_nrrd(path: Path) -> Grid:
     """Read a whole volume into memory, or raise Unusable. Segments of 3D Slicer have names."""
-    with require_extra("formats"):
+    with require_extra("formats", path):
         import SimpleITK
     sitk: Any = SimpleITK  # its functions have no type hints
     try:

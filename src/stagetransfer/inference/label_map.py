@@ -29,17 +29,17 @@ LabelMap = NDArray[np.int16]
 
 
 def label_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the codes 0, 1, ...: the classes, the two marks, and "not read".
+    """Return the names of the codes 0, 1, ...: the classes, the two marks, and "not read"."""
+    return (*classes, *MARKS, NOT_READ)
 
-    UserError if a class has the name of another code or column, as its shares could not be told
-    apart from them.
-    """
-    if taken := [name for name in classes if name in (*MARKS, NOT_READ, *COLUMNS)]:
+
+def check_class_names(classes: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Raise UserError if a class has the name of a mark, or one of `others`."""
+    if taken := [name for name in classes if name in (*MARKS, NOT_READ, *others)]:
         raise UserError(
-            f"class {taken[0]!r}: the tables of predict have another column of this name. "
+            f"class {taken[0]!r}: the tables of predict use this name for something else. "
             "Rename the class, and train again"
         )
-    return (*classes, *MARKS, NOT_READ)
 
 
 def nearest_window(

@@ -70,7 +70,7 @@ class AlexNet(nn.Sequential):
         input_size: int = 227,
         dropout: float = 0.5,
     ) -> None:
-        settings = VARIANTS[variant]
+        settings = variant_settings(variant)
         groups = settings.groups if groups is None else groups
         if lrn_after_pool is None:
             lrn_after_pool = settings.lrn_after_pool
@@ -100,6 +100,13 @@ class AlexNet(nn.Sequential):
         super().__init__(OrderedDict(features | classifier))
         self.variant = variant
         self.input_size = input_size
+
+
+def variant_settings(variant: str) -> VariantSettings:
+    """Return the settings of a variant; an unknown name is a UserError."""
+    if variant not in VARIANTS:
+        raise UserError(f"model.variant={variant}: unknown. Use one of {', '.join(VARIANTS)}.")
+    return VARIANTS[variant]
 
 
 def _pool5_side(input_size: int) -> int:

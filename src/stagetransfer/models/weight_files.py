@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stagetransfer.errors import UserError, first_line
-from stagetransfer.models.alexnet import GROUPED, LAYERS, VARIANTS
+from stagetransfer.models.alexnet import GROUPED, LAYERS, variant_settings
 from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
 from stagetransfer.models.tensor_files import (
@@ -51,7 +51,7 @@ def load_weights(
             are converted to this input exactly. An exported file must state the same mean and
             std. All other weights expect the input that they were trained with.
     """
-    settings = VARIANTS[variant]
+    settings = variant_settings(variant)
     path = Path(source)
     if source == "torchvision":
         if not settings.torchvision:

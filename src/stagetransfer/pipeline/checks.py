@@ -93,7 +93,7 @@ def _check_targets(stage: Stage) -> None:
     for key, target in (("optimizer", optimizer), ("scheduler", recipe.scheduler)):
         if not target:
             continue
-        name, build = target["_target_"], partial_of(target, f"recipe.{key}")
+        build, name = partial_of(target, f"recipe.{key}"), target["_target_"]
         total = {"total_steps": 100} if "total_steps" in inspect.signature(build).parameters else {}
         try:
             built = build(built, **total)

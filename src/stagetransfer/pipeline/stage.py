@@ -13,6 +13,7 @@ from torch import Tensor
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.schema import Model, RunConfig, Stage
 from stagetransfer.data import DomainDataModule, Pretrained
+from stagetransfer.errors import UserError
 from stagetransfer.files import read_json, write_json
 from stagetransfer.models import copy_blocks, read_weights
 from stagetransfer.pipeline.distributed import is_follower
@@ -199,6 +200,8 @@ def with_found_rate(
         )
         write_json(file, found)
     found = read_json(file, "Remove it, and the range test runs again.")
+    if not isinstance(found.get("lr"), float):
+        raise UserError(f"{file}: it holds no lr. Remove it, and the range test runs again.")
     log.info("  learning rate of the range test: %.3g", found["lr"])
     return with_recipe(prepared, optimizer={**recipe.optimizer, "lr": found["lr"]}), found
 

@@ -19,7 +19,7 @@ from stagetransfer.ct import Problems
 from stagetransfer.errors import UserError
 from stagetransfer.formats.unusable import Unreadable
 from stagetransfer.inference import SlicePrediction, find_input, predict_slice
-from stagetransfer.inference.label_map import DISCLAIMER, label_shares
+from stagetransfer.inference.label_map import DISCLAIMER, check_class_names, label_shares
 from stagetransfer.inference.lung_mask import Lungs, lungs_of
 from stagetransfer.inference.prediction_figures import label_colours
 from stagetransfer.inference.prediction_input import check_widths
@@ -38,6 +38,7 @@ class Reading:
         self.root, self.run = site.opinion
         if self.run not in site.runs:
             raise UserError(f"--run {self.run}: is not among the runs. Give its outputs folder too")
+        check_class_names(site.runs[self.run].classes)
         self.images, self.problems = images_of(site, self.run), Problems()
         self.patches = self.images.reference.patches
         self.source = find_input(self.root, self.patches, self.problems)

@@ -30,6 +30,8 @@ def macro_recall_interval(
     """
     y, predicted = np.asarray(labels), np.asarray(predictions)
     names = np.arange(len(y)) if groups is None else np.asarray(groups)
+    if not len(y) or not y.shape == predicted.shape == names.shape:
+        raise ValueError("labels, predictions and groups must be (n,), n > 0")
     present, of_class = np.unique(y, return_inverse=True)
     groups_named, of_group = np.unique(names, return_inverse=True)
     images = np.zeros((len(groups_named), len(present)))

@@ -74,6 +74,8 @@ def mcnemar(labels: ArrayLike, prediction_a: ArrayLike, prediction_b: ArrayLike)
     p-value is binomial. It is 1 if there is no such image.
     """
     y, a, b = (np.asarray(array) for array in (labels, prediction_a, prediction_b))
+    if y.ndim != 1 or not y.shape == a.shape == b.shape:
+        raise ValueError(f"all must be (n,), not {y.shape}, {a.shape} and {b.shape}")
     only_a, only_b = int(((a == y) & (b != y)).sum()), int(((a != y) & (b == y)).sum())
     either = only_a + only_b
     p_value = float(stats.binomtest(only_a, either).pvalue) if either else 1.0
