@@ -199,3 +199,4 @@ def test_without_advice_or_runs_it_says_so(tmp_path, outputs):
     advice(outputs / "advise", "cccc", "natural")
     assert "two of its candidates" in str(command("--judge", outputs).exception)
     assert "--judge" in str(command("domain/target=csv", "--judge", outputs).exception)
+    assert "--budget" in str(command("--judge", outputs, "--budget", "20m").exception)

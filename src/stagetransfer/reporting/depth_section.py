@@ -37,7 +37,7 @@ VALIDATION_OF_FOLDS = (
 
 
 Choices = dict[float, list[Pair]]
-"""The comparisons at each ratio of the best depth, which is a of each, with other conditions."""
+"""By ratio: the pairs that compare the best depth, which is `a` of each pair, with others."""
 
 
 def depth_sections(study: Study) -> list[Section]:
