@@ -24,6 +24,7 @@ from stagetransfer.config.validate import validate_config
 from stagetransfer.ct import Polygon, Problems, Region, Volume
 from stagetransfer.errors import UserError
 from stagetransfer.formats.dicom_seg_reader import read_segmentation
+from stagetransfer.inference import label_map
 from stagetransfer.inference.calibrated_classifier import split_forward
 from stagetransfer.inference.label_map import COLUMNS, DISCLAIMER
 from stagetransfer.inference.reference_features import open_reference
@@ -554,6 +555,16 @@ def test_bad_options_have_a_line(trained, scans, tmp_path, arguments, message):
     assert (code, len(lines)) == (2, 1)
     assert message in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", ["MARKS", "COLUMNS"])
+def test_a_class_with_the_name_of_a_mark_or_a_column(trained, scans, tmp_path, monkeypatch, names):
+    own = json.loads((trained / "metrics.json").read_text())["classes"][0]
+    monkeypatch.setattr(label_map, names, (*getattr(label_map, names), own))
+    code, _, lines = run(trained, scans, "--out", tmp_path / "out")
+    assert code == 2
+    assert f"class '{own}'" in lines[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_that_exists_is_refused(trained, scans, tmp_path):
