@@ -3,7 +3,8 @@
 DATA has texture/ (DTD) and lung_ct/ (COVID-CT). What is finished is not trained again, so a killed
 study continues with the same command. With --report nothing is trained: the tables and the forest
 plot are made of the runs that exist, and cells without all of their runs are named. Processes with
-another --network each can train side by side.
+another --network each can train side by side. With --archives, results come from archives of that
+folder where they exist there, and are added to them (`study_archive`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects  # type: ignore[import-untyped]
 
+from benchmarks.study_archive import pack, unpack
 from benchmarks.tables import show
 from stagetransfer.api import load_runs, train
+from stagetransfer.errors import UserError
 from stagetransfer.figures import STYLE, new_figure, save_figure
 from stagetransfer.runs import Run
 from stagetransfer.runs.study import Study
@@ -48,9 +51,13 @@ def main() -> None:
     parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--outputs", type=Path, default=Path("outputs/study"))
     parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument("--archives", type=Path, help="folder with archives of results")
     options = parser.parse_args()
     targets = _targets(options.data)
     cells = list(product(NETWORKS, targets))
+    for network in options.network if options.archives else ():
+        for archive in sorted(options.archives.glob(f"{network}-seed*.tar.xz")):
+            print(f"{archive}: {unpack(archive, options.outputs / network)} runs unpacked")
     if not options.report:
         # By seed, so that a study that is stopped has whole seeds.
         trained = [cell for cell in cells if cell[0] in options.network]
@@ -60,7 +67,15 @@ def main() -> None:
                 words += [*targets[target], f"ratio={ratio}", f"seed={seed}", f"source_seed={seed}"]
                 print(f"{network}, {target}: {condition}, r = {ratio:g}, seed {seed}", flush=True)
                 outputs = options.outputs / network
-                train(condition, [*words, *options.overrides], outputs=outputs, verbose=False)
+                try:
+                    train(condition, [*words, *options.overrides], outputs=outputs, verbose=False)
+                except UserError as error:  # the other runs are trained nevertheless
+                    print(f"  failed: {error}", flush=True)
+    for network in options.network if options.archives else ():
+        runs = load_runs(options.outputs / network)
+        for seed in sorted({run.seed for run in runs}):
+            folders = [run.folder for run in runs if run.seed == seed]
+            pack(folders, options.archives / f"{network}-seed{seed}.tar.xz")
     rows = pd.DataFrame(_differences(options.outputs, cells))
     for pairs in (PRIMARY, SECONDARY):
         chosen = rows[[(a, b) in pairs for a, b in zip(rows["a"], rows["b"], strict=True)]].copy()
