@@ -103,6 +103,23 @@ def test_an_alias_bomb(tmp_path):
     assert "cannot be read" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("domain.target.confounder", "{domain: {target: {confounder: [0.9], layout: embedded}}}"),
+        ("domain.target.layout", "{domain: {target: {layout: [embedded]}}}"),
+        ("domain.target.long_tail", "{domain: {target: {long_tail: much}}}"),
+        ("recipe.monitor", "{recipe: {monitor: [f1]}}"),
+        ("recipe.optimizer.lr", "{recipe: {optimizer: {lr: [0.1, 0.2]}}}"),
+        ("chain", "{chain: target}"),
+    ],
+)
+def test_settings_that_no_run_has(tmp_path, key, line):
+    folder = make_run(tmp_path)
+    (folder / "config.yaml").write_text(line)
+    assert f"config.yaml: {key} is " in refused(folder)
+
+
 def test_pipes_are_not_opened(tmp_path):
     folder = make_run(tmp_path)
     (folder / "config.yaml").unlink()

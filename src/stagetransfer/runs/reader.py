@@ -17,7 +17,7 @@ from stagetransfer.errors import UserError, is_shown, one_line
 from stagetransfer.files import read_json, read_yaml
 from stagetransfer.names import is_folder_name
 from stagetransfer.runs.predictions import read_predictions
-from stagetransfer.runs.record_types import wrong_types
+from stagetransfer.runs.record_types import wrong_settings, wrong_types
 from stagetransfer.runs.run import Run, UnfinishedRun
 from stagetransfer.runs.verdict import judge
 from stagetransfer.statistics.metrics import image_losses
@@ -217,8 +217,6 @@ def _read_unfinished(folder: Path) -> UnfinishedRun:
     try:
         config = _read_config(folder)
         ratio = round(float(config["ratio"]), 9)
-        if not isinstance(config.get("chain", []), list):
-            raise TypeError("the chain is no list")
         place = str(config["condition"]), ratio, int(config["seed"])
         return UnfinishedRun(folder, place if is_folder_name(place[0]) else None, why, config)
     except (UserError, KeyError, ValueError, TypeError):
@@ -232,7 +230,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{file}: missing, so its run cannot be compared. Restore it. {CURE}")
     content = read_yaml(file, CURE)
     check_texts(content, file)
-    return dict(_flat(content))
+    config = dict(_flat(content))
+    if wrong := next(wrong_settings(config), None):
+        raise UserError(f"{file}: {wrong}, which no run writes; the file was changed. {CURE}")
+    return config
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The types of the values of metrics.json, which somebody may have edited or received."""
+"""The types of the values of metrics.json and config.yaml, which somebody may have edited."""
 
 from collections.abc import Iterator, Mapping
 from types import NoneType
@@ -24,6 +24,12 @@ _HEALTH: dict[str, Any] = {
 }  # fmt: skip
 _SPLITS: dict[str, Any] = {"fold": _INTEGER_OR_NULL, "folds": _INTEGER_OR_NULL}
 _RATES: dict[str, Any] = {"lr": _NUMBER, "epochs": int, "tried": list, "monitor": str}
+_SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("confounder", "label_noise", "long_tail"), (*_NUMBER, NoneType)),
+    **dict.fromkeys(("layout", "recipe.monitor"), (str, NoneType)),
+    **dict.fromkeys(("recipe.epochs", "recipe.optimizer.lr"), (*_NUMBER, NoneType)),
+    "chain": list,
+}  # of config.yaml; without a dot: of each domain
 _VALUES = {"num_train_per_class": int, "versions": str, "blocks": list}  # of all their keys
 
 
@@ -45,6 +51,15 @@ def wrong_types(record: Mapping[str, Any]) -> Iterator[str]:
     for name, kind in _VALUES.items():
         if isinstance(entry := record.get(name), Mapping):
             yield from _wrong(entry, f"{name}.", dict.fromkeys(entry, kind))
+
+
+def wrong_settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in words each value of config.yaml, with flat keys, that reports could not use."""
+    for key, value in config.items():
+        domain = key.startswith("domain.") and key.count(".") == 2
+        kind = _SETTINGS.get(key.rpartition(".")[2] if domain else key)
+        if kind is not None and not isinstance(value, kind):
+            yield f"{key} is {repr(value)[:60]}"
 
 
 def _wrong(
