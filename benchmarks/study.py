@@ -10,25 +10,29 @@ folder where they exist there, and are added to them (`study_archive`).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-import numpy as np
-import pandas as pd
-from scipy import stats
-from statsmodels.stats.meta_analysis import combine_effects  # type: ignore[import-untyped]
 
 from benchmarks.study_archive import pack, unpack
+from benchmarks.study_tables import (
+    FIGURE,
+    GROWTH,
+    PRIMARY,
+    RATIOS,
+    SECONDARY,
+    Difference,
+    Summary,
+    claims,
+    differences,
+    forest,
+    save_table,
+    summaries,
+    with_holm,
+)
 from benchmarks.tables import show
 from stagetransfer.api import load_runs, train
 from stagetransfer.errors import UserError
-from stagetransfer.figures import STYLE, new_figure, save_figure
-from stagetransfer.runs import Run
-from stagetransfer.runs.study import Study
-from stagetransfer.statistics import holm
+from stagetransfer.figures import save_figure
 
 LITE0 = ("model=efficientnet_lite0", "domain/natural=pretrained")
 NETWORKS = {
@@ -36,10 +40,17 @@ NETWORKS = {
     "EfficientNet-Lite0": (*LITE0, "domain.natural.weights=efficientnet-lite0"),
 }
 CONDITIONS = ("scratch", "natural", "texture", "two_stage")
-RATIOS = (0.2, 0.6, 1.0)
-PRIMARY = [("two_stage", "scratch")]
-SECONDARY = [("natural", "scratch"), ("texture", "scratch"), ("two_stage", "natural")]
-FIGURE = "accuracy"
+COLUMNS = (
+    "network, target",
+    "r",
+    "difference",
+    "95 % interval",
+    "p",
+    "Holm",
+    "seeds",
+    "not compared",
+)
+SUMMARY_COLUMNS = ("difference", "r", "cells", "mean", "95 % interval", "tau", "I2")
 
 
 def main() -> None:
@@ -76,30 +87,17 @@ def main() -> None:
         for seed in sorted({run.seed for run in runs}):
             folders = [run.folder for run in runs if run.seed == seed]
             pack(folders, options.archives / f"{network}-seed{seed}.tar.xz")
-    rows = pd.DataFrame(_differences(options.outputs, cells))
+    rows = list(differences(options.outputs, cells))
     for pairs in (PRIMARY, SECONDARY):
-        chosen = rows[[(a, b) in pairs for a, b in zip(rows["a"], rows["b"], strict=True)]].copy()
-        chosen["holm"] = holm(list(chosen["p"]), len(cells) * len(pairs) * len(RATIOS))
+        family = [row for row in rows if row.pair in pairs and row.r != GROWTH]
+        corrected = with_holm(family, len(cells) * len(pairs) * len(RATIOS))
         show(f"{FIGURE}, points: {'primary' if pairs is PRIMARY else 'secondary'}", COLUMNS,
-             [_shown(row) for row in chosen.to_dict("records")])  # fmt: skip
-    summaries = pd.DataFrame(_summaries(rows))
+             [_shown(row, holm) for row, holm in corrected])  # fmt: skip
     show("random-effects summary over networks and targets", SUMMARY_COLUMNS,
-         [_summary(row) for row in summaries.to_dict("records")])  # fmt: skip
-    rows.to_csv(options.outputs / "differences.csv", index=False)
-    save_figure(_forest(rows, summaries), options.outputs / "forest")
-
-
-COLUMNS = (
-    "network, target",
-    "r",
-    "difference",
-    "95 % interval",
-    "p",
-    "Holm",
-    "seeds",
-    "not compared",
-)
-SUMMARY_COLUMNS = ("difference", "r", "cells", "mean", "95 % interval", "tau", "I2")
+         [_summary(one) for one in summaries(rows)])  # fmt: skip
+    show("claims", ("claim", "evidence", "follows"), claims(rows))
+    save_table(rows, options.outputs / "differences.csv")
+    save_figure(forest(rows), options.outputs / "forest")
 
 
 def _targets(data: Path) -> dict[str, tuple[str, ...]]:
@@ -109,98 +107,19 @@ def _targets(data: Path) -> dict[str, tuple[str, ...]]:
     return {"embedded": (), "COVID-CT": csv, "DTD": folder}
 
 
-def _differences(
-    outputs: Path, cells: list[tuple[str, str]]
-) -> Iterator[dict[str, float | str | int]]:
-    """Yield a row for each cell, pair of conditions and ratio; points, with p before Holm."""
-    for network in dict.fromkeys(network for network, _ in cells):
-        by_target: dict[str, list[Run]] = {}
-        for run in load_runs(outputs / network):
-            by_target.setdefault(_target_of(run), []).append(run)
-        for target, runs in by_target.items():
-            study = Study(runs)
-            for (a, b), ratio in product([*PRIMARY, *SECONDARY], RATIOS):
-                pair = study.pair(a, b, ratio, (FIGURE,))
-                gap = pair.metrics[FIGURE]
-                yield {
-                    "cell": f"{network}, {target}",
-                    "a": a,
-                    "b": b,
-                    "r": ratio,
-                    "difference": 100 * gap.estimate,
-                    "low": 100 * gap.low,
-                    "high": 100 * gap.high,
-                    "variance": 1e4 * gap.variances[2],
-                    "p": gap.p_value,
-                    "seeds": gap.seeds,
-                    "runs": " ".join(run.folder.name[-8:] for run in (*pair.of_a, *pair.of_b)),
-                    "refusal": pair.refusal,
-                }
+def _shown(row: Difference, holm: float) -> list[str]:
+    place = f"{row.cell}: {row.a} - {row.b}", row.r
+    if row.refusal:
+        return [*place, *"-----", row.refusal]
+    between = f"[{row.low:.1f}, {row.high:.1f}]"
+    numbers = f"{row.difference:+.1f}", between, f"{row.p:.3f}", f"{holm:.3f}"
+    return [*place, *numbers, str(row.seeds), ""]
 
 
-def _target_of(run: Run) -> str:
-    root = str(run.config.get("domain.target.root") or "")
-    return {"": "embedded", "lung_ct": "COVID-CT", "texture": "DTD"}[Path(root).name]
-
-
-def _summaries(rows: pd.DataFrame) -> Iterator[dict[str, float | str | int]]:
-    """Yield the random-effects mean of each difference over the cells, Paule and Mandel's."""
-    for (a, b), ratio in product([*PRIMARY, *SECONDARY], RATIOS):
-        of = rows[(rows["a"] == a) & (rows["b"] == b) & (rows["r"] == ratio)]
-        of = of[np.isfinite(of["variance"]) & (of["variance"] > 0)]
-        if len(of) < 2:
-            continue
-        found = combine_effects(of["difference"], of["variance"], method_re="pm")
-        # Knapp and Hartung's interval, never shorter than that of the plain standard error.
-        error = max(found.sd_eff_w_re, found.sd_eff_w_re_hksj)
-        half, mean = float(stats.t.ppf(0.975, len(of) - 1)) * error, found.mean_effect_re
-        yield {
-            "name": f"{a} - {b}",
-            "r": ratio,
-            "cells": len(of),
-            "mean": mean,
-            "low": mean - half,
-            "high": mean + half,
-            "tau": float(np.sqrt(found.tau2)),
-            "i2": max(0.0, 1 - found.df_resid / found.q) if found.q > 0 else 0.0,
-        }
-
-
-def _shown(row: Mapping[Any, Any]) -> list[str]:
-    place = f"{row['cell']}: {row['a']} - {row['b']}", f"{row['r']:g}"
-    if row["refusal"]:
-        return [*place, *"-----", str(row["refusal"])]
-    between = f"[{row['low']:.1f}, {row['high']:.1f}]"
-    numbers = f"{row['difference']:+.1f}", between, f"{row['p']:.3f}", f"{row['holm']:.3f}"
-    return [*place, *numbers, str(row["seeds"]), ""]
-
-
-def _summary(row: Mapping[Any, Any]) -> list[str]:
-    between = f"[{row['low']:.1f}, {row['high']:.1f}]"
-    numbers = (f"{row['mean']:+.1f}", between, f"{row['tau']:.1f}", f"{100 * row['i2']:.0f} %")
-    return [str(row["name"]), f"{row['r']:g}", str(row["cells"]), *numbers]
-
-
-@mpl.rc_context(STYLE)
-def _forest(rows: pd.DataFrame, summaries: pd.DataFrame) -> mpl.figure.Figure:
-    a, b = PRIMARY[0]
-    cells = list(dict.fromkeys(rows["cell"]))
-    figure = new_figure(7.4, 0.35 * (len(cells) + 1) + 1.2)
-    for axes, ratio in zip(figure.subplots(1, len(RATIOS), sharey=True), RATIOS, strict=True):
-        of = rows[(rows["a"] == a) & (rows["b"] == b) & (rows["r"] == ratio)].set_index("cell")
-        for place, cell in enumerate(reversed(cells), 1):
-            if cell in of.index and np.isfinite(of.loc[cell, "low"]):
-                axes.plot(of.loc[cell, ["low", "high"]], [place, place], color="#0072B2")
-                axes.plot(of.loc[cell, "difference"], place, "s", color="#0072B2", markersize=4)
-        mean = summaries[(summaries["name"] == f"{a} - {b}") & (summaries["r"] == ratio)]
-        for one in mean.to_dict("records"):
-            axes.plot([one["low"], one["high"]], [0, 0], color="black")
-            axes.plot(one["mean"], 0, "D", color="black", markersize=5)
-        axes.axvline(0, color="#777777", linewidth=0.8)
-        axes.set_title(f"r = {ratio:g}")
-        axes.set_xlabel(f"{a} - {b}, points")
-        axes.set_yticks(range(len(cells) + 1), ["mean (random effects)", *reversed(cells)])
-    return figure
+def _summary(one: Summary) -> list[str]:
+    between = f"[{one.low:.1f}, {one.high:.1f}]"
+    numbers = f"{one.mean:+.1f}", between, f"{one.tau:.1f}", f"{100 * one.i2:.0f} %"
+    return [f"{one.a} - {one.b}", one.r, str(one.cells), *numbers]
 
 
 if __name__ == "__main__":
