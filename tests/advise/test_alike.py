@@ -51,6 +51,11 @@ def test_the_slope_of_the_spectrum(slope):
     assert found["colour"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [4, 8, 15])
+def test_small_images_have_no_slope(size):
+    assert np.isnan(appearance(Data(waves(-2, size=size)))["spectrum_slope"])
+
+
 def test_counts_and_grey_values():
     images = np.full((40, 3, 32, 32), 0.25)
     images[:, 0] += 0.3

@@ -123,7 +123,8 @@ def appearance(data: DomainDataModule) -> dict[str, float]:
         values = [grey.mean(), (own**2).mean(), colour, beside / 2, *_power(own)]
         parts.append(len(shown) * np.array(values))
     mean, variance, colour, beside, *power = np.sum(parts, 0) / len(positions)
-    octaves = np.arange(len(power))
+    octaves, enough = np.arange(len(power)), len(power) > 1  # not below 16 pixels
+    powers = np.log2(np.maximum(power, 1e-20))
     people = np.nan if groups is None else len({groups[row] for row in data.rows["train"]})
     return {
         "count": data.count("train"),
@@ -134,7 +135,7 @@ def appearance(data: DomainDataModule) -> dict[str, float]:
         "contrast": float(np.sqrt(variance)),
         "colour": colour,
         "neighbours": beside / max(variance, 1e-12),
-        "spectrum_slope": float(np.polyfit(octaves, np.log2(np.maximum(power, 1e-20)), 1)[0]),
+        "spectrum_slope": float(np.polyfit(octaves, powers, 1)[0]) if enough else np.nan,
     }
 
 

@@ -80,8 +80,8 @@ class MaskAnnotations:
                     self._files[number].append((file, where, reader))
         if not any_file:
             raise UserError(
-                f"{path}: no masks in PNG, NIfTI, MetaImage, NRRD or DICOM SEG, no RTSTRUCT, no "
-                "ROI of ImageJ, and not a CSV"
+                f"{path}: no masks in PNG, NIfTI, MetaImage, NRRD or DICOM SEG, no RTSTRUCT and no "
+                "ROI of ImageJ. Give a file of one of these kinds, or a folder with some"
             )
 
     def regions_of(self, volume: int) -> Iterator[Region]:
