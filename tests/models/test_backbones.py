@@ -117,21 +117,35 @@ def test_new_blocks_depend_only_on_the_seed_and_bring_their_buffers(name):
 
 
 @pytest.mark.parametrize("classes", [2, 30])
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("torchvision:resnet18", "torchvision:densenet121", "torchvision:mobilenet_v3_small"),
+        *("torchvision:efficientnet_b0", "torchvision:shufflenet_v2_x0_5"),
+        *("timm:tf_efficientnet_lite0", "timm:test_vit"),
+    ],
+)
 def test_a_scaled_head_starts_at_ln_k(name, classes):
-    model = Model(library="torchvision", name=name, input_size=64, initialisation="lsuv")
+    library, own = name.split(":")
+    model = Model(library=library, name=own, input_size=64, initialisation="lsuv")
     backbone = build_backbone(model, classes)
     backbone.initialise("lsuv", 0)
     images = 3 + 20 * torch.randn(16, 3, 64, 64)
     before = {key: value.clone() for key, value in backbone.state().items()}
     backbone.train()
     scale_outputs(backbone, images)
-    assert backbone.net.training
+    assert all(module.training for module in backbone.net.modules())
     changed = {k for k, v in backbone.state().items() if not torch.equal(v, before[k])}
     assert changed - {f"{backbone.head}.bias"} == {f"{backbone.head}.weight"}
-    with torch.no_grad():
-        loss = F.cross_entropy(backbone.eval()(images), torch.arange(16) % classes)
+    with torch.no_grad():  # as in the first training step, with dropout and statistics of the batch
+        loss = F.cross_entropy(backbone(images), torch.arange(16) % classes)
     assert float(loss) == pytest.approx(math.log(classes), abs=0.3)
+
+
+def test_one_image_scales_a_head_too():
+    backbone = build("torchvision:mobilenet_v3_small", 32)
+    scale_outputs(backbone.train(), torch.randn(1, 3, 32, 32))
+    assert all(value.isfinite().all() for value in backbone.state().values())
 
 
 def test_fixed_modules_are_those_of_the_frozen_blocks_and_before_them():

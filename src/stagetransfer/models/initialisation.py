@@ -2,12 +2,13 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from stagetransfer.models.alexnet import VARIANTS, AlexNet
 from stagetransfer.models.backbone import Backbone, evaluation_mode
@@ -57,7 +58,10 @@ def scale_outputs(backbone: Backbone, images: Tensor, blocks: Iterable[str] | No
     layers = {name: name for name in chosen} if isinstance(backbone.net, AlexNet) else {}
     if head in chosen:
         layers[head] = backbone.head
-    with ExitStack() as stack, evaluation_mode(backbone):
+    with ExitStack() as stack:
+        # The statistics of a single image may have no spread.
+        as_trained = _without_dropout if len(images) > 1 else evaluation_mode
+        stack.enter_context(as_trained(backbone))
         for block, layer in layers.items():
             module = backbone.net.get_submodule(layer)
             if isinstance(module.bias, Tensor):
@@ -65,6 +69,19 @@ def scale_outputs(backbone: Backbone, images: Tensor, blocks: Iterable[str] | No
             goal = 0.1 if block == head else 1.0
             stack.enter_context(module.register_forward_hook(partial(_scale, goal=goal)))
         backbone(images)
+
+
+@contextmanager
+def _without_dropout(network: nn.Module) -> Iterator[None]:
+    """Turn off dropout and its like within the block, and keep buffers as they are."""
+    normalise = [one for one in network.modules() if isinstance(one, _NormBase) and one.training]
+    before = [(buffer, buffer.clone()) for one in normalise for buffer in one.buffers()]
+    with evaluation_mode(network):
+        for module in normalise:
+            module.training = True
+        yield
+    for buffer, value in before:
+        buffer.copy_(value)
 
 
 def _scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor, *, goal: float) -> Tensor:
