@@ -12,30 +12,32 @@ from stagetransfer.errors import UserError
 def advise(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="The target and the model, as for train: domain/target=csv ..."),
+        typer.Argument(help="The target and the model, as for train, such as domain/target=csv."),
     ] = None,
     sources: Annotated[
         list[str] | None,
         typer.Option(
-            help="Outputs folder with trained stages, file with weights, or the name of published "
-            "weights; repeat. (default: the folder paths.outputs)"
+            help="A candidate source: an outputs folder with trained stages, a file with weights, "
+            "or the name of published weights. May be repeated. (default: the folder paths.outputs)"
         ),
     ] = None,
     out: Annotated[Path | None, out_folder("advise/ below paths.outputs")] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Time for short trainings of the first candidates, such as 20m. (default: none)"
+            help="Time for short trainings of the best candidates, such as 20m. (default: no "
+            "trainings)"
         ),
     ] = None,
     judge: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Outputs folder with earlier advice and finished runs, which are compared; repeat."
+            help="Compare earlier advice with finished runs. Give an outputs folder that has both; "
+            "may be repeated."
         ),
     ] = None,
 ) -> None:
-    """Rank sources for a target by probes on its training images; the test set is not read."""
+    """Rank sources for a target by probes on its training images. The test set is not read."""
     if judge:
         if overrides or sources or budget:
             raise UserError("--judge: takes no target, --sources or --budget. Leave them out")

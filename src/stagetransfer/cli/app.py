@@ -56,7 +56,7 @@ def stagetransfer(
     },
 )
 def train(context: typer.Context) -> None:
-    """Train a chain, such as +experiment=two_stage; with -m a sweep. See train --help."""
+    """Train a chain, such as +experiment=two_stage. With -m, start a sweep. See train --help."""
     from stagetransfer.cli.train import train as run_hydra
 
     run_hydra(context.args)

@@ -9,7 +9,7 @@ from stagetransfer.cli.options import run_argument
 
 
 def board(outputs: Annotated[Path, run_argument("An outputs folder or a runs folder.")]) -> None:
-    """Compare finished runs in TensorBoard: HParams, confusion matrices, Figure 5."""
+    """Compare finished runs in TensorBoard: HParams, confusion matrices and Figure 5."""
     from stagetransfer.reporting.tensorboard_board import commands, write_board
 
     for folder in write_board(outputs):

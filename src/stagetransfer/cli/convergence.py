@@ -12,7 +12,7 @@ def convergence(
     out: Annotated[Path | None, out_folder("convergence/ beside runs/")] = None,
     only: OnlySettings = None,
 ) -> None:
-    """Write the validation AUC by mini-batches, and how many it took to reach 95 % of its end."""
+    """Write validation AUC against mini-batches, and when it reaches 95 % of its final value."""
     import pandas as pd
 
     from stagetransfer.pages.plots import write_curve_files

@@ -26,14 +26,17 @@ PngRescaleOption = Annotated[
     str | None, typer.Option(help="SLOPE/INTERCEPT from PNG values to HU, for example 1/-1024.")
 ]
 PngSpacingOption = Annotated[
-    float | None, typer.Option(help="Side of a PNG's pixel in mm, if it is known.")
+    float | None, typer.Option(help="Pixel size of a PNG in mm, if it is known.")
 ]
 UnspecifiedHuOption = Annotated[
     bool,
-    typer.Option("--unspecified-hu", help="DICOM values of RescaleType US (unspecified) are HU."),
+    typer.Option(
+        "--unspecified-hu", help="Treat DICOM values of RescaleType US (unspecified) as HU."
+    ),
 ]
 SkipBadOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out and count what cannot be used.")
+    bool,
+    typer.Option("--skip-bad", help="Leave out input that cannot be used, and count it."),
 ]
 
 

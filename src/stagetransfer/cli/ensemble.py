@@ -22,7 +22,7 @@ def ensemble(
     conditions: AskedConditions = None,
     count: ResampleCount = 2000,
 ) -> None:
-    """Average the calibrated probabilities of all conditions, and compare with the best of them."""
+    """Average the calibrated probabilities of all conditions; compare with the best condition."""
     from stagetransfer.runs.ensembles import NAME, ensemble_study
     from stagetransfer.runs.gather import Gathered
     from stagetransfer.statistics import NATS, POINTS, sentence

@@ -9,10 +9,10 @@ from stagetransfer.cli.options import new_folder
 
 
 def example(
-    task: Annotated[str, typer.Argument(help="polyp, frames, embolism or boundary.")],
+    task: Annotated[str, typer.Argument(help="The task: polyp, frames, embolism or boundary.")],
     folder: Annotated[Path, typer.Argument(help="A new folder for the set.", callback=new_folder)],
 ) -> None:
-    """Write a tiny set of images, whose layout you can copy, and print how to train on it."""
+    """Write a tiny data set whose layout you can copy, and print the command to train on it."""
     from stagetransfer.synthetic.example_tasks import TASKS, write_example
 
     write_example(task, folder)

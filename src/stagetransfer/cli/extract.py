@@ -20,7 +20,9 @@ def extract(
     ],
     annotations: Annotated[
         Path | None,
-        typer.Option(help="CSV of points, boxes, polygons; or masks, SEG, RTSTRUCT, ImageJ ROIs."),
+        typer.Option(
+            help="CSV of points, boxes and polygons; or masks, SEG, RTSTRUCT or ImageJ ROIs."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The new folder of the data set.", **NEW_FOLDER)
@@ -28,13 +30,14 @@ def extract(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of value,label: names of mask values, or new names of labels.",
+            help="CSV with the columns value and label: names of mask values, or new names of "
+            "labels.",
             callback=existing,
         ),
     ] = None,
     size: Annotated[int, typer.Option(min=1, max=9999, help="Side of a patch in pixels.")] = 32,
     window: Annotated[
-        str, typer.Option(help="LEVEL/WIDTH in HU that the 256 grey values span.")
+        str, typer.Option(help="Grey window LEVEL/WIDTH in HU, which becomes 256 grey values.")
     ] = "-600/1500",
     spacing: Annotated[
         float | None, typer.Option(help="Resample to pixels of this side in mm.")
@@ -44,16 +47,20 @@ def extract(
     ] = None,
     place: Annotated[
         Literal["grid", "centre"],
-        typer.Option(help="Side by side over a region, or one in each connected part."),
+        typer.Option(
+            help="grid: patches side by side over a region. centre: one patch in each connected "
+            "part of a region."
+        ),
     ] = "grid",
     coverage: Annotated[
-        float, typer.Option(help="Smallest share of a patch inside its region; 0 to 1.")
+        float, typer.Option(help="Minimum share of a patch that is inside its region, 0 to 1.")
     ] = 0.75,
     overlap: Annotated[
-        float, typer.Option(help="Share by which neighbours in the grid overlap; below 1.")
+        float, typer.Option(help="Share by which neighbouring patches overlap; below 1.")
     ] = 0.0,
     neighbours: Annotated[
-        int, typer.Option(min=0, max=1, help="1: the slices before and after as further channels.")
+        int,
+        typer.Option(min=0, max=1, help="1: add the slices before and after as further channels."),
     ] = 0,
     patient: ct_options.PatientOption = "header",
     png_rescale: ct_options.PngRescaleOption = None,
@@ -62,7 +69,7 @@ def extract(
     salt: Annotated[
         Path | None,
         typer.Option(
-            help="File with the secret of the pseudonyms. (default: extract.salt beside --out)",
+            help="File with the secret key of the pseudonyms. (default: extract.salt beside --out)",
             callback=new_file,
         ),
     ] = None,
@@ -70,7 +77,8 @@ def extract(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Only report counts, or without annotations the series; write nothing."
+            "--check",
+            help="Write nothing. Print the counts or, without annotations, a list of the series.",
         ),
     ] = False,
 ) -> None:

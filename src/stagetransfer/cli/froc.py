@@ -14,30 +14,33 @@ def froc(
     candidates: Annotated[
         list[Path],
         typer.Argument(
-            help="One per system: a CSV with case, lesion (empty: none) and score; or a run."
+            help="The systems to compare. Each is a finished run, or a CSV of candidates with the "
+            "columns case, lesion (empty if it hits none) and score."
         ),
     ],
     lesions: Annotated[
         Path,
         typer.Option(
-            help="CSV with case and lesion: every lesion, and each case without any (lesion empty)."
+            help="CSV with the columns case and lesion: one row per lesion, and one row with an "
+            "empty lesion for each case without lesions."
         ),
     ],
     table: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with file and lesion: which lesion each test image of a run hits.",
+            help="CSV with the columns file and lesion: the lesion that a test image hits.",
             callback=existing,
         ),
     ] = None,
     positive: Annotated[
-        str | None, typer.Option(help="The class of lesions, for runs; default: the second of two.")
+        str | None,
+        typer.Option(help="The class of lesions, for runs. Default: the second of two classes."),
     ] = None,
     out: Annotated[Path | None, out_folder("froc/ beside the first CSV, or beside runs/")] = None,
     rate: Annotated[
         list[float] | None,
         typer.Option(
-            help="A number of false positives per case at which to read the sensitivity; may be "
+            help="Report the sensitivity at this number of false positives per case. May be "
             "repeated. Default: 1/8, 1/4, 1/2, 1, 2, 4 and 8."
         ),
     ] = None,
@@ -46,7 +49,7 @@ def froc(
     ] = False,
     count: ResampleCount = 2000,
 ) -> None:
-    """Write sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
+    """Write FROC sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
     if not all(0 < x < 1e9 for x in rate or ()):
         wrong = "--rate: a number of false positives per case must be above 0, and finite"
         raise UserError(f"{wrong}. Correct the value.")

@@ -68,25 +68,27 @@ def run_argument(help_text: str, **options: Any) -> Any:
 
 def out_folder(default: str) -> Any:
     """Return a typer option for the folder to write, whose default is described."""
-    text = f"Where to write; default: {default}."
+    text = f"Folder to write. Default: {default}."
     return typer.Option(help=text, **NEW_FOLDER)
 
 
 RunPaths = Annotated[
-    list[Path], run_argument("Run folders, runs/ folders, outputs or sweep folders, mixed.")
+    list[Path],
+    run_argument("Run folders, runs/ folders, outputs folders or sweep folders; may be mixed."),
 ]
 OnlySettings = Annotated[
     list[str] | None,
     typer.Option(
-        help="KEY=VALUE of config.yaml that a run must have, or data_set=NAME; may be repeated."
+        help="Use only runs with this setting in config.yaml (KEY=VALUE), or of one data set "
+        "(data_set=NAME). May be repeated."
     ),
 ]
 AskedConditions = Annotated[
     list[str] | None,
     typer.Option(
         "--conditions",
-        help="Compare only these conditions, as in scratch,two_stage. Holm's correction is then "
-        "over their pairs. Default: all that are found.",
+        help="Compare only these conditions, such as scratch,two_stage. Holm's correction then "
+        "counts their pairs. Default: all conditions that are found.",
     ),
 ]
 ResampleCount = Annotated[
@@ -95,11 +97,13 @@ ResampleCount = Annotated[
 
 LayoutOptions = Annotated[
     list[str] | None,
-    typer.Option(help="KEY=VALUE for the layout's reader, as domain.<name>.options; repeat."),
+    typer.Option(
+        help="Option of the layout (KEY=VALUE), as in domain.<name>.options. May be repeated."
+    ),
 ]
 
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or cuda:N; auto chooses a GPU if there is one.")
+    str, typer.Option(help="auto, cpu, cuda or cuda:N. auto uses a GPU if there is one.")
 ]
 
 

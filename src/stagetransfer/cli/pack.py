@@ -11,9 +11,11 @@ from stagetransfer.errors import UserError
 
 
 def pack(
-    layout: Annotated[str, typer.Argument(help="As in domain: imagenet, folder, csv, dtd, ...")],
+    layout: Annotated[
+        str, typer.Argument(help="Layout of the data set: imagenet, folder, csv, dtd, ...")
+    ],
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    out: Annotated[Path, typer.Option(help="The new folder.", **NEW_FOLDER)],
+    out: Annotated[Path, typer.Option(help="The new folder for the shards.", **NEW_FOLDER)],
     option: LayoutOptions = None,
 ) -> None:
     """Pack a set of image files into shards, to be streamed from a disk or from object storage."""

@@ -13,13 +13,13 @@ from stagetransfer.files import atomic_folder, check_is_new
 def phantom(
     out: Annotated[Path, typer.Argument(help="A new folder.", callback=new_folder)],
     patients: Annotated[
-        int, typer.Option(min=1, max=60, help="Number of patients of the test set.")
+        int, typer.Option(min=1, max=60, help="Number of patients of the embedded test set.")
     ] = 12,
     slices: Annotated[int, typer.Option(min=1, max=1000, help="Number of slices per patient.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="As domain.target.options.seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed, as domain.target.options.seed.")] = 0,
     size: Annotated[int, typer.Option(min=256, max=4096, help="Side of a slice in pixels.")] = 512,
 ) -> None:
-    """Write slices with seven known patterns as NIfTI: slices/, truth/, lungs/, labels.csv."""
+    """Write generated slices of seven lung patterns and their ground truth, as NIfTI."""
     with require_extra("ct"):
         from stagetransfer.formats.nifti import write_nifti
 

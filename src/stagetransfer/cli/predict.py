@@ -31,7 +31,7 @@ def predict(
     ctx: typer.Context,
     runs: Annotated[
         list[Path],
-        run_argument("The folder of a finished run; of several, see --latest.", metavar="RUN"),
+        run_argument("The folder of a finished run. For several, see --latest.", metavar="RUN"),
     ],
     root: Annotated[
         Path,
@@ -49,11 +49,14 @@ def predict(
         typer.Option(help="The new folder. (default: predict/INPUT beside runs/)", **NEW_FOLDER),
     ] = None,
     stride: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Pixels between neighbouring windows.")
+        int,
+        typer.Option(min=1, max=100_000, help="Distance of neighbouring windows in pixels."),
     ] = 8,
     mask: Annotated[
         Path | None,
-        typer.Option(help="Your lung mask or folder of masks: PNG, NIfTI, SEG.", callback=existing),
+        typer.Option(
+            help="Your lung mask, or a folder of masks: PNG, NIfTI, DICOM SEG.", callback=existing
+        ),
     ] = None,
     mask_values: Annotated[
         str, typer.Option(help="Values of --mask that are lung, such as 10,11. (default: all)")
@@ -63,13 +66,19 @@ def predict(
     ] = None,
     slices: Annotated[
         list[int] | None,
-        typer.Option("--slice", min=0, help="Read only this slice, from 0; repeat for more."),
+        typer.Option(
+            "--slice", min=0, help="Read only the slice with this number, from 0. May be repeated."
+        ),
     ] = None,
     reason: Annotated[
-        list[str] | None, typer.Option(help="X,Y of a window to explain; repeat for more.")
+        list[str] | None,
+        typer.Option(help="Explain the window whose centre is nearest to X,Y. May be repeated."),
     ] = None,
     seg: Annotated[
-        bool, typer.Option("--seg", help="Write SEG and structured report for each DICOM series.")
+        bool,
+        typer.Option(
+            "--seg", help="Write a DICOM SEG and a structured report for each DICOM series."
+        ),
     ] = False,
     captures: Annotated[
         bool, typer.Option("--captures", help="Write the pictures as DICOM Secondary Captures.")
@@ -77,44 +86,56 @@ def predict(
     truth: Annotated[
         Path | None,
         typer.Option(
-            help="Labelled masks to compare with: Dice and class shares.", callback=existing
+            help="Masks with the true classes, to compute Dice and class shares.",
+            callback=existing,
         ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV of value,label: names of the values of --truth.", callback=existing),
+        typer.Option(
+            help="CSV with the columns value and label: names of the values of --truth.",
+            callback=existing,
+        ),
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help="LEVEL/WIDTH in HU. (default: the training patches')")
+        str | None,
+        typer.Option(help="Grey window LEVEL/WIDTH in HU. (default: that of the training patches)"),
     ] = None,
     spacing: Annotated[
         float | None,
-        typer.Option(help="Side of a window's pixel in mm. (default: the training patches')"),
+        typer.Option(help="Pixel size of a window in mm. (default: that of the training patches)"),
     ] = None,
     field: Annotated[
         float | None, typer.Option(help="Width of a window in mm, instead of --spacing.")
     ] = None,
     coverage: Annotated[
         float | None,
-        typer.Option(help="Smallest share of a window inside the lung. (default: as in training)"),
+        typer.Option(
+            help="Minimum share of a window that is inside the lung. (default: as in training)"
+        ),
     ] = None,
     certain: Annotated[
-        float, typer.Option(help="Mark windows as uncertain below this greatest probability.")
+        float,
+        typer.Option(
+            help="Mark a window as uncertain if its highest class probability is below this."
+        ),
     ] = 0.5,
     familiar: Annotated[
-        float, typer.Option(help="Share of validation images that count as like the training data.")
+        float,
+        typer.Option(help="Share of the validation images that count as like the training data."),
     ] = 0.95,
     patient: ct_options.PatientOption = "header",
     png_rescale: ct_options.PngRescaleOption = None,
     png_spacing: ct_options.PngSpacingOption = None,
     unspecified_hu: ct_options.UnspecifiedHuOption = False,
     batch: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Windows that are classified at once.")
+        int,
+        typer.Option(min=1, max=100_000, help="Number of windows that are classified at once."),
     ] = 128,
     device: Device = "auto",
     skip_bad: ct_options.SkipBadOption = False,
 ) -> None:
-    """Map the classes in the lungs of a slice. Research use, not a diagnosis."""
+    """Classify the lung in CT slices and write class maps. Research use, not a diagnosis."""
     ct_options.check_lengths(spacing, field, png_spacing)
     for option, share in (("certain", certain), ("familiar", familiar), ("coverage", coverage)):
         if share is not None and not 0 <= share <= 1:

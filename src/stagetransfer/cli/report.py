@@ -23,7 +23,7 @@ def report(
     visualization: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of stagetransfer visualize, whose CSV and PNG are included.",
+            help="Include the CSV and PNG files of this folder of stagetransfer visualize.",
             callback=existing,
         ),
     ] = None,
@@ -32,7 +32,7 @@ def report(
         typer.Option("--paper", help="Show the results of Suzuki et al. 2018 beside your own."),
     ] = False,
 ) -> None:
-    """Compare finished runs: report.html, report.md, tables/, plots/."""
+    """Write a report that compares finished runs: report.html, report.md, tables/, plots/."""
     from stagetransfer.reporting import make_report
 
     folder = make_report(

@@ -24,28 +24,30 @@ def roc(
     positive: Annotated[
         list[str] | None,
         typer.Option(
-            help="A class to compare with the rest; may be repeated. "
+            help="A class to compare with the rest. May be repeated. "
             "Default: every class, or the second of two."
         ),
     ] = None,
     rate: Annotated[
         list[float] | None,
         typer.Option(
-            help="A false-positive rate at which to read the sensitivity; may be repeated. "
+            help="Report the sensitivity at this false-positive rate. May be repeated. "
             f"Default: {', '.join(map(str, RATES))}."
         ),
     ] = None,
     partial: Annotated[
-        float | None, typer.Option(help="Also read the area left of this false-positive rate.")
+        float | None,
+        typer.Option(help="Also report the partial area left of this false-positive rate."),
     ] = None,
     mcclish: Annotated[
-        bool, typer.Option("--mcclish", help="Rescale that area: 0.5 is chance, 1 is perfect.")
+        bool,
+        typer.Option("--mcclish", help="Rescale the partial area: 0.5 is chance, 1 is perfect."),
     ] = False,
     only: OnlySettings = None,
     conditions: AskedConditions = None,
     count: ResampleCount = 2000,
 ) -> None:
-    """Write areas and sensitivities with 95 % intervals, comparisons and curves: CSV, PNG, SVG."""
+    """Write ROC areas, sensitivities and their comparisons with 95 % intervals: CSV, PNG, SVG."""
     rates = sorted(set(rate or RATES))
     if not all(0 <= x <= 1 for x in rates):
         raise UserError("--rate: a false-positive rate must be between 0 and 1. Correct the value.")

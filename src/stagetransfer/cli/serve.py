@@ -18,19 +18,20 @@ def serve(
         Path | None,
         typer.Option(
             "--input",
-            help="A slice, a series or a folder of these, to be read by --run.",
+            help="A slice, a series or a folder of these, to be classified by --run.",
             callback=existing,
         ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="The finished run that reads --input.", callback=existing)
+        Path | None,
+        typer.Option(help="The finished run that classifies --input.", callback=existing),
     ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1. (default: any free one)")
     ] = 0,
     device: Device = "auto",
 ) -> None:
-    """Look around in runs with a browser: the answer, runs, images, slices. Ctrl-C ends it."""
+    """Show runs in a browser: the comparison, runs, images and slices. Ctrl-C ends it."""
     if (root is None) != (run is None):
         given, missing = ("--run", "--input") if root is None else ("--input", "--run")
         raise UserError(f"{missing}: is missing. Give it with {given}, or leave both out")

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def split(
     layout: Annotated[
-        str, typer.Argument(help="As in domain/target: csv, folder, dld, ... or embedded.")
+        str,
+        typer.Argument(
+            help="Layout of the data set, as in domain/target: csv, folder, dld, embedded, ..."
+        ),
     ],
     root: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
     out: Annotated[Path, typer.Option(help="The CSV to write.", callback=new_file)] = Path(
@@ -25,16 +28,17 @@ def split(
     ),
     folds: Annotated[int | None, typer.Option(help="Number of folds for cross-validation.")] = None,
     test: Annotated[
-        float | None, typer.Option(help="Instead of folds: share of the test set.")
+        float | None,
+        typer.Option(help="Write one test set with this share of the images, instead of folds."),
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(help="With --test: share of the rest for validation. (default: 0.15)"),
+        typer.Option(help="With --test: share of the other images for validation. (default: 0.15)"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random split.")] = 0,
     option: LayoutOptions = None,
 ) -> None:
-    """Write folds, or one test and validation set, stratified by class, with whole patients."""
+    """Write folds, or a test and a validation set, stratified by class and split by patient."""
     if (folds is None) == (test is None):
         raise UserError("give --folds K for cross-validation, or --test SHARE for one test set")
     if folds is not None and validation is not None:

@@ -26,7 +26,7 @@ def stress(
     count: ResampleCount = 2000,
     device: Device = "auto",
 ) -> None:
-    """Test stored networks, without training, on corrupted images of their own test set."""
+    """Test finished runs, without training, on corrupted images of their own test set."""
     import numpy as np
 
     from stagetransfer.explain.compared_runs import ComparedRuns

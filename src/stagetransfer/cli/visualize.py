@@ -20,34 +20,47 @@ def visualize(
     out: Annotated[Path | None, out_folder("visualization/ beside runs/")] = None,
     only: OnlySettings = None,
     ratio: Annotated[
-        float | None, Option(help="Runs with this ratio. (default: the largest)")
+        float | None, Option(help="Use the runs with this ratio. (default: the largest)")
     ] = None,
     seed: Annotated[
-        list[int] | None, Option(help="Runs with this seed; repeat for several. (default: all)")
+        list[int] | None,
+        Option(help="Use the runs with this seed. May be repeated. (default: all)"),
     ] = None,
-    method: Annotated[str, Option(help="desalinet, deconvnet or salinet.")] = "desalinet",
+    method: Annotated[
+        str, Option(help="Saliency method: desalinet, deconvnet or salinet.")
+    ] = "desalinet",
     layer: Annotated[
         str | None,
-        Option(help="The layer whose output is taken back. (default: the network's feature map)"),
+        Option(
+            help="The layer whose output is projected back to the input. (default: the network's "
+            "feature map)"
+        ),
     ] = None,
     start: Annotated[
-        str, Option(help="features, channel:N, neuron:N, neuron:C,Y,X, class or class:N.")
+        str,
+        Option(
+            help="What is projected back: features, channel:N, neuron:N, neuron:C,Y,X, class or "
+            "class:N."
+        ),
     ] = "features",
-    scale: Annotated[str, Option(help="official or perceptual.")] = "official",
+    scale: Annotated[str, Option(help="Colour scale: official or perceptual.")] = "official",
     per_class: Annotated[int, Option(min=1, max=1000, help="Number of ROIs per class.")] = 1,
     pick: Annotated[int, Option(min=0, help="Seed of the random choice of ROIs.")] = 0,
     all_seeds: Annotated[
-        bool, Option(help="One column per seed in Figure 6, not only the lowest seed.")
+        bool, Option(help="Show one column per seed in Figure 6, not only the lowest seed.")
     ] = False,
     patches: Annotated[
         str | None,
-        Option(help="The layer whose strongest patches are shown. (default: the second block)"),
+        Option(
+            help="The layer for which the patches with the strongest response are shown. "
+            "(default: the second block)"
+        ),
     ] = None,
     images: Annotated[
         int, Option(min=4, max=100_000, help="Approximate number of test images for the measures.")
     ] = 200,
 ) -> None:
-    """Write Figure 6, its control, first filters, strongest patches, and their measures."""
+    """Write Figure 6 with its control, first filters, strongest patches, and feature measures."""
     from stagetransfer import explain
     from stagetransfer.training.machine import keep_freed_memory
 
