@@ -14,7 +14,12 @@ from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.reporting.build import make_report
 from stagetransfer.training import Fitted, Losses, TransferRecord
-from stagetransfer.training.health import _still_improving, _watched_relus, health_of
+from stagetransfer.training.health import (
+    _dead_shares,
+    _still_improving,
+    _watched_relus,
+    health_of,
+)
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -114,9 +119,42 @@ def test_dead_units_are_counted_over_all_batches():
             network(torch.tensor([[1.0, 0.0]]))
             network(torch.tensor([[0.0, 1.0]]))
         network(torch.tensor([[-1.0, 0.0]]))  # no longer watched
-    assert {name: found.tolist() for name, found in used.items()} == {
-        "1": [True, True, False, False]
-    }
+    assert used["1"][4].tolist() == [True, True, False, False]
+    assert _dead_shares(used) == {"1": 0.5}
+
+
+class OneReluForTwoLayers(nn.Module):
+    """As in torchvision's ResNet-50, whose blocks call one ReLU for 64 and for 256 channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.narrow, self.wide, self.relu = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 3, 1), nn.ReLU()
+
+    def forward(self, images):
+        return self.relu(self.narrow(images)), self.relu(self.wide(images))
+
+
+def test_one_relu_at_two_widths():
+    network = OneReluForTwoLayers()
+    with torch.no_grad():
+        for layer in (network.narrow, network.wide):
+            layer.weight.fill_(1)
+            layer.bias.zero_()
+        network.wide.weight[1:] = -1
+        with _watched_relus(network) as used:
+            network(torch.ones(2, 1, 4, 4))
+            network(torch.ones(1, 1, 4, 4))
+    assert _dead_shares(used) == {"relu": 0.5}  # two of four units
+
+
+@pytest.mark.slow
+def test_a_network_of_bottlenecks_is_trained_to_the_end(start, tmp_path):
+    start(
+        tmp_path, "+experiment=scratch", "model=resnet50", "model.input_size=32",
+        "trainer.fast_dev_run=true", "recipe.epochs=1", "recipe.min_steps=0",
+    ).run()  # fmt: skip
+    record = json.loads(next(tmp_path.glob("runs/*/metrics.json")).read_text())
+    assert 0 <= record["stages"][-1]["health"]["dead_relus"]["net.layer1.0.relu"] <= 1
 
 
 RATE_10 = (

@@ -5,12 +5,14 @@ and a sentence with the most likely cure.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from stagetransfer.config.schema import Trainer
@@ -80,15 +82,14 @@ def assess(
 
     The module must have the weights that `fitted` chose.
     """
-    with _watched_relus(module.network) as dead:
+    with _watched_relus(module.network) as used:
         validated = evaluate(module, data, settings, split="validation")
     rows, labels, probabilities = validated
     samples = images_of(data).samples
     groups = None if samples.groups is None else np.array(samples.groups)[rows]
-    shares = {name: 1 - float(used.float().mean()) for name, used in dead.items()}
     chosen = module.recipe.monitor != "last"
     health = health_of(
-        fitted, labels, probabilities, groups, samples.classes, shares, chosen=chosen
+        fitted, labels, probabilities, groups, samples.classes, _dead_shares(used), chosen=chosen
     )
     return validated, health
 
@@ -182,16 +183,25 @@ def _still_improving(losses: list[float]) -> bool:
 
 
 @contextmanager
-def _watched_relus(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that gets, for each ReLU, which units were above 0 for some image (C,)."""
-    used: dict[str, Tensor] = {}
+def _watched_relus(network: nn.Module) -> Iterator[dict[str, dict[int, Tensor]]]:
+    """Yield a dict that gets, for each ReLU, which units were above 0 for some image.
+
+    The units (C,) are by their number C: a network may call one ReLU for outputs of several widths.
+    """
+    used: dict[str, dict[int, Tensor]] = defaultdict(dict)
 
     def watch(name: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        active = (output > 0).transpose(0, 1).flatten(1).any(1)
-        used[name] = used[name] | active if name in used else active
+        active, of = (output > 0).transpose(0, 1).flatten(1).any(1), used[name]
+        before = of.get(len(active))
+        of[len(active)] = active if before is None else before | active
 
     with ExitStack() as stack:
         for name, one in network.named_modules():
             if isinstance(one, nn.ReLU):
                 stack.enter_context(one.register_forward_hook(partial(watch, name)))
         yield used
+
+
+def _dead_shares(used: dict[str, dict[int, Tensor]]) -> dict[str, float]:
+    """Return the share of each ReLU's units that were never above 0."""
+    return {name: float((~torch.cat([*of.values()])).float().mean()) for name, of in used.items()}
