@@ -201,6 +201,8 @@ def test_an_impossible_value_of_a_sweep_is_found_before_its_first_job():
     check_sweep(["-m", *good, "hydra/launcher=slots"])
     with pytest.raises(UserError, match=r"ratio=2, in this sweep: ratio=2\.0"):
         check_sweep(["-m", "+experiment=scratch", "ratio=0.5,2"])
+    with pytest.raises(UserError, match=r"ratio=2\.0"):  # the first value, which all jobs share
+        check_sweep(["-m", "+experiment=scratch", "ratio=2,0.5"])
     with pytest.raises(UserError, match="recipe=modernn"):
         check_sweep(["-m", "recipe=quick,modernn", "seed=0,1"])
     check_sweep(["-m", "domain/target=folder", "ratio=0.5,2"])  # incomplete without its sweeper

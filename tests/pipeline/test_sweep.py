@@ -139,19 +139,24 @@ def test_a_finished_sweep_runs_nothing_again(uninterrupted):
 @pytest.mark.parametrize("launcher", ["basic", "slots"])
 @pytest.mark.parametrize("subdir", ["", "job_"])
 def test_failed_jobs_do_not_end_the_sweep_and_are_listed(tmp_path, launcher, subdir):
-    overrides = ["ratio=1.5,2", "seed=7", f"hydra/launcher={launcher}"]
+    roots = [str(tmp_path / name) for name in ("none", "nowhere")]  # only the job looks for them
+    overrides = ["domain/target=folder", f"domain.target.root={','.join(roots)}", "seed=7"]
+    overrides.append(f"hydra/launcher={launcher}")
     overrides.append(f"hydra.sweep.subdir={subdir}${{hydra.job.num}}")
     done = train("-m", *overrides, f"paths.outputs={tmp_path}")
     assert done.returncode == 1
     assert "2 of 2 jobs failed" in done.stderr
-    for i, ratio in enumerate(("1.5", "2")):
+    for i, root in enumerate(roots):
         (failure,) = tmp_path.glob(f"sweeps/*/{subdir}{i}/failure.txt")
         (line,) = failure.read_text().splitlines()
-        assert line.startswith(f"ratio={ratio}")
-        assert f"#{i} ratio={ratio}: {line}" in done.stderr
+        assert root in line
+        assert f"#{i} domain.target.root={root}: {line}" in done.stderr
     started = [line for line in done.stdout.splitlines() if line.startswith("job ")]
     if launcher == "basic":
-        assert started == ["job 1 of 2, failed 0: ratio=1.5", "job 2 of 2, failed 1: ratio=2"]
+        assert started == [
+            f"job {i + 1} of 2, failed {i}: domain.target.root={root}"
+            for i, root in enumerate(roots)
+        ]
     assert "Traceback" not in done.stderr
 
 

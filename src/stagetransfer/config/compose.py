@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from stagetransfer.config.schema import RunConfig
 from stagetransfer.config.validate import validate_config
@@ -76,7 +76,7 @@ def check_sweep(words: Sequence[str]) -> None:
     """Raise UserError if one of the values that a sweep goes through is impossible on its own.
 
     Each value is tried with the first ones of all others, before the first job is trained. Where
-    these are incomplete, because a sweeper adds what is missing, nothing is checked.
+    a required value is missing from these, because a sweeper adds it, nothing is checked.
     """
     parser, choices = OverridesParser.create(), list[list[str]]()
     for word in words:
@@ -91,8 +91,10 @@ def check_sweep(words: Sequence[str]) -> None:
     first = [choice[0] for choice in choices]
     try:
         compose_settings(first)
-    except UserError:
-        return
+    except UserError as error:
+        if isinstance(error.__cause__, MissingMandatoryValue):
+            return
+        raise
     for place, choice in enumerate(choices):
         for word in choice[1:]:
             try:
