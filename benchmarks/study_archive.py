@@ -1,7 +1,7 @@
 """Keep the results of the study without its networks: an archive for each network and seed.
 
-An archive holds config.yaml, metrics.json and predictions.csv of each run, with four digits of each
-probability. These are what the study's tables are made of, and `stagetransfer report` reads them.
+An archive holds what the study's tables and `stagetransfer report` read of a run: its settings, its
+metrics and its predictions, with four digits of each probability.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-FILES = ("config.yaml", "metrics.json", "predictions.csv")
+# A run is finished if it has metrics.json, which is extracted last.
+FILES = ("config.yaml", "validation.csv", "predictions.csv", "metrics.json")
 
 
 def pack(runs: list[Path], archive: Path) -> None:
@@ -21,9 +22,9 @@ def pack(runs: list[Path], archive: Path) -> None:
     partial = archive.with_name(f".{archive.name}")
     with tarfile.open(partial, "w:xz", preset=9) as tar:
         for folder in sorted(runs):
-            for name in FILES:
+            for name in filter(lambda name: (folder / name).is_file(), FILES):
                 content = (folder / name).read_bytes()
-                if name == "predictions.csv":
+                if name.endswith(".csv"):
                     content = _short(content)
                 member = tarfile.TarInfo(f"runs/{folder.name}/{name}")
                 member.size = len(content)
@@ -36,10 +37,8 @@ def unpack(archive: Path, outputs: Path) -> int:
     with tarfile.open(archive) as tar:
         have = {file.parent.name for file in outputs.glob("runs/*/metrics.json")}
         lacking = [one for one in tar.getmembers() if Path(one.name).parent.name not in have]
-        # A run is finished if it has metrics.json, so that comes last.
-        lacking.sort(key=lambda one: Path(one.name).name == "metrics.json")
         tar.extractall(outputs, lacking, filter="data")
-    return len(lacking) // len(FILES)
+    return len({Path(one.name).parent for one in lacking})
 
 
 def _short(content: bytes) -> bytes:

@@ -181,6 +181,14 @@ def test_a_run_of_two_jobs_counts_once_in_the_summary(tmp_path, capsys):
     assert dict(zip(header.split(), row.split(), strict=True))["runs"] == "1"
 
 
+def test_the_summary_says_how_many_runs_learned(tmp_path, capsys):
+    folders = [make_run(tmp_path, seed=seed, dead=seed > 0) for seed in range(3)]
+    _show_results([SimpleNamespace(run=folder) for folder in folders])
+    header, row = capsys.readouterr().out.splitlines()
+    found = dict(zip(header.split(), row.split(), strict=True))
+    assert (found["runs"], found["learned"]) == ("3", "1")
+
+
 def test_an_option_that_does_not_exist_is_an_error_before_any_job(tmp_path):
     done = train("-m", "model=paper,papre", f"paths.outputs={tmp_path}")
     assert done.returncode == 2

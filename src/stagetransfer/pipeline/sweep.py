@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stagetransfer.errors import UserError, cause, exit_if_known
 from stagetransfer.files import check_can_be_folder, read_json, write_json, write_text
+from stagetransfer.runs import Run
 from stagetransfer.terminal import clock
 
 EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
@@ -236,28 +237,34 @@ class SweepCallback(Callback):
 
 
 def _show_results(begun: Sequence[Job]) -> None:
-    """Print the mean test figures of the finished runs, by condition and ratio."""
+    """Print the mean test figures of the finished runs, by condition and ratio.
+
+    Without the column "learned", the mean of runs that learned nothing would look like a result.
+    """
     import pandas as pd
 
-    runs = dict.fromkeys(job.run for job in begun if job.run is not None)  # a run counts once
-    files = [run / "metrics.json" for run in runs]
-    records = [read_json(file) for file in files if file.is_file()]
+    from stagetransfer.runs.reader import is_finished, read_runs
+
+    folders = dict.fromkeys(job.run for job in begun if job.run is not None)  # a run counts once
+    runs, _ = read_runs([folder for folder in folders if is_finished(folder)])
     names = ("accuracy", "recall", "cross_entropy")
     rows = [
-        {"condition": x["condition"], "r": f"{x['ratio']:g}{_worse(x)}", "runs": 1}
-        | {n: x["test"][n] for n in names}
-        for x in records
+        {"condition": run.condition, "r": f"{run.ratio:g}{_worse(run)}", "runs": 1}
+        | {"learned": int(run.learned)}
+        | {n: run.metrics[n] for n in names}
+        for run in runs
     ]
     if rows:
         means = dict.fromkeys(names, "mean")
         by_place = pd.DataFrame(rows).groupby(["condition", "r"], sort=False)
-        table = by_place.agg({"runs": "sum", **means}).reset_index()
+        table = by_place.agg({"runs": "sum", "learned": "sum", **means}).reset_index()
         print(table.to_string(index=False, float_format="{:.3f}".format))
 
 
-def _worse(record: Mapping[str, Any]) -> str:
+def _worse(run: Run) -> str:
     """Return how the training set was made worse, which distinguishes runs of one ratio."""
-    found = {name: record.get(name) for name in ("label_noise", "long_tail")}
+    names = "label_noise", "long_tail"
+    found = {name: run.config.get(f"domain.{run.chain[-1]}.{name}") for name in names}
     return "".join(f" {name}={value:g}" for name, value in found.items() if value)
 
 
