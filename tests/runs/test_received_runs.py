@@ -12,9 +12,12 @@ from made_runs import make_run
 from stagetransfer.errors import UserError
 from stagetransfer.figures import new_figure, save_figure
 from stagetransfer.files import csv_text, default_folder, defused, read_json, read_yaml, restored
+from stagetransfer.pages.formatting import DASH
+from stagetransfer.reporting.sources_table import sources_table
 from stagetransfer.reporting.tensorboard_board import write_board
 from stagetransfer.reporting.visualization_section import visualization_section
 from stagetransfer.runs.reader import find_runs, is_finished, read_record, read_runs
+from stagetransfer.runs.study import Study
 
 
 def changed(folder, **values):
@@ -118,6 +121,38 @@ def test_settings_that_no_run_has(tmp_path, key, line):
     folder = make_run(tmp_path)
     (folder / "config.yaml").write_text(line)
     assert f"config.yaml: {key} is " in refused(folder)
+
+
+HEALTH = {
+    "learned": True, "verdict": "learned", "recall": 0.9, "low": 0.8, "high": 1.0, "chance": 0.25,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("health", {**HEALTH, "remarks": 3}),
+        ("health", {**HEALTH, "remarks": ["lower the rate", 3]}),
+        ("validation", {"accuracy": "x"}),
+        ("validation", {"accuracy": []}),
+    ],
+)
+def test_stages_that_no_run_has(tmp_path, name, values):
+    folder = make_run(tmp_path)
+    stages = json.loads((folder / "metrics.json").read_text())["stages"]
+    changed(folder, stages=[{**stages[0], name: values}])
+    assert f"stage 1: {name}." in refused(folder)
+
+
+def test_a_health_without_an_interval_is_shown(tmp_path):
+    folder = make_run(tmp_path, "natural")
+    stages = json.loads((folder / "metrics.json").read_text())["stages"]
+    health = {**HEALTH, "recall": None, "low": None, "high": None}
+    changed(folder, stages=[{**stage, "health": health} for stage in stages])
+    runs, _ = read_runs([folder])
+    (table,) = sources_table(Study(runs))
+    (row,) = table.rows
+    assert DASH in row[table.columns.index("recall")]
 
 
 def test_pipes_are_not_opened(tmp_path):

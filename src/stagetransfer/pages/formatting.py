@@ -33,9 +33,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def interval(low: float, high: float, digits: int = 3) -> str:
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     """Return "[low, high]", or a dash if one end is not defined."""
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return DASH
     return f"[{number(low, digits)}, {number(high, digits)}]"
 

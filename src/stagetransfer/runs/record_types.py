@@ -43,8 +43,16 @@ def wrong_types(record: Mapping[str, Any]) -> Iterator[str]:
     for number, stage in enumerate(stages if isinstance(stages, list) else [], 1):
         place = f"stage {number}: "
         yield from _wrong(stage, place, _STAGE)
-        if health := stage.get("health") if isinstance(stage, Mapping) else None:
+        if not isinstance(stage, Mapping):
+            continue
+        if health := stage.get("health"):
             yield from _wrong(health, f"{place}health.", _HEALTH, complete=True)
+            remarks = health.get("remarks") or []
+            if not isinstance(remarks, list) or not all(isinstance(one, str) for one in remarks):
+                yield f"{place}health.remarks is {repr(remarks)[:60]}"
+        if validation := stage.get("validation"):
+            kinds = dict.fromkeys(validation, (*_NUMBER, NoneType))
+            yield from _wrong(validation, f"{place}validation.", kinds)
     for name, kinds in (("splits", _SPLITS), ("search_rates", _RATES)):
         if entry := record.get(name):
             yield from _wrong(entry, f"{name}.", kinds, complete=True)
