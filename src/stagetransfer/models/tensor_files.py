@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,19 +40,32 @@ def read_tensors(path: Path, own: InputSpec) -> dict[str, Tensor]:
     if path.suffix.lower() == ".safetensors":
         tensors, metadata = _read_safetensors(path)
     else:
-        tensors, metadata = _read_pytorch(path), {}
+        tensors, metadata = _read_pytorch(path)
+    check_finite(path, tensors)
+    check_input(path, _stated_input(path, metadata, own), own)
+    return tensors
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise UserError if a tensor has a value that is infinite or not a number."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(
                 f"{path}: {name} has values that are not finite numbers. Use another file, because "
                 "this network diverged in its training."
             )
-    check_input(path, _stated_input(path, metadata, own), own)
-    return tensors
+
+
+def log_unmatched(theirs: Collection[str], ours: Collection[str]) -> None:
+    """List the tensors that only the weights or only the network have, if there are some."""
+    for sign, names, where in (("+", theirs, "weights"), ("-", ours, "network")):
+        if names:
+            text = "  %s %d tensors only in the %s: %s"
+            log.warning(text, sign, len(names), where, shortened(names))
 
 
 def _stated_input(path: Path, metadata: Mapping[str, str], own: InputSpec) -> InputSpec:
-    """Return the input that an exported file states, with `own` for what it does not state."""
+    """Return the input that a file of ours states, with `own` for what it does not state."""
     try:
         stated = json.loads(metadata.get(METADATA_KEY, "{}"))
         mean, std = (tuple(map(float, stated.get(k, getattr(own, k)))) for k in ("mean", "std"))
@@ -89,7 +103,8 @@ def without_prefix(tensors: Mapping[str, Tensor], known: Collection[str]) -> dic
     return {name.removeprefix(best): tensor for name, tensor in tensors.items()}
 
 
-def _read_pytorch(path: Path) -> dict[str, Tensor]:
+def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors, and the settings of the network as an exported file states them."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # PyTorch stores tensors without compression
@@ -106,6 +121,8 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
             f"{path}: damaged, or not a PyTorch checkpoint ({type(error).__name__}). "
             "Save or download it again."
         ) from error
+    stated: Any = content.get("hyper_parameters") if isinstance(content, dict) else None
+    stated = stated.get("model") if isinstance(stated, dict) else None
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -113,7 +130,9 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path}: holds one {type(content).__name__}, not a state dict. Save a state dict."
         )
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    ours = isinstance(stated, dict) and {"mean", "std"} <= stated.keys()
+    return tensors, {METADATA_KEY: json.dumps(stated, default=str)} if ours else {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,6 +1,5 @@
 """AlexNet's weights from files of Caffe, PyTorch and safetensors, under our names."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ from stagetransfer.models.backbone import InputSpec
 from stagetransfer.models.caffe_weights import fold_input, read_caffemodel, read_npy
 from stagetransfer.models.tensor_files import (
     SUFFIXES,
+    check_finite,
+    check_input,
     has_tensors,
+    log_unmatched,
     read_tensors,
     shortened,
     without_prefix,
 )
-
-_log = logging.getLogger(__name__)
 
 _OWN_NAMES = frozenset(f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias"))
 _TORCHVISION = [f"features.{i}" for i in (0, 3, 6, 8, 10)] + [f"classifier.{i}" for i in (1, 4, 6)]
@@ -38,9 +38,9 @@ def load_weights(
 ) -> dict[str, Tensor]:
     """Return a state dict for `AlexNet(..., variant, groups=groups)`: conv1.weight ... fc8.bias.
 
-    No code in a file is run. Tensors with unknown names are left out, and the log lists them.
-    Shapes are only checked by `copy_blocks`. Grouped weights are expanded if the network has no
-    groups.
+    No code in a file is run. Tensors with unknown names are left out; the log lists them, and those
+    that the weights lack. Shapes are only checked by `copy_blocks`. Grouped weights are expanded if
+    the network has no groups.
 
     Args:
         source: "torchvision" (its ImageNet weights, from torchvision's cache or the internet) or a
@@ -48,17 +48,20 @@ def load_weights(
             or `.safetensors` with a state dict. The state dict may be under the key "state_dict",
             and its names may be ours, ours after "network." (Lightning) or torchvision's.
         mean, std: per channel of the network's input, RGB (v / 255 - mean) / std. Caffe's weights
-            are converted to this input exactly. An exported file must state the same mean and
-            std. All other weights expect the input that they were trained with.
+            are converted to this input exactly. torchvision's weights, exported files and
+            checkpoints of ours must state the same mean and std. All other files do not state
+            the input that they were trained with.
     """
     settings = variant_settings(variant)
-    path = Path(source)
+    path, own = Path(source), InputSpec(0, tuple(mean), tuple(std))  # type: ignore[arg-type]
     if source == "torchvision":
         if not settings.torchvision:
             raise UserError(
                 f"weights=torchvision: do not fit variant {variant}. Use model=torchvision."
             )
-        found = _renamed(torchvision_weights("alexnet")[0])
+        tensors, expected = torchvision_weights("alexnet")
+        check_input("weights=torchvision", expected, own)
+        found = _renamed(tensors)
     else:
         if not path.is_file():
             raise UserError(f"{path}: no such file. Give a weights file or the word torchvision.")
@@ -67,15 +70,14 @@ def load_weights(
                 f"{path}: has Caffe's AlexNet, not torchvision's. Set the variant to paper, bvlc "
                 "or caffenet."
             )
-        found = _read(path, mean, std)
+        found = _read(path, own)
     state = {name: found[name] for name in sorted(_OWN_NAMES & found.keys())}
     if not state:
         raise UserError(
             f"{source}: has no tensor with a known name, only {shortened(found)}. Rename its "
             "tensors to conv1.weight and so on."
         )
-    if left_out := found.keys() - state.keys():
-        _log.warning("%s: left out %d tensors: %s", source, len(left_out), shortened(left_out))
+    log_unmatched(found.keys() - state.keys(), _OWN_NAMES - state.keys())
     if (settings.groups if groups is None else groups) == 1:
         _expand_all_groups(state)
     return state
@@ -122,14 +124,14 @@ def _expand_all_groups(state: dict[str, Tensor]) -> None:
             state[f"{layer}.weight"] = expand_groups(weight, groups)
 
 
-def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
+def _read(path: Path, own: InputSpec) -> dict[str, Tensor]:
     if has_tensors(path):
-        own = InputSpec(0, tuple(mean), tuple(std))  # type: ignore[arg-type]
         return _renamed(read_tensors(path, own))
     if (suffix := path.suffix.lower()) not in _CAFFE_READERS:
         suffixes = ", ".join([*_CAFFE_READERS, *SUFFIXES])
         raise UserError(f"{path}: unknown kind of weights file. Use one of {suffixes}.")
     state = _CAFFE_READERS[suffix](path)
+    check_finite(path, state)
     if "conv1.weight" in state:
         weight, bias = state["conv1.weight"], state.get("conv1.bias")
         if bias is None or weight.dim() != 4 or weight.shape[1] != 3:
@@ -138,7 +140,7 @@ def _read(path: Path, mean: Sequence[float], std: Sequence[float]) -> dict[str, 
                 "shape (filters, 3, height, width) and come with a bias. Use a file of AlexNet or "
                 "CaffeNet."
             )
-        state["conv1.weight"], state["conv1.bias"] = fold_input(weight, bias, mean, std)
+        state["conv1.weight"], state["conv1.bias"] = fold_input(weight, bias, own.mean, own.std)
     return state
 
 
