@@ -74,6 +74,29 @@ def test_linear_probe_trains_the_new_layers_alone_and_then_all(start, tmp_path, 
     assert changed(target_epochs[1], target_epochs[2]) == {*LAYERS[1:]}
 
 
+def test_buffers_stay_while_the_new_layers_are_trained_alone(start, tmp_path, monkeypatch):
+    seen = []
+    original = SeedEpoch.on_train_epoch_start
+
+    def spy(self, trainer, module):
+        original(self, trainer, module)
+        buffers = {name: value.clone() for name, value in module.network.net.named_buffers()}
+        means = {name: value for name, value in buffers.items() if name.endswith("running_mean")}
+        seen.append(means)
+
+    monkeypatch.setattr(SeedEpoch, "on_train_epoch_start", spy)
+    start(
+        tmp_path, "+experiment=natural", "model=timm", "model.name=resnet10t",
+        "model.input_size=64", "transfer=lpft", "transfer.probe_epochs=1",
+        "transfer.tune_from=layer1", "recipe.epochs=3", "++stage.natural.recipe.epochs=1",
+    ).run()  # fmt: skip
+    _, first, second, third = seen
+    same = {name for name in first if torch.equal(first[name], second[name])}
+    assert same == {*first}
+    moved = {name for name in first if not torch.equal(second[name], third[name])}
+    assert moved == {name for name in first if name.startswith("layer")}  # the stem is frozen
+
+
 def test_rate_decay_lowers_the_learning_rate_from_fc8_to_conv1(compose_config):
     settings = validate_config(compose_config("+experiment=natural", "transfer=rate_decay"))
     network = alexnet_backbone(2, input=InputSpec(67))

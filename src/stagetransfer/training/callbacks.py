@@ -13,7 +13,7 @@ import torch
 
 from stagetransfer.data import DomainDataModule
 from stagetransfer.data.images import Batch
-from stagetransfer.models import scale_outputs
+from stagetransfer.models import fixed_modules, scale_outputs
 from stagetransfer.seeding import derive
 from stagetransfer.training.module import ClassifierModule
 
@@ -90,12 +90,14 @@ class LinearProbe(pl.Callback):
 
     This is LP-FT (linear probing, then fine-tuning; Kumar et al. 2022, arXiv 2202.10054) within
     one stage and one learning-rate schedule. The optimiser skips parameters without a gradient.
+    The other blocks are fixed as frozen blocks are, without dropout and with buffers that stay.
     The epoch number alone decides which blocks are trained, so a resumed run behaves the same.
     """
 
     def __init__(self, blocks: Sequence[str], epochs: int) -> None:
         self.blocks = tuple(blocks)
         self.epochs = epochs
+        self._others: list[str] | None = None  # modules of the other blocks
 
     # Lightning does not call on_train_epoch_start when it resumes within an epoch.
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -106,6 +108,12 @@ class LinearProbe(pl.Callback):
         for group in trainer.optimizers[0].param_groups:  # frozen blocks are in no group
             for parameter in group["params"]:
                 parameter.requires_grad_(train_all or group["block"] in self.blocks)
+        network = cast(ClassifierModule, pl_module).network
+        if self._others is None:
+            others = [block for block in network.blocks if block not in self.blocks]
+            self._others = fixed_modules(network, others)
+        for name in self._others:  # after this, the module fixes what is frozen in all epochs
+            network.net.get_submodule(name).training = train_all
 
 
 class MeasureSpeed(pl.Callback):
