@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from stagetransfer.config.compose import compose_settings
+from stagetransfer.errors import UserError
 from stagetransfer.reporting import make_report
 from stagetransfer.runs import Run
 from stagetransfer.runs.reader import find_runs, read_runs
@@ -67,7 +68,10 @@ def train(
     words += [f"paths.outputs={os.fspath(outputs)}", *overrides]
     settings = compose_settings(words)
     with _progress(verbose):
-        folder = ChainRunner(settings, words).run()
+        runner = ChainRunner(settings, words)
+        if not runner.has_target:
+            raise UserError("chain: it has no target, so there would be no run. Add the target.")
+        folder = runner.run()
     return load_runs(folder)[0]
 
 

@@ -78,3 +78,9 @@ def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, stagetransfer; print(sorted({'torch', 'pandas', 'hydra'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_chain_without_target_is_refused_before_any_training(tmp_path):
+    with pytest.raises(UserError, match=r"^chain: "):
+        st.train(overrides=[*FEW, "chain=[texture]"], outputs=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

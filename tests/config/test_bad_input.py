@@ -191,6 +191,19 @@ def test_digits_with_underscores_are_no_silent_number(word):
     assert str(caught.value).startswith(word)
 
 
+@pytest.mark.parametrize("plus", ["", "+"])
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("trainer.gradient_clip_val=1", "recipe.gradient_clip_norm"),
+        ("trainer.max_epochs=3", "recipe.epochs"),
+    ],
+)
+def test_arguments_of_lightning_that_have_another_name_here(plus, word, key):
+    with pytest.raises(UserError, match=rf"{word.split('=')[0]}: .*Use {key}"):
+        compose_settings([plus + word])
+
+
 def test_an_impossible_value_of_a_sweep_is_found_before_its_first_job():
     good = [
         "+experiment=scratch,two_stage",

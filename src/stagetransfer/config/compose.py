@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from stagetransfer.config.schema import RunConfig
+from stagetransfer.config.typed import INSTEAD
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 
@@ -46,6 +47,8 @@ def refusal(error: Exception, words: Sequence[str] = ()) -> str:
     node = getattr(cause, "parent_node", None)
     known = [*map(str, node.keys())] if isinstance(node, DictConfig) else []
     key = str(getattr(cause, "key", None))
+    if other := INSTEAD.get(str(getattr(cause, "full_key", None))):
+        return f"{cause.full_key}: there is no such key. Use {other}."
     if key not in known and (near := get_close_matches(key, known, 1)):
         return f"{cause.full_key}: there is no such key. Did you mean {near[0]}?"
     text = str(error).partition("Config search path")[0]

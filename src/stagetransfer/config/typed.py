@@ -43,6 +43,13 @@ def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
     return made
 
 
+# What Lightning calls otherwise; a stage may have its own value of these.
+INSTEAD = {
+    "trainer.gradient_clip_val": "recipe.gradient_clip_norm",
+    "trainer.max_epochs": "recipe.epochs",
+}
+
+
 def as_boolean(value: object, key: str, other: str = "") -> bool:
     """Return True or False for a value that the command line or YAML writes as a boolean.
 
@@ -63,6 +70,8 @@ def refuse_unknown(part: Mapping[str, Any], schema: type, key: str) -> None:
         if name not in names and name != "hydra":
             near = difflib.get_close_matches(str(name), names, 1)
             hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(names)}"
+            if other := INSTEAD.get(_join(key, name)):
+                hint = f"Use {other}"
             raise UserError(f"{_join(key, name)}: no such key. {hint}")
 
 
