@@ -15,7 +15,7 @@ from stagetransfer.config.schema import Config, Model, Recipe, RunConfig, Stage,
 
 # Part of every hash. It is raised when a change of this package changes what the same settings
 # lead to, so that stages and runs of an older version are not mistaken for those of the new one.
-GENERATION = 4
+GENERATION = 5
 
 Role = Literal["decides", "place", "idle"]
 
