@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.models import Backbone, FrozenPrefix, NoSplit, build_backbone, fixed_modules
+from stagetransfer.training.health import _dead_shares, _watched_relus
 
 CLASSES = 5
 LARGE = 100e6  # parameters, above which only the first, the middle and the last block are tried
@@ -55,8 +56,9 @@ def check(backbone: Backbone, batch: int = 8) -> Found:
     images, labels = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
     worst: float | str = 0.0
     changed: list[str] = []
-    with torch.no_grad():
+    with torch.no_grad(), _watched_relus(backbone) as used:
         first = float(F.cross_entropy(backbone.eval()(images), labels))
+    assert all(0 <= share <= 1 for share in _dead_shares(used).values())
     for block in blocks:
         frozen = backbone.before(block)
         before = {name: value.clone() for name, value in backbone.state(frozen).items()}
