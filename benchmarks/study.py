@@ -27,6 +27,7 @@ from benchmarks.study_tables import (
     forest,
     save_table,
     summaries,
+    trained,
     with_holm,
 )
 from benchmarks.tables import show
@@ -71,8 +72,8 @@ def main() -> None:
             print(f"{archive}: {unpack(archive, options.outputs / network)} runs unpacked")
     if not options.report:
         # By seed, so that a study that is stopped has whole seeds.
-        trained = [cell for cell in cells if cell[0] in options.network]
-        for seed, (network, target) in product(range(options.seeds), trained):
+        chosen = [cell for cell in cells if cell[0] in options.network]
+        for seed, (network, target) in product(range(options.seeds), chosen):
             for condition, ratio in product(CONDITIONS, RATIOS):
                 words = [*NETWORKS[network], "recipe=quick", "trainer.precision=32-true"]
                 words += [*targets[target], f"ratio={ratio}", f"seed={seed}", f"source_seed={seed}"]
@@ -96,6 +97,8 @@ def main() -> None:
     show("random-effects summary over networks and targets", SUMMARY_COLUMNS,
          [_summary(one) for one in summaries(rows)])  # fmt: skip
     show("claims", ("claim", "evidence", "follows"), claims(rows))
+    number, hours = trained(options.outputs, list(NETWORKS))
+    print(f"\n{number} finished runs, {hours:.1f} hours of training")
     save_table(rows, options.outputs / "differences.csv")
     save_figure(forest(rows), options.outputs / "forest")
 

@@ -127,6 +127,16 @@ def with_holm(rows: Sequence[Difference], size: int) -> Iterator[tuple[Differenc
     yield from zip(rows, holm([row.p for row in rows], size), strict=True)
 
 
+def trained(outputs: Path, networks: Sequence[str]) -> tuple[int, float]:
+    """Return the number of finished runs, and the hours of all their trainings.
+
+    A source stage counts once for each key, however many runs share it.
+    """
+    runs = [run for network in networks for run in load_runs(outputs / network)]
+    seconds = {stage["key"]: float(stage["seconds"]) for run in runs for stage in run.stages}
+    return len(runs), sum(seconds.values()) / 3600
+
+
 def save_table(rows: Sequence[Difference], file: Path) -> None:
     """Write all differences as a CSV, with the hashes of their runs."""
     pd.DataFrame(map(asdict, rows)).to_csv(file, index=False, float_format="%.6g")

@@ -99,6 +99,15 @@ def test_claims(outputs, tables):
     ]  # fmt: skip
 
 
+def test_a_shared_source_stage_counts_once(outputs, tables):
+    number, hours = tables.trained(outputs, ["AlexNet"])
+    runs = load_runs(outputs / "AlexNet")
+    stages = [stage for run in runs for stage in run.stages]
+    assert number == len(runs) == 24
+    assert len({stage["key"] for stage in stages}) < len(stages)
+    assert 0 < 3600 * hours < sum(stage["seconds"] for stage in stages)
+
+
 def test_archives_hold_what_the_tables_need(outputs, tables, tmp_path):
     from benchmarks.study_archive import pack, unpack
 
