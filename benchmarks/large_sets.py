@@ -18,7 +18,7 @@ from benchmarks.tables import show
 from benchmarks.timing import spread
 from stagetransfer.data.images import decode
 from stagetransfer.layouts import read
-from stagetransfer.layouts.pack import write_packed
+from stagetransfer.layouts.write_shards import write_packed
 
 SIDE, IMAGES, EPOCHS, KILOBYTES = 256, 1_281_167, 90, 115.5  # ILSVRC 2012: 148 GB
 ROUNDS, SCALING = 5, {1: 1.0, 8: 0.9, 64: 0.9}

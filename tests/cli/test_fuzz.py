@@ -210,13 +210,15 @@ def command(world, compose_config):
         "import": ([world / "points.csv"], ["--like", run]),
     }
     work = (
-        "advise.write_advice.find_candidates", "runs.ensembles.calibrated", "reporting.build.Study",
+        "advise.write_advice.find_candidates", "runs.ensembles.calibrated",
+        "reporting.write_report.Study",
         "reporting.tensorboard_board.Study", "export.bundle.Study",
         "runs.roc_study.RocStudy.metrics_table", "runs.froc_study.compare_systems",
         "reporting.convergence_plots.convergence_plot", "stress.corrupted_tests.tested",
         "serve.serve",
         "explain.visualization_folder.SaliencyFigures",
-        "inference.write_predictions", "data.split_files.write_text", "layouts.pack.write_packed",
+        "inference.write_predictions", "data.split_files.write_text",
+        "layouts.write_shards.write_packed",
         "ct.write_dataset", "synthetic.lung_slices.lung_slice",
         "synthetic.example_tasks.atomic_folder", "runs.imported.read_record",
     )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import nn
 
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
-from stagetransfer.reporting.build import make_report
+from stagetransfer.reporting.write_report import make_report
 from stagetransfer.training import Fitted, Losses, TransferRecord
 from stagetransfer.training.health import (
     _dead_shares,

@@ -25,8 +25,8 @@ def pack(
         raise UserError(f"--out {out}: it lies in the data set {root}. Give another folder.")
 
     from stagetransfer.files import check_is_new
-    from stagetransfer.layouts.pack import packed_before, write_packed
     from stagetransfer.layouts.shards import ABOUT
+    from stagetransfer.layouts.write_shards import packed_before, write_packed
 
     samples = read_layout(layout, root, option or [])
     if (about := packed_before(samples, out)) is None:

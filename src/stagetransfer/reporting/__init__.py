@@ -4,6 +4,6 @@ Everything is made from the files of the runs. `build` makes the report from sec
 file of its own, and `stagetransfer.pages` writes it.
 """
 
-from stagetransfer.reporting.build import make_report
+from stagetransfer.reporting.write_report import make_report
 
 __all__ = ["make_report"]

@@ -4,7 +4,7 @@
 module of its own. The answer, figures, tables and intervals are those of the report.
 """
 
-from stagetransfer.serve.app import create_app
 from stagetransfer.serve.server import serve
+from stagetransfer.serve.web_app import create_app
 
 __all__ = ["create_app", "serve"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from stagetransfer.errors import UserError
-from stagetransfer.serve.app import create_app
+from stagetransfer.serve.web_app import create_app
 
 if TYPE_CHECKING:
     from stagetransfer.serve.site import Site

@@ -26,7 +26,7 @@ from stagetransfer.data import NaturalDataModule, StageSettings
 from stagetransfer.data.loader import EpochSampler
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
-from stagetransfer.layouts import check_images, pack, read
+from stagetransfer.layouts import check_images, read, write_shards
 from stagetransfer.layouts.shards import MIXED
 from stagetransfer.training import last_checkpoint
 from stagetransfer.training.module import ClassifierModule
@@ -56,8 +56,8 @@ def packed(tree, tmp_path_factory):
     """The tree in more shards than are mixed at a time."""
     out = tmp_path_factory.mktemp("packed") / "set"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack, "SHARD_BYTES", 3000)
-        pack.write_packed(read("folder", tree), tree, out)
+        patch.setattr(write_shards, "SHARD_BYTES", 3000)
+        write_shards.write_packed(read("folder", tree), tree, out)
     return out
 
 
@@ -146,7 +146,7 @@ def test_an_epoch_reads_each_shard_within_one_window(seed, epoch, balanced):
 
 
 def test_few_shards_have_the_order_and_the_identity_of_the_folder(tree, packed, tmp_path):
-    pack.write_packed(read("folder", tree), tree, tmp_path / "few")
+    write_shards.write_packed(read("folder", tree), tree, tmp_path / "few")
     folder, few, many = (
         module(layout, root)
         for layout, root in (("folder", tree), ("litdata", tmp_path / "few"), ("litdata", packed))
@@ -216,7 +216,7 @@ def test_a_killed_training_sees_the_batches_of_a_whole_one(
     root, seen, now, kill = packed, [], [0.0], []
     if shards == "few":
         root = tmp_path / "few"
-        pack.write_packed(read("folder", tree), tree, root)
+        write_shards.write_packed(read("folder", tree), tree, root)
 
     def words_of(layout, root):
         return [*words, f"domain/target={layout}", f"domain.target.root={root}"]
@@ -357,8 +357,10 @@ def test_damaged_and_foreign_packs_are_refused(packed, tree, tmp_path):
 
 
 def test_shards_of_another_pack_are_refused(packed, tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack, "SHARD_BYTES", 3000)
-    other = pack.write_packed(read("folder", tree, max_per_class=39), tree, tmp_path / "other")
+    monkeypatch.setattr(write_shards, "SHARD_BYTES", 3000)
+    other = write_shards.write_packed(
+        read("folder", tree, max_per_class=39), tree, tmp_path / "other"
+    )
     assert other["images"] == 2 * 39 + 8
     root = copy_of(packed, tmp_path)
     shutil.copy(tmp_path / "other" / "samples.npz", root)
