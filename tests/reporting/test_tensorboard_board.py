@@ -242,8 +242,8 @@ def test_a_sweep_ends_with_the_means_of_its_runs(tmp_path, capsys):
         read_json(path)["test"]["accuracy"]
         for path in tmp_path.glob("runs/natural-r1-s[01]-*/*.json")
     ]
-    assert row[1:3] == ["1", "2"]
-    assert float(row[3]) == pytest.approx(sum(recorded) / 2, abs=5e-4)
+    assert row[1:4] == ["1", "2", "2"]
+    assert float(row[4]) == pytest.approx(sum(recorded) / 2, abs=5e-4)
 
 
 def test_an_error_in_the_board_does_not_fail_the_sweep(tmp_path, capsys, monkeypatch):

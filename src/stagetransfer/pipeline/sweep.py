@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,8 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from stagetransfer.errors import UserError, cause, exit_if_known
 from stagetransfer.files import check_can_be_folder, read_json, write_json, write_text
-from stagetransfer.runs import Run
 from stagetransfer.terminal import clock
+
+if TYPE_CHECKING:
+    from stagetransfer.runs import Run
 
 EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 ONE_DEVICE = (
