@@ -234,6 +234,7 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
         [replace(one, ratio=0.5) for one in finished],
         [replace(one, ids=one.ids[1:]) for one in finished],
         [replace(one, verdict="diverged") for one in finished],
+        [replace(one, config={**one.config, "teacher": ["a"]}) for one in finished],
     ):
         assert own_networks(changed, data, model) == ([], [])
     assert own_networks(finished, data, other) == ([], [])

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from made_runs import make_run
 from stagetransfer.advise.judge import agreement, judgement, over_targets, read_judged
-from stagetransfer.advise.outcomes import outcomes, prior, read_finished
+from stagetransfer.advise.outcomes import left_out, outcomes, prior, read_finished
 from stagetransfer.cli.app import app
 from stagetransfer.runs.reader import find_runs, read_runs
 
@@ -48,6 +48,7 @@ def runs_of(folder):
 def test_outcomes_are_the_recalls_of_runs_with_all_images(outputs):
     make_run(outputs, "natural", ratio=0.5, fingerprint="aaaa")
     runs = runs_of(outputs)
+    assert left_out(runs) == []
     found = outcomes(runs)
     assert len(found) == 12
     assert set(found["candidate"]) == {"random", "natural", "natural → texture"}
@@ -93,6 +94,20 @@ def test_runs_with_worse_training_data_and_other_depths_are_not_mixed_in(tmp_pat
 def test_published_weights_are_candidates_by_their_own_name(tmp_path):
     make_run(tmp_path, "natural", weights="efficientnet-lite0")
     assert set(outcomes(runs_of(tmp_path))["candidate"]) == {"efficientnet-lite0 weights"}
+
+
+def test_imported_runs_and_runs_with_teachers_are_no_outcome_of_their_chain(outputs):
+    before = outcomes(runs_of(outputs))
+    for number, change in enumerate(({"imported": True}, {"teacher": ["a", "b"]})):
+        folder = make_run(outputs, "scratch", seed=7 + number, fingerprint="aaaa", skill=3.0)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | change))
+    runs = runs_of(outputs)
+    pd.testing.assert_frame_equal(outcomes(runs), before)
+    (line,) = left_out(runs)
+    assert line.endswith(": 2")
+    advice(outputs / "advise", "aaaa", "natural")
+    assert read_judged([outputs])[1] == [line]
 
 
 def test_the_prior_does_not_look_at_the_target():

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from stagetransfer.advise.candidates import RANDOM
-from stagetransfer.advise.outcomes import outcomes, prior
+from stagetransfer.advise.outcomes import left_out, outcomes, prior
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.runs.reader import find_runs, read_runs
@@ -30,7 +30,7 @@ class Judged:
 
 
 def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:
-    """Return the targets that can be judged, and why other advice cannot.
+    """Return the targets that can be judged, and why other advice and some runs cannot.
 
     Advice and runs belong together if the target's images and the network are the same. The prior
     is the mean rank of a candidate on the other targets among the runs. UserError if a folder holds
@@ -40,7 +40,7 @@ def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:
     if not files:
         raise UserError(f"{folders[0]}: no {FILE} in it. Give folders in which advise has written")
     finished, _ = read_runs(find_runs(folders))
-    found, judged, lines = outcomes(finished), list[Judged](), list[str]()
+    found, judged, lines = outcomes(finished), list[Judged](), left_out(finished)
     for file in files:
         advice = read_json(file)
         try:

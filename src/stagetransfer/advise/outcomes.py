@@ -8,7 +8,7 @@ import pandas as pd
 from stagetransfer.advise.candidates import chain_name
 from stagetransfer.runs.reader import find_runs, read_runs
 from stagetransfer.runs.run import Run
-from stagetransfer.runs.training_shares import is_whole
+from stagetransfer.runs.training_shares import is_whole, trained_on_labels
 from stagetransfer.runs.tuning_depth import NETWORK, tuned_depth
 
 COLUMNS = ("target", "network", "candidate", "seed", "recall")
@@ -18,7 +18,8 @@ def outcomes(runs: Sequence[Run]) -> pd.DataFrame:
     """Return the macro recall on test images of each run with all training images as they are.
 
     Of a candidate's tuning depths, the one with the best validation recall counts. The columns are
-    COLUMNS: the target is the fingerprint of its data; see `network_name` and `chain_name`.
+    COLUMNS: the target is the fingerprint of its data; see `network_name` and `chain_name`. Runs
+    that are `left_out` do not count.
     """
     rows = [
         {
@@ -39,6 +40,15 @@ def outcomes(runs: Sequence[Run]) -> pd.DataFrame:
     means = found.groupby([*of_candidate, "depth"])["validation"].mean().reset_index()
     best = means.sort_values("validation", ascending=False).drop_duplicates(of_candidate)
     return found.merge(best[[*of_candidate, "depth"]])[list(COLUMNS)]
+
+
+def left_out(runs: Sequence[Run]) -> list[str]:
+    """Return a line on the runs whose source stages do not explain their result, if there are any.
+
+    They were imported, or trained on the probabilities of other runs.
+    """
+    count = sum(not trained_on_labels(run) for run in runs)
+    return [f"finished runs that were imported or trained with teachers: {count}"] if count else []
 
 
 def network_name(config: Mapping[str, object]) -> str:

@@ -12,7 +12,13 @@ from stagetransfer.advise.block_features import Features, block_features, gradie
 from stagetransfer.advise.candidates import find_candidates
 from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
 from stagetransfer.advise.judge import FILE
-from stagetransfer.advise.outcomes import network_name, outcomes, prior, read_finished
+from stagetransfer.advise.outcomes import (
+    left_out,
+    network_name,
+    outcomes,
+    prior,
+    read_finished,
+)
 from stagetransfer.advise.probe import divide
 from stagetransfer.advise.short_trainings import Tried, seconds_of, short_trainings, with_trainings
 from stagetransfer.config.compose import compose_settings
@@ -89,7 +95,7 @@ def write_advice(
         return SomeImages(of, found[shown.blocks[-1]])
 
     looks = alike(some(data), {name: some(of) for name, of in sources_data.items()})
-    doubts += [f"left out: {line}" for line in (*no_cka, *not_read)]
+    doubts += [f"left out: {line}" for line in (*left_out(finished), *no_cka, *not_read)]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     commands = [["+experiment=scratch", *words]]
     for ranked in [one for one in advice.ranking if one.candidate.words][:3]:

@@ -80,7 +80,13 @@ def by_share(
 def is_whole(run: Run) -> bool:
     """Return whether a run was trained on all training images, as they are and as labelled."""
     planted = run.config.get(f"domain.{run.chain[-1]}.confounder")
-    return run.ratio == 1 and not planted and {*_shares(run).values()} == {1.0}
+    unchanged = run.ratio == 1 and not planted and {*_shares(run).values()} == {1.0}
+    return unchanged and trained_on_labels(run)
+
+
+def trained_on_labels(run: Run) -> bool:
+    """Return whether a run was trained here and on labels: not imported, and without teachers."""
+    return not (run.config.get("imported") or run.config.get("teacher"))
 
 
 def _ratio(run: Run | UnfinishedRun) -> float | None:
