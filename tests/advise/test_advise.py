@@ -261,6 +261,16 @@ def test_the_words_name_the_domain_whose_weights_are_published(tmp_path, monkeyp
     )
 
 
+PATHS = ("/tmp/Müller/w.pt", "/tmp/w (1).pt", "/tmp/o'neil/w=1.pt", "/a,b.pt", "/b\\'s.pt", "12")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_words_for_weights_with_characters_that_need_quotes(path):
+    words = ["chain=[natural,target]", *rooms._weights_words(path)]
+    assert compose_settings(words).stages[0].domain["weights"] == path
+    assert rooms._weights_words("/data/w.pt")[1] == "domain.natural.weights=/data/w.pt"
+
+
 def test_the_gradients_are_those_of_the_triplet_loss(tmp_path):
     config = compose_settings(["chain=[target]", *SMALL])
     data = stage_data(config, config.stages[-1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stagetransfer.config.compose import as_override
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError, cause
 from stagetransfer.files import read_json
@@ -88,7 +89,7 @@ def _weights_name(weights: str) -> str:
 
 
 def _weights_words(weights: str, domain: str = "natural") -> tuple[str, str]:
-    return f"domain/{domain}=pretrained", f"domain.{domain}.weights={weights}"
+    return f"domain/{domain}=pretrained", as_override(f"domain.{domain}.weights", weights)
 
 
 def _stages(outputs: Path, model: Model) -> tuple[dict[str, Candidate], list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -73,6 +74,14 @@ def _unreadable(words: Sequence[str]) -> str | None:
             except HydraException:
                 return word
     return None
+
+
+def as_override(key: str, text: str) -> str:
+    """Return the override key=text, with quotes where Hydra would not read the text as it is."""
+    word, parser = f"{key}={text}", OverridesParser.create()
+    if _unreadable([word]) is None and parser.parse_override(word).value() == text:
+        return word
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
 def check_sweep(words: Sequence[str]) -> None:
