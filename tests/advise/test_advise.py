@@ -22,12 +22,13 @@ from stagetransfer.advise.block_features import (
     block_features,
     gradient_norms,
 )
-from stagetransfer.advise.candidates import Candidate
+from stagetransfer.advise.candidates import Candidate, check_words
 from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
 from stagetransfer.advise.outcomes import read_finished
 from stagetransfer.advise.probe import DIMENSIONS, divide, probe, reduced
 from stagetransfer.cli import app
 from stagetransfer.config.compose import compose_settings
+from stagetransfer.config.identity import stage_identity
 from stagetransfer.errors import UserError
 from stagetransfer.models import build_backbone
 from stagetransfer.pipeline.chain import ChainRunner
@@ -180,7 +181,8 @@ def test_the_command_does_not_look_at_the_test_set(tmp_path, monkeypatch, capsys
     assert {file: file.stat().st_mtime_ns for file in files} == times  # they were read
     report = (outputs / "advise" / "report.md").read_text()
     commands = [shlex.split(line[2:]) for line in report.splitlines() if "train.py" in line]
-    assert [words[2] for words in commands] == ["+experiment=scratch", "chain=[texture,target]"]
+    assert ["+experiment=scratch" in words for words in commands] == [True, False]
+    assert ["chain=[texture,target]" in words for words in commands] == [False, True]
     for words in commands:
         assert compose_settings(words[2:]).chain[-1] == "target"
     assert "the patients are unknown" in report
@@ -259,6 +261,55 @@ def test_the_words_name_the_domain_whose_weights_are_published(tmp_path, monkeyp
         "domain/texture=pretrained",
         "domain.texture.weights=torchvision",
     )
+
+
+def store(outputs, *words):
+    """Put the first stage that these words lead to into the store, untrained; return its key."""
+    config = compose_settings([*SMALL, *words, f"paths.outputs={outputs}"])
+    runner = ChainRunner(config)
+    one = runner.stages[0]
+    identity = stage_identity(runner.config, one.stage, one.data.identity())
+    entry = {"name": "texture", "key": one.key, "epochs": 1, "fingerprint": one.data.fingerprint}
+    folder = runner.store.path(one.key)
+    folder.mkdir(parents=True)
+    (folder / "DONE").touch()
+    (folder / "stage.json").write_text(json.dumps({"stages": [entry], "identity": identity}))
+    return one.key
+
+
+def test_words_are_kept_only_if_they_lead_to_the_stage_that_was_probed(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "_network", lambda source, model: Network())
+    chain, outputs = "chain=[texture,target]", tmp_path / "outputs"
+    usual, other = store(outputs, chain), store(outputs, chain, "recipe.batch_size=8")
+
+    def kept(*words, source=outputs):
+        """The keys of the stages whose words are kept, and the number of doubts."""
+        given = [*SMALL, f"paths.outputs={outputs}", *words]
+        found, doubts = check_words(
+            find_candidates([str(source)], compose_settings(SMALL).model)[0], given
+        )
+        return [one.keys for one in found if one.words], len(doubts)
+
+    assert kept() == ([(usual,)], 1)
+    assert kept("recipe.batch_size=8") == ([(other,)], 1)
+    assert kept("recipe.batch_size=4") == ([], 2)
+    # A stage in another outputs folder, and one with another seed, would be trained again.
+    far = tmp_path / "far"
+    seeds = sorted(store(far, chain, f"source_seed={seed}") for seed in (5, 6))
+    assert kept("source_seed=5", source=far) == ([], 1)
+    assert kept("source_seed=5", f"paths.outputs={far}", source=far) == ([tuple(seeds)], 0)
+    assert kept("source_seed=7", f"paths.outputs={far}", source=far) == ([], 1)
+
+
+def test_words_on_images_that_weights_replace_do_not_count(tmp_path):
+    files = [str(tmp_path / name) for name in ("weights.pt", "lost.pt")]
+    network = build_backbone(compose_settings(SMALL).model, 2)
+    torch.save(network.state(), files[0])
+    words = [("chain=[natural,target]", *rooms._weights_words(file)) for file in files]
+    given = [Candidate(file, 0, (Network(),), of) for file, of in zip(files, words, strict=True)]
+    found, (doubt,) = check_words([Candidate("random", 0, (Network(),)), *given], SMALL)
+    assert [one.words for one in found] == [(), words[0], ()]
+    assert files[1] in doubt
 
 
 PATHS = ("/tmp/Müller/w.pt", "/tmp/w (1).pt", "/tmp/o'neil/w=1.pt", "/a,b.pt", "/b\\'s.pt", "12")

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from conftest import SMALL
 from stagetransfer.advise import short_trainings as room
 from stagetransfer.advise.advice import Advice
 from stagetransfer.advise.short_trainings import seconds_of, short_trainings, with_trainings
+from stagetransfer.config.compose import compose_settings
 from stagetransfer.errors import UserError
+from stagetransfer.pipeline.chain import ChainRunner
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400)])
@@ -61,8 +64,8 @@ def trained(monkeypatch, tmp_path):
     def compose(words):
         given = dict(word.split("=", 1) for word in words)
         recipe = SimpleNamespace(
-            epochs=int(given.get("recipe.epochs", 12)),
-            min_steps=int(given.get("recipe.min_steps", 200)),
+            epochs=int(given.get("++stage.target.recipe.epochs", 12)),
+            min_steps=int(given.get("++stage.target.recipe.min_steps", 200)),
         )
         chain = given["chain"].strip("[]").split(",")
         depth = given.get("transfer.tune_from")
@@ -110,3 +113,26 @@ def test_the_first_training_is_made_with_any_budget(trained):
     assert "no other was trained so long" in with_trainings(ADVICE, tried).sentence
     assert math.isclose(tried[0].cross_entropy, 0.9)
     assert json.dumps(trained) == '[["a", 6, 100]]'
+
+
+def test_all_trainings_start_from_the_stored_stage_and_the_longest_is_an_ordinary_run(
+    monkeypatch, tmp_path
+):
+    keys = []
+
+    class Runner(ChainRunner):
+        def run(self):
+            keys.append([stage.key for stage in self.stages])
+
+    health = {"recall": 0.5, "low": 0.1, "high": 0.9}
+    record = {"stages": [{"health": health, "validation": {"cross_entropy": 1.0}}]}
+    monkeypatch.setattr(room, "ChainRunner", Runner)
+    monkeypatch.setattr(room, "read_record", lambda folder: record)
+    words = [*SMALL, f"paths.outputs={tmp_path}", "recipe.epochs=4", "recipe.min_steps=80"]
+    advice = Advice([ranked("texture"), ranked("random")], None, ranked("texture"), "", 0.5)
+    short_trainings(advice, words, 3600, lambda _: None)
+    command = [*words, "chain=[texture,target]", "transfer.tune_from=fc6"]
+    source, target = (stage.key for stage in ChainRunner(compose_settings(command)).stages)
+    (first_source, half), _, (last_source, whole) = keys
+    assert first_source == last_source == source
+    assert half != whole == target

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stagetransfer.config.compose import as_override
+from stagetransfer.config.compose import as_override, compose_settings
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError, cause
 from stagetransfer.files import read_json
 from stagetransfer.models import Backbone, build_backbone, copy_blocks, read_weights
 from stagetransfer.names import PUBLISHED
+from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.pipeline.stage_store import StageStore
 from stagetransfer.runs.run import LEARNED
 
@@ -30,6 +31,7 @@ class Candidate:
     networks: tuple[Backbone, ...]  # with their weights, ready to predict
     words: tuple[str, ...] = ()  # overrides of train.py that tune from it, if there are any
     images: tuple[tuple[str, str], ...] = ()  # domain and fingerprint of each stage trained here
+    keys: tuple[str, ...] = ()  # of the stored stages, which differ in the seed alone
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -73,6 +75,49 @@ def find_candidates(sources: Sequence[str], model: Model) -> tuple[list[Candidat
         for place, one in by_place.items()
     ]
     return [Candidate(RANDOM, 0, tuple(random)), *found], doubts
+
+
+def join_words(words: Sequence[str], one: Candidate) -> list[str]:
+    """Return the `words` of the target and the model with those of a candidate.
+
+    Words on the images of a domain that weights replace are left out, because it has no such keys.
+    """
+    replaced = [word.split("=")[0] for word in one.words if word.endswith("=pretrained")]
+    of_images = tuple(start for of in replaced for start in (f"{of}=", f"{of.replace('/', '.')}."))
+    return [*(word for word in words if not word.lstrip("+~").startswith(of_images)), *one.words]
+
+
+def check_words(
+    candidates: Sequence[Candidate], words: Sequence[str]
+) -> tuple[list[Candidate], list[str]]:
+    """Return the candidates, with their words only if these tune from what was probed, and doubts.
+
+    With the `words` of the target and the model, those of a candidate must lead to its own stage,
+    which paths.outputs must hold. Otherwise, another stage would be trained and tuned from.
+    """
+    checked, doubts = list[Candidate](), list[str]()
+    for one in candidates:
+        why = _why_not(one, words) if one.words else ""
+        doubts += [f"no command and no short training for {one.name}: {why}"] if why else []
+        checked.append(replace(one, words=()) if why else one)
+    return checked, doubts
+
+
+def _why_not(one: Candidate, words: Sequence[str]) -> str:
+    """Return why a command with these words would not tune from a candidate; "" if it would."""
+    try:
+        runner = ChainRunner(compose_settings(join_words(words, one)))
+    except UserError as error:
+        return cause(error)
+    key = runner.stages[-2].key
+    if one.keys and key not in one.keys:
+        return (
+            "the words of this command lead to another stage. Add those of its training, such as "
+            "recipe=..., source_seed=... or domain/texture=..."
+        )
+    if one.keys and not runner.store.finished(key):
+        return f"its stage is not in {runner.store.root}. Give its outputs folder as paths.outputs"
+    return ""
 
 
 def chain_name(sources: Sequence[Mapping[str, Any]]) -> str:
@@ -132,7 +177,9 @@ def _stages(outputs: Path, model: Model) -> tuple[dict[str, Candidate], list[str
             own = [one for one in record if "weights" not in one]
             images = tuple((str(one["name"]), str(one["fingerprint"])) for one in own)
             words = f"chain=[{chain},target]", *weights
-            found[same[0][:8]] = Candidate(name, len(own), tuple(networks), words, images)
+            found[same[0][:8]] = Candidate(
+                name, len(own), tuple(networks), words, images, tuple(same)
+            )
     return found, doubts
 
 

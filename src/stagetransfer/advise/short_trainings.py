@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from stagetransfer.advise.advice import Advice, Ranked
-from stagetransfer.advise.candidates import RANDOM
+from stagetransfer.advise.candidates import RANDOM, join_words
 from stagetransfer.config.compose import compose_settings
 from stagetransfer.errors import UserError
 from stagetransfer.pipeline.chain import ChainRunner
@@ -16,6 +16,7 @@ from stagetransfer.runs.reader import read_record
 
 SHARES = (2, 1)  # of the recipe's epochs and least steps: half of them, then all
 MOST = 4  # candidates, random values among them
+TARGET = "++stage.target.recipe"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -62,10 +63,12 @@ def short_trainings(
     def score(ranked: Ranked, share: int) -> float:
         spent = time.monotonic() - began
         per_epoch = max((of.seconds / of.epochs for of in tried), default=0.0)
-        shorter = [f"recipe.epochs={max(1, round(recipe.epochs / share))}"]
-        if recipe.min_steps:
-            shorter.append(f"recipe.min_steps={round(recipe.min_steps / share)}")
-        runner = ChainRunner(compose_settings([*_words(ranked, words), *shorter]))
+        shorter = list[str]()
+        if share > 1:  # of the target alone: with another recipe, the sources would be other stages
+            shorter.append(f"{TARGET}.epochs={max(1, round(recipe.epochs / share))}")
+            if recipe.min_steps:
+                shorter.append(f"{TARGET}.min_steps={recipe.min_steps // share}")
+        runner = ChainRunner(compose_settings([*train_words(ranked, words), *shorter]))
         epochs = runner.stages[-1].epochs
         if tried and spent + per_epoch * epochs > seconds:
             raise _OutOfTimeError
@@ -86,10 +89,11 @@ def short_trainings(
     return tried
 
 
-def _words(ranked: Ranked, words: Sequence[str]) -> list[str]:
+def train_words(ranked: Ranked, words: Sequence[str]) -> list[str]:
+    """Return the overrides of train.py that tune from a candidate, or train from random values."""
     if ranked.candidate.name == RANDOM:
         return [*words, "chain=[target]"]
-    return [*ranked.candidate.words, *words, f"transfer.tune_from={ranked.tune_from}"]
+    return [*join_words(words, ranked.candidate), f"transfer.tune_from={ranked.tune_from}"]
 
 
 def with_trainings(advice: Advice, tried: Sequence[Tried]) -> Advice:

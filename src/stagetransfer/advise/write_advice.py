@@ -9,7 +9,7 @@ from stagetransfer.advise.advice import advise
 from stagetransfer.advise.advice_page import advice_page
 from stagetransfer.advise.alike import SomeImages, alike, read_sources, some_positions
 from stagetransfer.advise.block_features import Features, block_features, gradient_norms
-from stagetransfer.advise.candidates import find_candidates
+from stagetransfer.advise.candidates import RANDOM, check_words, find_candidates
 from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
 from stagetransfer.advise.judge import FILE
 from stagetransfer.advise.outcomes import (
@@ -20,7 +20,13 @@ from stagetransfer.advise.outcomes import (
     read_finished,
 )
 from stagetransfer.advise.probe import divide
-from stagetransfer.advise.short_trainings import Tried, seconds_of, short_trainings, with_trainings
+from stagetransfer.advise.short_trainings import (
+    Tried,
+    seconds_of,
+    short_trainings,
+    train_words,
+    with_trainings,
+)
 from stagetransfer.config.compose import compose_settings
 from stagetransfer.config.validate import check_folders
 from stagetransfer.data import DomainDataModule
@@ -61,6 +67,7 @@ def write_advice(
     data = stage_data(config, config.stages[-1])
     if not isinstance(data, DomainDataModule):
         raise UserError("advise: the target must have images")
+    candidates, no_words = check_words(candidates, words)
     rows = data.rows["train"]
     groups = data.samples.groups
     of_images = None if groups is None else [groups[row] for row in rows]
@@ -86,7 +93,11 @@ def write_advice(
         advice = with_trainings(advice, tried)
     sources_data, not_read = read_sources(candidates, words)
     shown = next(
-        (one for one in advice.ranking if one.candidate.trained == 0 and one.candidate.words),
+        (
+            one
+            for one in advice.ranking
+            if not one.candidate.trained and one.candidate.name != RANDOM
+        ),
         advice.ranking[0],
     ).candidate
 
@@ -95,12 +106,12 @@ def write_advice(
         return SomeImages(of, found[shown.blocks[-1]])
 
     looks = alike(some(data), {name: some(of) for name, of in sources_data.items()})
+    doubts += no_words
     doubts += [f"left out: {line}" for line in (*left_out(finished), *no_cka, *not_read)]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     commands = [["+experiment=scratch", *words]]
-    for ranked in [one for one in advice.ranking if one.candidate.words][:3]:
-        tuned = f"transfer.tune_from={ranked.tune_from}"
-        commands.append([*ranked.candidate.words, *words, tuned])
+    with_words = [one for one in advice.ranking if one.candidate.words]
+    commands += [train_words(one, words) for one in with_words[:3]]
     lines = [f"python train.py {shlex.join(command)}" for command in commands]
     looked_by = f"{shown.name}, {shown.blocks[-1]}"
     page = advice_page(advice, tried, doubts, lines, looks, looked_by)
