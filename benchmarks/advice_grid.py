@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.tables import show
+from benchmarks.tables import show, with_interval
 from stagetransfer.advise.judge import judgement, read_judged
 from stagetransfer.api import train
 from stagetransfer.cli.advise import advise
@@ -77,7 +77,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, float]]:
 
 def _cells(row: dict[str, float]) -> list[str]:
     return [
-        f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]"
+        with_interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
         for key in ("tau", "lost", "near")
     ]
 

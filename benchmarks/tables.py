@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -24,3 +25,10 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], note
     console.print(table)
     for line in filter(None, (note, machine())):
         console.print(f"\n{line}", soft_wrap=True, highlight=False)
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """Return "value [low, high]"; a dash if the value is not defined, and no ends that are not."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.tables import show
+from benchmarks.tables import show, with_interval
 from stagetransfer.advise.judge import agreement, over_targets
 
 SCORES = ("leep", "nleep", "logme", "lp", "ncti", "parc", "sfda", "fu")
@@ -70,12 +70,9 @@ def _row(name: str, tables: dict[str, pd.DataFrame], ranks: Ranks) -> list[str]:
         tau, less = agreement(tables["AUCs"][target].dropna(), ranks(target))
         lost.append(100 * less)
         taus += [tau] if ranks(target).nunique() > 2 else []
-    return [name, str(len(shared)), _interval(taus), _interval(lost)]
-
-
-def _interval(values: list[float]) -> str:
-    mean, low, high = over_targets(values)
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if values else "-"
+    found = (over_targets(values) for values in (taus, lost))
+    shown = [with_interval(one.estimate, one.low, one.high) for one in found]
+    return [name, str(len(shared)), *shown]
 
 
 if __name__ == "__main__":

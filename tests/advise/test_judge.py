@@ -21,7 +21,12 @@ CANDIDATES = {"random": (0, 0.60), "natural": (1, 0.70), "natural → texture": 
 def advice(folder, target, pick, recalls=None, network="None None None"):
     recalls = recalls or {name: recall for name, (_, recall) in CANDIDATES.items()}
     rows = [
-        {"candidate": name, "stages_trained": CANDIDATES[name][0], "recall": value, "LogME": -value}
+        {
+            "candidate": name,
+            "stages_trained": CANDIDATES.get(name, [0])[0],
+            "recall": value,
+            "LogME": -value,
+        }
         for name, value in recalls.items()
     ]
     folder.mkdir(parents=True)
@@ -140,10 +145,16 @@ def test_agreement():
 
 
 def test_intervals_over_targets():
-    assert over_targets([0.5, 0.5]) == (0.5, 0.5, 0.5)
-    mean, low, high = over_targets([0.0, 1.0, 2.0, 3.0])
-    assert low < mean == 1.5 < high
-    assert all(math.isnan(value) for value in over_targets([]))
+    found = over_targets([0.0, 1.0, 2.0, 3.0])
+    assert found.low < found.estimate == 1.5 < found.high
+    assert not found.why
+    for values in ([0.3], [0.5, 0.5]):  # they do not show how targets differ
+        found = over_targets(values)
+        assert found.estimate == values[0]
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        assert found.why
+    assert math.isnan(over_targets([]).estimate)
 
 
 def test_the_advice_is_judged_target_by_target(outputs):
@@ -172,6 +183,37 @@ def test_the_advice_is_judged_target_by_target(outputs):
     # Each target's prior is the order on the other one.
     assert judged[0].ranks["prior"].idxmax() == "natural"
     assert judged[1].ranks["prior"].idxmax() == "natural → texture"
+
+
+def test_several_advice_for_one_target_count_as_their_mean(outputs):
+    right, wrong = "natural → texture", "random"
+    for number, pick in enumerate((right, wrong)):
+        advice(outputs / f"advise-{number}", "aaaa", pick)
+    judged, _ = read_judged([outputs])
+    row = judgement(judged).set_index("ranked_by").loc["advice"]
+    truth = judged[0].truth
+    assert row["targets"] == 1
+    assert row["lost"] == pytest.approx(100 * (truth[right] - truth[wrong]) / 2)
+    assert math.isnan(row["lost_low"])
+    assert row["lost_why"]
+
+
+def test_advice_whose_pick_has_no_run_is_not_judged(outputs):
+    recalls = {"random": 0.6, "natural": 0.7, "lost": 0.9}
+    advice(outputs / "advise", "aaaa", "lost", recalls)
+    judged, (line,) = read_judged([outputs])
+    assert judged == []
+    assert "advise/advice.json" in line
+    assert line.endswith("lost")
+
+
+def test_files_of_the_user_are_no_published_weights(tmp_path):
+    made = {"timm weights": "timm", "mine.pt": "/data/mine.pt"}
+    for number, weights in enumerate(made.values()):
+        make_run(tmp_path, "natural", seed=number, weights=weights, fingerprint="aaaa")
+    advice(tmp_path / "advise", "aaaa", "mine.pt", dict.fromkeys(made, 0.7))
+    ((one,), _) = read_judged([tmp_path])
+    assert one.ranks["always published weights"].to_dict() == {"timm weights": 1, "mine.pt": 0}
 
 
 def test_the_pick_comes_first_even_if_its_probe_does_not(outputs):
