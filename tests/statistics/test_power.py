@@ -59,6 +59,12 @@ def test_two_patients_and_two_seeds_that_find_nothing():
     assert "inf" not in plan("a - b", tiny, 2, "patients")
 
 
+def test_a_measured_difference_of_more_than_100_standard_errors_can_be_found():
+    found = needed(result(1.0, 2, (1e-5, 1e-5, 1e-5)), groups=2)
+    assert (found.seeds, found.groups) == (2, 2)
+    assert 100 * 1e-5**0.5 < found.detectable <= 1
+
+
 def test_from_one_seed_nothing_is_known_about_seeds():
     found = needed(result(0.05, 1, (0.0, 1e-3, 1e-3)), groups=60)
     assert found.seeds is None

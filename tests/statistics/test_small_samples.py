@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stagetransfer.statistics import (
     NATS,
+    Interval,
     RatioSeries,
+    area_interval,
     classification_metrics,
     collect_detections,
     cross_seeds,
@@ -21,7 +23,10 @@ from stagetransfer.statistics import (
     holm,
     interval,
     macro_recall_interval,
+    mcclish,
     mcnemar,
+    needed,
+    plan,
     resample,
     resample_cases,
     resampled_froc,
@@ -30,6 +35,8 @@ from stagetransfer.statistics import (
     sentence,
     slope_interval,
 )
+from stagetransfer.statistics.data_needed import data_needed
+from stagetransfer.statistics.power import MOST, POWER, power
 
 NAMES = ("a", "b", "c")
 
@@ -100,6 +107,16 @@ def test_areas(study):
     )
     areas = resampled_roc(drawn, positive, p[:, :, 0], lambda curve: curve.area()[:, None])
     check(interval(drawn, areas[:, :, 0]))
+    for rate in (0.01, 0.1, 0.5):
+        parts = resampled_roc(drawn, positive, p[:, :, 0], lambda c, f=rate: c.area(f)[:, None])
+        of_part, whole = parts[:, :, 0], areas[:, :, 0]
+        defined = np.isfinite(of_part)
+        assert (defined == np.isfinite(whole)).all()
+        assert (of_part[defined] >= 0).all()
+        assert (of_part[defined] <= np.minimum(rate, whole[defined]) + 1e-12).all()
+        check(interval(drawn, of_part))
+        check(interval(drawn, mcclish(of_part, rate)))
+        check(difference(drawn, of_part, of_part))
     if min(positive.sum(), (~positive).sum()) > 1:
         check(delong(positive, p[:, :, 0]))
         check(delong_difference(positive, p[:, :, 0], p[:, :, 1]))
@@ -121,6 +138,81 @@ def test_lines(study, levels):
     for p_value in (line.p_value, line.lack_of_fit_p):
         assert np.isnan(p_value) or 0 < p_value <= 1
     assert np.isnan(line.low) or line.low < line.high
+
+
+@st.composite
+def series(draw):
+    """Resamples, and two conditions' runs at two to four ratios, of which some may be missing."""
+    labels, groups, p = draw(studies())
+    levels, rows = draw(st.integers(2, 4)), []
+    drawn = cross_seeds(resample(labels, groups, NAMES, seeds=len(p), count=40), np.arange(len(p)))
+    ratios = np.tile(np.linspace(0.2, 1, levels), len(p))
+    seeds = np.repeat(np.arange(len(p)), levels)
+    for skill in draw(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0])] * 2)):
+        values = resampled_metrics(drawn, np.repeat(p, levels, axis=0), areas=False)["accuracy"]
+        values = values * (1 - skill * (1 - ratios))
+        missing = draw(st.sets(st.integers(0, len(ratios) - 1), max_size=2))
+        kept = [i for i in range(len(ratios)) if i not in missing]
+        assume(np.bincount(seeds[kept], minlength=1).max() > 1)  # some seed has two ratios
+        rows.append(RatioSeries(values[:, kept], ratios[kept], seeds[kept]))
+    return drawn, *rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(series())
+def test_areas_below_lines_and_the_data_that_are_needed(study):
+    drawn, a, b = study
+    check(area_interval(drawn, a, highest=1.0))
+    check(area_interval(drawn, a, b, highest=1.0))
+    check(area_interval(drawn, a, a, highest=1.0))
+    for found in (data_needed(drawn, a, b), data_needed(drawn, a, a)):
+        ends = [found.low, found.estimate, found.high]
+        if np.isnan(ends).any():
+            assert np.isnan(ends).all()
+            assert found.why
+        else:
+            assert ends == sorted(ends)
+            assert all(end in (0, np.inf) or 0.2 <= end <= 1 for end in ends)
+        assert np.isnan(found.p_value)
+
+
+VARIANCE = st.just(0.0) | st.floats(-20, 0).map(lambda exponent: 10.0**exponent)
+
+
+@settings(max_examples=150, deadline=None)
+@given(VARIANCE, VARIANCE, st.floats(0, 1), st.integers(1, 4), st.integers(2, 9), st.floats(-1, 1))
+def test_plans(of_seeds, of_groups, share, seeds, groups, estimate):
+    of_seeds *= seeds > 1  # one seed does not vary
+    least, most = sorted([of_seeds, of_groups])
+    variances = (of_seeds, of_groups, most + share * least)  # as `intervals` bounds them
+    assume(variances[2] > 0)
+    result = Interval(estimate, -1.0, 1.0, 0.5, seeds, seeds > 1, variances=variances)
+    found = needed(result, groups)
+    assert found.detectable > 0
+    for more, have, then in ((found.seeds, seeds, 0), (found.groups, groups, 1)):
+        if more is not None:
+            assert have <= more <= MOST
+            planned = [seeds, groups]
+            planned[then] = more
+            assert power(estimate, variances, (seeds, groups), planned) >= POWER
+    if (found.seeds, found.groups) == (seeds, groups):
+        assert abs(estimate) >= 0.999 * found.detectable
+    text = plan("a - b", result, groups, "patients")
+    assert "nan" not in text
+    assert "inf" not in text
+
+
+@settings(max_examples=60, deadline=None)
+@given(studies())
+def test_plans_of_measured_differences(study):
+    labels, groups, p = study
+    drawn = cross_seeds(resample(labels, groups, NAMES, seeds=len(p), count=40), np.arange(len(p)))
+    values = (resampled_metrics(drawn, of, areas=False)["accuracy"] for of in (p, np.roll(p, 1, 2)))
+    found = difference(drawn, *values)
+    if np.isfinite(found.low):
+        count = len(drawn.strata)
+        assert needed(found, count).detectable > 0
+        assert "nan" not in plan("a - b", found, count, "images")
 
 
 @pytest.mark.parametrize("cases", [1, 2, 5])

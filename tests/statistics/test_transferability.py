@@ -58,23 +58,26 @@ def test_logme_does_not_change_by_rotation(n, d):
     assert scores.logme(f, y) > scores.logme(np.random.default_rng(5).normal(size=f.shape), y)
 
 
-def test_leep_by_loops():
-    random = np.random.default_rng(2)
-    p, y = random.dirichlet(np.ones(4), 30), np.arange(30) % 3
-    joint = np.zeros((3, 4))
-    for i in range(30):
-        for z in range(4):
-            joint[y[i], z] += p[i, z] / 30
+@pytest.mark.parametrize(("n", "d", "rank"), CASES)
+def test_leep_by_loops(n, d, rank):
+    random, y = np.random.default_rng(2), np.arange(n) % 3
+    p = random.dirichlet(np.ones(rank or d), n)
+    if rank is not None:
+        p = p @ random.dirichlet(np.ones(d), rank)
+    joint = np.zeros((3, d))
+    for i in range(n):
+        for z in range(d):
+            joint[y[i], z] += p[i, z] / n
     total = 0.0
-    for i in range(30):
-        total += np.log(sum(p[i, z] * joint[y[i], z] / joint[:, z].sum() for z in range(4)))
-    assert scores.leep(p, y) == pytest.approx(total / 30, abs=1e-12)
+    for i in range(n):
+        total += np.log(sum(p[i, z] * joint[y[i], z] / joint[:, z].sum() for z in range(d)))
+    assert scores.leep(p, y) == pytest.approx(total / n, abs=1e-12)
     assert scores.leep(np.eye(3)[y], y) == pytest.approx(0)
 
 
-@pytest.mark.parametrize(("n", "d"), SHAPES)
-def test_nleep_is_leep_of_a_mixture(n, d):
-    f, y = data(n, d)
+@pytest.mark.parametrize(("n", "d", "rank"), CASES)
+def test_nleep_is_leep_of_a_mixture(n, d, rank):
+    f, y = data(n, d, rank=rank)
     reduced = PCA(0.8, svd_solver="full").fit_transform(f - f.mean(0))
     mixture = GaussianMixture(
         min(15, n // 4), covariance_type="diag", reg_covar=1e-6 + reduced.var() * 1e-3,
@@ -141,9 +144,9 @@ def test_transrate_with_determinants(n, d, rank):
     assert scores.transrate(3 * turned + 7, y) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(("n", "d"), SHAPES)
-def test_parc_by_loops(n, d):
-    f, y = data(n, d)
+@pytest.mark.parametrize(("n", "d", "rank"), CASES)
+def test_parc_by_loops(n, d, rank):
+    f, y = data(n, d, rank=rank)
     pairs = [(i, j) for i in range(n) for j in range(i)]
     distances = [1 - np.corrcoef(f[i], f[j])[0, 1] for i, j in pairs]
     hot = np.eye(3)

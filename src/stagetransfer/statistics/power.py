@@ -31,9 +31,9 @@ class Needed(NamedTuple):
     """What would find a difference with a power of 80 %, at the level of 5 %.
 
     `detectable` is the smallest true difference that the runs as they are would find; inf if it is
-    more than 100 standard errors. `seeds` and `groups` are how many of one would find a true
-    difference as large as the estimate, with as many of the other as there are; None if `MOST` are
-    too few, or how seeds differ is unknown.
+    more than the estimate and 100 standard errors. `seeds` and `groups` are how many of one would
+    find a true difference as large as the estimate, with as many of the other as there are; None if
+    `MOST` are too few, or how seeds differ is unknown.
     """
 
     detectable: float
@@ -55,7 +55,8 @@ def needed(result: Interval, groups: int) -> Needed:
     more_seeds, more_groups = (np.arange(n, max(MOST, n) + 1) for n in have)
     seeds = fewest(have[0], more_seeds, groups) if result.seeds_resampled else None
     # With a single degree of freedom or less, even very large differences are not found.
-    least = optimize.brentq(lacking, 0, _FURTHEST) if lacking(_FURTHEST) > 0 else np.inf
+    furthest = max(_FURTHEST, abs(result.estimate) / spread)
+    least = optimize.brentq(lacking, 0, furthest) if lacking(furthest) > 0 else np.inf
     detectable = spread * float(least)
     return Needed(detectable, seeds, fewest(groups, result.seeds, more_groups))
 
