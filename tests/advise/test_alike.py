@@ -1,10 +1,21 @@
 """What a set of images looks like, in numbers, and how far sets lie apart."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from stagetransfer.advise.alike import HALVES, SomeImages, alike, appearance, some_positions
+from stagetransfer.advise.alike import (
+    FAR,
+    HALVES,
+    SomeImages,
+    alike,
+    appearance,
+    some_positions,
+    unlike_all,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -102,6 +113,30 @@ def test_what_is_farther_away_has_the_larger_distance():
     assert table.loc["far", "told_apart"] > 0.95
     assert table.loc["far", "frechet"] > 5 * table.loc["near", "frechet"]
     assert np.isnan(table.loc["target", "frechet"])
+
+
+def test_a_target_unlike_all_sources():
+    target, near, far, farther = some(0), some(0), some(3), some(5)
+    (line,) = unlike_all(alike(target, {"far": far, "farther": farther}))
+    assert "(far, farther)" in line
+    assert unlike_all(alike(target, {"far": far, "near": near})) == []
+    assert unlike_all(alike(target, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("halves", "of_sources", "lines"),
+    [
+        (0.5, [FAR, 1.0], 1),
+        (0.5, [FAR - 0.01, 1.0], 0),
+        (FAR, [1.0, 1.0], 0),  # its patients differ as much
+        (math.nan, [1.0, 1.0], 0),
+        (0.5, [math.nan, 1.0], 0),
+    ],
+)
+def test_from_which_accuracy_on_sets_are_unlike(halves, of_sources, lines):
+    looks = pd.DataFrame({"images": ["target", HALVES, "natural", "texture"]})
+    looks["told_apart"] = [math.nan, halves, *of_sources]
+    assert len(unlike_all(looks)) == lines
 
 
 def test_the_halves_of_the_target_share_no_patient():

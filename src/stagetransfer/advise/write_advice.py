@@ -7,7 +7,13 @@ from pathlib import Path
 
 from stagetransfer.advise.advice import advise
 from stagetransfer.advise.advice_page import advice_page
-from stagetransfer.advise.alike import SomeImages, alike, read_sources, some_positions
+from stagetransfer.advise.alike import (
+    SomeImages,
+    alike,
+    read_sources,
+    some_positions,
+    unlike_all,
+)
 from stagetransfer.advise.block_features import Features, block_features, gradient_norms
 from stagetransfer.advise.candidates import RANDOM, check_words, find_candidates
 from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
@@ -106,7 +112,7 @@ def write_advice(
         return SomeImages(of, found[shown.blocks[-1]])
 
     looks = alike(some(data), {name: some(of) for name, of in sources_data.items()})
-    doubts += no_words
+    doubts += [*no_words, *unlike_all(looks)]
     doubts += [f"left out: {line}" for line in (*left_out(finished), *no_cka, *not_read)]
     doubts += [UNKNOWN_GROUPS] if of_images is None and data.settings.root else []
     commands = [["+experiment=scratch", *words]]
