@@ -7,24 +7,12 @@ from pathlib import Path
 
 from stagetransfer.advise.advice import advise
 from stagetransfer.advise.advice_page import advice_page
-from stagetransfer.advise.alike import (
-    SomeImages,
-    alike,
-    read_sources,
-    some_positions,
-    unlike_all,
-)
+from stagetransfer.advise.alike import SomeImages, alike, read_sources, some_positions, unlike_all
 from stagetransfer.advise.block_features import Features, block_features, gradient_norms
 from stagetransfer.advise.candidates import RANDOM, check_words, find_candidates
 from stagetransfer.advise.fine_tuned import cka_to_own, own_networks
 from stagetransfer.advise.judge import FILE
-from stagetransfer.advise.outcomes import (
-    left_out,
-    network_name,
-    outcomes,
-    prior,
-    read_finished,
-)
+from stagetransfer.advise.outcomes import left_out, network_name, outcomes, prior, read_finished
 from stagetransfer.advise.probe import divide
 from stagetransfer.advise.short_trainings import (
     Tried,
