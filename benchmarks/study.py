@@ -25,13 +25,14 @@ from benchmarks.study_tables import (
     claims,
     differences,
     forest,
+    load_network,
     save_table,
     summaries,
     trained,
     with_holm,
 )
 from benchmarks.tables import show
-from stagetransfer.api import load_runs, train
+from stagetransfer.api import train
 from stagetransfer.errors import UserError
 from stagetransfer.figures import save_figure
 
@@ -84,7 +85,7 @@ def main() -> None:
                 except UserError as error:  # the other runs are trained nevertheless
                     print(f"  failed: {error}", flush=True)
     for network in options.network if options.archives else ():
-        runs = load_runs(options.outputs / network)
+        runs = load_network(options.outputs, network)
         for seed in sorted({run.seed for run in runs}):
             folders = [run.folder for run in runs if run.seed == seed]
             pack(folders, options.archives / f"{network}-seed{seed}.tar.xz")

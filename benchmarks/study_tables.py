@@ -70,11 +70,17 @@ class Summary:
         return "positive" if self.low > 0 else "negative" if self.high < 0 else "undecided"
 
 
+def load_network(outputs: Path, network: str) -> list[Run]:
+    """Return the finished runs of a network; none if it has not begun."""
+    folder = outputs / network
+    return list(load_runs(folder)) if folder.is_dir() else []
+
+
 def differences(outputs: Path, cells: Sequence[tuple[str, str]]) -> Iterator[Difference]:
     """Yield the differences of every cell that has runs."""
     for network in dict.fromkeys(network for network, _ in cells):
         by_target: dict[str, list[Run]] = {}
-        for run in load_runs(outputs / network):
+        for run in load_network(outputs, network):
             by_target.setdefault(_target_of(run), []).append(run)
         for target in (target for of, target in cells if of == network and target in by_target):
             # With fewer resamples, no p-value could pass a correction over 54 comparisons.
@@ -132,7 +138,7 @@ def trained(outputs: Path, networks: Sequence[str]) -> tuple[int, float]:
 
     A source stage counts once for each key, however many runs share it.
     """
-    runs = [run for network in networks for run in load_runs(outputs / network)]
+    runs = [run for network in networks for run in load_network(outputs, network)]
     seconds = {stage["key"]: float(stage["seconds"]) for run in runs for stage in run.stages}
     return len(runs), sum(seconds.values()) / 3600
 

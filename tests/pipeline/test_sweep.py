@@ -189,6 +189,13 @@ def test_the_summary_says_how_many_runs_learned(tmp_path, capsys):
     assert (found["runs"], found["learned"]) == ("3", "1")
 
 
+def test_a_damaged_run_does_not_end_the_summary_in_an_error(tmp_path, capsys):
+    folder = make_run(tmp_path)
+    (folder / "predictions.csv").write_text("id\n")
+    _show_results([SimpleNamespace(run=folder)])
+    assert str(folder / "predictions.csv") in capsys.readouterr().err
+
+
 def test_an_option_that_does_not_exist_is_an_error_before_any_job(tmp_path):
     done = train("-m", "model=paper,papre", f"paths.outputs={tmp_path}")
     assert done.returncode == 2

@@ -13,6 +13,13 @@ from stagetransfer.errors import UserError, first_line
 
 T = TypeVar("T")
 
+# Arguments of Lightning's Trainer, and the keys here that take their place: each stage can have a
+# value of its own.
+INSTEAD = {
+    "trainer.gradient_clip_val": "recipe.gradient_clip_norm",
+    "trainer.max_epochs": "recipe.epochs",
+}
+
 
 def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
     """Merge the parts, each with the key under which it stands, into an instance of the schema.
@@ -41,13 +48,6 @@ def typed(schema: type[T], *parts: tuple[str, Mapping[str, Any]]) -> T:
         made, {one.name: _join(parts[0][0], one.name) for one in fields(cast(Any, schema))} | keys
     )
     return made
-
-
-# What Lightning calls otherwise; a stage may have its own value of these.
-INSTEAD = {
-    "trainer.gradient_clip_val": "recipe.gradient_clip_norm",
-    "trainer.max_epochs": "recipe.epochs",
-}
 
 
 def as_boolean(value: object, key: str, other: str = "") -> bool:

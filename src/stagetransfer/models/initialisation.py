@@ -73,15 +73,17 @@ def scale_outputs(backbone: Backbone, images: Tensor, blocks: Iterable[str] | No
 
 @contextmanager
 def _without_dropout(network: nn.Module) -> Iterator[None]:
-    """Turn off dropout and its like within the block, and keep buffers as they are."""
+    """Turn off dropout within the block. Normalisation keeps its mode, and then its buffers."""
     normalise = [one for one in network.modules() if isinstance(one, _NormBase) and one.training]
     before = [(buffer, buffer.clone()) for one in normalise for buffer in one.buffers()]
-    with evaluation_mode(network):
-        for module in normalise:
-            module.training = True
-        yield
-    for buffer, value in before:
-        buffer.copy_(value)
+    try:
+        with evaluation_mode(network):
+            for module in normalise:
+                module.training = True
+            yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def _scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor, *, goal: float) -> Tensor:

@@ -104,7 +104,7 @@ def without_prefix(tensors: Mapping[str, Tensor], known: Collection[str]) -> dic
 
 
 def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors, and the settings of the network as an exported file states them."""
+    """Return the tensors, and of a checkpoint of ours the network's settings as metadata."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # PyTorch stores tensors without compression

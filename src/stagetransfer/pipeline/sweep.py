@@ -248,7 +248,11 @@ def _show_results(begun: Sequence[Job]) -> None:
     from stagetransfer.runs.reader import is_finished, read_runs
 
     folders = dict.fromkeys(job.run for job in begun if job.run is not None)  # a run counts once
-    runs, _ = read_runs([folder for folder in folders if is_finished(folder)])
+    try:
+        runs, _ = read_runs([folder for folder in folders if is_finished(folder)])
+    except UserError as error:  # the exit code is that of the jobs
+        print(f"no table of results: {error}", file=sys.stderr)
+        return
     names = ("accuracy", "recall", "cross_entropy")
     rows = [
         {"condition": run.condition, "r": f"{run.ratio:g}{_worse(run)}", "runs": 1}

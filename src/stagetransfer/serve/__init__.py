@@ -1,7 +1,7 @@
 """A page on this machine for looking around in finished runs; nothing leaves the machine.
 
-`app` has the routes, `guard` what keeps others out, `site` what all pages share, and each page is a
-module of its own. The answer, figures, tables and intervals are those of the report.
+`web_app` has the routes, `guard` what keeps others out, `site` what all pages share. Each page
+is a module of its own. The answer, figures, tables and intervals are those of the report.
 """
 
 from stagetransfer.serve.server import serve
