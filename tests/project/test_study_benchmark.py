@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from conftest import REPOSITORY
@@ -75,7 +76,11 @@ def test_claims(outputs, tables):
         np.array([getattr(row, k) for row in of]) for k in ("difference", "variance")
     )
     assert found.mean == pytest.approx(combine_effects(effects, variances, "pm").mean_effect_re)
-    assert found.low < found.mean < found.high
+    weights = 1 / (variances + found.tau**2)
+    plain = 1 / weights.sum()  # the squared standard error
+    of_knapp_and_hartung = plain * (weights * (effects - found.mean) ** 2).sum() / (len(of) - 1)
+    half = stats.t.ppf(0.975, len(of) - 1) * math.sqrt(max(plain, of_knapp_and_hartung))
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
 
     def row(a, b, r, mean, cell):
         ends = mean - 1, mean + 1, 0.25
