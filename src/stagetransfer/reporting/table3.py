@@ -33,8 +33,8 @@ SLOPE_NOTES = (
     "does not hold here. No line is fitted to runs that did not learn.",
     "fit: 'bad' if the line leaves more than 5 % of the variance among the means per ratio "
     "unexplained, and more than the spread of the runs explains (F test of lack of fit).",
-    "area: the area under the curve through the means at each r, divided by the range of r, so a "
-    "mean of the metric over r, with its 95 % interval.",
+    "area: the area under the curve through the means at each r, divided by the range of r. It "
+    "is a mean of the metric over r, with its 95 % interval.",
 )
 PAPER_NOTE = (
     "paper: Suzuki et al. 2018, Table 3. Its unit is unknown: an accuracy given as a fraction "
