@@ -82,7 +82,7 @@ def test_the_best_features_come_first_and_say_where_to_tune():
 
 def test_without_a_difference_nothing_is_recommended():
     found = ranked(random=(1, 1), other=(1, 1))
-    assert found.sentence.startswith("No candidate differs detectably from random weights")
+    assert found.sentence.startswith("No candidate is detectably better than random weights")
 
 
 def test_of_equal_candidates_the_cheapest_is_named():

@@ -147,7 +147,7 @@ def answer(ranking: Sequence[Ranked]) -> tuple[Ranked, str]:
     if top.candidate.name == RANDOM or not top.gain.low > 0:
         best = next((one for one in ranking if one.candidate.name != RANDOM), top)
         return best, (
-            "No candidate differs detectably from random weights. The best probe is that of "
+            "No candidate is detectably better than random weights. The best probe is that of "
             f"{best.candidate.name} ({_points(best.gain)} of macro recall). Compare it with "
             "scratch by short trainings, or look for another source."
         )
