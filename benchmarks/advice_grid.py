@@ -1,7 +1,7 @@
 """Whether advice comes true: python -m benchmarks.advice_grid DATA --seeds 3
 
 DATA has natural/ (Tiny ImageNet), texture/ (DTD), and lung_ct/. For each of twelve targets,
-`advise` ranks six candidates: random values, three chains of generated sources, ImageNet weights,
+`advise` ranks six candidates: random weights, three chains of generated sources, ImageNet weights,
 and these after five classes of DTD. All candidates are then trained on all targets, and `advise
 --judge` compares. The DTD targets have the other five classes. Tiny ImageNet's images are among
 those that the ImageNet weights were trained on, which is unfair on these targets.

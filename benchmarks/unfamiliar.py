@@ -17,12 +17,12 @@ AUROC and FPR at 95 % TPR are those of a group against the test images: FPR is t
 group that passes for lung where 95 % of the test images do. "Marked" is the share above the
 threshold; the worst class is that of the test images whose share is the highest.
 
-Scores: kNN, distance to the 10th training image of the head's input, of length 1 or not (Sun et al.
-2022, ICML); Mahalanobis distance to the nearest class of the head's input, and of the channel
+Scores: kNN, distance to the 10th training image of the head's input, of unit length or not (Sun et
+al. 2022, ICML); Mahalanobis distance to the nearest class of the head's input, and of the channel
 means of all blocks (Lee et al. 2018, NeurIPS); kNN and simplified local outlier factor (Schubert,
-Zimek, Kriegel 2014, DMKD 28) of these, and weighted geometric means of the two, of which
-`stagetransfer predict` takes that with 3/4; energy (Liu et al. 2020, NeurIPS); ViM (Wang et al.
-2022, CVPR).
+Zimek, Kriegel 2014, DMKD 28) of these; A^p B^(1 - p), where A is this factor and B the kNN distance
+over its median, of which `stagetransfer predict` takes that with p = 3/4; energy (Liu et al. 2020,
+NeurIPS); ViM (Wang et al. 2022, CVPR).
 """
 
 from __future__ import annotations
@@ -144,15 +144,15 @@ def _fitted(network: Backbone, train: Features, labels: NDArray[np.int64]) -> di
         return np.asarray(away[:, -1] * (1 / own[places]).mean(1) ** power)
 
     return {
-        "kNN, length 1 (0.1)": knn("head", unit),
+        "kNN, unit length (version 0.1)": knn("head", unit),
         "kNN": knn("head", lambda x: x),
         "Mahalanobis": mahalanobis("head", lambda x: x, True),
         "energy": lambda x: -np.asarray(logsumexp(x["logits"], axis=1)),
         "ViM": _vim(network, train),
         "blocks, kNN": knn("blocks", standard),
-        "blocks, local outlier factor": lambda x: factor(x, 1),
-        "blocks, the same to 1/2": lambda x: factor(x, 0.5),
-        "blocks, the same to 3/4": lambda x: (
+        "blocks, A (local outlier factor)": lambda x: factor(x, 1),
+        "blocks, A^(1/2) B^(1/2)": lambda x: factor(x, 0.5),
+        "blocks, A^(3/4) B^(1/4)": lambda x: (
             chosen(torch.from_numpy(x["blocks"]).float()).double().numpy()
         ),
         "blocks, Mahalanobis by class": mahalanobis("blocks", standard, True),

@@ -82,14 +82,16 @@ def test_the_best_features_come_first_and_say_where_to_tune():
 
 def test_without_a_difference_nothing_is_recommended():
     found = ranked(random=(1, 1), other=(1, 1))
-    assert found.sentence.startswith("No candidate can be told from random values")
+    assert found.sentence.startswith("No candidate is detectably better than random weights")
 
 
 def test_of_equal_candidates_the_cheapest_is_named():
     found = ranked(random=(0, 0), cheap=(0.59, 0), dear=(0.6, 0))
     assert [one.candidate.name for one in found.ranking] == ["dear", "cheap", "random"]
-    assert "but cheap cannot be told from it" in found.sentence
-    assert found.sentence.endswith("The cheapest of these is cheap: tune it from conv2.")
+    assert "but cheap does not differ detectably from it" in found.sentence
+    assert found.sentence.endswith(
+        "Of these, cheap needs the fewest trained stages: tune it from conv2."
+    )
 
 
 def test_probes_are_those_of_scikit_learn_and_divide_no_patient():

@@ -108,9 +108,9 @@ def test_what_is_farther_away_has_the_larger_distance():
     groups = [f"p{i // 4}" for i in range(80)]
     table = alike(some(0, groups), {"near": some(0), "far": some(3)}).set_index("images")
     assert list(table.index) == ["target", HALVES, "near", "far"]
-    assert table.loc[HALVES, "told_apart"] < 0.7
-    assert table.loc["near", "told_apart"] < 0.7
-    assert table.loc["far", "told_apart"] > 0.95
+    assert table.loc[HALVES, "classifier_accuracy"] < 0.7
+    assert table.loc["near", "classifier_accuracy"] < 0.7
+    assert table.loc["far", "classifier_accuracy"] > 0.95
     assert table.loc["far", "frechet"] > 5 * table.loc["near", "frechet"]
     assert np.isnan(table.loc["target", "frechet"])
 
@@ -135,7 +135,7 @@ def test_a_target_unlike_all_sources():
 )
 def test_from_which_accuracy_on_sets_are_unlike(halves, of_sources, lines):
     looks = pd.DataFrame({"images": ["target", HALVES, "natural", "texture"]})
-    looks["told_apart"] = [math.nan, halves, *of_sources]
+    looks["classifier_accuracy"] = [math.nan, halves, *of_sources]
     assert len(unlike_all(looks)) == lines
 
 

@@ -89,7 +89,7 @@ def test_the_better_half_is_trained_by_the_whole_recipe(trained):
     found = with_trainings(ADVICE, tried)
     assert found.pick.candidate.name == "b"
     assert "random 0.400" in found.sentence
-    assert found.sentence.endswith("Before them: Take a.")
+    assert found.sentence.endswith("Before these trainings, the advice was: Take a.")
 
 
 def test_a_diverged_training_is_the_worst(trained, monkeypatch):
@@ -110,7 +110,7 @@ def test_no_training_begins_that_would_not_end_in_time(trained):
 def test_the_first_training_is_made_with_any_budget(trained):
     tried = short_trainings(ADVICE, [], 1e-3, lambda _: None)
     assert len(tried) == 1
-    assert "no other was trained so long" in with_trainings(ADVICE, tried).sentence
+    assert "no other candidate was trained for as long" in with_trainings(ADVICE, tried).sentence
     assert math.isclose(tried[0].cross_entropy, 0.9)
     assert json.dumps(trained) == '[["a", 6, 100]]'
 

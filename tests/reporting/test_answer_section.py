@@ -56,7 +56,7 @@ def test_an_open_question_comes_with_what_would_settle_it(tmp_path):
     (line,) = found["bullets"]
     assert f"{100 * plan.detectable:.1f} points" in line
     for number in (plan.seeds, plan.groups):
-        assert (f"{number} " if number else "up to 1,000") in line
+        assert (f"{number} " if number else "more than 1,000") in line
 
 
 def test_what_cannot_be_concluded_is_said_once(tmp_path):
@@ -64,7 +64,8 @@ def test_what_cannot_be_concluded_is_said_once(tmp_path):
     make_run(tmp_path, "two_stage", dead=True, groups_per_class=6)
     found = texts(study_of(tmp_path))
     assert "natural (" in found["answer"]
-    assert "cannot be told from scratch with so few patients" in found["answer"]
+    why = "because a class has too few test patients"
+    assert f"could not be compared reliably with scratch, {why}" in found["answer"]
     assert "was not compared with scratch (two_stage did not learn in 1 of 1" in found["answer"]
     assert sum("CON (6)" in line for line in found["problems"]) == 1
     assert any("two_stage, r = 1: did not learn" in line for line in found["problems"])

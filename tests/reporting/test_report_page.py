@@ -146,7 +146,7 @@ def test_a_single_run_without_groups_with_a_custom_chain(tmp_path):
     assert "a\\|b" in text  # a class name that Markdown would take for two cells
     assert "there is no slope" in text
     assert "No two conditions" in text
-    assert "hold no metrics.csv" in text
+    assert "have no metrics.csv" in text
 
 
 def test_many_classes_with_long_names(tmp_path):

@@ -46,7 +46,7 @@ def test_areas_and_operating_points_match_scikit_learn(sweep):
         (condition, name) for condition in ("scratch", "two_stage") for name in CLASSES
     ]
     assert tables["roc"].columns[2:] == [
-        "AUROC", "AUROC (DeLong)", "left of 0.1 (McClish)",
+        "AUROC", "AUROC (DeLong)", "partial area to 0.1 (McClish)",
         "sensitivity at 0.05", "sensitivity at 0.1", "sensitivity at 0.2",
     ]  # fmt: skip
     for condition, name, area, by_delong, part, _, sensitivity, _ in tables["roc"].rows:

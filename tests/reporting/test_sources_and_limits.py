@@ -93,12 +93,12 @@ def test_each_remark_is_one_limit_with_the_stages_that_it_was_made_on(tmp_path):
         make_run(tmp_path, "natural", seed=seed, health=remarks, source_health=remarks)
     improving, *rose = further_limits(study_of(tmp_path))
     assert improving == (
-        "Still improving (scratch target 1 of 2, natural target 2 of 2, natural 1-natural 1 of 1 "
-        "trained)"
+        "Still improving (scratch target in 1 of 2, natural target in 2 of 2, natural 1-natural in "
+        "1 of 1 trainings)"
     )
     assert rose == [
-        "The training loss rose to 3.5 nats (natural target 2 of 2, natural 1-natural 1 of 1 "
-        "trained; other numbers in others)"
+        "The training loss rose to 3.5 nats (natural target in 2 of 2, natural 1-natural in 1 of "
+        "1 trainings; the numbers differ)"
     ]
 
 
@@ -128,7 +128,7 @@ def test_crossed_source_seeds_in_the_overview(tmp_path):
     found = gather_runs([tmp_path])
     study = Study(found.runs, 100)
     text = source_seeds(study)
-    assert "varies on its own (0, 1)" in text
+    assert "varies independently of the seed (0, 1)" in text
     assert "include the variance of source training" in text
     section = overview_section(study, found.unfinished)
     lines = [line for block in section.blocks if hasattr(block, "lines") for line in block.lines]

@@ -74,4 +74,4 @@ def _try_the_map(page, base):
     page.locator("[name=x]").fill("0")
     page.locator("[name=y]").fill("0")
     page.locator("[name=y]").press("Enter")
-    expect(reason).to_have_text("x 0, y 0: not lung.")
+    expect(reason).to_have_text("x 0, y 0: outside the lungs.")

@@ -219,7 +219,7 @@ def test_a_comparison_has_the_difference_of_the_report_and_counts_images(pages, 
             if column == "label" or sets[3].any() or sets[4].any():
                 assert cells(page, name) == [str(one.sum()) for one in sets]
     assert f"Only two_stage is right: {(a & ~b).sum()} images" in text(page)
-    assert "The images are not at hand" in page
+    assert "The images are not available" in page
     assert "best.ckpt is missing" in page
 
 

@@ -138,7 +138,7 @@ def test_what_predict_says_about_windows_is_shown(pages, monkeypatch):
 
 
 def test_outside_of_the_lungs_nothing_is_explained(pages):
-    assert "x 0, y 0: not lung." in pages.get("/slices/0/0/window?x=0&y=0").text
+    assert "x 0, y 0: outside the lungs." in pages.get("/slices/0/0/window?x=0&y=0").text
     assert "x must be 0 to 127" in pages.get("/slices/0/0/window?x=128&y=-1").text
 
 

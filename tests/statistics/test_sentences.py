@@ -41,8 +41,8 @@ def result(estimate=0.004, low=-0.009, high=0.017, p_value=0.5, seeds=3):
         (
             result(seeds=1),
             {},
-            "+0.4 points [-0.9, 1.7], no evidence of a difference; one seed only, so it is "
-            "unknown how seeds differ",
+            "+0.4 points [-0.9, 1.7], no evidence of a difference; one seed only, so the "
+            "variance over seeds is unknown",
         ),
         (result(NAN, NAN, NAN, NAN), {}, "not defined on this test set"),
     ],

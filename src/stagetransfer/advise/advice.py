@@ -1,4 +1,4 @@
-"""Candidates in order of their probes, with intervals of the gain over random values."""
+"""Candidates in order of their probes, with intervals of the gain over random weights."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Ranked:
     block: str  # the one whose features the linear probe does best on
     tune_from: str  # the first block after it, from which to tune
     recall: Interval  # macro recall of that probe
-    gain: Interval  # its difference to the best probe of random values
+    gain: Interval  # its difference to the best probe of random weights
     behind: Interval  # the best candidate's recall minus this one's; 0 for the best one itself
     by_ratio: Mapping[float, float]  # macro recall of the probe at each ratio
     scores: Mapping[str, float]  # other scores of the features of `block`
@@ -140,34 +140,35 @@ def advise(
 def answer(ranking: Sequence[Ranked]) -> tuple[Ranked, str]:
     """Return the pick, and what to do in one or two sentences that claim no more than is known.
 
-    Of candidates that cannot be told from the first, the pick is the one with the best rank on
-    other targets, where all of them have one; otherwise the one that is cheapest to train.
+    Of candidates that do not differ detectably from the first, the pick is the one with the best
+    rank on other targets, where all of them have one; otherwise the one with the fewest stages.
     """
     top = ranking[0]
     if top.candidate.name == RANDOM or not top.gain.low > 0:
         best = next((one for one in ranking if one.candidate.name != RANDOM), top)
         return best, (
-            "No candidate can be told from random values: the best probe is that of "
+            "No candidate is detectably better than random weights. The best probe is that of "
             f"{best.candidate.name} ({_points(best.gain)} of macro recall). Compare it with "
             "scratch by short trainings, or look for another source."
         )
     equal = [one for one in ranking[1:] if not one.behind.low > 0 and one.candidate.name != RANDOM]
-    gain = f"its probe gains {_points(top.gain)} of macro recall over random values"
+    gain = f"its probe gains {_points(top.gain)} of macro recall over random weights"
     if not equal:
         text = f"Take {top.candidate.name} and tune from {top.tune_from}: {gain}, and is better"
         return top, f"{text} than every other candidate's."
     others = ", ".join(one.candidate.name for one in equal)
-    text = f"{top.candidate.name} comes first ({gain}), but {others} cannot be told from it."
+    differ = "do not differ" if len(equal) > 1 else "does not differ"
+    text = f"{top.candidate.name} comes first ({gain}), but {others} {differ} detectably from it."
     ranks = {id(one): one.prior for one in (top, *equal) if one.prior is not None}
     if len(ranks) == 1 + len(equal):
         pick = max([top, *equal], key=lambda one: ranks[id(one)])
-        why = "The best of these on other targets"
+        why = "had the best mean rank on other targets"
     else:
         pick = min([top, *equal], key=lambda one: one.candidate.trained)
-        why = "The cheapest of these"
+        why = "needs the fewest trained stages"
     if pick is top:
         return top, f"{text} So take {top.candidate.name} and tune from {top.tune_from}."
-    return pick, f"{text} {why} is {pick.candidate.name}: tune it from {pick.tune_from}."
+    return pick, f"{text} Of these, {pick.candidate.name} {why}: tune it from {pick.tune_from}."
 
 
 def _points(found: Interval) -> str:

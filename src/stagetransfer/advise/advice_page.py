@@ -22,18 +22,18 @@ METHOD = (
     f"patients, in {FOLDS} folds at most and several random divisions. Features are averaged over "
     f"positions and reduced to {DIMENSIONS} components. Intervals are 95 % intervals. Patients, "
     "divisions and the seeds of the sources are resampled together, and all candidates share the "
-    "resamples. The best block is chosen by the same figures, so every recall is a little too "
-    "high. A probe sees features before any tuning: it cannot know what tuning changes, and random "
-    "features are no measure of how well a network trained from scratch does. On a public "
-    "benchmark such scores alone do not beat the rule to take ImageNet; see the documentation."
+    "resamples. The best block is chosen by the same recalls, so every recall is a little too "
+    "high. A probe measures features before any tuning. It does not show what tuning changes, and "
+    "the recall of random weights does not show how well a network trained from scratch performs. "
+    "On a public benchmark, such scores alone are no better than always taking ImageNet weights; "
+    "see the documentation."
 )
 SCORES_NOTE = (
-    "Scores of the features of the best block, each of which predicts a better result by a higher "
-    "value. Values of one column may be compared, columns not. LEEP uses the source's own classes, "
-    f"so it is no measure for random values. The neighbours are the {NEIGHBOURS} nearest. Feature "
-    "utility is one number for a network, by the gradients of its first two layers. CKA, where "
-    "there are runs from scratch on this target, is the mean over blocks of the similarity to "
-    "their networks."
+    "Scores of the features of the best block. A higher value predicts a better result. Only "
+    "values of the same column can be compared. LEEP uses the source's own classes, so it means "
+    f"nothing for random weights. The nearest neighbours are {NEIGHBOURS}. Feature utility is one "
+    "number for a network, from the gradients of its first two layers. CKA, if there are runs from "
+    "scratch on this target, is the mean over blocks of the similarity to their networks."
 )
 
 
@@ -51,9 +51,9 @@ def advice_page(
         answer.append(Bullets(doubts, kind="problems"))
     return [
         Section("Answer", [*answer, _plot(advice), _ranking(advice)]),
-        Section("Next", [Text("To test the advice, with the test set:"), Bullets(commands)]),
+        Section("Next", [Text("Commands to test the advice on the test set:"), Bullets(commands)]),
         *([Section("Short trainings", [_trainings(tried)])] if tried else []),
-        Section("How alike the images are", [_alike(looks, looked_by)]),
+        Section("How similar the images are", [_alike(looks, looked_by)]),
         Section("Every block", [_blocks(advice)]),
         Section("Other scores", [_scores(advice)]),
         Section("Method", [Text(METHOD)]),
@@ -72,12 +72,12 @@ def _ranking(advice: Advice) -> Table:
         cells += [fmt.number(one.prior, 2), str(one.candidate.trained)]
         rows.append([one.candidate.name, one.block, one.tune_from, recall, *cells])
     columns = ["candidate", "best block", "tune from", "macro recall", "gain", "behind the first"]
-    columns += ["rank elsewhere", "stages"]
+    columns += ["rank on other targets", "stages"]
     note = (
-        "gain: points of macro recall over random values. behind the first: if the interval lies "
-        "above 0, the first candidate's probe is better. rank elsewhere: the mean rank of its runs "
-        "on other targets in these outputs, from 0 (worst) to 1 (best). stages: how many were "
-        "trained for it."
+        "gain: points of macro recall over random weights. behind the first: points of macro "
+        "recall; if the interval lies above 0, the first candidate's probe is better. rank on "
+        "other targets: the mean rank of its runs on other targets in these outputs, from 0 "
+        "(worst) to 1 (best). stages: the number of stages that were trained for it."
     )
     title = "Candidates, the best probe first"
     return Table("advice", title, columns, rows, [note], advice.table(), left=3)
@@ -93,8 +93,8 @@ def _trainings(tried: Sequence[Tried]) -> Table:
     names = "candidate epochs cross_entropy recall recall_low recall_high seconds"
     frame = data_frame(names, data)
     note = (
-        "One seed each, and the validation images that the recipe sets aside. Half of the "
-        "candidates, those with the lower cross-entropy, were trained for twice as long."
+        "Each training has one seed, and is judged on the validation images of the recipe. The "
+        "half of the candidates with the lower cross-entropy was trained for twice as long."
     )
     columns = ["candidate", "epochs", "cross-entropy", "macro recall", "seconds"]
     return Table("trainings", "Short trainings, on validation images", columns, rows, [note], frame)
@@ -102,7 +102,7 @@ def _trainings(tried: Sequence[Tried]) -> Table:
 
 def _alike(looks: pd.DataFrame, looked_by: str) -> Table:
     whole, short = ["count", "classes", "patients"], ["effective_classes", "spectrum_slope"]
-    others = ["grey", "contrast", "colour", "neighbours", "frechet", "told_apart"]
+    others = ["grey", "contrast", "colour", "neighbours", "frechet", "classifier_accuracy"]
     digits = dict.fromkeys(whole, 0) | dict.fromkeys(short, 1) | dict.fromkeys(others, 2)
     rows = [
         [str(row["images"]), *(fmt.number(row[name], digits[name]) for name in looks.columns[1:])]
@@ -113,9 +113,10 @@ def _alike(looks: pd.DataFrame, looked_by: str) -> Table:
         "effective classes: exponential of the entropy of their shares. grey, contrast, colour: "
         "mean, standard deviation and distance from grey, in [0, 1]. neighbours: correlation of "
         "neighbouring pixels. spectrum slope: of log power against log frequency.",
-        f"frechet, told apart: distance from the target on features of {looked_by}. told apart: "
-        "balanced accuracy of a linear classifier, 0.5 if the images cannot be distinguished. Two "
-        "halves of the target, with different patients, show what equal images would have.",
+        "frechet, classifier accuracy: Fréchet distance from the target, and balanced accuracy of "
+        "a linear classifier that distinguishes the images from those of the target (0.5 if it "
+        f"cannot), both on features of {looked_by}. Two halves of the target, with different "
+        "patients, show which values equal images would have.",
     ], looks)  # fmt: skip
 
 
@@ -128,8 +129,8 @@ def _blocks(advice: Advice) -> Table:
     ]
     title = "Macro recall of the linear probe on the features of each block"
     note = (
-        "From the input to the output. A fall towards the end says that the last blocks are bound "
-        "to the source's own classes, and should be tuned."
+        "From the input to the output. If the recall falls towards the end, the last blocks are "
+        "specific to the source's own classes and should be tuned."
     )
     return Table("blocks", title, ["block", *names], rows, [note], advice.blocks)
 
@@ -173,7 +174,7 @@ def _plot(advice: Advice) -> Plot:
     caption = (
         "Left: the linear probe of each candidate's best block with all training images, with its "
         "95 % interval. Right: the same at a smaller share of the images, for the first candidates "
-        "and random values."
+        "and random weights."
     )
     recalls = [(one.candidate.name, "", one.recall.estimate) for one in advice.ranking]
     alt = fmt.described("Macro recall of the probe, best first", recalls)

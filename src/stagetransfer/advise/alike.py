@@ -1,4 +1,4 @@
-"""How alike the target's and the sources' images are: what they look like, and how far apart."""
+"""How similar the target's and the sources' images are: appearance, and distances of features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ BATCH = 64
 HALVES = "two halves of the target"
 # From this balanced accuracy on, at most one image in twenty is taken for one of the other set, so
 # hardly any image has its like there. The embedded sources have 0.81 to 0.94 against the embedded
-# target, by random values of AlexNet; its own halves have 0.42 to 0.53.
+# target, by random weights of AlexNet; its own halves have 0.42 to 0.53.
 FAR = 0.95
 
 
@@ -79,8 +79,8 @@ def read_sources(
 def alike(target: SomeImages, sources: Mapping[str, SomeImages]) -> pd.DataFrame:
     """Return a row for the target, one for two halves of it, and one per source.
 
-    "frechet" and "told_apart" compare with the target, on the principal components of both sets.
-    The two halves hold different patients: they show how far apart equal images seem to be.
+    "frechet" and "classifier_accuracy" compare with the target, on the principal components of both
+    sets. The two halves hold different patients: they show which values equal images would have.
     """
     features, units = target.features, target.units
     names = np.random.default_rng(0).permutation(np.unique(units))
@@ -97,28 +97,28 @@ def alike(target: SomeImages, sources: Mapping[str, SomeImages]) -> pd.DataFrame
 
 
 def unlike_all(looks: pd.DataFrame) -> list[str]:
-    """Return a line if the target is told apart from every source, and its halves are not.
+    """Return a line if a classifier tells the target from every source, and not its halves.
 
     `looks` is that of `alike`. Sources whose images are not known are not in it.
     """
-    told_apart = looks.set_index("images")["told_apart"]
-    halves, sources = told_apart[HALVES], told_apart.drop(["target", HALVES])
+    accuracy = looks.set_index("images")["classifier_accuracy"]
+    halves, sources = accuracy[HALVES], accuracy.drop(["target", HALVES])
     if sources.empty or not (sources >= FAR).all() or not halves < FAR:
         return []
     return [
         f"the target is unlike all sources that were compared ({', '.join(sources.index)}): a "
-        f"linear classifier tells their images apart with a balanced accuracy of "
-        f"{sources.min():.2f} or more, and two halves of the target with {halves:.2f}"
+        "linear classifier distinguishes their images from those of the target with a balanced "
+        f"accuracy of {sources.min():.2f} or more, but two halves of the target with {halves:.2f}"
     ]
 
 
 def _distances(a: Floats, units_of_a: Names, b: Floats, units_of_b: Names) -> dict[str, float]:
     if min(len(a), len(b)) < 2:
-        return {"frechet": float("nan"), "told_apart": float("nan")}
+        return {"frechet": float("nan"), "classifier_accuracy": float("nan")}
     both: Array = reduced(np.concatenate([a, b]))
     first, second = both[: len(a)], both[len(a) :]
     accuracy = two_sample_accuracy(first, second, (units_of_a.tolist(), units_of_b.tolist()))
-    return {"frechet": frechet_distance(first, second), "told_apart": accuracy}
+    return {"frechet": frechet_distance(first, second), "classifier_accuracy": accuracy}
 
 
 def appearance(data: DomainDataModule) -> dict[str, float]:

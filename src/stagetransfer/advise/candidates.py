@@ -1,4 +1,4 @@
-"""What a target could be tuned from: stored stages, published weights, files, random values."""
+"""What a target could be tuned from: stored stages, published weights, files, random weights."""
 
 import json
 import os
@@ -40,7 +40,7 @@ class Candidate:
 
 
 def find_candidates(sources: Sequence[str], model: Model) -> tuple[list[Candidate], list[str]]:
-    """Return the candidates, random values first, and doubts: why some stages are none, and more.
+    """Return the candidates, random weights first, and doubts: why some stages are none, and more.
 
     Sources are outputs folders, whose finished stages count; files with weights; and the names of
     published weights. Stages of another network than `model` are left out. Each candidate has a

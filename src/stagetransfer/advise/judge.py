@@ -57,10 +57,10 @@ def read_judged(folders: Sequence[Path]) -> tuple[list[Judged], list[str]]:
         truth = own.groupby("candidate")["recall"].mean()
         truth = truth[[name for name in given.index if name in truth.index]]
         if len(truth) < 2:
-            lines.append(f"{file}: finished runs of fewer than two of its candidates")
+            lines.append(f"{file}: fewer than two of its candidates have finished runs")
             continue
         if pick not in truth.index:
-            lines.append(f"{file}: no finished run of its pick, {pick}")
+            lines.append(f"{file}: no finished run of the candidate that it recommends, {pick}")
             continue
         seeds = own.loc[own["candidate"] == truth.idxmax(), "recall"]
         published = pd.Series(truth.index.isin(names), truth.index)

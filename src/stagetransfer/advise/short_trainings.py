@@ -15,7 +15,7 @@ from stagetransfer.pipeline.search import successive_halving
 from stagetransfer.runs.reader import read_record
 
 SHARES = (2, 1)  # of the recipe's epochs and least steps: half of them, then all
-MOST = 4  # candidates, random values among them
+MOST = 4  # candidates, random weights among them
 TARGET = "++stage.target.recipe"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -48,7 +48,7 @@ def seconds_of(budget: str) -> float:
 def short_trainings(
     advice: Advice, words: Sequence[str], seconds: float, say: Callable[[str], None]
 ) -> list[Tried]:
-    """Train the first candidates and random values by half the recipe, the better half by all.
+    """Train the first candidates and random weights by half the recipe, the better half by all.
 
     They are ordinary runs, whose test results are not read. The lower cross-entropy on validation
     images goes on. No training begins that is expected to end after the budget, except the first.
@@ -90,7 +90,7 @@ def short_trainings(
 
 
 def train_words(ranked: Ranked, words: Sequence[str]) -> list[str]:
-    """Return the overrides of train.py that tune from a candidate, or train from random values."""
+    """Return the overrides of train.py that tune from a candidate, or train from random weights."""
     if ranked.candidate.name == RANDOM:
         return [*words, "chain=[target]"]
     return [*join_words(words, ranked.candidate), f"transfer.tune_from={ranked.tune_from}"]
@@ -103,10 +103,12 @@ def with_trainings(advice: Advice, tried: Sequence[Tried]) -> Advice:
     others = ", ".join(
         f"{one.ranked.candidate.name} {one.recall:.3f}" for one in longest if one is not best
     )
-    how = f" against {others}." if others else "; no other was trained so long."
+    none = "no other candidate was trained for as long"
+    how = f"; macro recall of the others: {others}." if others else f"; {none}."
     text = (
         f"In short trainings ({best.epochs} epochs, one seed), {best.ranked.candidate.name} had "
         f"the lowest validation loss, with a macro recall of {best.recall:.3f} [{best.low:.3f}, "
         f"{best.high:.3f}]{how}"
     )
-    return replace(advice, pick=best.ranked, sentence=f"{text} Before them: {advice.sentence}")
+    before = f"Before these trainings, the advice was: {advice.sentence}"
+    return replace(advice, pick=best.ranked, sentence=f"{text} {before}")

@@ -37,7 +37,7 @@ def roc(
     ] = None,
     partial: Annotated[
         float | None,
-        typer.Option(help="Also report the partial area left of this false-positive rate."),
+        typer.Option(help="Also report the partial area up to this false-positive rate."),
     ] = None,
     mcclish: Annotated[
         bool,

@@ -52,7 +52,7 @@ def stress(
         scale = scale_of(data)
         doubts = [f"left out: {run.folder.name}: {run.reason}" for run in found.unfinished]
         if SCRATCH not in {run.condition for run in found.runs}:
-            doubts.append("There is no run from scratch, and so no error relative to scratch.")
+            doubts.append("There is no run from scratch, so there is no error relative to scratch.")
         probabilities = {}
         for run in found.runs:
             begin = time.monotonic()
@@ -60,8 +60,8 @@ def stress(
             if moved := int((p[0].argmax(1) != run.probabilities.argmax(1)).sum()):
                 doubts.append(
                     f"{run.name}: {moved} of {len(run.ids)} images without a corruption are "
-                    "classified otherwise than in predictions.csv. Another machine or test_copies "
-                    "may be why."
+                    "classified differently than in predictions.csv. The reason may be another "
+                    "machine or test_copies."
                 )
             typer.echo(f"tested   {run.name} in {time.monotonic() - begin:.1f} s")
         robust = Robustness(Study(found.runs, count, found.conditions), probabilities, scale)

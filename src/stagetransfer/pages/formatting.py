@@ -114,7 +114,7 @@ def few_groups_note(study: Study, *, whole: bool = False) -> list[str]:
     if not dagger(study):
         return []
     note = f"† Not reliable: fewer than ten {study.too_few}."
-    more = " Intervals and p-values marked † do not show how patients differ. The same holds for "
+    more = " Intervals and p-values marked † may be too narrow or too small. The same holds for "
     return [note + (more + "every average over these classes.") * whole]
 
 

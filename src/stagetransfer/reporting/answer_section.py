@@ -13,9 +13,9 @@ from stagetransfer.runs.study import Pair, Study
 from stagetransfer.statistics import POINTS, plan
 
 PLAN_NOTE = (
-    "Power 80 %, level 5 %, before Holm's correction, from the variances between these seeds and "
-    "patients. It is a plan for more runs, not a result: the true difference may be far from the "
-    "measured one."
+    "For a power of 80 % at a level of 5 %, before Holm's correction, from the variances between "
+    "these seeds and patients. These numbers are a plan for more runs, not a result: the true "
+    "difference may be far from the measured one."
 )
 
 
@@ -39,7 +39,8 @@ def answer_section(study: Study, health: Sequence[Block]) -> Section:
     open_pairs = [x for x in pairs[study.main_ratio] if x.holm.get("accuracy", 0) > 0.05]
     have = study.num_groups, "test images" if study.groups is None else "test patients"
     if plans := [plan(f"{x.a} - {x.b}", x.metrics["accuracy"], *have) for x in open_pairs]:
-        blocks += [Text("What would settle it:"), Bullets(plans), Text(PLAN_NOTE, kind="note")]
+        blocks += [Text("What would settle the open comparisons:"), Bullets(plans)]
+        blocks.append(Text(PLAN_NOTE, kind="note"))
     return Section("Answer", blocks)
 
 
@@ -73,7 +74,8 @@ def _verdict(study: Study, pair: Pair) -> str:
         return f"was not compared with {pair.b} ({pair.refusal})"
     if study.too_few:
         unit = "images" if study.groups is None else "patients"
-        return f"cannot be told from {pair.b} with so few {unit}"
+        why = f"because a class has too few test {unit}"
+        return f"could not be compared reliably with {pair.b}, {why}"
     if not np.isfinite(result.low):
         return f"was compared with {pair.b} without an interval ({result.why})"
     if pair.holm["accuracy"] > 0.05:
@@ -96,7 +98,7 @@ def accuracy_table(study: Study) -> Table:
     ]
     data = data_frame("condition ratio accuracy low high seeds", found)
     notes = ["Mean over seeds, with its 95 % interval."]
-    notes[0] += " p, above: with Holm's correction." * (not study.share.setting)
+    notes[0] += " The p-values above have Holm's correction." * (not study.share.setting)
     name, r = f"answer{fmt.share_suffix(study)}", "share" if study.share.setting else "ratio"
     return Table(name, f"Test accuracy by condition and {r} r", columns, rows, notes, data)
 

@@ -71,8 +71,8 @@ def calibration_sections(study: Study) -> list[Section]:
     blocks: list[Block] = [table, *_diagram(study, bins)]
     if absent := len(at_main) - len(runs):
         text = (
-            f"{fmt.count(absent, 'run')} without {FILE} left out; earlier versions did not write "
-            "this file. `stagetransfer predict` writes it."
+            f"Left out: {fmt.count(absent, 'run')} without {FILE}. Earlier versions did not write "
+            "this file; `stagetransfer predict` writes it."
         )
         blocks.append(Text(text, kind="warning"))
     return [Section(f"Calibration at r = {fmt.ratio(study.main_ratio)}", blocks)]

@@ -19,7 +19,7 @@ def class_section(study: Study) -> Section:
     """Return the plots of recall and confusion matrices, and the numbers of both."""
     caption = f"{CAPTION} n: number of test images."
     if len(study.classes) > plots.MAX_CLASSES:
-        caption += f" The {plots.MAX_CLASSES} classes with the fewest test images."
+        caption += f" Shown are the {plots.MAX_CLASSES} classes with the fewest test images."
     if study.few:
         caption += f" Fewer than ten groups: {fmt.join(study.few)}."
     title = "Recall of each class against r"
@@ -68,7 +68,7 @@ def _most_frequent_errors(study: Study) -> str:
         label, taken = (study.classes[i] for i in np.unravel_index(wrong.argmax(), wrong.shape))
         text = f"{condition}: {np.trace(counts)} of {counts.sum()} predictions are correct"
         if wrong.any():
-            text += f"; the most frequent error is {label} as {taken} ({wrong.max()})"
+            text += f"; the most frequent error is {label} predicted as {taken} ({wrong.max()})"
         sentences.append(text)
     return ". ".join(sentences) + "."
 

@@ -14,10 +14,10 @@ FIGURES = ("accuracy", "recall")
 COLUMNS = "figure condition reference goal share low high seeds not_compared"
 NOTE = (
     "The smallest share r of the {of} at which a condition reaches the reference's mean at the "
-    "greatest r that both have, interpolated between the shares. In brackets: the shares at which "
-    "the 95 % interval of the distance to this goal includes zero; below it the condition is "
-    "worse, above it as good or better. Less than the smallest and more than the greatest r are "
-    "not measured."
+    "greatest r that both have, interpolated between the shares. In brackets: the range of shares "
+    "at which the 95 % interval of the difference from this goal includes zero. Below this range "
+    "the condition is worse, above it as good or better. Shares below the smallest and above the "
+    "greatest r were not measured."
 )
 
 

@@ -31,8 +31,8 @@ TEST_SET_CHOSE = (
     "overestimated"
 )
 VALIDATION_OF_FOLDS = (
-    "on validation data (mean over seeds and folds), which other folds test, so its advantage may "
-    "be overestimated"
+    "on validation data (mean over seeds and folds), which are test data of other folds, so its "
+    "advantage may be overestimated"
 )
 
 

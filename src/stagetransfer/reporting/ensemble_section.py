@@ -9,7 +9,7 @@ from stagetransfer.runs.study import Study
 NOTE = (
     "The ensemble is the mean of the conditions' probabilities, each at the temperature that fits "
     "its validation images. best: the condition with the lowest cross-entropy on validation "
-    "images. In each cell: the ensemble's figure, and ensemble - best with its 95 % interval, "
+    "images. In each cell: the ensemble's metric, and ensemble - best with its 95 % interval, "
     "paired by seed and patient (points; nats for the cross-entropy). These comparisons are not "
     "corrected for their number."
 )
@@ -25,7 +25,7 @@ def ensemble_sections(study: Study) -> list[Section]:
         return []
     rows = [[fmt.ratio(gain.ratio), gain.pair.b, *_cells(gain)] for gain in done.gains]
     columns = ["r", "best", *(fmt.LABELS[name] for name in FIGURES)]
-    title = "The ensemble of all conditions against the best of them"
+    title = "The ensemble of all conditions compared with the best condition"
     table = Table("ensemble", title, columns, rows, [NOTE], done.table(), left=2)
     left_out = [Bullets(done.left_out)] if done.left_out else []
     return [Section("Ensemble", [table, *left_out])]

@@ -11,7 +11,7 @@ from stagetransfer.runs.study import Study
 
 FEW_IN_FOLD = (
     "At least one fold has fewer than ten groups of some class. The intervals of single folds are "
-    "rough; use the pooled ones."
+    "not reliable; use the pooled ones."
 )
 POOLED = (
     "The test set is {count} folds of one split file (digest {digest}). Each run was trained on "
@@ -27,7 +27,7 @@ def fold_sections(study: Study) -> list[Section]:
     """Return one section per ratio; a warning if all runs are on one fold; none without folds."""
     first = study.runs[0]
     if first.fold is not None:
-        text = f"All runs are on fold {first.fold} of a split file. No run of another fold is here."
+        text = f"All runs are on fold {first.fold} of a split file; no other fold has a run."
         return [Section("Folds", [Text(text, kind="warning")])]
     if not first.folds or first.splits is None:
         return []

@@ -69,9 +69,9 @@ def _remarks(study: Study) -> Iterator[str]:
             found.setdefault(re.sub(r"\d+(\.\d+)?", "#", remark), []).append((place, remark))
     for places in found.values():
         counts = Counter(place for place, _ in places).items()
-        of = fmt.join(f"{' '.join(place)} {n} of {trainings[place]}" for place, n in counts)
-        also = "; other numbers in others" if len({remark for _, remark in places}) > 1 else ""
-        yield f"{places[0][1].rstrip('.')} ({of} trained{also})"
+        of = fmt.join(f"{' '.join(place)} in {n} of {trainings[place]}" for place, n in counts)
+        also = "; the numbers differ" if len({remark for _, remark in places}) > 1 else ""
+        yield f"{places[0][1].rstrip('.')} ({of} trainings{also})"
 
 
 def _rates(study: Study) -> list[str]:
@@ -109,14 +109,14 @@ def _data(study: Study) -> list[str]:
     if study.alone:
         unit = "image" if study.groups is None else "group (patient)"
         lines.append(
-            f"only one {unit} in {fmt.join(study.alone)}: how sure the figures are that depend on "
-            f"these classes cannot be estimated ({fmt.DASH} in the tables)."
+            f"only one {unit} in {fmt.join(study.alone)}: intervals that depend on these classes "
+            f"cannot be estimated ({fmt.DASH} in the tables)."
         )
     for name in ("confounder", "label_noise", "long_tail"):
         values = {run.config.get(f"domain.{run.chain[-1]}.{name}") for run in study.runs}
         if values != {None}:
             shown = fmt.join(sorted("none" if x is None else str(x) for x in values))
-            lines.append(f"the target was changed on purpose: {name} is {shown}.")
+            lines.append(f"the data of the target were changed on purpose: {name} is {shown}.")
     found = study.runs[0].identical_images or {}
     for kind, meaning in (
         ("across_splits", "another split, so the test is easier than it looks"),

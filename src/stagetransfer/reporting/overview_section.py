@@ -22,7 +22,7 @@ METHOD = (
 
 NO_METHOD = (
     "No interval and no test is shown: the test images of each class are of a single patient, so "
-    "nothing is known about how patients differ. More patients are needed for any conclusion."
+    "the variance over patients is unknown. More patients are needed for any conclusion."
 )
 
 Place = tuple[str, float, Replicate]
@@ -120,9 +120,10 @@ def source_seeds(study: Study) -> str:
     found = fmt.join(sorted(map(str, seeds)))
     if study.crossed:
         return (
-            f"source_seed: varies on its own ({found}). Seeds and source seeds are both resampled, "
-            "and a run counts as often as its seed times as often as its source seed is drawn. The "
-            "intervals include the variance of source training. 1/0 is seed 1 with source seed 0."
+            f"source_seed: varies independently of the seed ({found}). Seeds and source seeds are "
+            "both resampled. The weight of a run is the number of times that its seed was drawn, "
+            "multiplied by the number of times that its source seed was drawn. The intervals "
+            "include the variance of source training. 1/0 is seed 1 with source seed 0."
         )
     follows = all(run.source_seed == run.seed for run in runs)
     if len(seeds) == 1 and follows:

@@ -16,14 +16,14 @@ ROC_METRICS = RocMetrics(rates=(0.05, 0.1, 0.2), partial=0.1, standardised=True)
 LABELS: Mapping[str, str] = {
     "auroc": "AUROC",
     "DeLong": "AUROC (DeLong)",
-    ROC_METRICS.names[1]: f"left of {ROC_METRICS.partial:g} (McClish)",
+    ROC_METRICS.names[1]: f"partial area to {ROC_METRICS.partial:g} (McClish)",
     **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g}" for rate in ROC_METRICS.rates},
 }
 MAX_ROWS, MAX_LINES = 60, 12
 NO_CURVE = "No ROC curve: it needs two test images of a class and two of the other classes."
 METHOD = (
-    "Each class is compared with the rest, scored by its probability. Curves are means over seeds. "
-    "For other {others} and false-positive rates use stagetransfer roc."
+    "Each class is compared with the rest. The score is its probability. Curves are means over "
+    "seeds. For other {others} and false-positive rates use stagetransfer roc."
 )
 CAPTION = (
     "Mean over seeds of the sensitivity at each false-positive rate. Bars are 95 % intervals at "
@@ -32,8 +32,9 @@ CAPTION = (
 AREA_NOTE = (
     "Mean over seeds, with its 95 % interval below it: from the bootstrap of the report, or from "
     "DeLong's method (1988) as an additional check, which assumes independent images and treats "
-    f"the seeds as fixed. left of {ROC_METRICS.partial:g}: the area up to this false-positive rate "
-    "on McClish's scale (1989), from 0.5 (chance) to 1. sensitivity: at these false-positive rates."
+    f"the seeds as fixed. partial area to {ROC_METRICS.partial:g}: the area up to this "
+    "false-positive rate on McClish's scale (1989), from 0.5 (chance) to 1. sensitivity at: at "
+    "these false-positive rates."
 )
 PAIR_NOTE = (
     "Difference of the means over the seeds that both conditions have, in percentage points, with "
@@ -52,14 +53,14 @@ def roc_section(study: Study) -> Section:
         return Section(title, [Text(NO_CURVE)])
     metrics, curves = rocs.metrics_table(), rocs.curves()
     pairs, sentences, refusals = rocs.pairs()
-    lines = [f"left out, because of too few test images: {name}" for name in rocs.left_out]
+    lines = [f"left out, because there are too few test images: {name}" for name in rocs.left_out]
     lines += [*refusals, *(sentences if len(sentences) <= MAX_LINES else [])]
     if len(study.classes) > len(classes):
-        lines.append(f"only the {plots.MAX_CLASSES} classes with the fewest test images")
+        lines.append(f"shown are only the {plots.MAX_CLASSES} classes with the fewest test images")
     others = "ratios, classes" if len(study.ratios) > 1 else "classes"
     areas = metrics[(metrics["figure"] == "auroc") & (metrics["method"] == "bootstrap")]
     rows = areas.sort_values("condition", kind="stable")[["condition", "class", "estimate"]]
-    alt = fmt.described("Mean area below the curve", rows.itertuples(index=False))
+    alt = fmt.described("Mean area under the curve", rows.itertuples(index=False))
     figure = roc_plot(rocs, ratio, metrics, curves)
     blocks: list[Block] = [
         Text(METHOD.format(others=others)),

@@ -10,8 +10,8 @@ from stagetransfer.runs.study import Study
 from stagetransfer.runs.training_shares import LABELS
 
 NOT_SHOWN = (
-    "Not shown here: {}. Only runs with the greatest ratio of the training images and one kind of "
-    "worse training set are."
+    "Not shown here: {}. This section shows only runs with the greatest ratio of the training "
+    "images, in which only one of label_noise and long_tail differs from the best training set."
 )
 
 
@@ -22,7 +22,7 @@ def share_sections(found: Gathered, count: int) -> list[Section]:
         study = Study(own.runs, count, own.conditions, share)
         ratio = fmt.ratio(max(run.ratio for run in found.runs))
         text = f"{share.meaning} The share of the training images is {ratio} in all of these runs. "
-        blocks: list[Block] = [Text(text + "Validation and test images are as they were.")]
+        blocks: list[Block] = [Text(text + "Validation and test images are unchanged.")]
         lines = [f"{run.folder.name}: {run.reason}" for run in own.unfinished]
         if found.not_shown:
             lines.append(NOT_SHOWN.format(fmt.join(found.not_shown)))

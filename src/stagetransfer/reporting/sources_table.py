@@ -60,7 +60,7 @@ def sources_table(study: Study) -> list[Table]:
     columns = ["condition", "source stage", "validation accuracy", "recall", "chance", "learned"]
     columns += ["distinct stages", "source_seed", "reused"]
     data = data_frame(COLUMNS, map(_record, sources))
-    title = "Sources: what each source stage reached on validation data"
+    title = "Sources: validation results of each source stage"
     notes = [NOTE]
     generated = {
         str(one.entry["name"])

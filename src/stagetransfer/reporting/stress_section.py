@@ -15,15 +15,16 @@ FOLDER = "stress"
 FILE = "stress.csv"
 COLUMNS = ("column", "estimate", "low", "high")
 NOTE = (
-    "Read from the folder stress, where stagetransfer stress has written them: the networks on "
-    "corrupted images of their own test set, at r = {}. Severity 0 is the test set as it is, 1-5 "
-    "the mean over these severities, and 5-0 the change from 0 to 5. Its page has each corruption."
+    "stagetransfer stress has tested the networks on corrupted images of their own test set, at "
+    "r = {}. These results are read from the folder stress. Severity 0 is the unchanged test set, "
+    "1-5 is the mean over these severities, and 5-0 is the change from 0 to 5. The page of the "
+    "stress test has each corruption."
 )
 ERROR_NOTE = (
     "Errors relative to those of scratch, mean over the corruptions (Hendrycks and Dietterich "
-    "2019): below 1, a condition makes fewer."
+    "2019): below 1, a condition makes fewer errors."
 )
-AGAIN = "Run stagetransfer stress again to have all of them."
+AGAIN = "Run stagetransfer stress again to test all runs."
 
 
 def stress_sections(study: Study, outputs: Path, data_set: str) -> list[Section]:
@@ -37,7 +38,8 @@ def stress_sections(study: Study, outputs: Path, data_set: str) -> list[Section]
     if missing := sorted(runs - tested):
         lines.append(f"Not tested on corrupted images: {fmt.join(missing)}. {AGAIN}")
     if others := sorted(map(str, tested - runs)):
-        lines.append(f"The stress test has {fmt.count(len(others), 'run')} more than this report.")
+        extra = fmt.count(len(others), "run")
+        lines.append(f"The stress test has {extra} that this report does not have.")
     blocks: list[Block] = [Bullets(lines, kind="problems")] if lines else []
     if runs & tested:
         blocks.insert(0, Text(NOTE.format(fmt.ratio(float(tests["ratio"].max())))))

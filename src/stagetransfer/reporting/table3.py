@@ -31,10 +31,11 @@ SLOPE_NOTES = (
     "is more robust to less training data. Below A is its 95 % interval: seeds and groups are "
     "resampled and the line is fitted again. The textbook interval assumes independent runs, which "
     "does not hold here. No line is fitted to runs that did not learn.",
-    "fit: 'bad' if the line leaves more than 5 % of the variance among the means per ratio "
-    "unexplained, and more than the spread of the runs explains (F test of lack of fit).",
-    "area: the area under the curve through the means at each r, divided by the range of r, so a "
-    "mean of the metric over r, with its 95 % interval.",
+    "fit: 'bad' if the line leaves more than 5 % of the variance of the means at each r "
+    "unexplained, and if this is more than the variance between runs explains (F test of lack of "
+    "fit).",
+    "area: the area under the curve through the means at each r, divided by the range of r. It "
+    "is a mean of the metric over r, with its 95 % interval.",
 )
 PAPER_NOTE = (
     "paper: Suzuki et al. 2018, Table 3. Its unit is unknown: an accuracy given as a fraction "

@@ -47,7 +47,7 @@ def learning_curves_block(study: Study, ratio: float, curves: pd.DataFrame) -> B
     at = fmt.ratio(ratio)
     curves = curves[curves["ratio"] == ratio]
     if curves.empty:
-        return Text(f"No learning curves at r = {at}: the runs hold no metrics.csv.")
+        return Text(f"No learning curves at r = {at}: the runs have no metrics.csv.")
     name, title = f"learning_curves-r{at}", f"Learning curves of the target stage at r = {at}"
     caption = "On validation data, by epoch. Thin lines are seeds; thick lines are their mean."
     last = curves.loc[

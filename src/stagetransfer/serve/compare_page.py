@@ -29,7 +29,7 @@ def compare(site: Site, request: Request) -> Response:
     ratio = next((r for r in study.ratios if fmt.ratio(r) == query.get("ratio")), study.main_ratio)
     pairs = {f"{pair.a} - {pair.b}": pair for pair in study.pairs(ratio, ["accuracy"])}
     if not pairs:
-        line = "Runs of one condition only are finished, so there is nothing to compare."
+        line = "Only one condition has finished runs, so there is nothing to compare."
         return site.page(request, "problem", "Compare", line=line)
     name = query.get("pair", "")
     name = name if name in pairs else next(iter(pairs))

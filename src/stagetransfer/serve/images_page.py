@@ -14,7 +14,7 @@ from stagetransfer.serve.site import Site
 
 PER_PAGE = 48
 OUTCOMES = ("all", "wrong", "right")
-ORDERS = ("least confident first", "most confident first", "as in the table")
+ORDERS = ("least confident first", "most confident first", "as in predictions.csv")
 
 
 def images(site: Site, request: Request) -> Response:
@@ -57,7 +57,7 @@ def thumb(run: Run, number: int) -> dict[str, object]:
         "href": f"/images/{run.name}/{number}",
         "src": f"/test/{run.name}/{number}.png",
         "wrong": label != predicted,
-        "text": f"{run.classes[label]} read as {run.classes[predicted]}"
+        "text": f"{run.classes[label]} predicted as {run.classes[predicted]}"
         if label != predicted
         else run.classes[label],
         "value": f"{run.probabilities[number].max():.2f}",
@@ -82,7 +82,7 @@ def nearest(site: Site, request: Request) -> Response:
     run, number = _asked(site, request)
     found = images_of(site, run.name)
     near = found.nearest(found.test_image(number))
-    return site.page(request, "nearest", "Nearest training images", run=run.name, near=near)
+    return site.page(request, "nearest", "Most similar training images", run=run.name, near=near)
 
 
 def explained(site: Site, request: Request) -> Response:

@@ -32,7 +32,7 @@ class RunImages:
 
     @property
     def problem(self) -> str:
-        """Why the images are not at hand; empty if they are."""
+        """Why the images are not available; empty if they are."""
         try:
             _ = self._positions
         except UserError as error:

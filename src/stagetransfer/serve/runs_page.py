@@ -96,7 +96,7 @@ def _row(site: Site, name: str) -> dict[str, str]:
         one = site.unfinished[name]
         condition, ratio, seed = one.place or ("?", nan, 0)
         state = "failed" if one.cause else "unfinished"
-        row["line"] = one.cause or "No process trains it; the same command continues it."
+        row["line"] = one.cause or "No process is training it. The same command continues it."
         if is_running(one.folder):
             state, row["line"] = "running", ""
     place = {"condition": condition, "ratio": fmt.ratio(ratio), "seed": str(seed)}
@@ -119,7 +119,7 @@ def _health(stage: Mapping[str, Any]) -> list[Text | Bullets]:
     if stage.get("reused"):
         title += ", reused from the store"
     if not health:
-        return [Text(f"{title}; its health is not recorded.")]
+        return [Text(f"{title}; whether it learned is not recorded.")]
     recall = fmt.mean(health["recall"], health["low"], health["high"]).replace("\n", " ")
     title += f"; {health['verdict']}; validation recall {recall}, chance "
     title += fmt.number(health["chance"])

@@ -142,7 +142,7 @@ def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dic
         return {"line": f"x must be 0 to {width - 1} and y 0 to {height - 1}."}
     number = found.window_at(x, y)
     if number < 0:
-        where = "in the lungs, but no window there was read" if found.lung[y, x] else "not lung"
+        where = "in the lungs, but in no window" if found.lung[y, x] else "outside the lungs"
         return {"line": f"x {x}, y {y}: {where}."}
     classifier, predictions = reading.classifier, found.predictions
     p, code = predictions.probabilities[number], predictions.codes[number]

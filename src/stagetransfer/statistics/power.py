@@ -64,9 +64,10 @@ def needed(result: Interval, groups: int) -> Needed:
 def plan(pair: str, result: Interval, groups: int, unit: str) -> str:
     """Return as a sentence what would settle the comparison of a pair in a metric in [0, 1]."""
     found = needed(result, groups)
-    start = f"{pair}: these runs can find a true difference of {100 * found.detectable:.1f} points"
+    detectable = f"{100 * found.detectable:.1f} points"
+    start = f"{pair}: these runs can detect a true difference of {detectable}"
     if found.detectable > 1:
-        start = f"{pair}: these runs can find no difference, because they are too few"
+        start = f"{pair}: these runs can detect no difference, because they are too few"
     if (found.seeds, found.groups) == (result.seeds, groups):
         return (
             f"{start}, which is less than the measured one ({100 * abs(result.estimate):.1f} "
@@ -74,13 +75,14 @@ def plan(pair: str, result: Interval, groups: int, unit: str) -> str:
         )
     seeds = f"{found.seeds} seeds in place of {result.seeds}"
     if found.seeds is None:
-        seeds = f"more seeds alone do not (up to {MOST:,})"
+        seeds = f"more than {MOST:,} seeds"
     if not result.seeds_resampled:
-        seeds = "first run two seeds more, because how seeds differ is unknown"
+        seeds = "an unknown number of seeds (run two more to learn how seeds differ)"
     more = f"{found.groups} {unit} in place of {groups}"
     if found.groups is None:
-        more = f"more {unit} alone do not (up to {MOST:,})"
-    return f"{start}. To find one of {100 * abs(result.estimate):.1f} points: {seeds}; or {more}."
+        more = f"more than {MOST:,} {unit}"
+    measured = f"{100 * abs(result.estimate):.1f} points"
+    return f"{start}. A difference of {measured} needs {seeds}, or {more}."
 
 
 def power(

@@ -60,5 +60,5 @@ def sentence(
         if result.p_value <= 0.05:
             text += f" after Holm's correction (p = {p:.2g})"
     if not result.seeds_resampled:
-        text += "; one seed only, so it is unknown how seeds differ"
+        text += "; one seed only, so the variance over seeds is unknown"
     return text

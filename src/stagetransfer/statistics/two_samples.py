@@ -35,7 +35,7 @@ def two_sample_accuracy(
         groups: the patients of both; none is in training and test at once.
 
     Returns:
-        Balanced accuracy: 0.5 if the sets cannot be told apart, 1 if they always can (classifier
+        Balanced accuracy: 0.5 if the sets cannot be distinguished, 1 if always (classifier
         two-sample test, Lopez-Paz and Oquab 2017); NaN with fewer than two groups in a set.
     """
     features, labels = np.concatenate([a, b]), np.repeat([0, 1], [len(a), len(b)])

@@ -3,7 +3,7 @@
 Where the Hounsfield units of the grey values are known, intensities are in HU and lengths in
 pixels; elsewhere they are shares of the 8-bit range and of the image's side, with amounts as in
 MedMNIST-C. All that is random (noise, direction, place) depends on the corruption and the image's
-id alone: neither batches nor order matter, and a higher severity is the same draw, only stronger.
+id alone: neither batches nor order matter, and a higher severity is the same draw, but stronger.
 """
 
 from collections.abc import Callable
@@ -198,7 +198,7 @@ CORRUPTIONS = (
     Corruption("window", _window, "x", (1.1, 1.25, 1.5, 1.75, 2), (),
                "a narrower or wider window at the same level", "Huo et al. 2019, arXiv 1912.00420"),
     Corruption("pixel spacing", _spacing, "x", (1.25, 1.5, 2, 3, 4), (),
-               "sampled with larger pixels and back",
+               "resampled to larger pixels and back",
                "Shafiq-ul-Hassan et al. 2017, Med. Phys. 44:1050"),
     Corruption("motion", _motion, "length", (2, 3, 4, 6, 8), (2, 4, 6, 8, 10),
                "straight path in a random direction",
@@ -208,7 +208,7 @@ CORRUPTIONS = (
     Corruption("contrast", _contrast, "x", (0.9, 0.8, 0.7, 0.6, 0.4), (), "about the image's mean",
                _MEDMNIST),
     Corruption("rotation", _rotate, "degrees", (5, 10, 15, 20, 30), (),
-               "about the centre, to either side", "Engstrom et al. 2019, arXiv 1712.02779"),
+               "about the centre, in either direction", "Engstrom et al. 2019, arXiv 1712.02779"),
     Corruption("occlusion", _occlude, "% of the area", (5, 10, 20, 30, 40), (),
                "black square at a random place", "DeVries, Taylor 2017, arXiv 1708.04552"),
 )  # fmt: skip

@@ -18,19 +18,19 @@ from stagetransfer.stress.corruptions import SEVERITIES, Pixels, Scale, corrupt
 from stagetransfer.stress.robustness import ALL, METRICS, SCRATCH, Robustness
 
 METHOD = (
-    "Nothing is trained: the stored network of each run reads its own test images, corrupted "
+    "Nothing is trained: the stored network of each run classifies its own test images, corrupted "
     "before they are enlarged and normalised. The random part of a corruption depends on the image "
-    "alone, so all runs read the same images, and a higher severity is the same draw, only "
-    "stronger. Intervals are 95 % intervals that resample patients (images, if they are unknown) "
-    "and seeds; differences are paired by both. The mean corruption error is that of Hendrycks and "
-    "Dietterich (2019), relative to scratch: below 1, a condition makes fewer errors. It also "
-    "counts how good a condition is without corruptions; 5-0, the change of the difference from "
-    "severity 0 to 5, does not."
+    "alone, so all runs classify the same images, and a higher severity is the same random draw "
+    "with a larger amount. Intervals are 95 % intervals that resample patients (images, if they "
+    "are unknown) and seeds; differences are paired by both. The mean corruption error is that of "
+    "Hendrycks and Dietterich (2019), relative to scratch: below 1, a condition makes fewer "
+    "errors. It also depends on the accuracy of a condition without corruptions; 5-0, the change "
+    "of the difference from severity 0 to 5, does not."
 )
 Cells = dict[tuple[str, ...], dict[str, Interval]]
 """The intervals of a table, by the names of row and column."""
 
-CAPTION = "Mean over seeds with its 95 % interval; severity 0 is the test set as it is."
+CAPTION = "Mean over seeds with its 95 % interval; severity 0 is the unchanged test set."
 
 
 def stress_page(
@@ -66,7 +66,7 @@ def _results(robust: Robustness, at: float) -> list[Block]:
     sentences = [
         sentence(pair.a, pair.b, pair.metrics[ALL], p_value=pair.holm.get(ALL), few=study.too_few,
                  refusal=pair.refusal)
-        + (f"; without a partner: seed {fmt.join(pair.left_out)}" if pair.left_out else "")
+        + (f"; not in both conditions: seed {fmt.join(pair.left_out)}" if pair.left_out else "")
         for pair in pairs
     ]  # fmt: skip
 

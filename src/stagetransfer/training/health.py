@@ -154,7 +154,7 @@ def health_of(
         )
     elif losses.largest > SPIKE * max(losses.first, chance_loss) and verdict != DIVERGED:
         remarks.append(
-            f"The loss rose to {losses.largest:.3g} and came back: lower recipe.optimizer.lr, or "
+            f"The loss rose to {losses.largest:.3g} and fell again: lower recipe.optimizer.lr, or "
             "set recipe.gradient_clip_norm."
         )
     worst, share = max(dead_relus.items(), key=lambda item: item[1], default=("", 0.0))
