@@ -1,6 +1,7 @@
 """Names that settings and finished runs use, for code that must not import torch."""
 
 import re
+from collections.abc import Sequence
 
 VARIANTS = ("paper", "bvlc", "caffenet", "torchvision")
 """The published forms of AlexNet; see `stagetransfer.models.alexnet`."""
@@ -18,6 +19,12 @@ CONDITIONS = {
     ("natural", "texture", "target"): "two_stage",
 }
 """Names of the chains of Suzuki et al. 2018, in the paper's order."""
+
+
+def condition_of(chain: Sequence[str]) -> str:
+    """Return the name of a chain that was given none: the paper's, or its stages with hyphens."""
+    return CONDITIONS.get(tuple(chain), "-".join(chain))
+
 
 SPLITS = ("train", "validation", "test")
 """The parts of a data set."""

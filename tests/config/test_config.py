@@ -6,8 +6,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conftest import REPOSITORY
-from stagetransfer.config.validate import CONDITIONS, validate_config
+from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
+from stagetransfer.names import CONDITIONS
 
 CONF = REPOSITORY / "conf"
 
@@ -160,6 +161,12 @@ def test_a_stage_with_another_scheduler_takes_none_of_its_arguments(compose_conf
         (["domain/texture=curet"], "domain.texture.root is required: give it as"),
         (["condition=a/b"], "names a folder"),
         (["~recipe.optimizer.lr"], "recipe.optimizer.lr is required"),
+        (["model=resnet18", "model.variant=bvlc"], "model.variant=bvlc: it is of AlexNet"),
+        (["model=resnet18", "model.groups=2"], "model.groups=2: it is of AlexNet"),
+        (
+            ["++stage.texture.transfer.probe_epochs=1", "trainer.devices=2"],
+            "transfer.probe_epochs needs trainer.devices=1",
+        ),
     ],
 )  # fmt: skip
 def test_bad_settings_get_one_line(compose_config, overrides, line):

@@ -125,6 +125,14 @@ def test_the_missing_fold_is_named_if_no_condition_has_all_folds(tmp_path):
         make_report([tmp_path])
 
 
+def test_each_fold_may_have_teachers_of_its_own(tmp_path):
+    for fold in range(3):
+        file = make_run(tmp_path, fold=fold) / "config.yaml"
+        file.write_text(f"{file.read_text()}teacher: [/runs/of-fold-{fold}]\n")
+    (run,), _ = pool_folds(*read(tmp_path))
+    assert len(run.folds) == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -31,7 +31,7 @@ def test_only_selects_finished_and_unfinished_runs(tmp_path):
     for seed in (0, 1):
         make_run(tmp_path, seed=seed)
         make_run(tmp_path, "natural", seed=seed, finished=False)
-    found = gather_runs([tmp_path], only=["seed=1"])
+    found = gather_runs([tmp_path], only=["seed=1", "transfer.reinitialise=[ fc8 ]", "ratio=1"])
     assert [run.seed for run in found.runs] == [1]
     assert [run.place for run in found.unfinished] == [("natural", 1.0, 1)]
     with pytest.raises(UserError, match=r"--only seed=7: no finished run"):
@@ -49,7 +49,7 @@ def test_a_planned_run_has_the_depth_that_its_settings_name(tmp_path):
     from dataclasses import replace
 
     from stagetransfer.runs.reader import find_runs, read_runs
-    from stagetransfer.runs.tuning_depth import _planned
+    from stagetransfer.runs.tuning_depth import SEARCHED, _planned, tuned_depth
 
     make_run(tmp_path, "natural", seed=0)
     make_run(tmp_path, "natural", seed=1, finished=False)
@@ -65,6 +65,21 @@ def test_a_planned_run_has_the_depth_that_its_settings_name(tmp_path):
     ):
         config = {**planned.config, **changes}
         assert _planned(replace(planned, config=config), [run]) == depth
+    # Without a finished run of the network, its blocks are unknown.
+    for tune_from, depth in (("conv4", "conv4"), (None, "all")):
+        config = {**planned.config, "transfer.tune_from": tune_from}
+        assert _planned(replace(planned, config=config), []) == depth
+    config = {**planned.config, "stage.target.transfer.search": "all"}
+    assert _planned(replace(planned, config=config), [run]) == SEARCHED
+    assert tuned_depth(replace(run, config=config)) == SEARCHED
+
+
+def test_a_run_without_a_named_condition_has_that_of_its_chain(tmp_path):
+    folder = make_run(tmp_path, "natural", finished=False)
+    file = folder / "config.yaml"
+    file.write_text(file.read_text().replace("condition: natural", "condition: null"))
+    make_run(tmp_path, "natural", seed=1)
+    assert [run.place for run in gather_runs([tmp_path]).unfinished] == [("natural", 1.0, 0)]
 
 
 POLYPS = {"fingerprint": "beef", "classes": ("polyp", "wall"), "root": "/data/my polyps"}

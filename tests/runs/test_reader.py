@@ -9,7 +9,7 @@ import pytest
 
 from made_runs import make_run, make_sweep
 from stagetransfer.errors import UserError
-from stagetransfer.runs.comparability import check_comparable, runs_with
+from stagetransfer.runs.comparability import _is_written, check_comparable, runs_with
 from stagetransfer.runs.reader import find_runs, read_runs
 
 
@@ -160,6 +160,18 @@ def test_settings_that_do_not_affect_the_result_may_differ(tmp_path):
     make_sweep(tmp_path / "a", ("natural",), (1.0,), (0,))
     make_sweep(tmp_path / "b", ("natural",), (1.0,), (1,), source_seed=1)
     check_comparable(read(tmp_path / "a", tmp_path / "b")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "is_it"),
+    [
+        ("true", True, True), ("True", True, True), ("1", True, False), ("1", 1.0, True),
+        ("null", None, True), ("[head, 10]", ["head", 10], True), ("[", "[", True),
+        ("0.1", 0.2, False),
+    ],
+)  # fmt: skip
+def test_only_takes_values_as_config_files_have_them(text, value, is_it):
+    assert _is_written(value, text) is is_it
 
 
 def test_only_needs_a_key_and_a_value(tmp_path):

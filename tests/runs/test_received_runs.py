@@ -59,6 +59,14 @@ def test_names_that_are_no_folder_names(tmp_path, name):
     refused(changed(folder, chain=["target"], stages=[{**stages[0], "key": name}]))
 
 
+def test_a_learning_rate_of_a_range_test(tmp_path):
+    folder = make_run(tmp_path)
+    file = folder / "config.yaml"
+    file.write_text(file.read_text().replace("lr: 0.01", "lr: auto"))
+    (run,), _ = read_runs([folder])
+    assert run.config["recipe.optimizer.lr"] == "auto"
+
+
 @pytest.mark.parametrize("label", ["a\nb", "\x1b]0;title\x07", "\u202egpj", "x" * 5000])
 def test_labels_and_other_texts(tmp_path, label):
     folder = make_run(tmp_path, classes=("a", "b"))

@@ -25,7 +25,7 @@ from stagetransfer.config.schema import (
 from stagetransfer.config.typed import as_boolean, refuse_nested, refuse_unknown, required, typed
 from stagetransfer.errors import UserError, first_line
 from stagetransfer.files import check_can_be_folder
-from stagetransfer.names import CONDITIONS, SCHEMES, is_folder_name
+from stagetransfer.names import SCHEMES, condition_of, is_folder_name
 
 # A chain that ends with one of these has no target: its stages are trained and stored.
 SOURCES = ("stagetransfer.data.NaturalDataModule", "stagetransfer.data.TextureDataModule")
@@ -69,7 +69,7 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     )
     transfer = stages[-1].transfer
     on_one_device = {
-        "transfer.probe_epochs": transfer and transfer.probe_epochs,
+        "transfer.probe_epochs": any(one.transfer and one.transfer.probe_epochs for one in stages),
         "transfer.search": transfer and transfer.search,
         "trainer.checkpoint_every_minutes": trainer.checkpoint_every_minutes,
         "recipe.search_rates": stages[-1].recipe.search_rates,
@@ -78,7 +78,7 @@ def validate_config(cfg: DictConfig) -> RunConfig:
     for key, is_set in on_one_device.items():
         if is_set and trainer.devices > 1:
             raise UserError(f"{key} needs trainer.devices=1")
-    condition = values.condition or CONDITIONS.get(chain, "-".join(chain))
+    condition = values.condition or condition_of(chain)
     for key, name in [("condition", condition), *(("chain", name) for name in chain)]:
         if not is_folder_name(name):
             raise UserError(
@@ -189,7 +189,9 @@ def _stage(
         raise UserError(f"domain.{name}={tree['domain'][name]}: it must have keys. Remove it.")
     domain = tree["domain"][name] = checked_domain(tree["domain"][name], f"domain.{name}")
     is_target = last and domain.get("_target_") not in SOURCES
-    require = as_boolean(own.get("require_learning", not is_target), f"{key}.require_learning")
+    # Of the few batches of fast_dev_run, no stage can learn.
+    required = not is_target and not tree["trainer"]["fast_dev_run"]
+    require = as_boolean(own.get("require_learning", required), f"{key}.require_learning")
     parts = {
         section: (f"{key}.{section}", own.get(section) or {}) for section in ("recipe", "transfer")
     }
@@ -221,6 +223,9 @@ def _check_model(model: Model) -> None:
         )
     if not own and not model.name:
         raise required("model.name")
+    for name, default in (("variant", "paper"), ("groups", None), ("lrn_after_pool", None)):
+        if not own and (value := getattr(model, name)) != default:
+            raise UserError(f"model.{name}={value}: it is of AlexNet (model=paper). Leave it out")
     if own and (model.name or model.options):
         raise UserError(
             "model.name, model.options: they are of the networks of libraries. Choose one with "

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import yaml
+
 from stagetransfer.config.identity import role_of
 from stagetransfer.errors import UserError
 from stagetransfer.runs.run import Replicate, Run, UnfinishedRun
@@ -18,8 +20,18 @@ def runs_with(runs: Sequence[AnyRun], only: Sequence[str]) -> list[AnyRun]:
         key, equals, value = wanted.partition("=")
         if not equals:
             raise UserError(f"--only {wanted}: not KEY=VALUE. Write it as in recipe.epochs=9.")
-        chosen = [run for run in chosen if _as_text(run.config.get(key)) == value]
+        chosen = [run for run in chosen if _is_written(run.config.get(key), value)]
     return chosen
+
+
+def _is_written(value: Any, text: str) -> bool:
+    """Return whether a text is this value, as a message shows it or as a config file has it."""
+    try:
+        read = yaml.safe_load(text)
+    except yaml.YAMLError:
+        read = text
+    same_kind = isinstance(read, bool) == isinstance(value, bool)
+    return _as_text(value) == text or (same_kind and bool(read == value))
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

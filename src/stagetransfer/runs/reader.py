@@ -15,7 +15,7 @@ from typing import Any
 
 from stagetransfer.errors import UserError, is_shown, one_line
 from stagetransfer.files import read_json, read_yaml
-from stagetransfer.names import is_folder_name
+from stagetransfer.names import condition_of, is_folder_name
 from stagetransfer.runs.predictions import read_predictions
 from stagetransfer.runs.record_types import wrong_settings, wrong_types
 from stagetransfer.runs.run import Run, UnfinishedRun
@@ -23,6 +23,7 @@ from stagetransfer.runs.verdict import judge
 from stagetransfer.statistics.metrics import image_losses
 
 CURE = "Leave the run out."
+LONGEST = 100_000  # characters of a text; a remark of an earlier version names every class
 # What a `Run` has under the same name as metrics.json; None if it is absent there.
 OPTIONAL = (
     *("source_seed", "num_train_per_class", "splits"),
@@ -105,7 +106,7 @@ def check_texts(content: Any, file: Path, depth: int = 0) -> None:
     """Raise UserError if a text of a received file could control a terminal or break a line."""
     if depth > 50:
         raise UserError(f"{file}: nested too deeply. {CURE}")
-    if isinstance(content, str) and (not is_shown(content) or len(content) > 5000):
+    if isinstance(content, str) and (not is_shown(content) or len(content) > LONGEST):
         raise UserError(
             f"{file}: {content[:80]!r} is too long, or holds a line break or control character. "
             f"{CURE}"
@@ -217,7 +218,8 @@ def _read_unfinished(folder: Path) -> UnfinishedRun:
     try:
         config = _read_config(folder)
         ratio = round(float(config["ratio"]), 9)
-        place = str(config["condition"]), ratio, int(config["seed"])
+        condition = config["condition"] or condition_of(config["chain"])
+        place = str(condition), ratio, int(config["seed"])
         return UnfinishedRun(folder, place if is_folder_name(place[0]) else None, why, config)
     except (UserError, KeyError, ValueError, TypeError):
         return UnfinishedRun(folder, None, why, {})

@@ -27,9 +27,10 @@ _RATES: dict[str, Any] = {"lr": _NUMBER, "epochs": int, "tried": list, "monitor"
 _SETTINGS: dict[str, Any] = {
     **dict.fromkeys(("confounder", "label_noise", "long_tail"), (*_NUMBER, NoneType)),
     **dict.fromkeys(("layout", "recipe.monitor"), (str, NoneType)),
-    **dict.fromkeys(("recipe.epochs", "recipe.optimizer.lr"), (*_NUMBER, NoneType)),
+    "recipe.epochs": (*_NUMBER, NoneType), "recipe.optimizer.lr": (*_NUMBER, str, NoneType),
     "chain": list,
-}  # of config.yaml; without a dot: of each domain
+}  # fmt: skip
+# Of config.yaml, and without a dot of each domain. A learning rate may be "auto".
 _VALUES = {"num_train_per_class": int, "versions": str, "blocks": list}  # of all their keys
 
 

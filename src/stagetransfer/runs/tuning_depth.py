@@ -6,8 +6,9 @@ on validation data (`transfer.search`) has the depth "searched", whichever it fo
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from stagetransfer.runs.run import Run, UnfinishedRun
 
@@ -29,7 +30,7 @@ def tuned_depth(run: Run) -> str | None:
     """Return the depth, by the lowest block that was tuned; None for training from scratch."""
     if len(run.chain) == 1:
         return None
-    if run.config.get("transfer.search"):
+    if _setting(run.config, "search"):
         return SEARCHED
     frozen = {*run.stages[-1].get("frozen", ())}
     depths = depth_names(run.blocks)
@@ -80,14 +81,13 @@ def _planned(run: UnfinishedRun, finished: Sequence[Run]) -> str | None:
     chain: Sequence[str] = config.get("chain") or ()
     if len(chain) < 2 or run.place is None:
         return None
-    if config.get("transfer.search"):
+    if _setting(config, "search"):
         return SEARCHED
     alike = [one for one in finished if all(one.config.get(k) == config.get(k) for k in NETWORK)]
     blocks = next((list(one.blocks) for one in alike if one.blocks), [])
     classifiers = (one.stages[-1].get("blocks", {}).get("reinitialised") for one in alike)
     mode, tune_from, new = (
-        config.get(f"stage.{chain[-1]}.transfer.{name}", config.get(f"transfer.{name}"))
-        for name in ("mode", "tune_from", "reinitialise")
+        _setting(config, name) for name in ("mode", "tune_from", "reinitialise")
     )
     head = blocks[-1] if blocks else ""
     if mode == "frozen":
@@ -96,5 +96,13 @@ def _planned(run: UnfinishedRun, finished: Sequence[Run]) -> str | None:
         tune_from = min((one for one in named if one in blocks), key=blocks.index, default="")
     elif tune_from == "head":
         tune_from = head
-    depths = dict(zip(blocks, depth_names(blocks), strict=True))
-    return depths.get(tune_from or "", depth_names(blocks)[0] if not tune_from else str(tune_from))
+    names = depth_names(blocks)
+    if not tune_from:
+        return names[0]
+    return names[blocks.index(tune_from)] if tune_from in blocks else str(tune_from)
+
+
+def _setting(config: Mapping[str, Any], name: str) -> Any:
+    """Return a setting of the transfer to the target: that of its own stage, or of all stages."""
+    target = config["chain"][-1]
+    return config.get(f"stage.{target}.transfer.{name}", config.get(f"transfer.{name}"))
