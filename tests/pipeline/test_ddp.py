@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch.utils.data import SequentialSampler
 
 from conftest import ONE_THREAD, REPOSITORY, SMALL, wait_for
+from stagetransfer.cli import train
 from stagetransfer.config.validate import validate_config
 from stagetransfer.data.loader import EpochSampler, ProcessSampler
+from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 
 COMMAND = [
@@ -68,6 +70,24 @@ def finish(outputs):
     assert process.returncode == 0, error
     (run,) = (path.parent for path in outputs.glob("runs/*/metrics.json"))
     return run, out
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_an_image_that_only_a_follower_cannot_read_ends_the_run(monkeypatch, capfd, grouped):
+    """The leader would wait for it; before there is a group, the leader meets every error too."""
+    ended = []
+
+    def unreadable(cfg):
+        raise UserError("/data/7.jpg: not an image")
+
+    monkeypatch.setattr(train, "validate_config", unreadable)
+    monkeypatch.setattr(train, "_LEADERS_TURN", 0)
+    monkeypatch.setattr(train.logging, "disable", lambda level: None)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: grouped)
+    monkeypatch.setattr(train.os, "_exit", ended.append)
+    train._follow(None)
+    assert ended == ([2] if grouped else [])
+    assert ("/data/7.jpg: not an image" in capfd.readouterr().err) is grouped
 
 
 @pytest.fixture(scope="module")

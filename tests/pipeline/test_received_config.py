@@ -176,10 +176,12 @@ def test_a_damaged_best_checkpoint_starts_the_stage_again(tmp_path, best, moved)
         torch.save({"state_dict": {}}, file)
     elif best is not None:
         file.write_bytes(best)
+    mine = {"ModelCheckpoint{mine}": {"best_model_path": "/elsewhere/mine.ckpt"}}  # of the user
+    torch.save(whole_checkpoint() | {"callbacks": chosen | mine}, last)
     set_aside_damaged(tmp_path)
     assert len([*tmp_path.glob("*.damaged")]) == moved
     assert last.exists() == (moved == 0)
     if best is None:  # a checkpoint within the first epoch: nothing was chosen yet
-        torch.save(whole_checkpoint(), last)
+        torch.save(whole_checkpoint() | {"callbacks": mine}, last)
         set_aside_damaged(tmp_path)
         assert last.exists()

@@ -52,6 +52,23 @@ def test_winograd_reaches_every_convolution(start, tmp_path, asked):
     assert [layer.winograd for layer in layers] == [asked] * 5
 
 
+def test_a_test_uses_one_device_whatever_the_strategy_of_the_training(monkeypatch):
+    asked = []
+
+    class Trained(Exception):
+        pass
+
+    def build_trainer(settings, **_):
+        asked.append((settings.devices, settings.strategy))
+        raise Trained
+
+    monkeypatch.setattr(fit, "build_trainer", build_trainer)
+    data = SimpleNamespace(evaluations=lambda split, copies: [None])
+    with pytest.raises(Trained):
+        fit.evaluate(None, data, Trainer(devices=2, strategy="ddp_find_unused_parameters_true"))
+    assert asked == [(1, None)]
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_memory_is_kept_where_asked(monkeypatch, asked):
     calls = []

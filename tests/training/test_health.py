@@ -74,6 +74,18 @@ def test_a_class_that_is_never_predicted_is_named():
     assert any("Never predicted: d" in remark for remark in found.remarks)
 
 
+def test_of_many_classes_the_remark_names_a_few():
+    """A remark with all names made metrics.json unreadable for reports."""
+    names = [f"class {number:03d}" for number in range(600)]
+    labels = np.repeat(np.arange(500), 2)
+    fitted = Fitted(Path(), 1, 1, 1.0, 1.0, {}, Losses(first=6.3, largest=6.3), TransferRecord())
+    found = health_of(fitted, labels, np.eye(600)[labels % 250], None, names, {})
+    assert len(found.never_predicted) == 250
+    assert {len(remark) < 300 for remark in found.remarks} == {True}
+    assert any("and 242 more" in remark for remark in found.remarks)
+    assert any("and 92 more" in remark for remark in found.remarks)
+
+
 @pytest.mark.parametrize(
     ("losses", "word"),
     [

@@ -31,6 +31,23 @@ def test_batches_of_an_epoch(images, settings, trainer, batches):
     assert batches_per_epoch(recipe(**settings), Trainer(**trainer), images) == batches
 
 
+@pytest.mark.parametrize(
+    ("images", "split", "trainer", "key"),
+    [
+        (90, "validation", {"limit_val_batches": 0.1}, "trainer.limit_val_batches=0.1"),
+        (90, "train", {"limit_train_batches": 0.1}, "trainer.limit_train_batches=0.1"),
+        (7, "validation", {"devices": 8}, "trainer.devices=8"),
+    ],
+)
+def test_no_batch_at_all_is_refused(images, split, trainer, key):
+    """Lightning's own check comes in `fit`, perhaps after a source was trained."""
+    own = recipe(batch_size=10)
+    with pytest.raises(UserError, match=f"{key}: .*split {split}"):
+        batches_per_epoch(own, Trainer(**trainer), images, split)
+    assert batches_per_epoch(own, Trainer(), images, split) == -(-images // 10)
+    assert batches_per_epoch(own, Trainer(limit_val_batches=0.3), 90, "validation") == 2
+
+
 def test_the_papers_recipe_on_few_images_is_refused():
     """TLtools at r = 0.2 of a thousand images: 60 epochs of one batch."""
     with pytest.raises(UserError, match="only 60 optimiser steps"):
@@ -74,6 +91,15 @@ def test_a_stage_without_validation_is_refused():
     with pytest.raises(UserError, match="check_val_every_n_epoch=61: stage target has 60 epochs"):
         planned_epochs(recipe(batch_size=55), rare, 220, "stage target")
     assert planned_epochs(recipe(batch_size=55, epochs=61), rare, 220, "stage target") == 61
+
+
+def test_a_last_epoch_without_validation_is_refused_if_it_is_the_one_that_counts():
+    rare = Trainer(check_val_every_n_epoch=7)
+    with pytest.raises(UserError, match=r"check_val_every_n_epoch=7: .*60 epochs"):
+        planned_epochs(recipe(batch_size=55, monitor="last"), rare, 220, "stage target")
+    assert planned_epochs(recipe(batch_size=55), rare, 220, "stage target") == 60
+    rare = Trainer(check_val_every_n_epoch=6)
+    assert planned_epochs(recipe(batch_size=55, monitor="last"), rare, 220, "stage target") == 60
 
 
 def test_an_epoch_without_validation_is_refused():

@@ -5,6 +5,7 @@ import torch
 
 from conftest import SMALL
 from stagetransfer.config.validate import validate_config
+from stagetransfer.errors import UserError
 from stagetransfer.pipeline.chain import ChainRunner
 from stagetransfer.training.machine import resolve_precision
 
@@ -37,7 +38,11 @@ def test_what_they_resolve_to(monkeypatch, accelerator, cpu, gpu, auto, fast):
     machine(monkeypatch, cpu=cpu, gpu=gpu)
     assert resolve_precision("auto", accelerator) == auto
     assert resolve_precision("fast", accelerator) == fast
-    assert resolve_precision("16-mixed", accelerator) == "16-mixed"
+    if accelerator == "cpu" or (accelerator == "auto" and gpu is None):
+        with pytest.raises(UserError, match="precision=16-mixed: float16 needs a GPU"):
+            resolve_precision("16-mixed", accelerator)
+    else:
+        assert resolve_precision("16-mixed", accelerator) == "16-mixed"
 
 
 def test_the_resolved_precision_is_hashed_and_recorded(monkeypatch, compose_config, tmp_path):

@@ -78,3 +78,23 @@ def test_the_last_epoch_is_taken_though_another_was_better(start, tmp_path):
     table = pd.read_csv(run / "validation.csv")
     chosen = [row[f"p_{row['label']}"] for _, row in table.iterrows()]
     assert -np.log(chosen).mean() == pytest.approx(losses[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.max_steps=18"],
+        ["trainer.val_check_interval=0.7"],
+        ["trainer.val_check_interval=2"],
+    ],
+)
+def test_the_last_weights_are_those_that_were_validated(start, tmp_path, words):
+    words = ["+experiment=scratch", "recipe.epochs=3", "recipe.scheduler=null", *words]
+    runner = start(tmp_path, *words, "recipe.optimizer.lr=0.05")
+    assert -(-runner.stages[-1].data.count("train") // 16) == 7
+    run = runner.run()
+    stage = read_json(run / "metrics.json")["stages"][-1]
+    assert (stage["epochs"], stage["best_epoch"]) == (3, 3)
+    table = pd.read_csv(run / "validation.csv")  # of the weights that are kept
+    chosen = [row[f"p_{row['label']}"] for _, row in table.iterrows()]
+    assert stage["validation"]["cross_entropy"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)

@@ -1,6 +1,7 @@
 """A killed training continues with the next epoch and ends with the same bits."""
 
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pandas as pd
@@ -13,6 +14,7 @@ from stagetransfer.pipeline import chain
 from stagetransfer.training import last_checkpoint
 from stagetransfer.training.callbacks import SeedEpoch
 from stagetransfer.training.module import ClassifierModule
+from stagetransfer.training.watch_losses import Losses, WatchLosses
 
 KILLED_IN = 2  # the epoch, from 0
 CASES = {
@@ -231,3 +233,36 @@ def test_a_finished_training_is_not_repeated(start, tmp_path, monkeypatch):
     assert after == []
     stage = read_json(folder / "metrics.json")["stages"][-1]
     assert (stage["epochs"], stage["best_epoch"]) == (3, 3)
+
+
+@pytest.mark.parametrize(("used", "saved"), [(1, False), (2, True), (3, True)])
+def test_nothing_is_saved_while_gradients_are_accumulated(tmp_path, monkeypatch, used, saved):
+    """A validation within an epoch of three batches; a checkpoint holds no gradients."""
+    calls = []
+    trainer = SimpleNamespace(
+        accumulate_grad_batches=2, is_last_batch=used == 3, current_epoch=0, sanity_checking=False,
+        strategy=SimpleNamespace(broadcast=lambda one: one),
+    )  # fmt: skip
+    callback = last_checkpoint.LastCheckpoint(tmp_path)
+    monkeypatch.setattr(callback, "_save", calls.append)
+    callback.on_train_batch_end(trainer, None, None, None, used - 1)
+    callback.on_validation_end(trainer, None)
+    assert bool(calls) is saved
+
+
+def test_a_stage_continues_on_fewer_gpus(monkeypatch):
+    states, given = last_checkpoint._generators(), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.append)
+    last_checkpoint._restore_generators({**states, "cuda": ["first", "second"]})
+    assert given == [["first"]]
+
+
+def test_a_stage_that_diverged_before_it_was_killed_is_not_trained_further():
+    callback, trainer = WatchLosses(), SimpleNamespace(should_stop=False)
+    callback.on_train_start(trainer, None)
+    assert not trainer.should_stop
+    callback.load_state_dict({"losses": asdict(Losses(diverged_in=2)), "of_epoch": []})
+    callback.on_train_start(trainer, None)
+    assert trainer.should_stop

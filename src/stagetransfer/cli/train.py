@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -28,6 +29,7 @@ from stagetransfer.pipeline.sweep import ONE_DEVICE, Job, refuse
 log = logging.getLogger(__name__)
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+_LEADERS_TURN = 30  # seconds in which a leading process that meets the same error ends
 KEPT = "Finished stages and runs are kept; the same command continues after the last saved epoch."
 
 
@@ -164,8 +166,15 @@ def _follow(cfg: DictConfig) -> None:
 
     try:
         ChainRunner(validate_config(cfg)).run()
-    except UserError:
-        return  # the leader meets it too; an exit code here would make Lightning kill the leader
+    except UserError as error:
+        # Usually the leader meets it too, prints it and ends this process. An image of this
+        # process's own share is the exception: the leader would wait for this process.
+        import torch.distributed
+
+        if torch.distributed.is_initialized():
+            time.sleep(_LEADERS_TURN)
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(2)  # Lightning then ends the leader
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ class FrozenPrefix:
         logits: Tensor = cut.rest(*arguments)
         return logits
 
+    # Its values may be used in training, though Lightning calls it first in inference mode.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _described(self, images: Tensor) -> tuple[_Value, ...]:
         """Return the kinds of values at the cut; found, and tried, with a few images once."""

@@ -36,6 +36,15 @@ class BestEpoch(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop_if_exhausted(trainer)  # a resumed training may already have ended
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        # Lightning validates once more before it stops, which max_steps or an interval that does
+        # not divide the epoch would leave out: the figures would be those of other weights.
+        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if last_epoch or trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return

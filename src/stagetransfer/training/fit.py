@@ -156,7 +156,8 @@ def evaluate(
     total: Any = 0.0
     for copy, images in enumerate(data.evaluations(split, copies)):
         torch.manual_seed(derive(seed, "copy", copy))
-        trainer = build_trainer(replace(settings, devices=1), logger=False, callbacks=[])
+        alone = replace(settings, devices=1, strategy=None)
+        trainer = build_trainer(alone, logger=False, callbacks=[])
         with quiet_lightning():
             trainer.test(module, datamodule=images, verbose=False)
         rows, labels, probabilities = module.test_result()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stagetransfer.config.schema import Trainer
+from stagetransfer.models.tensor_files import shortened
 from stagetransfer.runs.run import AT_CHANCE, CONSTANT, DIVERGED, LEARNED
 from stagetransfer.statistics import macro_recall_interval
 from stagetransfer.training.feature_cache import StageData, images_of
@@ -144,9 +145,9 @@ def health_of(
             "recipe.min_steps), or use other data."
         )
     elif never:
-        remarks.append(f"Never predicted: {', '.join(never)}.")
+        remarks.append(f"Never predicted: {shortened(never)}.")
     if absent:
-        remarks.append(f"No validation image of {', '.join(absent)}, which no average includes.")
+        remarks.append(f"No validation image of {shortened(absent)}, which no average includes.")
     if losses.first > chance_loss + FIRST_LOSS_ABOVE:
         remarks.append(
             f"The first loss was {losses.first:.3g}, and {chance_loss:.2f} for equal "

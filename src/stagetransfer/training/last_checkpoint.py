@@ -60,14 +60,15 @@ class LastCheckpoint(Checkpoint):
         self._used = trainer.current_epoch, batch_idx + 1
         if self.every_minutes is None or trainer.is_last_batch:
             return
-        # Gradients that are being accumulated are not part of a checkpoint.
         if self._has_passed(self.every_minutes) and not (
             (batch_idx + 1) % trainer.accumulate_grad_batches
         ):
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking:
+        # Gradients that are being accumulated are not part of a checkpoint.
+        accumulating = self._used[1] % trainer.accumulate_grad_batches and not trainer.is_last_batch
+        if trainer.sanity_checking or accumulating:
             return
         due = not self.path.is_file() or self._has_passed(self.pause_minutes)
         if trainer.strategy.broadcast(due):  # all processes save together: the first one decides
@@ -105,7 +106,7 @@ def _restore_generators(states: dict[str, Any]) -> None:
     np.random.set_state(("MT19937", numbers.numpy(), *rest))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
 
 
 # What Lightning needs to continue a training.
@@ -129,7 +130,7 @@ def set_aside_damaged(folder: Path) -> None:
     if not reason and (
         best.is_file()
         or any(  # ModelCheckpoint had saved it
-            isinstance(one, dict) and one.get("best_model_path")
+            isinstance(one, dict) and Path(one.get("best_model_path") or "").name == best.name
             for one in dict(content["callbacks"]).values()
         )
     ):

@@ -38,20 +38,36 @@ def planned_epochs(recipe: Recipe, settings: Trainer, num_images: int, key: str)
             f"recipe.min_steps={FEWEST_STEPS * 5} (more epochs), a smaller recipe.batch_size, or "
             "recipe.min_steps=0 to train so shortly all the same"
         )
-    if (every := settings.check_val_every_n_epoch or 1) > epochs:
+    every = settings.check_val_every_n_epoch or 1
+    if every > epochs or (recipe.monitor == "last" and not limited and epochs % every):
         raise UserError(
-            f"trainer.check_val_every_n_epoch={every}: {key} has {epochs} epochs. Set a smaller "
-            "number, or null"
+            f"trainer.check_val_every_n_epoch={every}: {key} has {epochs} epochs, so the last one "
+            f"would not be validated. Set a number that divides {epochs}, or null"
         )
     return epochs
 
 
-def batches_per_epoch(recipe: Recipe, settings: Trainer, num_images: int) -> int:
-    """Return the training batches of one epoch on each device."""
+def batches_per_epoch(
+    recipe: Recipe, settings: Trainer, num_images: int, split: str = "train"
+) -> int:
+    """Return the training or validation batches of one epoch on each device.
+
+    UserError if there are none: fewer images than devices, or a share below one batch.
+    """
     batches = math.ceil(num_images // settings.devices / recipe.batch_size)
-    limit = settings.limit_train_batches
-    if isinstance(limit, float):
-        batches = int(limit * batches)
-    elif limit is not None:
-        batches = min(int(limit), batches)
-    return max(1, batches)
+    if not batches:
+        raise UserError(
+            f"trainer.devices={settings.devices}: there are only {num_images} images in the split "
+            f"{split}. Use fewer devices"
+        )
+    key = "limit_train_batches" if split == "train" else "limit_val_batches"
+    limit = getattr(settings, key)
+    if limit is None:
+        return batches
+    limited = int(limit * batches) if isinstance(limit, float) else min(int(limit), batches)
+    if limited < 1:
+        raise UserError(
+            f"trainer.{key}={limit}: of the {batches} batches of the split {split}, these are "
+            "none. Set a larger number, or null"
+        )
+    return limited

@@ -62,9 +62,16 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     because two machines should give equal results by default, and the quick recipe did not always
     learn with it. Everywhere else they are "32-true".
     """
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    other = accelerator not in ("auto", "cpu") or torch.backends.mps.is_available()
+    if precision in ("16", "16-mixed") and not (on_gpu or other):
+        raise UserError(
+            f"trainer.precision={precision}: float16 needs a GPU, and Lightning would train with "
+            "bfloat16 instead. Use bf16-mixed or 32-true"
+        )
     if precision not in ("auto", "fast"):
         return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+    if on_gpu:
         half = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu"):
         multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -35,6 +35,10 @@ class WatchLosses(pl.Callback):
         self._losses: list[Tensor] = []  # of the steps of this epoch, on the device
         self._resumed: list[float] = []  # those from before a resumption within this epoch
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.losses.diverged_in is not None:  # before it was killed
+            trainer.should_stop = True
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._losses, self._resumed = [], []
 
