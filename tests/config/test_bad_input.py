@@ -10,6 +10,7 @@ from stagetransfer.cli.train import refuse_odd_numbers
 from stagetransfer.config.compose import check_sweep, compose_settings
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
+from stagetransfer.models import InputSpec, alexnet_backbone
 from stagetransfer.pipeline.chain import ChainRunner
 
 
@@ -165,6 +166,53 @@ def test_rates_that_leave_a_layer_out(refused):
 )
 def test_settings_that_would_be_ignored_or_of_another_kind(refused, word, key):
     assert refused("chain=[target]", word).startswith(key)
+
+
+LR, BASE = "torch.optim.lr_scheduler", "recipe.scheduler._target_"
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ([f"{BASE}={LR}.ReduceLROnPlateau"], "recipe.scheduler: "),
+        ([f"{BASE}={LR}.OneCycleLR", "++recipe.scheduler.max_lr=0.1", "recipe.bias_rate=2"],
+         "recipe.scheduler: "),
+        (["recipe.optimizer._target_=torch.optim.LBFGS", "~recipe.optimizer.momentum",
+          "~recipe.optimizer.fused", "~recipe.optimizer.weight_decay"], "recipe.optimizer: "),
+        (["trainer.strategy=ddp_spawn"], "trainer.strategy=ddp_spawn: "),
+        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp: "),
+        (["model=efficientnet_lite0", "model.input_size=64", "trainer.sync_batchnorm=true"],
+         "trainer.sync_batchnorm=true: "),
+        (["chain=[texture,target]", "transfer.reinitialise=[fc7]"], "transfer.reinitialise: "),
+    ],
+)  # fmt: skip
+def test_what_would_fail_or_be_lost_in_the_middle_of_a_run(refused, words, start):
+    assert refused("chain=[target]", *SMALL, *words).startswith(start)
+
+
+def test_a_last_batch_of_one_image(refused, start, tmp_path):
+    """ResNet normalises one value per channel at this size, which one image does not have."""
+    words = ("chain=[target]", "model=resnet18", "model.input_size=64")
+    images = start(tmp_path / "larger", *words).stages[-1].data.count("train")
+    words += (f"recipe.batch_size={images - 1}",)
+    start(tmp_path / "larger", *words)
+    words = (*SMALL, *words, "model.input_size=32")
+    assert refused(*words).startswith("stage target: the last batch")
+
+
+def test_a_cycle_of_rates_is_taken_where_all_blocks_share_one(compose_config, tmp_path):
+    words = (f"{BASE}={LR}.OneCycleLR", "++recipe.scheduler.max_lr=0.1", "chain=[target]")
+    config = validate_config(compose_config(*SMALL, f"paths.outputs={tmp_path}", *words))
+    ChainRunner(config)
+
+
+def test_a_classifier_that_fits_its_published_weights_may_be_kept(compose_config, tmp_path):
+    network = alexnet_backbone(7, input=InputSpec(67))
+    torch.save(network.state(), tmp_path / "seven.pt")
+    words = ("domain/natural=pretrained", f"domain.natural.weights={tmp_path / 'seven.pt'}")
+    words += ("chain=[natural,target]", "transfer.reinitialise=[]", f"paths.outputs={tmp_path}")
+    small = [word for word in SMALL if not word.startswith("+domain.natural")]
+    ChainRunner(validate_config(compose_config(*small, *words)))
 
 
 @pytest.mark.parametrize(

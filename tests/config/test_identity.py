@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 
 from stagetransfer.config import schema
 from stagetransfer.config.domain_settings import DomainSettings
-from stagetransfer.config.identity import deciding, role_of
+from stagetransfer.config.identity import deciding, key_of, role_of, stage_identity
+from stagetransfer.config.validate import validate_config
 
 SECTIONS = (
     schema.Config, schema.Model, schema.Recipe, schema.Transfer, schema.Trainer, DomainSettings,
@@ -72,6 +73,16 @@ def test_only_what_decides_is_hashed():
     one, other = schema.Trainer(), schema.Trainer(accelerator="cpu", keep_memory=False)
     assert deciding(one) == deciding(other)
     assert deciding(one) != deciding(schema.Trainer(max_steps=5))
+
+
+def test_the_dropout_of_alexnet_is_no_setting_of_other_networks(compose_config):
+    def key(*words):
+        config = validate_config(compose_config("+experiment=scratch", *words))
+        return key_of(stage_identity(config, config.stages[-1], {}))
+
+    assert key("model=resnet18") == key("model=resnet18", "model.dropout=0.4")
+    assert key("model=resnet18") != key("model=resnet18", "+model.options.zero_init_residual=true")
+    assert key() != key("model.dropout=0.4")
 
 
 # What every run sets itself, or what a run of one node cannot use.

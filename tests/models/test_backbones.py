@@ -1,6 +1,7 @@
 """Networks of all families as `Backbone`: blocks, buffers, and features of the frozen part."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from stagetransfer.models import (
     build_backbone,
     copy_blocks,
     fixed_modules,
+    library_weights,
     read_weights,
     scale_outputs,
 )
@@ -308,6 +310,30 @@ def test_the_packaged_imagenet_weights_fit_and_are_not_random():
 def test_weights_for_another_input_or_network_are_refused(changes, line):
     with pytest.raises(UserError, match=line):
         read_weights("efficientnet-lite0", lite0(**changes))
+
+
+def test_published_weights_whose_names_or_input_differ_from_those_of_the_network(monkeypatch):
+    """torchvision's files of DenseNet have old names; GoogLeNet's weights rescale the input."""
+    own = build("torchvision:densenet121", 64).state()
+    old = {
+        re.sub(r"\.(norm|relu|conv)([12])\.", r".\1.\2.", name): one for name, one in own.items()
+    }
+    assert any(name.endswith("denselayer1.norm.1.weight") for name in old)
+    content = {"densenet121": old, "googlenet": build("torchvision:googlenet", 64).state()}
+    content["googlenet"]["aux1.fc1.weight"] = torch.zeros(1)
+    given = lambda name: (content[name], InputSpec(224))  # noqa: E731
+    monkeypatch.setattr(library_weights, "torchvision_weights", given)
+
+    def read(name, **options):
+        model = Model(library="torchvision", name=name, initialisation="own", options=options)
+        return read_weights("torchvision", model)
+
+    found = read("densenet121")
+    assert found.keys() == own.keys()
+    assert all(torch.equal(found[name], one) for name, one in own.items())
+    with pytest.raises(UserError, match=r"model\.options\.transform_input=true"):
+        read("googlenet")
+    assert "aux1.fc1.weight" not in read("googlenet", transform_input=True)
 
 
 def test_weights_of_a_library_from_a_file(tmp_path, caplog):

