@@ -29,7 +29,7 @@ from stagetransfer.data.loader import EpochSampler
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.layouts import check_images, read, write_shards
-from stagetransfer.layouts.shards import MIXED
+from stagetransfer.layouts.shards import MIXED, Shards
 from stagetransfer.training import last_checkpoint
 from stagetransfer.training.module import ClassifierModule
 
@@ -117,6 +117,26 @@ def test_a_packed_set_gives_the_pixels_of_the_folder(tree, packed, limit):
     other = data.image_set("validation").__getitems__(range(8))
     for a, b in zip(one, other, strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_side_of_square_images_is_recorded(packed, tmp_path, monkeypatch):
+    for label in ("a", "b"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for grey in range(8):
+            Image.new("L", (16, 16), 9 * grey).save(tmp_path / "set" / label / f"{grey}.png")
+    root = tmp_path / "packed"
+    about = write_shards.write_packed(read("folder", tmp_path / "set"), tmp_path / "set", root)
+    assert (about["side"], read_json(packed / "pack.json")["side"]) == (16, 0)
+    opened = []
+    original = Shards.read
+    monkeypatch.setattr(Shards, "read", lambda *words: opened.append(words) or original(*words))
+    # Images of several sizes, or larger than the input of 24 pixels, get the size of the input.
+    assert (module("litdata", root).side, module("litdata", packed).side, opened) == (16, 24, [])
+    del about["side"]
+    for recorded, side in (({"side": 40}, 24), ({}, 16)):
+        (root / "pack.json").write_text(json.dumps(about | recorded))
+        assert module("litdata", root).side == side
+    assert len(opened) == 16  # of the pack of an earlier version
 
 
 # The order of an epoch

@@ -108,6 +108,7 @@ class PackedImages(FilePaths):
     shards: Shards
     places: NDArray[np.int64]  # (N, 3): shard, first byte, end
     digests: Digests
+    side: int | None = None  # of square images of one size; 0: there is none; None: not recorded
 
     def take(self, rows: NDArray[np.int64]) -> PackedImages:
         images = super().take(rows)
@@ -161,7 +162,8 @@ def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Sam
             arrays = {name: file[name] for name in file.files}
         names = PackedStrings(arrays["text"], arrays["ends"])
         digests = arrays["digests"].astype(np.uint64)
-        images = PackedImages(root, names, shards, arrays["places"].astype(np.int64), digests)
+        side = about["side"] if type(about.get("side")) is int else None
+        images = PackedImages(root, names, shards, arrays["places"].astype(np.int64), digests, side)
         samples = from_arrays(arrays, images)
         whole = samples.fingerprint(digests) == about["fingerprint"]
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
