@@ -36,7 +36,7 @@ _REQUESTS = 16  # images that a process reads at a time from a distance
 _PATIENCE = 600  # seconds for one file
 
 # litdata's description of the items of a pack. It chooses the code that reads them, such as pickle.
-_LEAF = {"type": None, "context": None, "children_spec": []}
+_LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
 _KEYS = json.dumps(["image", "label", "key", "split"])
 _ITEMS = {
     "data_format": ["file", "int", "str", "str"],

@@ -85,6 +85,7 @@ def _row(site: Site, name: str) -> dict[str, str]:
     row = dict.fromkeys(("condition", "ratio", "seed", "accuracy", "line"), "") | {"name": name}
     if name in site.damaged:
         return row | {"state": "damaged", "line": site.damaged[name]}
+    place: tuple[str, float, int] | None
     if name in site.runs:
         run = site.runs[name]
         place = run.place
