@@ -134,7 +134,7 @@ def test_what_predict_says_about_windows_is_shown(pages, monkeypatch):
     monkeypatch.setitem(reading.images.__dict__, "reference", other)
     reading.problems.note("kind", "scan.nii", "no air")
     page = pages.get("/slices").text
-    assert "windows are" not in page
+    assert "mm wide, but training patches" not in page
     assert "taken to be -600/1500 HU" in page
     assert "scan.nii: no air" in page
     reading.problems.notes.clear()
