@@ -18,7 +18,6 @@ from stagetransfer.advise import candidates as rooms
 from stagetransfer.advise.advice import RATIOS
 from stagetransfer.advise.block_features import (
     PROBABILITIES,
-    _pooled,
     block_features,
     gradient_norms,
 )
@@ -128,16 +127,6 @@ def test_reduced_features_are_principal_components(shape):
         expected = (u * s)[:, :DIMENSIONS]
         wanted, found = expected @ expected.T, kept @ kept.T
         assert np.allclose(found / np.trace(found), wanted / np.trace(wanted), atol=1e-5)
-
-
-def test_pooling():
-    x = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
-    assert torch.equal(_pooled(x), x.mean((2, 3)))
-    tokens = torch.rand(2, 7, 16)
-    assert torch.equal(_pooled(tokens), tokens.mean(1))
-    swin = torch.rand(2, 7, 7, 96)
-    assert torch.equal(_pooled(swin), swin.mean((1, 2)))
-    assert _pooled(torch.rand(2, 9)).shape == (2, 9)
 
 
 def run(monkeypatch, capsys, *words):

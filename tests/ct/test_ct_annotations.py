@@ -7,6 +7,10 @@ from annotation_files import segmentation
 from ct_series import ROOT, assert_same_data_set, labels, phantom, rows, run, series, table
 from PIL import Image
 
+from stagetransfer.formats import dicom_file
+from stagetransfer.formats.dicom_seg_reader import read_segmentation
+from stagetransfer.formats.unusable import Unreadable
+
 pytest_plugins = ["annotated_series"]
 
 BOX = {"left": 20, "top": 10, "width": 64, "height": 32}
@@ -222,6 +226,29 @@ def test_a_dicom_segmentation(box, tmp_path, scans, kind):
     segmentation(scans, kind, mask()).save_as(tmp_path / "seg.dcm")
     names = labels(tmp_path, "GGO,GGO", "2,")
     assert_same_data_set(box, tmp_path, "--annotations", tmp_path / "seg.dcm", "--labels", names)
+
+
+def test_frames_of_one_bit_count_an_eighth(tmp_path, monkeypatch):
+    series(tmp_path / "in", np.zeros((4, 512, 520)))
+    values = np.zeros((4, 512, 520), np.uint8)
+    values[:, 100:200, 50:101] = 2
+    values[2, :9, :9] = 5
+    for kind in ("BINARY", "FRACTIONAL"):
+        segmentation(tmp_path / "in", kind, values).save_as(tmp_path / f"{kind}.dcm")
+    monkeypatch.setattr(dicom_file, "MAX_VALUES", values.size // 4)
+    frames = read_segmentation(tmp_path / "BINARY.dcm").frames
+    found = {}
+    for frame in frames:
+        key = float(frame.affine[2, 3])
+        found[key] = found.get(key, 0) + frame.values
+    expected = np.select([values == 2, values == 5], [1, 2])
+    assert np.array_equal([found[key] for key in sorted(found)], expected)
+    assert sum(frame.stored.nbytes for frame in frames) == 5 * 512 * 520 / 8
+    with pytest.raises(Unreadable, match="its content is larger"):
+        read_segmentation(tmp_path / "FRACTIONAL.dcm")
+    monkeypatch.setattr(dicom_file, "MAX_VALUES", 5 * 512 * 520 // 8 - 1)
+    with pytest.raises(Unreadable, match="its content is larger"):
+        read_segmentation(tmp_path / "BINARY.dcm")
 
 
 def test_a_segmentations_own_names(tmp_path, scans):

@@ -8,6 +8,7 @@ import zlib
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -16,7 +17,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ct.ct_series import PLAIN, dataset, phantom, save, series
+from ct.ct_series import PLAIN, dataset, jpeg_lossless, phantom, save, series
 from stagetransfer.ct import dicom, dicom_header
 from stagetransfer.ct.find_series import find_series
 from stagetransfer.ct.input_problems import Problems
@@ -67,6 +68,21 @@ def test_a_frame_that_claims_to_be_larger_than_the_header_says(
     start = content.rindex(where) + size[0]
     content[start : start + len(size[1])] = size[1]
     (tmp_path / "bomb.dcm").write_bytes(content)
+    with pytest.raises(Unreadable, match="60000 x 60000 pixels, more than the limit"):
+        dicom.decode_hounsfield(tmp_path / "bomb.dcm")
+
+
+@pytest.mark.parametrize("between", [b"\xff", b"\xff\xff\xff", b"\0", b"\xff\x01", b"\xff\xfe\0\2"])
+def test_the_size_of_a_frame_is_found_behind_other_bytes(tmp_path, no_decoding, between):
+    data = dataset(phantom(1)[0] + 1024)
+    frame = jpeg_lossless(phantom(1)[0] + 1024)
+    start = frame.index(b"\xff\xc3")
+    size = struct.pack(">2H", 60000, 60000)
+    frame = frame[:start] + between + frame[start : start + 5] + size + frame[start + 9 :]
+    data.PixelData = encapsulate([frame])
+    data["PixelData"].is_undefined_length = True
+    data.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    data.save_as(tmp_path / "bomb.dcm", enforce_file_format=True)
     with pytest.raises(Unreadable, match="60000 x 60000 pixels, more than the limit"):
         dicom.decode_hounsfield(tmp_path / "bomb.dcm")
 

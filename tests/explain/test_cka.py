@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagetransfer.explain import linear_cka
+from stagetransfer.explain.run_measures import compact_features
+from stagetransfer.models import InputSpec, alexnet_backbone
 
 
 def features(n, p, seed):
@@ -70,6 +72,22 @@ def test_constant_features_give_nan():
     )  # the mean differs from 0.1 by rounding
     assert math.isnan(linear_cka(constant, features(10, 3, 0)))
     assert math.isnan(linear_cka(features(10, 3, 0), constant))
+
+
+def test_compact_features_have_the_same_cka_and_stay_constant():
+    network = alexnet_backbone(2, input=InputSpec(67)).eval()
+    network.initialise("kaiming", 0)
+    images = torch.randn(8, 3, 67, 67, generator=torch.Generator().manual_seed(0))
+    compact = compact_features(network, images)
+    with torch.no_grad(), network.watched() as outputs:
+        network(images)
+    expected = linear_cka(outputs["conv1"], outputs["conv5"])
+    assert linear_cka(compact["conv1"], compact["conv5"]) == pytest.approx(expected, abs=1e-6)
+    with torch.no_grad():
+        network.net.conv1.weight.zero_()
+        network.net.conv1.bias.uniform_(0.1, 1)
+    constant = compact_features(network, images)["conv1"]
+    assert math.isnan(linear_cka(constant, compact["conv1"]))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

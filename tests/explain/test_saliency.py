@@ -339,16 +339,17 @@ def test_dropout_that_never_ends_is_off(dropout):
         ("timm", "vit_tiny_patch16_224", 32, "gelu, scaled_dot_product_attention"),
         ("timm", "convnext_atto", 64, "gelu"),
         ("timm", "efficientnet_b0", 64, "sigmoid, silu"),
+        ("timm", "mobilenetv3_small_050", 64, "hardswish"),
     ],
 )
-def test_networks_without_relu_have_salinet_alone(library, name, size, found):
+def test_networks_with_other_activations_have_salinet_alone(library, name, size, found):
     network = library_network(library, name, size)
     images = torch.randn(2, 3, size, size, dtype=torch.float64)
     kind = type(network.net).__name__
     for method in (desalinet, deconvnet):
         for start in ("features", "class"):
             with pytest.raises(
-                UserError, match=rf"{method.__name__}: {kind} has no ReLU .*{found}\. Use salinet"
+                UserError, match=rf"^{method.__name__}: {kind} has {found} in the place .* salinet"
             ):
                 method(network, images, start=start)
     assert default_method(network, images[:1]) == "salinet"
@@ -359,6 +360,28 @@ def test_networks_without_relu_have_salinet_alone(library, name, size, found):
     # Up to the first convolution there is no activation, so all methods are the gradient.
     first, _ = first_filters(network)
     assert torch.equal(desalinet(network, images, first), salinet(network, images, first))
+
+
+@pytest.mark.parametrize(
+    ("gate", "refused"),
+    [(nn.Sigmoid(), False), (nn.Hardsigmoid(), False), (nn.Softmax(1), False), (nn.SiLU(), True)],
+)
+def test_a_gate_beside_relu(gate, refused):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.relu, self.gate = nn.Conv2d(3, 4, 3), nn.ReLU(), gate
+
+        def forward(self, x):
+            y = self.relu(self.conv(x))
+            return y * self.gate(y.mean((2, 3), keepdim=True))
+
+    network, images = nn.Sequential(Gated()), torch.randn(2, 3, 8, 8)
+    if refused:
+        with pytest.raises(UserError, match="desalinet: Sequential has silu in the place of ReLU"):
+            desalinet(network, images, "0")
+    else:
+        assert desalinet(network, images, "0").shape == images.shape
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,9 @@ def test_library_networks(compose_config, tmp_path, model, size, first, patches)
     assert tuple(features) == blocks
     assert blocks[0] == first
     if not patches:
-        with pytest.raises(UserError, match=r"VisionTransformer has no ReLU .* Use salinet"):
+        with pytest.raises(
+            UserError, match=r"VisionTransformer has .* place of ReLU.* Use salinet"
+        ):
             write_visualization(compared, tmp_path / "no", SaliencyMethod())
         assert not (tmp_path / "no").exists()
         with pytest.raises(UserError, match=r"layer=blocks\.0: its output has no positions"):

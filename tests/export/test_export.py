@@ -14,15 +14,19 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from conftest import SMALL
+from made_runs import make_run
 from stagetransfer.cli.app import app
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
 from stagetransfer.export import export_run
+from stagetransfer.export.model_card import model_card
 from stagetransfer.export.onnx_file import Agreement, compare_with_onnx, write_onnx
 from stagetransfer.models import AlexNet, InputSpec, alexnet_backbone, load_weights
 from stagetransfer.models.alexnet import LAYERS
 from stagetransfer.pipeline.chain import ChainRunner
-from stagetransfer.pipeline.restore import restore_runs
+from stagetransfer.pipeline.restore import RestoredRun, restore_runs
+from stagetransfer.runs.reader import read_record, read_runs
+from stagetransfer.runs.study import Study
 from stagetransfer.training.machine import autocast
 
 
@@ -127,6 +131,44 @@ def test_the_card_names_the_precision_of_the_run(exported_runs):
         card = (exported_runs[precision] / "README.md").read_text()
         assert f"`{precision}`" in card
         assert ("can differ slightly from the tested ones" in card) is differs
+
+
+def card_of(compose_config, outputs, *overrides):
+    """Return the card of a made run with these settings."""
+    folder = make_run(outputs)
+    config = validate_config(compose_config(*SMALL, "+experiment=scratch", *overrides))
+    record = read_record(folder)
+    counts = {"num_train": 30, "num_validation": 10}
+    kinds = dict.fromkeys(("carried", "reinitialised", "frozen"), ())
+    record["versions"] = {"stagetransfer": "0.2.0"}
+    record["stages"] = [{**counts, **kinds, **stage} for stage in record["stages"]]
+    run = RestoredRun(folder, record, config, {})
+    return model_card(run, Study(read_runs([folder])[0], 50), None, "")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "tag"),
+    [
+        ((), "AlexNet (variant `paper`)", "alexnet"),
+        (("model=timm", "model.name=resnet10t"), "`resnet10t` of timm", "resnet10t"),
+        (("model=torchvision_zoo", "model.name=resnet18"), "`resnet18` of torchvision", "resnet18"),
+    ],
+)
+def test_the_card_names_the_network(compose_config, tmp_path, overrides, name, tag):
+    card = card_of(compose_config, tmp_path, *overrides)
+    assert f"This network is {name}. It classifies image patches into" in card
+    assert f'tags: ["{tag}", transfer-learning,' in card
+
+
+def test_the_card_says_how_images_become_input(compose_config, tmp_path):
+    card = card_of(compose_config, tmp_path / "a")
+    assert "float32; RGB, grey images copied to three channels |" in card
+    assert "| size | the central square of the image, resized to 67 pixels by PIL's" in card
+    words = ["domain/target=folder", f"domain.target.root={tmp_path}", "domain.target.fit=stretch"]
+    (tmp_path / "summary.json").write_text('{"cut": {"neighbours": 1}}')
+    card = card_of(compose_config, tmp_path / "b", *words)
+    assert "float32; the slice before, the slice itself and the one after, in grey |" in card
+    assert "| size | the whole image, stretched to a square of 67 pixels by PIL's" in card
 
 
 def test_the_same_run_gives_the_same_weights_file(run, exported, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stagetransfer.config.schema import Model
 from stagetransfer.errors import UserError
 from stagetransfer.inference.agreement import Agreement, count_pixels
 from stagetransfer.inference.calibrated_classifier import (
@@ -13,7 +14,7 @@ from stagetransfer.inference.calibrated_classifier import (
 )
 from stagetransfer.inference.explanation import explained_figure
 from stagetransfer.inference.reference_features import Examples
-from stagetransfer.models import InputSpec, alexnet_backbone
+from stagetransfer.models import InputSpec, alexnet_backbone, build_backbone
 from stagetransfer.training.machine import autocast
 
 CLASSES = ("a", "b", "c")
@@ -94,6 +95,20 @@ def test_features_are_the_channel_means_of_the_blocks(network):
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(features[:, :96], outputs["conv1"].mean((2, 3)))
     torch.testing.assert_close(features[:, -256:], outputs["conv5"].mean((2, 3)))
+
+
+def test_features_of_a_network_whose_channels_are_last():
+    options = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1), "window_size": 6}
+    model = Model(
+        library="timm", name="swin_tiny_patch4_window7_224", input_size=48, options=options
+    )
+    swin, x = build_backbone(model, 3).eval(), torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        features, _ = split_forward(swin, x, "32-true")
+        with swin.watched(swin.blocks[:1]) as outputs:
+            swin(x)
+    assert features.shape == (2, 8 + 8 + 16)
+    torch.testing.assert_close(features[:, :8], outputs[swin.blocks[0]].mean((1, 2)))
 
 
 def test_what_no_training_image_activates_is_far():

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import highdicom as hd
 import numpy as np
@@ -130,6 +131,29 @@ def test_the_report_holds_shares_certainty_and_algorithm(written):
     text = str(report)
     assert "run=run" in text
     assert "certain=0.5" in text
+
+
+@pytest.mark.parametrize(
+    ("character_set", "patient"),
+    [
+        (None, "Name^Of"),
+        ("ISO_IR 100", "Müller^Jörg"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ],
+)
+def test_names_of_classes_and_patients_have_any_characters(tmp_path, character_set, patient):
+    series(tmp_path, phantom(2), SpecificCharacterSet=character_set or "", PatientName=patient)
+    codes = [replace(MAKER.codes[0], name="すりガラス影"), *MAKER.codes[1:]]
+    maps = {file: np.zeros((80, 96), np.int16) for file in sorted(tmp_path.glob("*.dcm"))}
+    for suffix, one in replace(MAKER, codes=codes).make(maps).items():
+        one.save_as(tmp_path / f"x.{suffix}")
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
+    MAKER.write_captures({tmp_path / "x.png": next(iter(maps))}, "LP")
+    seg, lung, report = (dcmread(tmp_path / f"x.{name}") for name in ("seg", "lung.seg", "sr"))
+    capture = dcmread(tmp_path / "x.sc.dcm")
+    assert [str(one.PatientName) for one in (seg, lung, report, capture)] == [patient] * 4
+    assert seg.SegmentSequence[0].SegmentLabel == "すりガラス影"
+    assert "すりガラス影" in str(report)
 
 
 def test_a_capture_holds_the_picture(written):

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from conftest import SMALL
 from ct.ct_series import ROOT, dataset, enhanced, save, series
 from stagetransfer.cli.app import app
+from stagetransfer.cli.predict import _name_of
 from stagetransfer.config.validate import validate_config
 from stagetransfer.ct import Polygon, Problems, Region, Volume
 from stagetransfer.errors import UserError
@@ -259,6 +260,24 @@ def test_a_reference_of_another_precision_is_computed_again(train, scans, tmp_pa
         save_file(tensors, stored, {"reference": json.dumps(older)})
         good(copy, scans / "00.dcm", "--out", tmp_path / str(number), "--stride", 16)
         assert stored.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("1.2.840.113619.2.55/", "1.2.840.113619.2.55"),
+        ("scan.v2/", "scan.v2"),
+        (".scans/", "scans"),
+        ("1.2.3.nii.gz", "1.2.3"),
+        ("patch.1.jpg", "patch.1"),
+        ("00.DCM", "00"),
+        ("...", "input"),
+    ],
+)
+def test_the_default_output_folder_has_the_name_of_the_input(tmp_path, name, expected):
+    path = tmp_path / name
+    path.mkdir() if name.endswith("/") else path.touch()
+    assert _name_of(path) == expected
 
 
 def test_a_seg_is_read_back_as_the_label_map(predicted, scans):

@@ -279,6 +279,8 @@ def test_dtd_without_lists_or_images_folder(put):
 
 def test_dtd_lists_and_images_must_agree(dtd):
     assert refused("dtd", dtd).startswith("ROOT/labels/train1.txt: no such file; options.fold must")
+    (dtd / "labels" / "train1.txt").write_bytes("banded/ä.jpg".encode("latin-1"))
+    assert refused("dtd", dtd).startswith("ROOT/labels/train1.txt: cannot be read ('utf-8' codec")
     train = dtd / "labels" / "train2.txt"
     good = train.read_text()
     for text, line in (

@@ -1,7 +1,9 @@
 """Sets packed into litdata's shards: the same images, labels and batches as from their folder."""
 
+import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import sys
 import threading
@@ -27,7 +29,7 @@ from stagetransfer.data.loader import EpochSampler
 from stagetransfer.errors import UserError
 from stagetransfer.files import read_json
 from stagetransfer.layouts import check_images, read, write_shards
-from stagetransfer.layouts.shards import MIXED
+from stagetransfer.layouts.shards import MIXED, Shards
 from stagetransfer.training import last_checkpoint
 from stagetransfer.training.module import ClassifierModule
 
@@ -115,6 +117,26 @@ def test_a_packed_set_gives_the_pixels_of_the_folder(tree, packed, limit):
     other = data.image_set("validation").__getitems__(range(8))
     for a, b in zip(one, other, strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_side_of_square_images_is_recorded(packed, tmp_path, monkeypatch):
+    for label in ("a", "b"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for grey in range(8):
+            Image.new("L", (16, 16), 9 * grey).save(tmp_path / "set" / label / f"{grey}.png")
+    root = tmp_path / "packed"
+    about = write_shards.write_packed(read("folder", tmp_path / "set"), tmp_path / "set", root)
+    assert (about["side"], read_json(packed / "pack.json")["side"]) == (16, 0)
+    opened = []
+    original = Shards.read
+    monkeypatch.setattr(Shards, "read", lambda *words: opened.append(words) or original(*words))
+    # Images of several sizes, or larger than the input of 24 pixels, get the size of the input.
+    assert (module("litdata", root).side, module("litdata", packed).side, opened) == (16, 24, [])
+    del about["side"]
+    for recorded, side in (({"side": 40}, 24), ({}, 16)):
+        (root / "pack.json").write_text(json.dumps(about | recorded))
+        assert module("litdata", root).side == side
+    assert len(opened) == 16  # of the pack of an earlier version
 
 
 # The order of an epoch
@@ -381,6 +403,81 @@ def test_a_shard_with_other_images_is_refused(packed, tmp_path):
         places[0, column] = value
         np.savez(root / "samples.npz", **arrays | {"places": places})
         assert refusal(root).startswith(f"{root / 'samples.npz'}: does not belong to")
+
+
+def change_index(root, change):
+    index = read_json(root / "index.json")
+    change(index)
+    (root / "index.json").write_text(json.dumps(index))
+
+
+class Payload:
+    def __init__(self, made):
+        self.made = made
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.made),)
+
+
+@pytest.mark.parametrize("exchanged", ["before", "while the set is open"])
+def test_a_pack_with_pickled_items_is_not_executed(packed, tmp_path, exchanged):
+    root, made = copy_of(packed, tmp_path), tmp_path / "made"
+    samples = read("litdata", root)
+    number, begin, _ = samples.images.places[0].tolist()
+    with (root / f"chunk-0-{number}.bin").open("r+b") as shard:
+        shard.seek(begin + 16)  # after the four sizes
+        shard.write(pickle.dumps(Payload(made)))
+    change_index(root, lambda index: index["config"]["data_format"].__setitem__(0, "pickle"))
+    with pytest.raises(UserError) as caught:
+        (read("litdata", root) if exchanged == "before" else samples).images[0].read_bytes()
+    assert str(caught.value).startswith(f"{root / 'index.json'}: its items are not those of")
+    assert not made.exists()
+
+
+def test_a_pack_whose_items_import_a_module_is_refused(packed, tmp_path):
+    root = copy_of(packed, tmp_path)
+    change_index(
+        root,
+        lambda index: index["config"].update(
+            data_spec=index["config"]["data_spec"].replace(
+                "builtins.dict", "collections.defaultdict"
+            )
+        ),
+    )
+    assert refusal(root).startswith(f"{root / 'index.json'}: its items are not those of")
+
+
+@pytest.mark.parametrize("name", ["../escaped.bin", "below/chunk-0-0.bin", "..", "pack.json", 3])
+def test_shards_lie_in_the_folder(packed, tmp_path, name):
+    bucket, root = copy_of(packed, tmp_path), tmp_path / "root"
+    (tmp_path / "escaped.bin").write_bytes((bucket / "chunk-0-0.bin").read_bytes())
+    root.mkdir()
+    change_index(bucket, lambda index: index["chunks"][0].update(filename=name))
+    assert refusal(root, url=f"local:{bucket}/").startswith(f"{root / 'index.json'}: its list of")
+    assert {path.name for path in root.iterdir()} == {"index.json", "samples.npz", "pack.json"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index.pop("config"),
+        lambda index: index.update(config=[]),
+        lambda index: index["config"].pop("data_format"),
+        lambda index: index.pop("chunks"),
+        lambda index: index.update(chunks={}),
+        lambda index: index["chunks"].append("chunk-0-0.bin"),
+        *(
+            lambda index, key=key: index["chunks"][0].pop(key)
+            for key in ("filename", "chunk_bytes", "chunk_size")
+        ),
+        lambda index: index["chunks"][0].update(chunk_size="3"),
+        lambda index: index["chunks"][0].update(chunk_bytes=-1),
+    ],
+)
+def test_a_damaged_index_is_one_line(packed, tmp_path, change):
+    root = copy_of(packed, tmp_path)
+    change_index(root, change)
+    assert refusal(root).startswith(f"{root / 'index.json'}: its ")
 
 
 def test_missing_places_and_modules_are_named(packed, tmp_path, monkeypatch):

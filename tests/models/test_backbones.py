@@ -290,6 +290,37 @@ def lite0(**changes):
     )
 
 
+def small_swin(width):
+    """A Swin transformer of timm at input size 48, whose first maps are 12 x 12."""
+    options = {"embed_dim": width, "depths": (1, 1), "num_heads": (1, 1), "window_size": 6}
+    name = "swin_tiny_patch4_window7_224"
+    return build_backbone(Model(library="timm", name=name, input_size=48, options=options), 3)
+
+
+@pytest.mark.parametrize("width", [8, 12])
+def test_channel_means_of_maps_whose_channels_are_last(width):
+    network = small_swin(width).eval()
+    blocks = network.blocks[:-1]
+    with torch.no_grad(), network.watched(blocks) as outputs:
+        network(torch.randn(2, 3, 48, 48))
+    assert tuple(outputs[blocks[0]].shape) == (2, 12, 12, width)
+    for block in blocks:
+        means = network.channel_means(outputs[block])
+        assert torch.equal(means, outputs[block].mean((1, 2))), block
+
+
+def test_channel_means_of_other_outputs():
+    network = alexnet_backbone(3, input=InputSpec(67))
+    for shape in ((2, 3, 5, 5), (2, 5, 5, 5), (2, 5, 1, 1)):
+        maps = torch.rand(shape)
+        assert torch.equal(network.channel_means(maps), maps.mean((2, 3)))
+    tokens, vectors = torch.rand(2, 7, 16), torch.rand(2, 9)
+    assert torch.equal(network.channel_means(tokens), tokens.mean(1))
+    assert torch.equal(network.channel_means(vectors), vectors)
+    swin, maps = build("torchvision:swin_t", 64), torch.rand(2, 5, 5, 5)
+    assert torch.equal(swin.channel_means(maps), maps.mean((1, 2)))
+
+
 def test_the_packaged_imagenet_weights_fit_and_are_not_random():
     state = read_weights("efficientnet-lite0", lite0())
     backbone = build_backbone(lite0(), 1000)

@@ -2,17 +2,21 @@
 
 import os
 import pickle
+import shutil
 import zipfile
 
 import pytest
 import torch
 from omegaconf import OmegaConf, open_dict
+from PIL import Image
 
 from conftest import SMALL
 from made_runs import make_run
 from stagetransfer.config.instantiate import partial_of
 from stagetransfer.config.validate import validate_config
 from stagetransfer.errors import UserError
+from stagetransfer.layouts import read
+from stagetransfer.layouts.write_shards import write_packed
 from stagetransfer.models import load_weights
 from stagetransfer.pipeline.restore import restore_runs
 from stagetransfer.pipeline.stage_store import StageStore
@@ -73,6 +77,30 @@ def test_a_received_run_is_not_executed(received, tmp_path, number):
     assert str(folder / "config.yaml") in str(caught.value)
     assert str(caught.value).isprintable()
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_nothing_is_downloaded_for_a_received_run(received, tmp_path, complete):
+    pytest.importorskip("litdata")
+    images, bucket, root = tmp_path / "images", tmp_path / "bucket", tmp_path / "root"
+    for label in ("a", "b"):
+        (images / label).mkdir(parents=True)
+        for grey in range(8):
+            Image.new("L", (8, 8), grey).save(images / label / f"{grey}.png")
+    write_packed(read("folder", images), images, bucket)
+    root.mkdir()
+    if complete:
+        shutil.copytree(bucket, root, dirs_exist_ok=True)
+    before = {path.name for path in root.iterdir()}
+    folder = received(domain__target__layout="litdata", domain__target__root=str(root))
+    file = folder / "config.yaml"
+    settings = OmegaConf.load(file)
+    settings.domain.target.options = {"url": f"local:{'/nowhere' if complete else bucket}"}
+    file.write_text(OmegaConf.to_yaml(settings))
+    expected = "has changed since this run" if complete else f"^{root / 'pack.json'}: cannot be"
+    with pytest.raises(UserError, match=expected):
+        _ = restore_runs([folder])[0].data
+    assert {path.name for path in root.iterdir()} == before
 
 
 def test_keywords_are_data():

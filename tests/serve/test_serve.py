@@ -3,6 +3,7 @@
 import fcntl
 import re
 from html import unescape
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -173,6 +174,27 @@ def test_each_state_of_a_run_is_shown_with_its_line(tmp_path):
     assert "data-running" not in found.get(f"/runs/{running.name}/curves").text
 
 
+def test_an_unfinished_run_without_a_readable_config_has_empty_cells(tmp_path):
+    folder = make_run(tmp_path, finished=False)
+    (folder / "config.yaml").write_text("a: [")
+    page = client(tmp_path).get("/runs").text
+    assert cells(page, folder.name)[:5] == ["unfinished", "", "", "", ""]
+
+
+def test_names_of_runs_are_quoted_in_addresses(tmp_path):
+    folder = make_run(tmp_path, health={})
+    folder = folder.rename(folder.with_name("two_stage #2 100% ü?"))
+    found = client(tmp_path)
+    quoted = "two_stage%20%232%20100%25%20%C3%BC%3F"
+    for page in ("/runs", f"/runs/{quoted}", f"/images?run={quoted}", f"/images/{quoted}/0"):
+        answer = found.get(page)
+        assert answer.status_code == 200
+        links = [*re.findall(r'(?:href|src|data-src)="(/[^"]*two_stage[^"]*)"', answer.text)]
+        assert links
+        assert not [link for link in links if re.search("[ #ü]", link)]
+        assert {found.get(link).status_code for link in links} == {200}
+
+
 def test_the_page_of_a_run_has_its_metrics_health_settings_and_curves(tmp_path):
     run = make_run(tmp_path, "texture", health={}, source_health={"remarks": ["Still improving."]})
     found = client(tmp_path)
@@ -221,6 +243,15 @@ def test_a_comparison_has_the_difference_of_the_report_and_counts_images(pages, 
     assert f"Only two_stage is right: {(a & ~b).sum()} images" in text(page)
     assert "The images are not available" in page
     assert "best.ckpt is missing" in page
+
+
+def test_the_images_of_both_conditions_are_checked(pages, monkeypatch):
+    def images_of(site, name):
+        return SimpleNamespace(problem="" if name.startswith("two_stage") else "scratch is lost")
+
+    monkeypatch.setattr("stagetransfer.serve.compare_page.images_of", images_of)
+    page = text(pages.get("/compare").text)
+    assert "so only the numbers are shown: scratch is lost" in page
 
 
 def test_a_condition_that_did_not_learn_is_not_compared(tmp_path):

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from ct.ct_series import series
 from inference.test_predict_command import body
 from stagetransfer.cli.app import app
+from stagetransfer.inference import WindowPredictions
 from stagetransfer.serve import create_app
 from stagetransfer.serve.run_images import images_of
 from stagetransfer.serve.site import Site
@@ -119,6 +120,8 @@ def test_layers_are_the_label_map_of_predict(pages, run, scans, tmp_path):
         assert re.search(rf">{name}</th><td>{one[f'p_{name}']:.3f}</td>", part)
     (number,) = re.findall(r"explained.png\?window=(\d+)", part)
     assert int(number) == len(windows) // 2
+    # A window has 32 pixels. The box counts from the corner of the first pixel, not its centre.
+    assert f'data-box="{one.x - 15.5:.1f} {one.y - 15.5:.1f} 32.0 32.0"' in part
     assert pixels(pages, f"/slices/0/1/explained.png?window={number}").shape[2] == 4
 
 
@@ -131,10 +134,24 @@ def test_what_predict_says_about_windows_is_shown(pages, monkeypatch):
     monkeypatch.setitem(reading.images.__dict__, "reference", other)
     reading.problems.note("kind", "scan.nii", "no air")
     page = pages.get("/slices").text
-    assert "windows are" not in page
+    assert "mm wide, but training patches" not in page
     assert "taken to be -600/1500 HU" in page
     assert "scan.nii: no air" in page
     reading.problems.notes.clear()
+
+
+def test_why_no_window_was_classified(pages, monkeypatch):
+    pages.get("/slices")
+    reading = pages.site.reading
+    found, coverage = reading.slice(0, 1), reading.patches.coverage
+    empty = WindowPredictions(np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64))
+    for lung, why in (
+        (found.lung, f"a share of lung of at least {coverage}."),
+        (np.zeros_like(found.lung), "because no plausible lung was found on it."),
+    ):
+        other = replace(found, predictions=empty, lung=lung)
+        monkeypatch.setattr(reading, "slice", lambda series, index, other=other: other)
+        assert why in pages.get("/slices?slice=1").text
 
 
 def test_outside_of_the_lungs_nothing_is_explained(pages):

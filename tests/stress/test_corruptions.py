@@ -98,6 +98,19 @@ def test_a_thicker_slice_is_a_mean_over_neighbours():
     assert (corrupt(grey, THICKNESS, 5, scale, "a") == grey).all()
 
 
+@pytest.mark.parametrize("name", ["quantum noise", "lower dose"])
+def test_neighbouring_slices_have_independent_noise(name):
+    slices = np.concatenate([flat(value) for value in (120, 127, 134)], axis=2)
+    colour, other = (
+        corrupt(slices, BY_NAME[name], 3, scale, "a") - slices.astype(float)
+        for scale in (CT, CT._replace(neighbours=True))
+    )
+    assert np.ptp(colour, axis=2).max() == 0
+    correlation = np.corrcoef(other.reshape(-1, 3).T)
+    assert np.abs(correlation - np.eye(3)).max() < 0.05
+    assert other.std((0, 1)) == pytest.approx(colour.std((0, 1)), rel=0.05)
+
+
 def test_draws_depend_on_the_image_and_the_corruption_alone():
     names = [f"p{i}/x.png" for i in range(8)]
     image = smooth()

@@ -61,6 +61,14 @@ def test_the_table_has_the_metrics_of_each_test(made):
     assert set(table[table.corruption == "offset"].unit) == {"% of the range"}
 
 
+def test_only_the_metrics_that_are_read_stay_in_memory(made):
+    study, _, robust = made
+    rows = len(robust._values[study.runs[0].name]["accuracy"])
+    for values in robust._values.values():
+        assert {*values} == {"accuracy", "recall", "cross_entropy", "ece"}
+        assert all(one.base is None and one.shape == (rows, len(TESTS)) for one in values.values())
+
+
 def test_intervals_and_paired_differences(made):
     study, _, robust = made
     own, other = errors(made, "natural"), errors(made, "scratch")

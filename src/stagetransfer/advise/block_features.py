@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from stagetransfer.data import DomainDataModule
 from stagetransfer.files import atomic_path
@@ -30,9 +30,8 @@ def block_features(
 ) -> Features:
     """Return the features (N, D) of each block for N training images, and `PROBABILITIES`.
 
-    The output of a block is averaged over its positions: (N, C, H, W) to (N, C), and the tokens of
-    a transformer likewise. The head's own output is left out. `positions` are those of the images
-    in the training split, or None for all. All is kept in `folder`.
+    The features of a block are its `channel_means`. The head's own output is left out. `positions`
+    are those of the images in the training split, or None for all. All is kept in `folder`.
     """
     places = range(data.count("train")) if positions is None else positions
     rows = data.rows["train"][list(places)].tolist()
@@ -76,7 +75,7 @@ def _kept(
 def _compute(network: Backbone, data: DomainDataModule, places: Sequence[int]) -> Features:
     blocks = network.blocks[:-1]
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (*blocks, PROBABILITIES)}
-    with network.watched(blocks, _pooled) as outputs:
+    with network.watched(blocks, network.channel_means) as outputs:
         for begin in range(0, len(places), BATCH):
             images = data.inputs("train", places[begin : begin + BATCH])
             logits = network(images.contiguous(memory_format=torch.channels_last))
@@ -84,13 +83,6 @@ def _compute(network: Backbone, data: DomainDataModule, places: Sequence[int]) -
             for block in blocks:
                 parts[block].append(outputs[block].float().numpy())
     return {name: np.concatenate(of) for name, of in parts.items()}
-
-
-def _pooled(output: Tensor) -> Tensor:
-    if output.dim() == 4:  # channels are second, except in Swin's (N, H, W, C)
-        last = output.shape[1] == output.shape[2] and output.shape[3] != output.shape[2]
-        return output.mean((1, 2)) if last else output.mean((2, 3))
-    return output.mean(1) if output.dim() == 3 else output.flatten(1)
 
 
 def _gradients(network: Backbone, data: DomainDataModule, order: NDArray[np.int64]) -> Features:

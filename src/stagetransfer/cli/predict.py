@@ -193,8 +193,7 @@ def predict(
         typer.echo(reference.window_note)
     if source.patches and not source.volumes:
         _refuse_without_series(ctx)
-    name = root.resolve().name.split(".")[0]
-    out = out or default_folder(run.folder.parent.parent, "predict", name)
+    out = out or default_folder(run.folder.parent.parent, "predict", _name_of(root))
     options = inference.PredictionOptions(
         run=run.folder.name,
         patches=patches,
@@ -223,6 +222,16 @@ def predict(
         ct_options.show_problems(problems, skip_bad)
     _show(summary, classifier.label_names)
     typer.echo(f"written  {out}")
+
+
+def _name_of(root: Path) -> str:
+    """Return the name of the input without the suffix of a file; a UID keeps its dots."""
+    from stagetransfer.ct.input_problems import without_suffix
+    from stagetransfer.layouts.folder_walk import is_image
+
+    name = root.resolve().name
+    name = Path(name).stem if root.is_file() and is_image(name) else without_suffix(name)
+    return name.strip(".") or "input"
 
 
 def _refuse_without_series(ctx: typer.Context) -> None:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,7 +173,7 @@ class MaskAnnotations:
 
     def _placed(
         self,
-        values: NDArray[np.int64],
+        values: NDArray[Any],
         affine: Floats,
         names: Mapping[int, str],
         where: str,

@@ -1,6 +1,7 @@
 """Masks on a voxel grid of their own, brought to the slices of a series by their positions."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ apply_affine = nib.affines.apply_affine
 
 
 def locate(
-    values: NDArray[np.int64], affine: Floats, names: Mapping[int, str], volume: Volume
+    values: NDArray[Any], affine: Floats, names: Mapping[int, str], volume: Volume
 ) -> tuple[list[int], int]:
     """Return the slices that a mask's labelled voxels may cover, and how many voxels cover none.
 
@@ -39,9 +40,7 @@ def locate(
     return covered.tolist(), outside
 
 
-def sample(
-    values: NDArray[np.int64], affine: Floats, volume: Volume, index: int
-) -> NDArray[np.int64]:
+def sample(values: NDArray[Any], affine: Floats, volume: Volume, index: int) -> NDArray[np.int64]:
     """Return (H, W) values of a mask on slice `index`, from the nearest voxel; 0 outside."""
     geometry = volume.geometry
     assert geometry is not None

@@ -40,6 +40,13 @@ def is_preview(path: Path) -> bool:
     return False
 
 
+def is_slice(path: Path) -> bool:
+    """Whether a file is a grey PNG of 16 bits."""
+    with suppress(*DAMAGED), open_image(path) as image:
+        return image.format == "PNG" and image.mode in _MODES_16_BIT
+    return False
+
+
 def read_values(path: Path, *, is_mask: bool = False) -> NDArray[np.int64]:
     """Return the values (H, W) of a 16-bit grey PNG or a mask, or raise Unreadable."""
     modes, kind = (_MODES_OF_MASKS, "of indices") if is_mask else (_MODES_16_BIT, "16-bit grey")

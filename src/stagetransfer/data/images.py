@@ -105,8 +105,11 @@ def stored_side(images: Sequence[ImageSource] | NDArray[np.uint8], side: int) ->
 
     Square images of one size, no larger than `side`, stay at that size: a 32x32 patch is enlarged
     in the batch, on the device, and needs a fiftieth of the memory. All others get `side`. Memory
-    limits and splits do not matter, because a crop of the enlarged image has other pixels.
+    limits and splits do not matter, because a crop of the enlarged image has other pixels. A packed
+    set has recorded its size; of others, the header of each file is read.
     """
+    if isinstance(images, PackedImages) and images.side is not None:
+        return images.side if 0 < images.side <= side else side
     sizes = set()
     for path in () if isinstance(images, np.ndarray) else images:
         with suppress(OSError, SyntaxError, ValueError), open_image(path) as image:

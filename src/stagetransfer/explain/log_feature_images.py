@@ -29,8 +29,8 @@ class LogFeatureImages(pl.Callback):
     """Log the first convolution's filters, and maps of the feature map below their input images.
 
     The inputs are the first validation image of each class, for up to 16 classes. The maps are
-    DeSaliNet's, or SaliNet's for a network without ReLU. Filters that are not of RGB images are
-    left out.
+    DeSaliNet's, or SaliNet's for a network with other activations than ReLU. Filters that are not
+    of RGB images are left out.
     """
 
     def __init__(self, every_n_epochs: int = 5) -> None:

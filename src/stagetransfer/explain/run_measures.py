@@ -36,7 +36,7 @@ class RunMeasures:
     edges: Array  # (N,) shares of the maps' energy on edges of the images
     random_edges: Array  # the same for the network with random weights
     edge_area: Array  # (N,) shares of the images' pixels that are edges
-    features: dict[str, Tensor]  # (N, N) by block; see `compact_features`
+    features: dict[str, Tensor]  # (N, N or less) by block; see `compact_features`
     transfers: list[tuple[str, str, str, float]]  # stage before, stage after, block, CKA
 
 
@@ -88,7 +88,8 @@ def compact_features(network: Backbone, images: Tensor) -> dict[str, Tensor]:
 
     The features F (N, p) are replaced by R' from F' = Q R. Both have the same products
     F F' = R' R and therefore the same CKA, but R' is small where p is large. Blocks with p <= N
-    keep their features (N, p).
+    keep their features (N, p). Where these are equal for all images, one of them is kept, because
+    R' would differ by rounding errors, of which a CKA could be computed.
     """
     parts: dict[str, list[Tensor]] = {block: [] for block in network.blocks}
     with network.watched() as outputs:
@@ -99,8 +100,11 @@ def compact_features(network: Backbone, images: Tensor) -> dict[str, Tensor]:
     compact = {}
     for block in network.blocks:
         features = torch.cat(parts.pop(block)).double()
-        small = features.shape[1] <= len(features)
-        compact[block] = features if small else torch.linalg.qr(features.T, mode="r").R.T
+        if (features == features[:1]).all():
+            features = features[:, :1]
+        elif features.shape[1] > len(features):
+            features = torch.linalg.qr(features.T, mode="r").R.T
+        compact[block] = features
     return compact
 
 

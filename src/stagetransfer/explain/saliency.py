@@ -12,7 +12,8 @@ g the signal that comes back to the layer's output:
 Everything else keeps its gradient: convolutions and linear layers go back by their plain transpose,
 without the bias, and the paths of a residual block add up. Dropout is off. For ReLU6, 0 < x < 6
 takes the place of x > 0. DeSaliNet and DeconvNet are not defined for networks with other
-activations in the place of ReLU, such as GELU in a vision transformer. With `lrn="gradient"`,
+activations in the place of ReLU, such as GELU in a vision transformer or Hardswish in MobileNetV3.
+Gates, such as the sigmoid of squeeze and excitation, keep their gradient. With `lrn="gradient"`,
 DeSaliNet is the vector-Jacobian product of guided backpropagation.
 
 Such maps look much like the input whatever the weights are (Nie et al. 2018, Adebayo et al. 2018).
@@ -55,8 +56,8 @@ def desalinet(
     """Return DeSaliNet's saliency maps of a layer, one per image: (N, C, H, W), signed, unscaled.
 
     The maps of a batch do not depend on each other. The network computes in evaluation mode and
-    does not change; its hooks do not run. UserError for an unusable argument, or activations other
-    than ReLU alone before the layer.
+    does not change; its hooks do not run. UserError for an unusable argument, or for activations
+    in the place of ReLU before the layer, even if it has ReLU too.
 
     Args:
         images: (N, C, H, W), normalised as for the network, in its type and on its device.
@@ -107,7 +108,7 @@ class SaliencyMethod:
 
 
 def default_method(network: Backbone, images: Tensor, layer: str | None = None) -> str:
-    """Return "desalinet", or "salinet" for a network without ReLU; arguments as in `desalinet`."""
+    """Return "desalinet", or "salinet" where that is not defined; arguments as in `desalinet`."""
     rules = _SaliencyRules("desalinet", "identity")
     with torch.no_grad():
         layer_output(network, images, layer or network.feature_map, rules)
@@ -140,8 +141,8 @@ def _saliency(
         if method != "salinet" and (others := rules.other_activations):
             net = network.net if isinstance(network, Backbone) else network
             raise UserError(
-                f"{method}: {type(net).__name__} has no ReLU up to the output of {name}, but "
-                f"{', '.join(others)}. Use salinet."
+                f"{method}: {type(net).__name__} has {', '.join(others)} in the place of ReLU, up "
+                f"to the output of {name}. Use salinet."
             )
         return torch.autograd.grad(y, x, start_signal(y.detach(), name, start))[0]
 
@@ -165,8 +166,9 @@ class _SaliencyRules(Rules):
 
     @property
     def other_activations(self) -> list[str]:
-        """The activations that the network has called, if it has called no ReLU."""
-        return [] if self._has_relu else sorted(_OTHER_ACTIVATIONS & self.called)
+        """The activations in the place of ReLU that the network has called."""
+        others = _ACTIVATIONS if self._has_relu else _ACTIVATIONS | _GATES
+        return sorted(others & self.called)
 
     def _relu(self, input: Tensor, inplace: bool = False, top: float = math.inf) -> Tensor:
         self._has_relu = True
@@ -219,8 +221,10 @@ _DROPOUTS = (
     "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
     "feature_alpha_dropout", "feature_dropout",
 )  # fmt: skip
-_OTHER_ACTIVATIONS = {
-    "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish",
-    "multi_head_attention_forward", "prelu", "scaled_dot_product_attention", "selu", "sigmoid",
-    "silu", "softmax", "softplus", "tanh",
+_ACTIVATIONS = {
+    "celu", "elu", "gelu", "hardswish", "leaky_relu", "mish", "prelu", "selu", "silu",
+}  # fmt: skip
+_GATES = {  # which a network with ReLU may have beside it
+    "glu", "hardsigmoid", "hardtanh", "multi_head_attention_forward",
+    "scaled_dot_product_attention", "sigmoid", "softmax", "softplus", "tanh",
 }  # fmt: skip

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from stagetransfer.errors import UserError
 from stagetransfer.export.onnx_file import Agreement
+from stagetransfer.files import read_json
 from stagetransfer.pages import formatting as fmt
 from stagetransfer.pages.render import templates_of
 from stagetransfer.pipeline.restore import RestoredRun
@@ -27,6 +29,7 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
         model=run.config.model,
         precision=run.config.trainer.precision,
         domain=run.config.stages[-1].domain,
+        of_slices=_of_slices(run.config.stages[-1].domain),
         study=study,
         stages=[_stage(entry) for entry in run.record["stages"]],
         classes=_classes(run, study),
@@ -37,6 +40,14 @@ def model_card(run: RestoredRun, study: Study, agreement: Agreement | None, lice
         agreement=agreement,
         licence=licence,
     )
+
+
+def _of_slices(domain: Mapping[str, Any]) -> bool:
+    """Return whether `stagetransfer extract` made the images of three slices; see summary.json."""
+    try:
+        return bool(read_json(Path(str(domain.get("root"))) / "summary.json")["cut"]["neighbours"])
+    except (UserError, KeyError, TypeError):  # no such file, or that of another program
+        return False
 
 
 def _estimate(run: RestoredRun, study: Study, metric: str) -> tuple[str, str]:

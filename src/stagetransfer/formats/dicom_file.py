@@ -27,13 +27,14 @@ _PLAIN: dict[tuple[bool | None, bool | None], UID] = {
 }
 # The markers of a JPEG or JPEG-LS frame header (SOF), which holds its size.
 _FRAME_HEADERS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # markers without a segment; FF 00 is none
 
 
 def read_checked(path: Path, *, force: bool = False, header_only: bool = False) -> Dataset:
     """Return a DICOM file as `dcmread` does, once its sizes are known to be possible.
 
     OSError if the file, its inflated content, one frame or all frames are too large, before these
-    are in memory.
+    are in memory. Values of one bit count an eighth, so a reader must keep them packed.
     """
     require_file(path)
     _check_bytes(path.stat().st_size)
@@ -52,10 +53,11 @@ def read_checked(path: Path, *, force: bool = False, header_only: bool = False) 
     try:
         columns, rows = int(data.get("Columns") or 0), int(data.get("Rows") or 0)
         frames = int(data.get("NumberOfFrames") or 1) * int(data.get("SamplesPerPixel") or 1)
+        packed = 8 if int(data.get("BitsAllocated") or 8) == 1 else 1
     except (TypeError, ValueError):
         return data  # `_pixel_damage` says what is wrong
     check_size(columns, rows)
-    _check_bytes(columns * rows * frames)
+    _check_bytes(columns * rows * frames // packed)
     for width, height in _encoded_sizes(data):
         check_size(width, height)
     return data
@@ -100,12 +102,18 @@ def _encoded_sizes(data: Dataset) -> Iterator[tuple[int, int]]:
             yield right - left, bottom - top
         elif frame[:2] == b"\xff\xd8":
             place = 2  # of a marker; a segment's length follows
-            while place + 9 <= len(frame) and frame[place] == 0xFF:
+            # As decoders do, this skips whatever lies between two segments.
+            while 0 <= (place := frame.find(b"\xff", place)) <= len(frame) - 9:
                 if frame[place + 1] in _FRAME_HEADERS:
                     height, width = struct.unpack(">2H", frame[place + 5 : place + 9])
                     yield width, height
                     break
-                place += 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+                if frame[place + 1] == 0xFF:
+                    place += 1  # a fill byte
+                elif frame[place + 1] in _ALONE:
+                    place += 2
+                else:
+                    place += 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
 
 
 def _check_bytes(count: int) -> None:

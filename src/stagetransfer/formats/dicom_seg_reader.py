@@ -3,10 +3,12 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.pixels.utils import iter_pixels
 
 from stagetransfer.errors import first_line
 from stagetransfer.formats.dicom_file import frame_header, read_checked
@@ -15,13 +17,22 @@ from stagetransfer.formats.unusable import Floats, Unreadable
 
 @dataclass(frozen=True)
 class Frame:
-    """One plane of segment numbers (H, W), 0 for none.
+    """One plane: (H, W) segment numbers, or (H, W / 8) packed bits of the only `segment`.
 
     `affine` (4, 4) leads from x, y and the distance in mm along the normal to DICOM's axes in mm.
     """
 
-    values: NDArray[np.int64]
+    stored: NDArray[Any]
+    segment: np.uint16 | None
+    width: int
     affine: Floats
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """(H, W) segment numbers, 0 for none."""
+        if self.segment is None:
+            return self.stored
+        return np.unpackbits(self.stored, axis=1, count=self.width) * self.segment
 
 
 @dataclass(frozen=True)
@@ -48,26 +59,24 @@ def read_segmentation(path: Path) -> Segmentation:
 def _segmentation(data: Dataset) -> Segmentation:
     if data.get("Modality") != "SEG":
         raise ValueError("its modality is neither SEG nor RTSTRUCT")
-    pixels = np.asarray(data.pixel_array)
-    pixels = pixels.reshape(-1, *pixels.shape[-2:])
-    groups = len(data.PerFrameFunctionalGroupsSequence)
-    if groups != len(pixels):
-        raise ValueError(f"{len(pixels)} frames of pixels, but {groups} in the header")
     kind = str(data.SegmentationType)
     # In a fractional segmentation, the maximum value means 1.
     half = int(data.MaximumFractionalValue) / 2 if kind == "FRACTIONAL" else 1
+    planes = iter_pixels(data)  # one by one, because 3,000 unpacked ones would take a gigabyte
+    pixels = [one if kind == "LABELMAP" else np.packbits(one >= half, axis=1) for one in planes]
+    groups = len(data.PerFrameFunctionalGroupsSequence)
+    if groups != len(pixels):
+        raise ValueError(f"{len(pixels)} frames of pixels, but {groups} in the header")
     frames = []
     for number, plane in enumerate(pixels):
         header = frame_header(data, number)
-        values = plane.astype(np.int64)
-        if kind != "LABELMAP":
-            values = np.where(plane >= half, int(header.ReferencedSegmentNumber), 0)
+        segment = None if kind == "LABELMAP" else np.uint16(header.ReferencedSegmentNumber)
         right, down = np.split(np.array(header.ImageOrientationPatient, dtype=float), 2)
         row, column = map(float, header.PixelSpacing)
         affine = np.eye(4)
         affine[:3, :3] = np.column_stack([right * column, down * row, np.cross(right, down)])
         affine[:3, 3] = np.array(header.ImagePositionPatient, dtype=float)
-        frames.append(Frame(values, affine))
+        frames.append(Frame(plane, segment, int(data.Columns), affine))
     series = data.get("ReferencedSeriesSequence") or ()
     slices = (one for of in series for one in of.get("ReferencedInstanceSequence") or ())
     uids = [one.SeriesInstanceUID for one in series]

@@ -157,8 +157,7 @@ def split_forward(network: Backbone, x: Tensor, precision: str) -> tuple[Tensor,
     """
     with autocast(precision, x.device.type), network.watched(network.blocks[:-1]) as outputs:
         hidden, logits = network.embed(x)
-    maps = [y.float() for y in outputs.values() if y.dim() > 2]
-    means = [y.mean((2, 3)) if y.dim() == 4 else y.mean(1) for y in maps]
+    means = [network.channel_means(y.float()) for y in outputs.values() if y.dim() > 2]
     return torch.cat(means or [hidden.float()], dim=1), logits.float()
 
 

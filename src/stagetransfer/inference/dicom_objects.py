@@ -239,9 +239,11 @@ def read_header(file: Path) -> Dataset:
     """Return a slice's header, without what would make an object invalid.
 
     Attributes that may be empty but not absent are added as empty. References to the study or the
-    patient that are incomplete, as after some de-identification, are removed.
+    patient that are incomplete, as after some de-identification, are removed. Objects made of the
+    header are in UTF-8, because the names of classes may have any characters.
     """
     header = dcmread(file, stop_before_pixels=True, force=True)  # find_series has checked it
+    header.SpecificCharacterSet = "ISO_IR 192"  # what was read keeps its own until it is written
     for name in _TYPE_2:
         if name not in header:
             setattr(header, name, None)

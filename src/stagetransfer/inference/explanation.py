@@ -69,9 +69,9 @@ def explained_figure(
 ) -> tuple[Figure, pd.DataFrame]:
     """Show a window (1, 1 or 3, H, W) uint8 beside the explanation of class `label`.
 
-    The maps of its score and of the feature map are DeSaliNet's, or SaliNet's for a network without
-    ReLU, computed in float32, whatever the precision of the run. The figure is returned with one
-    row for each of the nearest training images: rank, label, distance, image.
+    The maps of its score and of the feature map are DeSaliNet's, or SaliNet's for a network with
+    other activations than ReLU, computed in float32, whatever the precision of the run. The figure
+    is returned with one row for each of the nearest training images: rank, label, distance, image.
     """
     inputs, network = classifier.inputs(window), classifier.network
     method = default_method(network, inputs)

@@ -12,7 +12,7 @@ from stagetransfer.ct.dicom_header import is_dicom
 from stagetransfer.ct.find_series import ReadingOptions, check_patients, find_series, list_files
 from stagetransfer.ct.input_problems import relative_name
 from stagetransfer.ct.patch_extraction import check_spacing
-from stagetransfer.ct.png_slices import DAMAGED
+from stagetransfer.ct.png_slices import DAMAGED, is_slice
 from stagetransfer.ct.volume_files import is_volume_file
 from stagetransfer.errors import UserError
 from stagetransfer.files import open_image
@@ -73,9 +73,14 @@ def find_input(
     others = [path for path in files if path not in sizes]
     scans = {path.parent for path in others if _is_scan(path)} if sizes else ()
     patches = {path: size for path, size in sizes.items() if path.parent not in scans}
+    lost = _unreadable_patches(others, scans) if sizes else []
+    for path in lost:
+        text = "no image of 8 bits that can be read. Replace or remove it"
+        problems.add("unreadable files", relative_name(path, root), text)
     volumes: tuple[Volume, ...] = ()
-    if not sizes or any(path.suffix.lower() == ".png" or _is_scan(path) for path in others):
-        volumes, _ = find_series(root, problems, exclude=[*exclude, *sizes], **reading)
+    rest = {*others}.difference(lost)
+    if not sizes or any(path.suffix.lower() == ".png" or _is_scan(path) for path in rest):
+        volumes, _ = find_series(root, problems, exclude=[*exclude, *sizes, *lost], **reading)
     kept = []
     for path, (width, height) in patches.items():
         if max(width, height) <= _MAX_SCALE * settings.size:
@@ -128,6 +133,12 @@ def _size_of_8_bit_image(path: Path) -> tuple[int, int] | None:
             return image.size if image.mode in _MODES_8_BIT else None
     except DAMAGED:
         return None
+
+
+def _unreadable_patches(others: Sequence[Path], scans: Collection[Path]) -> list[Path]:
+    """Return the images among `others`, none of 8 bits, that lie in no folder of slices."""
+    slices = {path.parent for path in others if is_slice(path)}.union(scans)
+    return [path for path in others if is_image(path.name) and path.parent not in slices]
 
 
 def _is_scan(path: Path) -> bool:

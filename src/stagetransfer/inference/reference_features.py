@@ -42,7 +42,7 @@ from stagetransfer.statistics.calibration import fit_temperature
 from stagetransfer.synthetic.lung import FIELD, WINDOW
 
 FILE = "reference.safetensors"
-_FEATURES = "channel means of blocks, outlier factor and distance, training images"
+_FEATURES = "channel means of blocks in either layout, outlier factor and distance, training images"
 _ARRAYS = ("distances", "labels", "logits")
 _SETTINGS = ("crop", "fit", "side", "field", "stated")
 _EXAMPLE_SIDE = 64

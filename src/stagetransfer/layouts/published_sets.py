@@ -63,7 +63,11 @@ def _dtd_lists(folder: Path, base: str, fold: int) -> dict[str, str]:
         path = folder / f"{name}{fold}.txt"
         if not path.is_file():
             raise UserError(f"{path}: no such file; options.fold must be 1 to 10")
-        for line in path.read_text(encoding="utf-8").split():
+        try:
+            lines = path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}). Restore the list.") from error
+        for line in lines:
             split = splits.setdefault(f"{base}{line}", SPLIT_NAMES[name])
             if split != SPLIT_NAMES[name]:
                 raise UserError(f"{path}: {line} is in the {split} list already")

@@ -8,7 +8,9 @@ splits without any shard, and an image is one range of bytes of one shard.
 from __future__ import annotations
 
 import functools
+import json
 import os
+import re
 import shutil
 import time
 import zipfile
@@ -33,6 +35,19 @@ MIXED = 16  # shards whose images are shuffled together, as one window of an epo
 _REQUESTS = 16  # images that a process reads at a time from a distance
 _PATIENCE = 600  # seconds for one file
 
+# litdata's description of the items of a pack. It chooses the code that reads them, such as pickle.
+_LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
+_KEYS = json.dumps(["image", "label", "key", "split"])
+_ITEMS = {
+    "data_format": ["file", "int", "str", "str"],
+    "data_spec": json.dumps(
+        [1, {"type": "builtins.dict", "context": _KEYS, "children_spec": [_LEAF] * 4}]
+    ),
+    "item_loader": "PyTreeLoader",
+    "compression": None,
+    "encryption": None,
+}
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -46,8 +61,20 @@ class Shards:
     keep: bool = True
 
     def files(self) -> list[dict[str, Any]]:
-        """Return litdata's record of each shard: `filename`, `chunk_bytes`, `chunk_size`."""
-        chunks: list[dict[str, Any]] = read_json(self.root / INDEX)["chunks"]
+        """Return litdata's record of each shard: `filename`, `chunk_bytes`, `chunk_size`.
+
+        UserError if these or the items are not of a pack: they may name any code or file.
+        """
+        path = self.root / INDEX
+        index = read_json(path)
+        config, chunks = index.get("config"), index.get("chunks")
+        if not isinstance(config, dict) or not _ITEMS.items() <= config.items():
+            raise _foreign_items(path)
+        if not isinstance(chunks, list) or not all(map(_is_shard, chunks)):
+            raise UserError(
+                f"{path}: its list of shards is damaged, or names files that are not those of "
+                "`stagetransfer pack`. Copy it again, or pack the set again."
+            )
         return chunks
 
     def read(self, shard: int, begin: int, end: int, name: str) -> bytes:
@@ -81,6 +108,7 @@ class PackedImages(FilePaths):
     shards: Shards
     places: NDArray[np.int64]  # (N, 3): shard, first byte, end
     digests: Digests
+    side: int | None = None  # of square images of one size; 0: there is none; None: not recorded
 
     def take(self, rows: NDArray[np.int64]) -> PackedImages:
         images = super().take(rows)
@@ -134,7 +162,8 @@ def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Sam
             arrays = {name: file[name] for name in file.files}
         names = PackedStrings(arrays["text"], arrays["ends"])
         digests = arrays["digests"].astype(np.uint64)
-        images = PackedImages(root, names, shards, arrays["places"].astype(np.int64), digests)
+        side = about["side"] if type(about.get("side")) is int else None
+        images = PackedImages(root, names, shards, arrays["places"].astype(np.int64), digests, side)
         samples = from_arrays(arrays, images)
         whole = samples.fingerprint(digests) == about["fingerprint"]
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
@@ -147,6 +176,22 @@ def read_packed(root: Path, *, url: str | None = None, keep: bool = True) -> Sam
         raise UserError(f"{root / INDEX}: does not belong to {root / TABLE}. {again}")
     _check_shards(shards, files)
     return samples
+
+
+def _is_shard(record: Any) -> bool:
+    """Return whether a record of index.json has the name of a shard, its bytes and its images."""
+    if not isinstance(record, dict):
+        return False
+    name, *sizes = (record.get(key) for key in ("filename", "chunk_bytes", "chunk_size"))
+    plain = isinstance(name, str) and re.fullmatch(r"chunk-\d+-\d+\.bin", name) is not None
+    return plain and all(type(size) is int and size > 0 for size in sizes)
+
+
+def _foreign_items(path: Path) -> UserError:
+    return UserError(
+        f"{path}: its items are not those of `stagetransfer pack`. Copy it again, or pack the set "
+        "again."
+    )
 
 
 def _check_shards(shards: Shards, files: Sequence[dict[str, Any]]) -> None:
@@ -208,4 +253,6 @@ def _opened(root: Path, url: str | None, process: int) -> tuple[Any, Any]:
     loader = PyTreeLoader()
     reader = BinaryReader(str(root), remote_input_dir=url, item_loader=loader)
     reader.get_chunk_intervals()  # reads the index
+    if reader.config.data_format != _ITEMS["data_format"]:  # exchanged since `Shards.files`
+        raise _foreign_items(root / INDEX)
     return reader.config, loader

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagetransfer.errors import UserError, require_extra
-from stagetransfer.files import ImageSource, atomic_folder, json_text, read_json
+from stagetransfer.files import ImageSource, atomic_folder, json_text, open_image, read_json
 from stagetransfer.layouts import check_images
 from stagetransfer.layouts.folder_walk import is_image
 from stagetransfer.layouts.sample_arrays import to_arrays
@@ -59,9 +59,12 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
     order = sorted(mixed.tolist(), key=lambda row: split[row])
     with atomic_folder(out) as part:
         cache = Cache(str(part), chunk_bytes=SHARD_BYTES)
+        sizes = set()
         for number, row in enumerate(order):
             # With a `File`, litdata's format does not depend on whether pyarrow is installed.
             image = File(bytes=_content(files[row]))
+            with open_image(files[row]) as opened:
+                sizes.add(opened.size)
             key, label = samples.ids[row], int(samples.labels[row])
             cache[number] = {"image": image, "label": label, "key": key, "split": split[row]}
         cache.done()
@@ -71,12 +74,14 @@ def write_packed(samples: Samples, root: Path, out: Path) -> dict[str, Any]:
         images = {one.relative_to(root).as_posix() for one in files_below if is_image(one.name)}
         places = np.empty((len(samples), 3), dtype=np.int64)
         places[order] = np.concatenate([_places(part, i, one) for i, one in enumerate(shards)])
+        sides = {width for width, height in sizes if width == height}
         about = {
             "classes": list(samples.classes),
             "images": len(samples),
             "counts": _counts(samples),
             "groups": None if samples.groups is None else len({*samples.groups}),
             "fingerprint": samples.fingerprint(digests),
+            "side": sides.pop() if len(sizes) == len(sides) == 1 else 0,
             "left_out": len(images.difference(samples.ids)),
             "shards": len(shards),
             "bytes": sum(one["chunk_bytes"] for one in shards),

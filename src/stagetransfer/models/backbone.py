@@ -48,6 +48,7 @@ class Backbone(nn.Module):
         initialise: called as (net, blocks, scheme, seed), gives blocks new initial values.
         taps: the module whose output stands for a block, where it is not the block's last part.
         feature_map: see the property; None: it is found.
+        channels: the dimension of the channels in the maps of the blocks: 1, or 3 as in Swin.
         leaves, functions: what `torch.fx` must not trace into, besides the modules of torch.nn.
     """
 
@@ -62,6 +63,7 @@ class Backbone(nn.Module):
         initialise: Callable[[nn.Module, Sequence[str], str, int], None],
         taps: Mapping[str, str] | None = None,
         feature_map: str | None = None,
+        channels: int = 1,
         leaves: Sequence[type[nn.Module]] = (),
         functions: Sequence[Callable[..., Any]] = (),
     ) -> None:
@@ -84,6 +86,7 @@ class Backbone(nn.Module):
         }
         self._taps.update(taps or {})
         self._feature_map = feature_map
+        self._channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net(images)
@@ -167,6 +170,18 @@ class Backbone(nn.Module):
         with head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0])):
             logits = self(images)
         return found[0].flatten(1), logits
+
+    def channel_means(self, output: Tensor) -> Tensor:
+        """Return the means (N, C) of a block's output over its places or tokens.
+
+        Maps of square images are square, so their channels are the side that differs from the two
+        others. Only where all three are equal, the dimension that the network states is needed.
+        """
+        if output.dim() == 4:
+            first, second, third = output.shape[1:]
+            last = first == second and (second != third or self._channels == 3)
+            return output.mean((1, 2) if last else (2, 3))
+        return output.mean(1) if output.dim() == 3 else output.flatten(1)
 
     @contextmanager
     def watched(

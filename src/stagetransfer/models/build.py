@@ -79,7 +79,8 @@ def _torchvision_backbone(
     build = partial(_built, zoo.get_model, name, num_classes, options)
     net = build()
     head = [n for n, one in net.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)][-1]
-    return _backbone(net, parts(net), [head], input, build)
+    channels = 3 if isinstance(net, zoo.SwinTransformer) else 1
+    return _backbone(net, parts(net), [head], input, build, channels=channels)
 
 
 def _timm_backbone(
@@ -109,6 +110,7 @@ def _timm_backbone(
     groups = group_parameters(net, matcher)
     return _backbone(
         net, with_buffers(net, groups.values()), heads, input, build,
+        channels=3 if getattr(net, "output_fmt", None) == "NHWC" else 1,
         leaves=list(get_notrace_modules()),  # type: ignore[no-untyped-call]
         functions=list(get_notrace_functions()),  # type: ignore[no-untyped-call]
     )  # fmt: skip
@@ -120,7 +122,7 @@ def _backbone(
     heads: Sequence[str],
     input: InputSpec,
     build: Callable[[], nn.Module],
-    **tracing: Any,
+    **options: Any,
 ) -> Backbone:
     blocks = arranged(net, groups, heads)
 
@@ -137,7 +139,7 @@ def _backbone(
 
     return Backbone(
         net, blocks=blocks, head=heads[0], classifier=[list(blocks)[-1]], input=input,
-        initialise=initialise_blocks, **tracing,
+        initialise=initialise_blocks, **options,
     )  # fmt: skip
 
 

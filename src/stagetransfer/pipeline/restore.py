@@ -31,8 +31,8 @@ OWN_DATA = tuple(
 class RestoredRun:
     """A finished run from which data and networks can be loaded; each is loaded when asked for.
 
-    Its folder may come from somebody else, so nothing that it names is executed. `record` is the
-    content of metrics.json.
+    Its folder may come from somebody else, so nothing that it names is executed or downloaded.
+    `record` is the content of metrics.json.
     """
 
     folder: Path
@@ -164,6 +164,8 @@ def _restore(folder: Path) -> RestoredRun:
     try:
         for name in ("pictures", "gradient_clip_val", "gradient_clip_algorithm"):
             settings.get("trainer", {}).pop(name, None)  # keys of earlier versions
+        for domain in settings.get("domain", {}).values():
+            (domain.get("options") or {}).pop("url", None)  # nothing is downloaded for a run
         if "${" in repr(settings):  # a resolver could read the environment
             raise UserError("it holds ${...}, but a run writes resolved values")
         config = validate_config(OmegaConf.create(settings))

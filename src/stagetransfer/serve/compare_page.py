@@ -61,6 +61,7 @@ def _side_by_side(site: Site, study: Study, pair: Pair, chosen: int) -> dict[str
         unlike = [row for row in rows if row[-2] or row[-1]]
         tables["patient"] = unlike[:MAX_PATIENTS]
         left_out = len(rows) - len(tables["patient"])
+    problems = [images_of(site, run.parts[0].name).problem for run in (a, b)]
     only = [(pair.a, right_a & ~right_b), (pair.b, right_b & ~right_a)]
     return {
         "difference": f"{shown}, p {fmt.p_value(pair.holm.get('accuracy'))}, {seeds}",
@@ -70,7 +71,7 @@ def _side_by_side(site: Site, study: Study, pair: Pair, chosen: int) -> dict[str
             (name, int(which.sum()), _thumbs(a, study, which), _thumbs(b, study, which))
             for name, which in only
         ],
-        "problem": images_of(site, a.parts[0].name).problem,
+        "problem": problems[0] or problems[1],
     }
 
 

@@ -1,5 +1,7 @@
 """The test images of a run: a grid, and for one image what the network makes of it."""
 
+from urllib.parse import quote
+
 import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -54,8 +56,8 @@ def thumb(run: Run, number: int) -> dict[str, object]:
     """Return what a grid shows of a test image."""
     label, predicted = run.labels[number], run.probabilities[number].argmax()
     return {
-        "href": f"/images/{run.name}/{number}",
-        "src": f"/test/{run.name}/{number}.png",
+        "href": f"/images/{quote(run.name)}/{number}",
+        "src": f"/test/{quote(run.name)}/{number}.png",
         "wrong": label != predicted,
         "text": f"{run.classes[label]} predicted as {run.classes[predicted]}"
         if label != predicted

@@ -1,7 +1,6 @@
 """The runs: their states, the health of sources and stages, settings that differ, live curves."""
 
 from collections.abc import Mapping
-from math import nan
 from typing import Any
 
 import matplotlib as mpl
@@ -86,21 +85,24 @@ def _row(site: Site, name: str) -> dict[str, str]:
     row = dict.fromkeys(("condition", "ratio", "seed", "accuracy", "line"), "") | {"name": name}
     if name in site.damaged:
         return row | {"state": "damaged", "line": site.damaged[name]}
+    place: tuple[str, float, int] | None
     if name in site.runs:
         run = site.runs[name]
-        condition, ratio, seed = run.place
+        place = run.place
         row["line"] = "" if run.learned else f"did not learn ({run.verdict})"
         row["accuracy"] = fmt.number(float((run.probabilities.argmax(1) == run.labels).mean()))
         state = "finished"
     else:
         one = site.unfinished[name]
-        condition, ratio, seed = one.place or ("?", nan, 0)
+        place = one.place
         state = "failed" if one.cause else "unfinished"
         row["line"] = one.cause or "No process is training it. The same command continues it."
         if is_running(one.folder):
             state, row["line"] = "running", ""
-    place = {"condition": condition, "ratio": fmt.ratio(ratio), "seed": str(seed)}
-    return row | {"state": state, **place}
+    if place is not None:
+        condition, ratio, seed = place
+        row |= {"condition": condition, "ratio": fmt.ratio(ratio), "seed": str(seed)}
+    return row | {"state": state}
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -154,7 +154,8 @@ def _reason(reading: Reading, found: SlicePrediction, query: QueryParams) -> dic
     }
     near = reading.images.nearest(found.prepared.window(number))
     side = reading.patches.size * np.array(found.prepared.raster.scale)
-    left, top = found.centres[number] - side[::-1] / 2
+    # Centres count from the centre of the first pixel, the box from its corner.
+    left, top = found.centres[number] + 0.5 - side[::-1] / 2
     return {
         "line": f"Window at x {x}, y {y}: {classifier.label_names[code]}.",
         "why": why.get(int(code), ""), "number": number, "near": near,

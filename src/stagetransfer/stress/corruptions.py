@@ -75,7 +75,8 @@ class Corruption(NamedTuple):
 def corrupt(image: Pixels, kind: Corruption, severity: int, scale: Scale, name: str) -> Pixels:
     """Return a square image (H, W, 1 or 3) corrupted; the image itself at severity 0.
 
-    Its draws depend on `kind` and on `name`, the image's id. Channels that are equal stay equal.
+    Its draws depend on `kind` and on `name`, the image's id. If all channels are equal, they stay
+    equal.
     """
     if severity == 0:
         return image
@@ -87,7 +88,7 @@ def corrupt(image: Pixels, kind: Corruption, severity: int, scale: Scale, name: 
 
 
 def _noise(x: Floats, sigma: float, random: Rng, scale: Scale) -> Floats:
-    return x + scale.intensity * sigma * random.standard_normal((*x.shape[:2], 1))
+    return x + scale.intensity * sigma * _white(x, random, scale)
 
 
 def _dose(x: Floats, dose: float, random: Rng, scale: Scale) -> Floats:
@@ -96,12 +97,12 @@ def _dose(x: Floats, dose: float, random: Rng, scale: Scale) -> Floats:
     Its variance is inversely proportional to the dose. Its spectrum is f H^2, that of a back
     projection filtered by f H, with H = cos(pi f)^2 (Hann) and f in cycles per pixel.
     """
-    f = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, x.shape[:2]), indexing="ij"))
+    f = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, x.shape[:2]), indexing="ij"))[..., None]
     response = np.where(f < 0.5, np.sqrt(f) * np.cos(np.pi * f) ** 2, 0)
-    white = random.standard_normal(x.shape[:2])
-    noise = np.fft.ifft2(np.fft.fft2(white) * response).real / np.sqrt((response**2).mean())
+    spectrum = np.fft.fft2(_white(x, random, scale), axes=(0, 1)) * response
+    noise = np.fft.ifft2(spectrum, axes=(0, 1)).real / np.sqrt((response**2).mean())
     full = scale.intensity * (30 if scale.window else 4)
-    return np.asarray(x + full * np.sqrt(100 / dose - 1) * noise[..., None])
+    return np.asarray(x + full * np.sqrt(100 / dose - 1) * noise)
 
 
 def _blur(x: Floats, sigma: float, random: Rng, scale: Scale) -> Floats:
@@ -171,6 +172,11 @@ def _thicken(x: Floats, intervals: float, random: Rng, scale: Scale) -> Floats:
     share = (intervals - 1) / (2 * intervals)  # of either neighbour
     wide = np.pad(x, ((0, 0), (0, 0), (1, 1)), mode="edge")
     return (1 - 2 * share) * x + share * (wide[..., :-2] + wide[..., 2:])
+
+
+def _white(x: Floats, random: Rng, scale: Scale) -> Floats:
+    """Return white noise (H, W, 1), or of each slice its own: neighbours have independent noise."""
+    return random.standard_normal(x.shape if scale.neighbours else (*x.shape[:2], 1))
 
 
 def _sign(random: Rng) -> int:

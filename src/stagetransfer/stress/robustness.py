@@ -41,7 +41,9 @@ class Robustness:
             tests = [replace(run, probabilities=p) for p in probabilities[run.name]]
             p = np.stack([study.probabilities(test) for test in tests])
             found = stats.resampled_metrics(study.test_resamples, p, areas=False)
-            self._values[run.name] = found | {"ece": resampled_ece(study.test_resamples, p)}
+            found["ece"] = resampled_ece(study.test_resamples, p)
+            # Copies, because a view would keep the figures of all metrics and classes in memory.
+            self._values[run.name] = {name: found[name].copy() for name in METRICS}
 
     def weights(self, kind: str) -> dict[str, Array]:
         """Return the weights (K,) of the tests in each figure of a corruption, or of `ALL`.
