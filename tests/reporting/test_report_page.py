@@ -153,7 +153,7 @@ def test_many_classes_with_long_names(tmp_path):
     classes = tuple(f"a material with a long name {i:02d}" for i in range(24))
     make_run(tmp_path, classes=classes, per_class=3, groups_per_class=3)
     assert (
-        "The 20 classes with the fewest"
+        "only the 20 classes with the fewest"
         in (make_report([tmp_path], count=20) / "report.md").read_text()
     )
 

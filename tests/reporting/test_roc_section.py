@@ -110,7 +110,7 @@ def test_with_many_classes_omissions_are_stated(tmp_path):
     assert "The first 60 of 80 rows; all are in the CSV file." in tables["roc"].notes
     assert len(tables["roc"].data) == 80 * 6
     (bullets,) = (block for block in section.blocks if isinstance(block, Bullets))
-    assert list(bullets.lines) == ["only the 20 classes with the fewest test images"]
+    assert list(bullets.lines) == ["shown are only the 20 classes with the fewest test images"]
 
 
 def test_a_line_of_text_if_there_are_too_few_images(tmp_path):

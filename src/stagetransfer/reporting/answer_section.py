@@ -98,7 +98,8 @@ def accuracy_table(study: Study) -> Table:
     ]
     data = data_frame("condition ratio accuracy low high seeds", found)
     notes = ["Mean over seeds, with its 95 % interval."]
-    notes[0] += " The p-values above have Holm's correction." * (not study.share.setting)
+    if not study.share.setting and not study.without_spread:
+        notes[0] += " The p-values above have Holm's correction."
     name, r = f"answer{fmt.share_suffix(study)}", "share" if study.share.setting else "ratio"
     return Table(name, f"Test accuracy by condition and {r} r", columns, rows, notes, data)
 
