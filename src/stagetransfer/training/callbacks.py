@@ -1,4 +1,4 @@
-"""Small callbacks: best epoch, seeds, LP-FT, speed, learning rates in the log, scaled start."""
+"""Small callbacks: validation and best epoch, seeds, LP-FT, speed, learning rates, scaled start."""
 
 import math
 import operator
@@ -36,15 +36,6 @@ class BestEpoch(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop_if_exhausted(trainer)  # a resumed training may already have ended
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        # Lightning validates once more before it stops, which max_steps or an interval that does
-        # not divide the epoch would leave out: the figures would be those of other weights.
-        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        if last_epoch or trainer.global_step == trainer.max_steps:
-            trainer.should_stop = True
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
@@ -73,6 +64,21 @@ class BestEpoch(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
+
+
+class LastValidation(pl.Callback):
+    """Have the weights of the last step validated, also where no validation would come there.
+
+    With `max_steps`, or an interval between validations that does not divide the epoch, Lightning
+    would end after further steps, and the last validation would be of other weights.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if last_epoch or trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # before it stops, Lightning validates
 
 
 class SeedEpoch(pl.Callback):

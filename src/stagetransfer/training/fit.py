@@ -19,6 +19,7 @@ from stagetransfer.files import atomic_path
 from stagetransfer.seeding import derive
 from stagetransfer.training.callbacks import (
     BestEpoch,
+    LastValidation,
     LinearProbe,
     LogLearningRates,
     MeasureSpeed,
@@ -83,7 +84,8 @@ def fit(
     speed, losses = MeasureSpeed(), WatchLosses()
     best_epoch = BestEpoch(recipe.monitor if choose else None, lowest, recipe.patience)
     all_callbacks: list[pl.Callback] = [SeedEpoch(seed), speed, LogLearningRates(), best_epoch]
-    all_callbacks += [losses, StageProgress(title, speed, later), *([transfer] if transfer else [])]
+    all_callbacks += [LastValidation(), losses, StageProgress(title, speed, later)]
+    all_callbacks += [transfer] if transfer else []
     if choose:
         name, mode = f"validation/{recipe.monitor}", "min" if lowest else "max"
         all_callbacks.append(

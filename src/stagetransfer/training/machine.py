@@ -60,11 +60,12 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     Both resolve to "bf16-mixed" (weights and their updates in float32, products in bfloat16) on a
     GPU that multiplies bfloat16 in hardware. On a CPU that does so, only "fast" resolves to it,
     because two machines should give equal results by default, and the quick recipe did not always
-    learn with it. Everywhere else they are "32-true".
+    learn with it. Everywhere else they are "32-true". UserError for float16 on a CPU.
     """
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    other = accelerator not in ("auto", "cpu") or torch.backends.mps.is_available()
-    if precision in ("16", "16-mixed") and not (on_gpu or other):
+    on_mps = accelerator == "auto" and torch.backends.mps.is_available()
+    on_cpu = accelerator in ("auto", "cpu") and not (on_gpu or on_mps)
+    if precision in ("16", "16-mixed") and on_cpu:
         raise UserError(
             f"trainer.precision={precision}: float16 needs a GPU, and Lightning would train with "
             "bfloat16 instead. Use bf16-mixed or 32-true"
