@@ -72,6 +72,15 @@ def test_no_condition_is_not_all_conditions(tmp_path, names):
     assert isinstance(done.exception, UserError)
 
 
+def test_a_misspelt_command_is_one_line(tmp_path):
+    done = python("-m", "stagetransfer", "reprot", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: No such command 'reprot'")
+    assert "'report'" in done.stderr
+    assert "? See " in done.stderr
+    assert done.stderr.endswith("stagetransfer --help.\n")
+
+
 def test_an_option_of_a_layout_is_given_once(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label")
     words = ["split", "csv", str(tmp_path), "--test", "0.25", "--out", str(tmp_path / "out.csv")]

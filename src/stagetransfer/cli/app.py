@@ -88,7 +88,8 @@ def _refuse_usage(error: Any) -> NoReturn:
     if len(sys.argv) == 1:  # the message is the help
         error.show()
     else:
-        line = one_line(error.format_message()).removesuffix(".")
+        line = one_line(error.format_message())
+        line += "" if line.endswith((".", "?")) else "."
         more = f" See {context.command_path} --help." if context else ""
-        print(f"error: {line}.{more}", file=sys.stderr)
+        print(f"error: {line}{more}", file=sys.stderr)
     sys.exit(error.exit_code)
